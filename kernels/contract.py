@@ -1,0 +1,142 @@
+"""The one contract between the model and whatever computes for it.
+
+`reference`, `kernels.native` and the Metal kernels (on a GPU or in the interpreter) all export the functions below. The
+model is built once and is handed one of them as `ops`; nothing in it asks which chip it runs on.
+
+Shape letters: M rows of a matmul, K in-features, N out-features, B batch rows, H heads, T query steps, S keys (cache
+slots), P prefix frames, D head dim, L samples or frames of a signal, C channels.
+
+Precision, for every operation: inputs and outputs are float16, bfloat16 or float32; sums are accumulated in float32
+and rounded once on store. Arguments that do not fit raise ValueError with the value and the fix in the message
+(`reference.arguments` does the checking for every backend).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Protocol
+
+import mlx.core as mx
+
+Activation = Literal["gelu"]
+
+
+class Norm(NamedTuple):
+    """A layer norm to apply to `x` before the product: (x - mean) / sqrt(var + eps) * weight + bias, over K."""
+
+    weight: mx.array  # [K]
+    bias: mx.array  # [K]
+    eps: float = 1e-5
+
+
+class Ops(Protocol):
+    """What a backend provides. Implementations may be modules or objects."""
+
+    name: str
+
+    def compute_dtype(self, stored: mx.Dtype) -> mx.Dtype:
+        """The dtype activations should have on this backend when the bundle's floats are `stored`."""
+        ...
+
+    def int4_matmul(
+        self,
+        x: mx.array,
+        w: mx.array,
+        scales: mx.array,
+        biases: mx.array,
+        *,
+        group_size: int = 64,
+        bits: int = 4,
+        bias: mx.array | None = None,
+        activation: Activation | None = None,
+        residual: mx.array | None = None,
+        norm: Norm | None = None,
+    ) -> mx.array:
+        """residual + activation(norm(x) · dequant(w)^T + bias).
+
+        x [..., K]; w uint32 [N, K·bits/32], scales and biases [N, K/group_size] exactly as `mx.quantize` makes them
+        (affine; bits 4 or 8; group_size 32, 64 or 128); bias [N]; residual and result [..., N] in x's dtype. Matrices
+        that share an input (q, k and v) are stacked along N and cost one call. `gelu` is the exact erf form.
+        """
+        ...
+
+    def linear(
+        self,
+        x: mx.array,
+        w: mx.array,
+        *,
+        bias: mx.array | None = None,
+        activation: Activation | None = None,
+        residual: mx.array | None = None,
+        norm: Norm | None = None,
+    ) -> mx.array:
+        """residual + activation(norm(x) · w^T + bias) with dense w [N, K] in any float dtype; result in x's dtype."""
+        ...
+
+    def prefix_attention(
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        prefix_q: mx.array,
+        prefix_k: mx.array,
+        prefix_v: mx.array,
+        gate: mx.array | float,
+        *,
+        scale: float,
+        length: int | mx.array,
+    ) -> mx.array:
+        """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), as one pass.
+
+        q [B,H,T,D]; k, v [B,H,S,D] with S >= length >= T; prefix_q [B',H,T,D], prefix_k, prefix_v [B',H,P,D] where B'
+        divides B and row b uses prefix row b mod B' (the rows of a guidance pair share one prefix and one read of it).
+        Two separate softmaxes. The first is causal: query t stands at position length-T+t and sees keys up to its own
+        position; cache slots from `length` on are never used, whatever they hold. The second sees all P frames. gate
+        is a raw scalar (float, or array of one element). `length` may be an int32 array of one element so that a
+        compiled graph can be used again. Result [B,H,T,D] in q's dtype. (Instruct-MusicGen, section 3.2.)
+        """
+        ...
+
+    def cross_attention(
+        self,
+        x: mx.array,
+        w: mx.array,
+        scales: mx.array,
+        biases: mx.array,
+        k: mx.array,
+        v: mx.array,
+        *,
+        scale: float,
+        group_size: int = 64,
+        bits: int = 4,
+        norm: Norm | None = None,
+    ) -> mx.array:
+        """SDPA(heads(norm(x) · dequant(w)^T), k, v): the query projection and the text attention as one operation.
+
+        x [B,T,K]; w, scales, biases as in `int4_matmul` with N = H·D; k, v [B',H,S,D], B' <= B. Rows b >= B' are the
+        unconditional ones, whose text is all zeros: their result is exactly 0 and nothing is computed for them.
+        Result [B,T,H·D] in x's dtype.
+        """
+        ...
+
+    def attention(
+        self, q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
+    ) -> mx.array:
+        """softmax(scale · q k^T + mask) v; q [B,H,T,D], k, v [B,H,S,D], additive mask broadcastable to [B,H,T,S]."""
+        ...
+
+    def conv1d(
+        self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False,
+        residual: mx.array | None = None,
+    ) -> mx.array:
+        """residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]; result [B,(L-k)//stride+1,N]."""
+        ...
+
+    def conv_transpose1d(
+        self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False
+    ) -> mx.array:
+        """Full transposed convolution of elu(x), plus bias; x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N]."""
+        ...
+
+    def lstm(self, x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
+        """One LSTM layer from a zero state; x [B,L,C], w_ih, w_hh [4C,C] (gates i,f,g,o), bias [4C]; result [B,L,C]."""
+        ...

@@ -1,0 +1,38 @@
+"""The codec's primitives: convolutions on channels-last signals and the LSTM."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+from .precision import widened
+
+
+def _elu(x: mx.array) -> mx.array:
+    return mx.where(x > 0, x, mx.expm1(mx.minimum(x, 0)))
+
+
+def conv1d(
+    x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
+) -> mx.array:
+    """residual + conv(elu(x)) + bias, unpadded; see `kernels.contract.Ops.conv1d`."""
+    y = mx.conv1d(widened(_elu(x) if elu else x), widened(w), stride=stride) + bias
+    return (y if residual is None else residual + y).astype(x.dtype)
+
+
+def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
+    """Full transposed convolution of elu(x), plus bias; see `kernels.contract.Ops.conv_transpose1d`."""
+    return (mx.conv_transpose1d(widened(_elu(x) if elu else x), widened(w), stride=stride) + bias).astype(x.dtype)
+
+
+def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
+    """One LSTM layer from a zero state, gates i, f, g, o; see `kernels.contract.Ops.lstm`."""
+    gates = widened(x) @ widened(w_ih).T + bias
+    w_hh = widened(w_hh).T
+    hidden = cell = mx.zeros((x.shape[0], x.shape[2]), dtype=gates.dtype)
+    out = []
+    for t in range(x.shape[1]):
+        i, f, g, o = mx.split(gates[:, t] + hidden @ w_hh, 4, axis=-1)
+        cell = mx.sigmoid(f) * cell + mx.sigmoid(i) * mx.tanh(g)
+        hidden = mx.sigmoid(o) * mx.tanh(cell)
+        out.append(hidden)
+    return mx.stack(out, axis=1).astype(x.dtype)

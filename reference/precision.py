@@ -1,0 +1,23 @@
+"""Which dtype the plain MLX operations should compute in."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+def on_cpu() -> bool:
+    """Whether MLX computes on the CPU now."""
+    return bool(mx.default_device().type == mx.DeviceType.cpu)
+
+
+def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """Activations keep the bundle's dtype on a GPU; a CPU has no fast 16-bit arithmetic, so float32 there."""
+    return mx.float32 if on_cpu() else stored
+
+
+def widened(x: mx.array) -> mx.array:
+    """`x` in the dtype that plain MLX should see it in.
+
+    MLX's CPU kernels accumulate 16-bit products in 16 bits (errors ten times those of one rounding): widen there.
+    """
+    return x.astype(mx.float32) if on_cpu() else x

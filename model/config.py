@@ -1,0 +1,84 @@
+"""What a bundle is made of: the dimensions of each part, as plain frozen records."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+
+SAMPLE_RATE = 32_000
+FRAME_RATE = 50
+HOP = SAMPLE_RATE // FRAME_RATE
+"""Samples per codec frame."""
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Affine quantization of the layer projections, as `mx.quantize` makes it."""
+
+    bits: int
+    group_size: int
+
+
+@dataclass(frozen=True)
+class LMConfig:
+    """MusicGen's language model over `codebooks` streams of `card` tokens; `card` itself is the special token."""
+
+    dim: int
+    heads: int
+    ffn: int
+    layers: int
+    card: int
+    codebooks: int = 4
+    text_dim: int = 768
+
+    @property
+    def head_dim(self) -> int:
+        """Features of one attention head."""
+        return self.dim // self.heads
+
+    @property
+    def special(self) -> int:
+        """The token that stands where the delay pattern has no frame; embedding row `card`."""
+        return self.card
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """CPTransformer: adapter layer i belongs to LM layer `start_layer` + i."""
+
+    layers: int
+    max_n_frames: int
+    start_layer: int = 0
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """EnCodec 32 kHz as audiocraft builds it; ratios are the decoder's, outermost (slowest) last in time order 8,5,4,4."""
+
+    dimension: int = 128
+    n_filters: int = 64
+    ratios: tuple[int, ...] = (8, 5, 4, 4)
+    codebooks: int = 4
+    bins: int = 2048
+    pad_mode: str = "reflect"
+    kernel_size: int = 7
+    last_kernel_size: int = 7
+    residual_kernel_size: int = 3
+    n_residual_layers: int = 1
+    dilation_base: int = 2
+    compress: int = 2
+    lstm: int = 2
+    sample_rate: int = SAMPLE_RATE
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole bundle. `dtype` is that of its unquantized floats; `quantization` None means dense projections."""
+
+    lm: LMConfig
+    adapter: AdapterConfig
+    dtype: mx.Dtype = mx.float16
+    quantization: Quantization | None = None
+    recipe: dict[str, Quantization] = field(default_factory=dict)
+    """Quantization of single modules that differ from the default, by canonical module name."""

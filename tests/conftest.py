@@ -1,0 +1,30 @@
+"""Shared fixtures: `ops` runs a test once on every backend that this machine supports."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from kernels import Ops
+
+from . import backends
+
+# Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
+settings.register_profile(
+    "repeatable", deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck)
+)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=200)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+def pytest_report_header() -> list[str]:
+    absent = "; ".join(f"{name} ({why})" for name, why in backends.missing().items()) or "none"
+    return [f"backends under test: {', '.join(backends.names())}; not on this machine: {absent}"]
+
+
+@pytest.fixture(scope="session", params=backends.names())
+def ops(request: pytest.FixtureRequest) -> Ops:
+    """The operations of one backend. A backend that should run here and does not load is an error, not a skip."""
+    return backends.load(request.param)

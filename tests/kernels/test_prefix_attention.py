@@ -1,0 +1,190 @@
+"""`prefix_attention` on every backend against the float64 oracle, and the laws of gated prefix attention."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels import Ops
+from reference import oracle
+from reference.oracle import Float64
+
+from .. import strategies, tolerance
+from ..strategies import PrefixAttention
+
+CASE = PrefixAttention(
+    seed=3, shared=1, pairs=2, heads=2, steps=1, slots=40, length=29, frames=37, dim=64, gate=0.8, dtype=mx.float32,
+    layout="contiguous",
+)
+
+
+def bound(arguments: dict[str, Any], length: int) -> Float64:
+    q, k, v, pq, pk, pv, gate = (
+        oracle.float64(arguments[n]) for n in ("q", "k", "v", "prefix_q", "prefix_k", "prefix_v", "gate")
+    )
+    dtype, scale = arguments["q"].dtype, arguments["scale"]
+    pairs = q.shape[0] // pq.shape[0]
+    pq, pk, pv = (np.tile(a, (pairs, 1, 1, 1)) for a in (pq, pk, pv))
+    main = tolerance.attention(q, k[:, :, :length], v[:, :, :length], scale=scale, dtype=dtype)
+    injected_q = np.abs(q) + np.abs(pq)
+    injected = tolerance.attention(
+        injected_q, pk, pv, scale=scale, dtype=dtype, q_error=tolerance.rounding(dtype, injected_q)
+    )
+    top = np.abs(v[:, :, :length]).max(axis=(-2, -1))[..., None, None]
+    top_injected = np.abs(gate) * np.abs(pv).max(axis=(-2, -1))[..., None, None]
+    total = main + np.abs(gate) * injected + tolerance.rounding(dtype, top, top_injected, top + top_injected)
+    return np.asarray(total, dtype=np.float64)
+
+
+def check(ops: Ops, case: PrefixAttention) -> mx.array:
+    arguments = case.arguments()
+    y = ops.prefix_attention(**arguments)
+    expected = oracle.prefix_attention(**{**arguments, "length": case.length})
+    tolerance.check(y, expected, bound(arguments, case.length), dtype=case.dtype)
+    return y
+
+
+@given(case=strategies.prefix_attentions())
+def test_decode(ops: Ops, case: PrefixAttention) -> None:
+    check(ops, case)
+
+
+@given(case=strategies.prefix_attentions(steps=st.sampled_from((2, 5, 33))))
+def test_prompted_window(ops: Ops, case: PrefixAttention) -> None:
+    check(ops, case)
+
+
+@pytest.mark.parametrize("dim", range(16, 129, 16))
+def test_every_head_dim(ops: Ops, dim: int) -> None:
+    check(ops, dataclasses.replace(CASE, dim=dim))
+    check(ops, dataclasses.replace(CASE, dim=dim, steps=3))
+
+
+@pytest.mark.parametrize(("length", "frames"), ((1, 1), (1, 2048), (2048, 1), (1500, 501), (257, 251)))
+def test_long_caches_and_prefixes(ops: Ops, length: int, frames: int) -> None:
+    check(ops, dataclasses.replace(CASE, length=length, slots=length + 3, frames=frames, heads=1))
+
+
+@pytest.mark.parametrize("layout", strategies.VIEWS)
+@pytest.mark.parametrize("steps", (1, 4))
+def test_views(ops: Ops, layout: str, steps: int) -> None:
+    for dtype in strategies.DTYPES:
+        check(ops, dataclasses.replace(CASE, layout=layout, steps=steps, dtype=dtype))
+
+
+def test_halves_of_one_cache(ops: Ops) -> None:
+    check(ops, dataclasses.replace(CASE, combined=True))
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+def test_length_as_int_and_as_array(ops: Ops, steps: int) -> None:
+    case = dataclasses.replace(CASE, steps=steps)
+    a, b = check(ops, case), check(ops, dataclasses.replace(case, array_length=True))
+    np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+def test_gate_zero_is_plain_attention(ops: Ops, steps: int) -> None:
+    """Exactly: not a bit of the result may depend on the prefix."""
+    arguments = dataclasses.replace(CASE, steps=steps, gate=0.0).arguments()
+    a = np.array(ops.prefix_attention(**arguments))
+    other = {name: arguments[name] * -3 + 1 for name in ("prefix_q", "prefix_k", "prefix_v")}
+    np.testing.assert_array_equal(np.array(ops.prefix_attention(**{**arguments, **other})), a)
+    plain = oracle.attention(
+        arguments["q"], arguments["k"][:, :, :29], arguments["v"][:, :, :29], scale=arguments["scale"], mask="causal"
+    )
+    np.testing.assert_allclose(a, plain, atol=float(bound(arguments, 29).max()))
+
+
+def test_gate_as_number_and_as_array(ops: Ops) -> None:
+    arguments = CASE.arguments()
+    expected = np.array(ops.prefix_attention(**arguments))
+    for gate in (0.8, mx.array([0.8]), mx.array([[0.8]])):
+        y = ops.prefix_attention(**{**arguments, "gate": gate})
+        np.testing.assert_allclose(np.array(y), expected, rtol=1e-6, atol=1e-6)
+
+
+@given(seed=strategies.seeds, frames=st.integers(2, 90), steps=st.sampled_from((1, 3)))
+def test_prefix_frames_have_no_order(ops: Ops, seed: int, frames: int, steps: int) -> None:
+    case = dataclasses.replace(CASE, seed=seed, frames=frames, steps=steps)
+    arguments = case.arguments()
+    order = mx.array(np.random.default_rng(seed).permutation(frames))
+    permuted = {name: arguments[name][:, :, order] for name in ("prefix_k", "prefix_v")}
+    a, b = ops.prefix_attention(**arguments), ops.prefix_attention(**{**arguments, **permuted})
+    assert (np.abs(oracle.float64(a) - oracle.float64(b)) <= 2 * bound(arguments, case.length)).all()
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+@pytest.mark.parametrize("shared", (1, 2))
+def test_guidance_rows_are_independent(ops: Ops, steps: int, shared: int) -> None:
+    """Changing one row of a pair leaves the others as they are, to the bit; rows meet only in the prefix they read."""
+    arguments = dataclasses.replace(CASE, steps=steps, shared=shared).arguments()
+    before = np.array(ops.prefix_attention(**arguments))
+    last = mx.arange(2 * shared).reshape(-1, 1, 1, 1) == 2 * shared - 1
+    changed = {name: mx.where(last, mx.array(math.nan), arguments[name]) for name in ("q", "k", "v")}
+    after = np.array(ops.prefix_attention(**{**arguments, **changed}))
+    np.testing.assert_array_equal(after[:-1], before[:-1])
+    assert np.isnan(after[-1]).all()
+
+
+def test_row_b_uses_prefix_row_b_mod_shared(ops: Ops) -> None:
+    """With all of the output coming from the prefix, the prefix row can be read off."""
+    arguments = dataclasses.replace(CASE, shared=2, pairs=2, gate=1.0).arguments()
+    arguments["v"] = mx.zeros_like(arguments["v"])
+    row = mx.arange(2).reshape(-1, 1, 1, 1).astype(mx.float32)
+    arguments["prefix_v"] = mx.broadcast_to(row + 1, arguments["prefix_v"].shape)
+    y = np.array(ops.prefix_attention(**arguments))
+    np.testing.assert_allclose(y[:, 0, 0, 0], [1, 2, 1, 2], rtol=1e-5)
+
+
+@pytest.mark.parametrize("array_length", (False, True))
+@pytest.mark.parametrize("steps", (2, 6))
+def test_queries_do_not_see_later_keys(ops: Ops, steps: int, array_length: bool) -> None:
+    """A change of the key and value at one position changes the queries from that position on, and no earlier one."""
+    case = dataclasses.replace(CASE, steps=steps, array_length=array_length)
+    arguments = case.arguments()
+    before = np.array(ops.prefix_attention(**arguments))
+    for t in range(steps):
+        here = mx.arange(case.slots)[:, None] == case.length - steps + t
+        changed = {name: mx.where(here, arguments[name] + 5, arguments[name]) for name in ("k", "v")}
+        after = np.array(ops.prefix_attention(**{**arguments, **changed}))
+        np.testing.assert_array_equal(after[:, :, :t], before[:, :, :t])
+        assert (after[:, :, t:] != before[:, :, t:]).any(axis=-1).all()
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+def test_scores_far_apart(ops: Ops, steps: int) -> None:
+    """Scores of ±1000 must neither overflow nor lose the keys that come after the largest."""
+    arguments = dataclasses.replace(CASE, steps=steps).arguments()
+    for name in ("q", "prefix_q"):
+        arguments[name] = arguments[name] * 40
+    y = ops.prefix_attention(**arguments)
+    tolerance.check(y, oracle.prefix_attention(**arguments), bound(arguments, 29), dtype=mx.float32)
+
+
+def test_bad_arguments_say_the_fix(ops: Ops) -> None:
+    good = dataclasses.replace(CASE, steps=2).arguments()
+    faults: list[tuple[dict[str, Any], str]] = [
+        ({"length": 41}, "length=41 is beyond the cache's 40 slots"),
+        ({"length": 1}, "length=1 is less than the 2 queries"),
+        ({"length": mx.array([3, 4])}, "array of one element"),
+        ({"length": mx.array([3.0])}, "cast it to int32"),
+        ({"q": good["q"][0]}, "q has shape"),
+        ({"k": good["k"][:1], "v": good["v"][:1]}, "k has shape"),
+        ({"v": good["v"][:, :, :5]}, "they must be equal"),
+        ({"prefix_q": mx.zeros((3, 2, 2, 64))}, "do not divide"),
+        ({"prefix_q": good["prefix_q"][:, :, :1]}, "prefix_q has shape"),
+        ({"prefix_v": good["prefix_v"][:, :, :5]}, "prefix_v has shape"),
+        ({"gate": mx.ones((2,))}, "scalar"),
+        ({"q": good["q"].astype(mx.int32)}, "cast it to"),
+    ]
+    for change, message in faults:
+        with pytest.raises(ValueError, match=message):
+            ops.prefix_attention(**{**good, **change})

@@ -37,6 +37,10 @@ class Ops(Protocol):
         """The dtype activations should have on this backend when the bundle's floats are `stored`."""
         ...
 
+    def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
+        """The dtype that dense weights, scales and biases are best kept in when the file holds `stored`."""
+        ...
+
     def int4_matmul(
         self,
         x: mx.array,

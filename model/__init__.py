@@ -1,0 +1,19 @@
+"""Instruct-MusicGen: `from model import InstructMusicGen`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .edit import InstructMusicGen
+
+__all__ = ["InstructMusicGen"]
+
+
+def __getattr__(name: str) -> object:
+    """Import the pipeline, and MLX with it, only when it is asked for."""
+    if name == "InstructMusicGen":
+        from .edit import InstructMusicGen
+
+        return InstructMusicGen
+    raise AttributeError(f"module 'model' has no attribute {name!r}")

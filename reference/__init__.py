@@ -8,7 +8,7 @@ from __future__ import annotations
 from .attention import attention, cross_attention, prefix_attention
 from .codec import conv1d, conv_transpose1d, lstm
 from .matmul import int4_matmul, linear
-from .precision import compute_dtype
+from .precision import compute_dtype, weight_dtype
 
 name = "reference"
 
@@ -23,4 +23,5 @@ __all__ = [
     "lstm",
     "name",
     "prefix_attention",
+    "weight_dtype",
 ]

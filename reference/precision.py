@@ -15,6 +15,11 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
     return mx.float32 if on_cpu() else stored
 
 
+def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """As the activations: a weight that had to be widened at every step would cripple the baseline."""
+    return compute_dtype(stored)
+
+
 def widened(x: mx.array) -> mx.array:
     """`x` in the dtype that plain MLX should see it in.
 

@@ -1,0 +1,74 @@
+"""CPTransformer: the input clip's codes become a prefix (q, k, v) for every adapted self-attention layer.
+
+Instruct-MusicGen (arXiv 2405.18386), section 3.1. The stack shares the LM's own layers (without their attention to the
+text) and adds per layer a merge map, a position table and a scalar gate. It is causal, and runs once for a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from kernels.contract import Ops
+
+from .transformer import LanguageModel
+from .weights import Weights
+
+
+@dataclass(frozen=True)
+class LayerPrefix:
+    """What one LM layer attends to: q, k, v [B,H,n,D], and the raw scalar gate [1] of that second attention."""
+
+    q: mx.array
+    k: mx.array
+    v: mx.array
+    gate: mx.array
+
+
+class Adapter:
+    """The condition encoder of the input clip.
+
+    `merge_linear` (a sixth of a 4-bit bundle) is needed once for a clip: each matrix is read from the file when its
+    layer's turn comes, and let go.
+    """
+
+    def __init__(self, weights: Weights, lm: LanguageModel, reload: Callable[[list[str]], dict[str, mx.array]]) -> None:
+        self.config = weights.config.adapter
+        self.lm = lm
+        self.ops: Ops = weights.ops
+        self._weights = weights
+        self._reload = reload
+        gates = weights.tensors["cp_transformer.gates"].astype(mx.float32)
+        self.gates = [gates[i : i + 1] for i in range(self.config.layers)]
+        self.positions = weights.tensors["cp_transformer.pos_emb"]
+        mx.eval(self.gates, self.positions)
+
+    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
+        """codes int32 [B,K,n], n <= max_n_frames + 1, the special frame at the end included -> a prefix per layer."""
+        n = codes.shape[2]
+        if n > self.config.max_n_frames + 1:
+            raise ValueError(f"{n - 1} frames are more than the adapter's {self.config.max_n_frames}; use windows")
+        content = self.lm.embed(codes)
+        x = mx.broadcast_to(self.positions[0, :n].astype(content.dtype), content.shape)
+        prefixes = []
+        for i in range(self.config.layers):
+            x, prefix = self._layer(i, x, content)
+            # Evaluating here bounds memory: the merge matrix and this layer's activations are released.
+            mx.eval(x, prefix.q, prefix.k, prefix.v)
+            prefixes.append(prefix)
+        return prefixes
+
+    def _layer(self, i: int, x: mx.array, content: mx.array) -> tuple[mx.array, LayerPrefix]:
+        """x, content [B,n,dim] -> the layer's output [B,n,dim] and the prefix its attention used."""
+        layer = self.lm.layers[self.config.start_layer + i]
+        ops, n = self.ops, content.shape[1]
+        merge = self._reload([f"cp_transformer.merge_linear.{i}.weight"]).popitem()[1]
+        merge = merge.astype(ops.weight_dtype(merge.dtype))
+        # The merged content joins after the norm, and only here: the residual stream never sees it.
+        normed = mx.fast.layer_norm(x, *layer.norm1) + self.positions[i + 1, :n].astype(x.dtype)
+        q, k, v = layer.split(layer.qkv(ops, ops.linear(content, merge, residual=normed)))
+        q, k, v = mx.contiguous(q), mx.contiguous(k), mx.contiguous(v)
+        x = layer.self_out(ops, layer.merge(ops.attention(q, k, v, scale=layer.scale, mask="causal")), residual=x)
+        return layer.feed_forward(ops, x), LayerPrefix(q, k, v, self.gates[i])

@@ -1,0 +1,20 @@
+"""The self-attention keys and values of the positions generated so far."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+
+class KVCache:
+    """One layer's keys and values, allocated once for all positions of a window.
+
+    Both live in one array [2,B,H,S,D], so that a step writes them with one update. The prefix is not in it.
+    """
+
+    def __init__(self, rows: int, heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
+        self.kv = mx.zeros((2, rows, heads, slots, head_dim), dtype=dtype)
+
+    def write(self, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
+        """Put kv [2,B,H,T,D] at `position`; gives all slots, k and v [B,H,S,D]. Slots not yet written hold zeros."""
+        self.kv[:, :, :, position : position + kv.shape[3]] = kv
+        return self.kv[0], self.kv[1]

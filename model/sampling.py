@@ -1,0 +1,57 @@
+"""Choosing the next token of each codebook, on the device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """temperature 0 or `greedy` takes the most probable token; top_p, if above 0, takes precedence over top_k."""
+
+    temperature: float = 1.0
+    top_k: int = 250
+    top_p: float = 0.0
+    greedy: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature} must be a number of at least 0")
+        if self.top_k < 0:
+            raise ValueError(f"top_k={self.top_k} must be at least 0 (0 keeps every token)")
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must lie between 0 and 1 (0 turns it off)")
+
+    def __call__(self, logits: mx.array, key: mx.array) -> mx.array:
+        """logits float32 [..., card] -> tokens int32 [...]; the same key gives the same tokens."""
+        if self.greedy or self.temperature == 0:
+            return mx.argmax(logits, axis=-1).astype(mx.int32)
+        probabilities = mx.softmax(logits / self.temperature, axis=-1)
+        if self.top_p > 0:
+            order, kept = nucleus(probabilities, self.top_p)
+            choice = mx.random.categorical(mx.log(kept), key=key)
+            return mx.take_along_axis(order, choice[..., None], axis=-1)[..., 0].astype(mx.int32)
+        if 0 < self.top_k < logits.shape[-1]:
+            probabilities = top_k(probabilities, self.top_k)
+        return mx.random.categorical(mx.log(probabilities), key=key).astype(mx.int32)
+
+
+def top_k(probabilities: mx.array, k: int) -> mx.array:
+    """Those at least as probable as the k-th most probable (ties are kept, as upstream), normalised anew."""
+    threshold = mx.min(mx.topk(probabilities, k, axis=-1), axis=-1, keepdims=True)
+    kept = mx.where(probabilities >= threshold, probabilities, 0.0)
+    return kept / kept.sum(axis=-1, keepdims=True)
+
+
+def nucleus(probabilities: mx.array, p: float) -> tuple[mx.array, mx.array]:
+    """The smallest set of most probable tokens with mass at least p: tokens in falling order, and their probabilities.
+
+    As upstream: a token stays while the mass before it is at most p; the others get 0.
+    """
+    order = mx.argsort(-probabilities, axis=-1)
+    falling = mx.take_along_axis(probabilities, order, axis=-1)
+    before = mx.cumsum(falling, axis=-1) - falling
+    kept = mx.where(before > p, 0.0, falling)
+    return order, kept / kept.sum(axis=-1, keepdims=True)

@@ -1,0 +1,31 @@
+"""From instructions to the condition the LM attends to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from .t5 import T5Encoder, Tokenizer
+from .weights import Weights
+
+
+class TextConditioner:
+    """T5's hidden states, projected to the LM's dimension; padded positions and null texts are exact zeros."""
+
+    def __init__(self, weights: Weights) -> None:
+        name = "text_conditioner.output_proj"
+        self.ops = weights.ops
+        self.weight, self.bias = (weights.tensors[f"{name}.{p}"].astype(mx.float32) for p in ("weight", "bias"))
+        mx.eval(self.weight, self.bias)
+
+    def __call__(self, texts: Sequence[str], tokenizer: Tokenizer, encoder: T5Encoder) -> mx.array:
+        """float32 [B,L,dim], L the longest text's tokens.
+
+        Upstream encodes the null texts of guidance along with the real ones; they are one token long and come out as
+        zeros, so they change neither L nor any value and are left out here. Zeros at padded positions are attended to
+        (score 0): a text's result depends on the longest text of its batch, as upstream.
+        """
+        ids, mask = tokenizer(texts)
+        hidden = self.ops.linear(encoder(ids, mask), self.weight, bias=self.bias)
+        return mx.where(mask[..., None] > 0, hidden, mx.zeros((), dtype=hidden.dtype))

@@ -1,0 +1,53 @@
+"""From a bundle's named tensors to the weights that the layers hold, in the dtypes the backend wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from kernels.contract import Norm, Ops
+
+from .config import Config
+from .projection import Projection, Stacked
+
+EPS = 1e-5
+"""Of the LM's layer norms (torch's default, which upstream keeps)."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Lazy tensors under canonical names, and who will compute with them."""
+
+    tensors: Mapping[str, mx.array]
+    config: Config
+    ops: Ops
+
+    @property
+    def dtype(self) -> mx.Dtype:
+        """Of the activations, and of the small float weights that meet them."""
+        return self.ops.compute_dtype(self.config.dtype)
+
+    def array(self, name: str) -> mx.array:
+        """A float tensor in the activations' dtype."""
+        return self.tensors[name].astype(self.dtype)
+
+    def norm(self, module: str) -> Norm:
+        """A layer norm's weight and bias."""
+        return Norm(self.array(f"{module}.weight"), self.array(f"{module}.bias"), EPS)
+
+    def projection(self, module: str) -> Projection:
+        """A linear map; packed if the bundle has scales for it."""
+        weight = self.tensors[f"{module}.weight"]
+        scales = self.tensors.get(f"{module}.scales")
+        if scales is None:
+            return Projection(weight.astype(self.ops.weight_dtype(weight.dtype)))
+        dtype = self.ops.weight_dtype(scales.dtype)
+        biases = self.tensors[f"{module}.biases"]
+        quantization = self.config.recipe.get(module, self.config.quantization)
+        return Projection(weight, scales.astype(dtype), biases.astype(dtype), quantization)
+
+    def stacked(self, *modules: str) -> Stacked:
+        """Several maps of the same input as one."""
+        return Stacked.of([self.projection(m) for m in modules])

@@ -1,0 +1,62 @@
+"""The golden vectors of configuration A, and how closely a float32 implementation must meet them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+
+A = Path(__file__).parents[1] / "golden" / "A"
+CONFIG = json.loads((A / "config.json").read_text())
+TEXTS = CONFIG["texts"]
+
+RELATIVE = 100 * 2.0**-24 * 16
+"""Two correct float32 evaluations differ by each sum's rounding, eps · sqrt(K) with K up to 256, through the hundred or
+so sums that lie between a network's input and its output: 9.5e-5 of the tensor's largest magnitude."""
+
+
+def tensors(name: str) -> dict[str, mx.array]:
+    loaded = mx.load(str(A / f"{name}.safetensors"))
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def assert_close(got: mx.array, want: mx.array, what: str = "") -> None:
+    g, w = np.asarray(got.astype(mx.float32)), np.asarray(want)
+    assert g.shape == w.shape, f"{what}: shape {g.shape}, golden {w.shape}"
+    assert np.isfinite(g).all(), f"{what}: not finite"
+    error, scale = np.abs(g - w).max(), np.abs(w).max()
+    assert error <= RELATIVE * scale, f"{what}: off by {error:.3g} where {RELATIVE * scale:.3g} is rounding"
+
+
+def assert_equal(got: mx.array, want: mx.array, what: str = "") -> None:
+    g, w = np.asarray(got), np.asarray(want)
+    assert g.shape == w.shape, f"{what}: shape {g.shape}, golden {w.shape}"
+    assert (g == w).all(), f"{what}: {(g != w).sum()} of {g.size} integers differ"
+
+
+@contextmanager
+def recording(ops: object, *names: str) -> Iterator[list[tuple[str, tuple, dict, mx.array]]]:
+    """Note each call of the named operations, while the block runs: (name, positional, named, result)."""
+    calls: list[tuple[str, tuple, dict, mx.array]] = []
+    originals = {name: getattr(ops, name) for name in names}
+
+    def noting(name: str):
+        def call(*args, **kwargs):
+            out = originals[name](*args, **kwargs)
+            calls.append((name, args, kwargs, out))
+            return out
+
+        return call
+
+    for name in names:
+        setattr(ops, name, noting(name))
+    try:
+        yield calls
+    finally:
+        for name, original in originals.items():
+            setattr(ops, name, original)

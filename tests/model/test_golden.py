@@ -1,0 +1,282 @@
+"""The pipeline against upstream's own PyTorch run (configuration A): integers equal, floats to float32 rounding."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from model import InstructMusicGen
+from model.codebooks import delayed, frame_index, undelayed
+from model.encodec import EnCodec
+from model.generate import Job
+from model.sampling import Sampling, top_k
+from model.transformer import Stream
+from model.windows import plan, upstream_plan
+
+from .golden import CONFIG, TEXTS, A, assert_close, assert_equal, recording, tensors
+
+
+@pytest.fixture(scope="module")
+def m(golden_bundle) -> InstructMusicGen:
+    return InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
+
+
+def stream(m: InstructMusicGen, condition: mx.array, frames: int, *, rows: int = 2) -> Stream:
+    text = m.lm.text_kv(m.condition(TEXTS))
+    return Stream(
+        m.lm, text, m.adapter(condition), start_layer=0, rows=rows * condition.shape[0], slots=frames + 4,
+        query_rows=frames,
+    )
+
+
+def test_text(m):
+    want = tensors("text")
+    ids, mask = m.tokenizer(TEXTS)
+    batch = len(TEXTS)
+    assert_equal(ids, want["input_ids"][:batch])
+    assert_equal(mask, want["attention_mask"][:batch])
+    assert_close(m.condition(TEXTS), want["cond"][:batch], "cond")
+    assert float(mx.abs(want["cond"][batch:]).max()) == 0  # the null rows that we leave out
+
+
+def test_t5_hidden_states(m):
+    from model.t5 import T5Encoder
+
+    want = tensors("text")
+    ids, mask = m.tokenizer(TEXTS)
+    hidden = T5Encoder(m.bundle.t5_path, m.ops)(ids, mask)
+    # Masked positions see the same keys upstream, so they agree too.
+    assert_close(hidden, want["t5_last_hidden"][: len(TEXTS)], "t5")
+
+
+def test_null_text_is_zero(m):
+    both = m.conditioner([TEXTS[0], ""], m.tokenizer, _t5(m))
+    assert float(mx.abs(both[1]).max()) == 0
+    assert float(mx.abs(both[0]).max()) > 0
+
+
+def _t5(m):
+    from model.t5 import T5Encoder
+
+    return T5Encoder(m.bundle.t5_path, m.ops)
+
+
+def test_adapter(m):
+    want = tensors("cp")
+    prefixes = m.adapter(want["condition_codes"])
+    assert len(prefixes) == CONFIG["layers"]
+    for i, prefix in enumerate(prefixes):
+        for part in "qkv":
+            assert_close(getattr(prefix, part), want[f"layer{i}.{part}"], f"layer{i}.{part}")
+        assert_close(prefix.gate, want["gates"][i : i + 1], f"gate {i}")
+
+
+def test_adapter_block_outputs(m):
+    want = tensors("cp")
+    content = m.lm.embed(want["condition_codes"])
+    x = mx.broadcast_to(m.adapter.positions[0, : content.shape[1]], content.shape)
+    assert_close(x, want["layer0.x_in"], "x_in")
+    for i in range(CONFIG["layers"]):
+        x, _ = m.adapter._layer(i, x, content)
+        assert_close(x, want[f"layer{i}.o"], f"layer{i}.o")
+
+
+def test_teacher_forced_one_position_at_a_time(m):
+    want = tensors("lm_teacher")
+    frames, batch = want["codes"].shape[2], want["codes"].shape[0]
+    sequence, known = delayed(want["codes"], frames, CONFIG["special_token_id"])
+    assert known.all()
+    assert_equal(sequence, want["seq_full"])
+    s = stream(m, want["condition_codes"], frames)
+    got = []
+    for j in range(sequence.shape[2] - 1):
+        token = sequence[:, :, j : j + 1]
+        got.append(m.lm.logits(s(mx.concatenate([token, token]))))
+    logits = mx.concatenate(got, axis=2)
+    assert_close(logits[:batch], want["stream_logits_cond"], "conditional")
+    assert_close(logits[batch:], want["stream_logits_uncond"], "unconditional")
+
+
+def test_teacher_forced_at_once(m):
+    """Upstream's training form: all positions in one chunk, the query row of the extra frame included."""
+    want = tensors("lm_teacher")
+    frames = want["codes"].shape[2]
+    s = stream(m, want["condition_codes"], frames + 1, rows=1)
+    logits = m.lm.logits(s(want["seq_valid"]))
+    assert_close(logits, want["logits_nonstreaming"], "training form")
+    mask = want["logits_mask"][..., None]
+    padded = mx.pad(logits, [(0, 0), (0, 0), (0, 4), (0, 0)])
+    reverted = mx.stack([padded[:, k, k : k + frames] for k in range(logits.shape[1])], axis=1)
+    assert_close(reverted * mask, want["logits_reverted"] * mask, "reverted")
+
+
+def test_prompt_chunk_equals_single_steps(m):
+    want = tensors("lm_teacher")
+    frames, p = want["codes"].shape[2], 17
+    sequence = want["seq_full"]
+    pairs = mx.concatenate([sequence, sequence])
+    one, many = (stream(m, want["condition_codes"], frames) for _ in range(2))
+    for j in range(p):
+        single = one(pairs[:, :, j : j + 1])
+    chunk = many(pairs[:, :, :p])
+    assert_close(chunk[:, -1:], single, "chunk")
+    assert_close(many(pairs[:, :, p : p + 1]), one(pairs[:, :, p : p + 1]), "after the chunk")
+
+
+def test_inside_the_layers(m):
+    """Attention, prefix attention, the gated sum, and each block's input and output, at five positions."""
+    want = tensors("stream_step")
+    teacher = tensors("lm_teacher")
+    sequence, frames = teacher["seq_full"], teacher["codes"].shape[2]
+    s = stream(m, teacher["condition_codes"], frames)
+    checked = 0
+    for j in range(sequence.shape[2] - 1):
+        token = sequence[:, :, j : j + 1]
+        with recording(m.ops, "prefix_attention", "linear") as calls:
+            s(mx.concatenate([token, token]))
+        if f"step{j}.layer0.merged" not in want:
+            continue
+        merged = [c for c in calls if c[0] == "prefix_attention"]
+        dense = [c for c in calls if c[0] == "linear"]
+        per_layer = len(dense) // CONFIG["layers"]
+        for i, (_, args, named, out) in enumerate(merged):
+            q, k, v, pq, pk, pv, gate = args
+            main = m.ops.prefix_attention(q, k, v, pq, pk, pv, 0.0, **named)
+            assert_close(out, want[f"step{j}.layer{i}.merged"], f"merged {j} {i}")
+            assert_close(main, want[f"step{j}.layer{i}.main_attn"], f"main {j} {i}")
+            assert_close((out - main) / gate, want[f"step{j}.layer{i}.dt_attn"], f"dt {j} {i}")
+            of_layer = dense[i * per_layer : (i + 1) * per_layer]
+            assert_close(of_layer[0][1][0], want[f"step{j}.layer{i}.block_in"], f"in {j} {i}")
+            assert_close(of_layer[-1][3], want[f"step{j}.layer{i}.block_out"], f"out {j} {i}")
+            cross = of_layer[3]
+            assert_close(cross[3] - cross[2]["residual"], want[f"step{j}.layer{i}.cross_out"], f"cross {j} {i}")
+            checked += 1
+    assert checked == 5 * CONFIG["layers"]
+
+
+@pytest.mark.parametrize("run", ["short", "max"])
+def test_greedy(m, run):
+    want = tensors("greedy")
+    codes = want[f"{run}_condition_codes"][:, :, :-1]
+    got = m.edit_codes(codes, TEXTS, greedy=True)
+    assert_equal(got, want[f"{run}_codes"])
+    sequence, _ = delayed(got, got.shape[2], CONFIG["special_token_id"])
+    assert_equal(sequence, want[f"{run}_delay_seq"])
+    assert_equal(undelayed(sequence, got.shape[2]), got)
+
+
+def test_greedy_with_null_text(m):
+    want = tensors("greedy")
+    codes = want["short_condition_codes"][:, :, :-1]
+    assert_equal(m.edit_codes(codes, "", greedy=True), want["short_empty_text_codes"])
+
+
+def test_guided_logits(m):
+    want = tensors("greedy")
+    sequence, frames = want["short_delay_seq"], want["short_codes"].shape[2]
+    job = Job(m.lm, m.adapter, m.lm.text_kv(m.condition(TEXTS)), CONFIG["cfg_coef"], Sampling())
+    s = job.start(want["short_condition_codes"], frames)
+    got = [job.predict(s, sequence[:, :, j : j + 1]) for j in range(sequence.shape[2] - 1)]
+    assert_close(mx.stack(got, axis=2), want["short_cfg_logits"], "guided logits")
+
+
+def test_pattern():
+    want = tensors("greedy")
+    index = np.asarray(want["pattern_timestep_index"])[0]
+    frames = want["short_codes"].shape[2]
+    ours = frame_index(frames)
+    book = np.arange(4)[:, None]
+    np.testing.assert_array_equal(np.where(ours >= 0, ours + 1000 * book, -1), index)
+    np.testing.assert_array_equal((ours >= 0).astype(int), np.asarray(want["pattern_mask"]))
+
+
+@pytest.mark.parametrize("temperature", ["1.0", "0.8"])
+def test_sampling_distribution(temperature):
+    want = tensors("sampling")
+    probabilities = mx.softmax(want["cfg_logits"] / float(temperature), axis=-1)
+    assert_close(probabilities, want[f"softmax_t{temperature}"], "softmax")
+    assert_close(top_k(probabilities, CONFIG["top_k"]), want[f"topk_probs_t{temperature}"], "top-k")
+
+
+@pytest.mark.parametrize("case", ["overlap", "trunc", "trunc_single", "gap"])
+def test_windows(m, case):
+    import json
+
+    want, layout = tensors("long"), json.loads((A / "long.json").read_text())[case]
+    codes = want[f"{case}.condition_codes"][:, :, :-1]
+    text = json.loads((A / "chain.json").read_text())["text"][0]
+    upstream = upstream_plan(codes.shape[2], layout["max_duration"], layout["extend_stride"])
+    assert [(w.offset, w.frames, w.prompt) for w in upstream] == [
+        (w["offset"], w["max_gen_len"], w["prompt_len"]) for w in layout["windows"]
+    ]
+    assert_equal(m.edit_codes(codes, text, greedy=True, plan=upstream), want[f"{case}.codes"], case)
+    if case == "overlap":
+        assert upstream == plan(codes.shape[2], CONFIG["max_n_frames"], CONFIG["max_n_frames"] // 2)
+        assert_equal(m.edit_codes(codes, text, greedy=True), want[f"{case}.codes"], "our own plan")
+
+
+@pytest.mark.parametrize("clip", ["clip", "short"])
+def test_codec(m, clip):
+    want, codec = tensors("encodec"), m.codec
+    audio = want["clip.audio"] if clip == "clip" else tensors("chain")["short.audio"]
+    active = CONFIG["enc"]["pad_mode"]
+    codes = m.encode(audio[:, 0])
+    assert_equal(codes, want[f"{active}.{clip}.codes"])
+    if f"{active}.{clip}.decoded" in want:
+        assert_close(m.decode(codes), want[f"{active}.{clip}.decoded"][:, 0], "decoded")
+    if clip == "clip":
+        latent = codec.latent(audio[:, 0])
+        assert_close(latent.swapaxes(1, 2), want[f"{active}.clip.latent"], "latent")
+        assert_close(codec.dequantize(codes).swapaxes(1, 2), want[f"{active}.clip.quantized"], "quantized")
+
+
+def test_codec_other_pad_mode(m):
+    from dataclasses import replace
+
+    want = tensors("encodec")
+    other = EnCodec(replace(m.codec.config, pad_mode="constant"), m.codec._w | _split_biases(m), m.ops)
+    codes = other.encode(want["clip.audio"][:, 0])
+    assert_equal(codes, want["constant.clip.codes"])
+    decoded = other.decode(codes)
+    assert_close(decoded[:, :4096], want["constant.clip.decoded_head"][:, 0], "head")
+    assert_close(decoded[:, -4096:], want["constant.clip.decoded_tail"][:, 0], "tail")
+    assert_equal(other.encode(tensors("chain")["short.audio"][:, 0]), want["constant.short.codes"])
+
+
+def _split_biases(m):
+    return {
+        n.replace("bias_ih", "bias_hh"): mx.zeros_like(a) for n, a in m.codec._w.items() if ".lstm.bias_ih_l" in n
+    }
+
+
+def test_codec_lengths(m):
+    for samples, frames, decoded in CONFIG["info"]["encodec_lengths_L_frames_decodedlen"]:
+        audio = mx.random.normal((1, samples), key=mx.random.key(samples)) * 0.1
+        codes = m.encode(audio)
+        assert codes.shape == (1, 4, frames)
+        assert m.decode(codes).shape == (1, decoded)
+
+
+@pytest.mark.parametrize("clip", ["short", "long"])
+def test_chain(m, clip):
+    """Audio to codes to edited codes to audio."""
+    import json
+
+    want = tensors("chain")
+    audio = want["short.audio"] if clip == "short" else tensors("encodec")["clip.audio"]
+    text = json.loads((A / "chain.json").read_text())["text"][0]
+    codes = m.encode(audio[:, 0])
+    assert_equal(codes, want[f"{clip}.condition_codes"][:, :, :-1])
+    edited = m.edit_codes(codes, text, greedy=True)
+    assert_equal(edited, want[f"{clip}.codes"])
+    out = m.decode(edited)
+    if clip == "short":
+        assert_close(out, want["short.out_audio"][:, 0], "audio")
+    else:
+        assert out.shape[1] == want["long.out_audio_len"].item()
+        assert_close(out[:, :2048], want["long.out_audio_head"][:, 0], "head")
+        assert_close(out[:, -2048:], want["long.out_audio_tail"][:, 0], "tail")
+    whole = m.generate(text, audio[0, 0], greedy=True)
+    assert whole.shape == audio[0, 0].shape
+    assert_equal(whole, out[0, : whole.shape[0]])

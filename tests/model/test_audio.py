@@ -1,0 +1,303 @@
+"""Audio in and out: formats, rates, channels, levels, lengths, and every bad file."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model import audio
+from model.config import HOP
+from model.errors import UsageError, UserError
+
+DEMO_CLIP = Path(audio.__file__).parent / "demo" / "clip.flac"
+
+
+def tone(frames: int, rate: int, hertz: float = 440.0, level: float = 0.5) -> np.ndarray:
+    return (level * np.sin(2 * np.pi * hertz * np.arange(frames) / rate)).astype(np.float32)
+
+
+def write(path: Path, samples: np.ndarray, rate: int = 32_000, subtype: str = "FLOAT") -> Path:
+    soundfile.write(path, samples, rate, subtype=subtype)
+    return path
+
+
+def test_mono_at_32_khz_passes_through_bit_for_bit(tmp_path: Path) -> None:
+    samples = tone(5000, 32_000)
+    clip = audio.load(write(tmp_path / "a.wav", samples))
+    assert clip.samples.dtype == np.float32 and np.array_equal(clip.samples, samples)
+    assert (clip.rate, clip.source_rate, clip.source_frames, clip.channels) == (32_000, 32_000, 5000, 1)
+    assert clip.peak == np.abs(samples).max()
+
+
+@pytest.mark.parametrize(("suffix", "subtype", "exact"), [
+    (".wav", "PCM_16", 2**-15), (".wav", "PCM_24", 2**-22), (".wav", "DOUBLE", 2**-23), (".flac", "PCM_24", 2**-22),
+    (".aiff", "PCM_16", 2**-15), (".ogg", "VORBIS", 0.05), (".mp3", "MPEG_LAYER_III", 0.05),
+])  # fmt: skip
+def test_formats(tmp_path: Path, suffix: str, subtype: str, exact: float) -> None:
+    samples = tone(32_000, 32_000)
+    clip = audio.load(write(tmp_path / f"a{suffix}", samples, subtype=subtype))
+    n = min(len(samples), len(clip.samples))
+    assert n >= 32_000 - 2 * 1152  # MP3 comes in whole frames
+    assert np.abs(clip.samples[4000 : n - 4000] - samples[4000 : n - 4000]).max() <= exact
+
+
+@settings(max_examples=25)
+@given(
+    rate=st.sampled_from([8_000, 11_025, 16_000, 22_050, 31_999, 44_100, 48_000, 96_000, 192_000]),
+    seconds=st.floats(0.1, 0.6),
+    channels=st.integers(1, 6),
+    data=st.data(),
+)
+def test_any_rate_and_channels(
+    tmp_path_factory: pytest.TempPathFactory, rate: int, seconds: float, channels: int, data: st.DataObject
+) -> None:
+    """A tone in channels of different gain comes out as that tone, at the mean gain, in place and in tune."""
+    frames = round(rate * seconds)
+    gains = np.array([data.draw(st.floats(0.1, 0.9)) for _ in range(channels)])
+    source = tone(frames, rate, 500.0, 1.0)[:, None] * gains
+    clip = audio.load(write(tmp_path_factory.mktemp("a") / "a.wav", source, rate))
+    assert len(clip.samples) == math.floor(frames * 32_000 / rate + 0.5)
+    assert (clip.source_frames, clip.source_rate, clip.channels) == (frames, rate, channels)
+    assert clip.peak == pytest.approx(np.abs(source).max(), rel=1e-6)
+    inner = slice(len(clip.samples) // 4, -len(clip.samples) // 4)  # away from the edges' ringing
+    want = tone(len(clip.samples), 32_000, 500.0, gains.mean())
+    assert np.abs(clip.samples[inner] - want[inner]).max() < 1e-4
+
+
+def test_frequencies_above_the_new_band_do_not_alias(tmp_path: Path) -> None:
+    clip = audio.load(write(tmp_path / "a.wav", tone(48_000, 48_000, 440) + tone(48_000, 48_000, 20_000), 48_000))
+    inner = slice(8000, -8000)
+    assert np.abs(clip.samples[inner] - tone(32_000, 32_000)[inner]).max() < 1e-4
+
+
+def test_level_is_never_changed_on_load(tmp_path: Path) -> None:
+    clip = audio.load(write(tmp_path / "a.wav", tone(4000, 32_000, level=3.0)))
+    assert clip.peak == pytest.approx(3.0, rel=1e-3) and np.abs(clip.samples).max() == np.float32(clip.peak)
+
+
+def test_longer_than_one_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stereo = np.stack([tone(5000, 32_000), tone(5000, 32_000, 700)], axis=1)
+    whole = audio.load(write(tmp_path / "a.wav", stereo))
+    monkeypatch.setattr(audio, "_BLOCK", 999)
+    assert np.array_equal(audio.load(tmp_path / "a.wav").samples, whole.samples)
+
+
+def test_keep_rate_gives_the_exact_frame_count(tmp_path: Path) -> None:
+    for rate, frames in ((44_100, 44_099), (48_000, 12_345), (22_050, 7_001), (32_000, 3_333)):
+        clip = audio.load(write(tmp_path / "a.wav", tone(frames, rate), rate))
+        back = audio.resample(clip.samples, clip.rate, clip.source_rate, clip.source_frames)
+        assert len(back) == frames and back.dtype == np.float32
+        inner = slice(frames // 4, -frames // 4)
+        assert np.abs(back[inner] - tone(frames, rate)[inner]).max() < 1e-3
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".WAV", ".flac", ".ogg"])
+def test_save_and_load_again(tmp_path: Path, suffix: str) -> None:
+    samples = tone(200_001, 32_000)
+    path = tmp_path / f"a{suffix}"
+    saved = audio.save(path, samples, 32_000)
+    assert saved.gain == 1.0 and saved.peak == np.abs(samples).max()
+    again, rate = soundfile.read(path, dtype="float32")
+    assert rate == 32_000 and len(again) == 200_001
+    worst = {"FLOAT": 0.0, "PCM_24": 2.0**-23, "VORBIS": 0.05}[saved.subtype]
+    assert np.abs(again - samples).max() <= worst
+    assert os.listdir(tmp_path) == [path.name]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+
+def test_the_same_audio_gives_the_same_bytes_at_another_time(tmp_path: Path) -> None:
+    samples = tone(2000, 32_000)
+    audio.save(tmp_path / "a.wav", samples, 32_000)
+    time.sleep(1.1)  # the format's time stamp counts seconds
+    audio.save(tmp_path / "b.wav", samples, 32_000)
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+
+
+def test_above_full_scale_is_kept_by_float_wav_and_scaled_elsewhere(tmp_path: Path) -> None:
+    loud = tone(4000, 32_000, level=2.0)
+    assert audio.save(tmp_path / "a.wav", loud, 32_000).gain == 1.0
+    assert np.array_equal(soundfile.read(tmp_path / "a.wav", dtype="float32")[0], loud)
+    saved = audio.save(tmp_path / "a.flac", loud, 32_000)
+    assert saved.gain == pytest.approx(1 / np.abs(loud).max())
+    read = soundfile.read(tmp_path / "a.flac")[0]
+    assert np.abs(read - loud * saved.gain).max() < 2**-22, "scaled, not clipped"
+
+
+def test_normalize_only_when_asked(tmp_path: Path) -> None:
+    for suffix, level in ((".wav", 0.01), (".flac", 4.0)):
+        path = tmp_path / f"a{suffix}"
+        audio.save(path, tone(4000, 32_000, level=level), 32_000, normalize=True)
+        assert np.abs(soundfile.read(path)[0]).max() == pytest.approx(10 ** (-1 / 20), rel=1e-5)
+
+
+def test_silence_may_be_saved_normalised(tmp_path: Path) -> None:
+    assert audio.save(tmp_path / "a.wav", np.zeros(700), 32_000, normalize=True).gain == 1.0
+
+
+def _not_audio(path: Path) -> None:
+    path.write_text("this is not audio" * 100)
+
+
+def _truncated_flac(path: Path) -> None:
+    whole = DEMO_CLIP.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+
+
+def _huge_header(path: Path) -> None:
+    """The clip with a FLAC header that promises 2^36 - 1 frames: 18 days, half a terabyte in memory."""
+    data = bytearray(DEMO_CLIP.read_bytes())
+    (packed,) = struct.unpack_from(">Q", data, 18)
+    struct.pack_into(">Q", data, 18, packed | (1 << 36) - 1)
+    path.write_bytes(data)
+
+
+def _samples(samples: np.ndarray, rate: int = 32_000):  # type: ignore[no-untyped-def]
+    return lambda path: write(path, samples, rate)
+
+
+def _with(value: float) -> np.ndarray:
+    samples = tone(4000, 32_000)
+    samples[3210] = value
+    return samples
+
+
+BAD = {
+    "missing": (lambda p: None, "a.wav", "no such file or directory"),
+    "directory": (lambda p: p.mkdir(), "a.wav", "is a directory|a directory"),
+    "zero bytes": (lambda p: p.touch(), "a.wav", "empty file"),
+    "not audio": (_not_audio, "a.wav", "not audio that can be read"),
+    "headerless": (_not_audio, "a.raw", "not audio that can be read"),
+    "fifo": (lambda p: os.mkfifo(p), "a.wav", "not a regular file"),
+    "truncated flac": (_truncated_flac, "a.flac", "truncated|not audio that can be read"),
+    "zero length": (_samples(np.zeros(0, np.float32)), "a.wav", "zero length"),
+    "nan": (_samples(_with(np.nan)), "a.wav", r"NaN or infinite samples \(the first at 0.100 s\)"),
+    "inf": (_samples(_with(-np.inf)), "a.wav", "NaN or infinite"),
+    "silent": (_samples(np.zeros(4000, np.float32)), "a.wav", "silent .peak -inf dBFS."),
+    "almost silent": (_samples(np.full(4000, 3e-5, np.float32)), "a.wav", "silent"),
+    "cancelling": (_samples(np.stack([tone(4000, 9), -tone(4000, 9)], 1)), "a.wav", "2 channels cancel out"),
+    "too short": (_samples(tone(HOP - 1, 32_000)), "a.wav", "shorter than one codec frame"),
+    "too short at 48 kHz": (_samples(tone(958, 48_000), 48_000), "a.wav", "958 samples at 48000 Hz are shorter"),
+    "absurd length": (_huge_header, "a.flac", "its header names 68719476735 frames at 44100 Hz"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(tmp_path: Path, case: str) -> None:
+    make, name, message = BAD[case]
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=message) as raised:
+        audio.load(tmp_path / name)
+    assert name in str(raised.value) and "\n" not in str(raised.value)
+    assert not isinstance(raised.value, UsageError)
+
+
+def test_one_frame_is_enough(tmp_path: Path) -> None:
+    assert len(audio.load(write(tmp_path / "a.wav", tone(HOP, 32_000))).samples) == HOP
+
+
+def test_length_is_limited_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.wav", tone(32_000, 32_000))
+    monkeypatch.setattr(audio, "MAX_FRAMES", 31_999)
+    monkeypatch.setattr(soundfile.SoundFile, "read", lambda *a, **k: pytest.fail("read before the check"))
+    with pytest.raises(UserError, match="header names 32000 frames at 32000 Hz; at most 3600 s and 31999 frames"):
+        audio.load(path)
+
+
+@pytest.mark.parametrize(("name", "kind", "message"), [
+    ("a.mp4", UsageError, "cannot write '.mp4' files; use one of .wav, .flac, .ogg"),
+    ("noextension", UsageError, "cannot write 'noextension' files"),
+    ("absent/a.wav", UserError, "no such file or directory"),
+    ("file/a.wav", UserError, "not a directory"),
+    ("folder.wav", UserError, "is a directory"),
+    ("/proc/a.wav", UserError, "cannot be written"),
+    ("x" * 300 + ".wav", UserError, "file name too long"),
+])  # fmt: skip
+def test_bad_destination(tmp_path: Path, name: str, kind: type[UserError], message: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.wav").mkdir()
+    for attempt in (audio.check_destination, lambda p: audio.save(p, tone(700, 32_000), 32_000)):
+        with pytest.raises(UserError, match=message) as raised:
+            attempt(tmp_path / name)
+        assert type(raised.value) is kind
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder.wav"]
+
+
+def test_destination_check_leaves_nothing_and_touches_nothing(tmp_path: Path) -> None:
+    audio.check_destination(tmp_path / "new.wav")
+    (tmp_path / "old.wav").write_text("old")
+    audio.check_destination(tmp_path / "old.wav")
+    assert os.listdir(tmp_path) == ["old.wav"] and (tmp_path / "old.wav").read_text() == "old"
+
+
+def test_rate_a_format_cannot_hold_is_refused_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"FLAC cannot hold 700000 Hz .*; use .wav"):
+        audio.check_destination(tmp_path / "a.flac", 700_000)
+
+
+def test_nan_is_never_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="NaN or infinite"):
+        audio.save(tmp_path / "a.wav", _with(np.nan), 32_000)
+    assert os.listdir(tmp_path) == []
+
+
+def test_disk_full_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    """A process that may write 8 KiB a file stands for a full disk: write(2) fails after that."""
+    (tmp_path / "a.wav").write_text("old")
+    script = (
+        "import sys, numpy as np; from model import audio\nfrom model.errors import UserError\n"
+        "try: audio.save(sys.argv[1], np.ones(9999), 32000)\nexcept UserError as e: print(e); sys.exit(7)"
+    )
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.wav"], capture_output=True, text=True, preexec_fn=limit
+    )
+    assert done.returncode == 7 and "cannot be written (file too large)" in done.stdout, done.stderr
+    assert os.listdir(tmp_path) == ["a.wav"] and (tmp_path / "a.wav").read_text() == "old"
+
+
+def test_a_link_is_written_through(tmp_path: Path) -> None:
+    (tmp_path / "real.wav").touch()
+    (tmp_path / "link.wav").symlink_to("real.wav")
+    audio.save(tmp_path / "link.wav", tone(700, 32_000), 32_000)
+    assert (tmp_path / "link.wav").is_symlink() and len(soundfile.read(tmp_path / "real.wav")[0]) == 700
+
+
+def test_demo_clip_is_music_to_the_eye_of_a_meter() -> None:
+    """7 s in stereo at 44.1 kHz, unclipped, with energy in the bass, the middle and the cymbals, and a steady pulse."""
+    clip = audio.load(DEMO_CLIP)
+    assert (clip.source_rate, clip.channels) == (44_100, 2) and 5 < clip.seconds <= 10 and 0.3 < clip.peak < 0.99
+    power = np.abs(np.fft.rfft(clip.samples)) ** 2
+    hertz = np.fft.rfftfreq(len(clip.samples), 1 / clip.rate)
+    for low, high in ((40, 200), (200, 1000), (1000, 4000), (4000, 15_000)):
+        assert power[(hertz >= low) & (hertz < high)].sum() > 0.01 * power.sum()
+    # Loudness repeats from bar to bar (4 beats at 132 a minute) more than at other lags of similar length.
+    hop = 320
+    loudness = np.sqrt((clip.samples[: len(clip.samples) // hop * hop].reshape(-1, hop) ** 2).mean(axis=1))
+    onsets = np.maximum(np.diff(loudness), 0)
+    onsets -= onsets.mean()
+    beat = 60 / 132 * clip.rate / hop
+
+    def likeness(lag: float) -> float:
+        return max(float((onsets[n:] * onsets[:-n]).mean()) for n in range(round(lag) - 1, round(lag) + 2))
+
+    assert likeness(4 * beat) > 2 * abs(likeness(4.2 * beat)) and likeness(2 * beat) > 0

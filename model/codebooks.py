@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 
 
 def positions(frames: int, codebooks: int = 4) -> int:
@@ -15,13 +16,13 @@ def positions(frames: int, codebooks: int = 4) -> int:
     return frames + codebooks
 
 
-def frame_index(frames: int, codebooks: int = 4) -> np.ndarray:
+def frame_index(frames: int, codebooks: int = 4) -> npt.NDArray[np.int64]:
     """int [K, T+K]: the frame at each position of each codebook, or -1 outside the pattern."""
     frame = np.arange(positions(frames, codebooks))[None] - 1 - np.arange(codebooks)[:, None]
     return np.where((frame >= 0) & (frame < frames), frame, -1)
 
 
-def delayed(codes: mx.array, frames: int, special: int) -> tuple[mx.array, np.ndarray]:
+def delayed(codes: mx.array, frames: int, special: int) -> tuple[mx.array, npt.NDArray[np.bool_]]:
     """Known codes int32 [B,K,P], P <= frames, in the delay pattern of `frames` frames.
 
     Gives the sequence int32 [B,K,T+K], with the special token outside the pattern and 0 where a frame from P on is

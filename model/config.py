@@ -54,7 +54,7 @@ class AdapterConfig:
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """EnCodec 32 kHz as audiocraft builds it; ratios are the decoder's, outermost (slowest) last in time order 8,5,4,4."""
+    """EnCodec 32 kHz as audiocraft builds it; `ratios` in the decoder's order."""
 
     dimension: int = 128
     n_filters: int = 64

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 
@@ -14,8 +15,8 @@ from kernels.contract import Ops
 from . import windows
 from .adapter import Adapter
 from .bundle import Bundle, open_bundle
-from .codec_weights import load_codec
 from .codebooks import positions, undelayed
+from .codec_weights import load_codec
 from .config import FRAME_RATE, HOP
 from .encodec import EnCodec
 from .generate import Job, steps
@@ -27,6 +28,14 @@ from .weights import Weights
 
 Progress = Callable[[int, int], None]
 """Called with the positions done and the positions in all."""
+
+
+class Step(NamedTuple):
+    """One generated position: how many are done of how many, and its tokens int32 [B,4,1]."""
+
+    done: int
+    total: int
+    tokens: mx.array
 
 
 class InstructMusicGen:
@@ -63,7 +72,8 @@ class InstructMusicGen:
     @functools.cached_property
     def codec(self) -> EnCodec:
         """EnCodec, loaded when first used."""
-        return EnCodec(*load_codec(self.bundle.codec_path), self.ops)
+        config, tensors = load_codec(self.bundle.codec_path)
+        return EnCodec(config, tensors, self.ops)
 
     @functools.cached_property
     def tokenizer(self) -> Tokenizer:
@@ -91,7 +101,7 @@ class InstructMusicGen:
         (50 a second); the result then is that long. seed: same seed, build and backend give the same samples.
         top_p, if above 0, takes precedence over top_k; temperature 0 is greedy. guidance 1 turns guidance off.
 
-        Returns float32 of audio's shape. Raises ValueError, naming the value and the fix, for input that cannot be used.
+        Returns float32 of audio's shape. Raises ValueError, naming the value and the fix, for unusable input.
         """
         audio = _checked_audio(audio)
         if max_steps is not None:
@@ -106,7 +116,7 @@ class InstructMusicGen:
 
     def encode(self, audio: mx.array) -> mx.array:
         """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640)."""
-        return self.codec.encode(mx.atleast_2d(audio).astype(mx.float32))
+        return self.codec.encode(audio.reshape(-1, audio.shape[-1]).astype(mx.float32))
 
     def decode(self, codes: mx.array) -> mx.array:
         """codes int32 [B,4,T] -> audio float32 [B,640·T]."""
@@ -142,18 +152,47 @@ class InstructMusicGen:
             raise ValueError(f"guidance={guidance} must be a finite number; upstream uses 3.0")
         if plan is None:
             plan = self._plan(codes.shape[2], window_frames, stride_frames)
-        job = Job(
-            self.lm, self.adapter, self.lm.text_kv(self.condition(texts)), guidance,
-            Sampling(temperature, top_k, top_p, greedy),
-        )
-        total = sum(positions(w.frames) - w.prompt - 1 for w in plan)
-        edited = None
-        for done, edited in enumerate(_windows(job, codes, plan, mx.random.key(seed))):
+        run = self.edit_steps(codes, texts, plan, Sampling(temperature, top_k, top_p, greedy), guidance, seed)
+        while True:
+            try:
+                step = next(run)
+            except StopIteration as finished:
+                edited: mx.array = finished.value
+                return edited
             if progress is not None:
-                progress(min(done, total), total)
-        assert edited is not None
-        mx.eval(edited)
-        return edited
+                progress(step.done, step.total)
+
+    def edit_steps(
+        self,
+        codes: mx.array,
+        texts: Sequence[str],
+        plan: Sequence[windows.Window],
+        sampling: Sampling,
+        guidance: float,
+        seed: int,
+    ) -> Generator[Step, None, mx.array]:
+        """What `edit_codes` runs: yields after every position, returns the edited codes [B,4,T].
+
+        Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern).
+        """
+        job = Job(self.lm, self.adapter, self.lm.text_kv(self.condition(texts)), guidance, sampling)
+        total, done = sum(positions(w.frames) - w.prompt - 1 for w in plan), 0
+        special = mx.full((*codes.shape[:2], 1), self.lm.config.special, dtype=mx.int32)
+        clip = mx.concatenate([codes, special], axis=2)
+        edited: list[mx.array] = []
+        window = clip[:, :, :0]
+        for (offset, frames, prompt), key in zip(plan, mx.random.split(mx.random.key(seed), len(plan))):
+            given = window[:, :, window.shape[2] - prompt :]
+            chunks = []
+            for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, key):
+                chunks.append(tokens)
+                if len(chunks) > 1:
+                    done += 1
+                    yield Step(done, total, tokens)
+            window = undelayed(mx.concatenate(chunks, axis=2), frames)
+            mx.eval(window)
+            edited.append(window[:, :, prompt:])
+        return mx.concatenate(edited, axis=2)
 
     def condition(self, texts: Sequence[str]) -> mx.array:
         """The texts' condition float32 [B,L,dim]; the last one is remembered."""
@@ -174,31 +213,13 @@ class InstructMusicGen:
         return windows.plan(total, window, stride or max(window // 2, 1))
 
 
-def _windows(job: Job, codes: mx.array, plan: Sequence[windows.Window], key: mx.array) -> Iterator[mx.array]:
-    """Yields after every position; the last item is the edited codes, the earlier ones the delayed tokens."""
-    batch, codebooks, total = codes.shape
-    special = mx.full((batch, codebooks, 1), job.lm.config.special, dtype=mx.int32)
-    clip = mx.concatenate([codes, special], axis=2)
-    edited: list[mx.array] = []
-    window = clip[:, :, :0]
-    for (offset, frames, prompt), subkey in zip(plan, mx.random.split(key, len(plan))):
-        known = window[:, :, window.shape[2] - prompt :] if prompt else clip[:, :, :0]
-        chunks = []
-        for chunk in steps(job, clip[:, :, offset : offset + frames + 1], known, frames, subkey):
-            chunks.append(chunk)
-            if len(chunks) > 1:
-                yield chunk
-        window = undelayed(mx.concatenate(chunks, axis=2), frames)
-        edited.append(window[:, :, prompt:])
-    yield mx.concatenate(edited, axis=2)
-
-
 def _checked_audio(audio: mx.array) -> mx.array:
     if audio.ndim not in (1, 2):
         raise ValueError(f"audio has shape {audio.shape}; it must be [samples] or [batch, samples]")
     if audio.size == 0 or audio.shape[-1] < HOP:
         raise ValueError(
-            f"audio has {audio.shape[-1]} samples, less than one frame ({HOP} samples, 1/{FRAME_RATE} s); give a longer clip"
+            f"audio has {audio.shape[-1]} samples, less than one frame ({HOP} samples, 1/{FRAME_RATE} s); "
+            "give a longer clip"
         )
     audio = audio.astype(mx.float32)
     if not mx.isfinite(audio).all().item():
@@ -211,7 +232,7 @@ def _checked_codes(codes: mx.array, codebooks: int, card: int) -> mx.array:
         raise ValueError(f"codes have shape {codes.shape}; they must be a non-empty [batch, {codebooks}, frames]")
     if not mx.issubdtype(codes.dtype, mx.integer):
         raise ValueError(f"codes are {codes.dtype}; they must be integers")
-    low, high = codes.min().item(), codes.max().item()
-    if int(low) < 0 or int(high) >= card:
+    low, high = (int(str(extreme.item())) for extreme in (codes.min(), codes.max()))
+    if low < 0 or high >= card:
         raise ValueError(f"codes lie between {low} and {high}; they must lie between 0 and {card - 1}")
     return codes.astype(mx.int32)

@@ -1,4 +1,4 @@
-"""One window's generation, step by step: a Python generator, so that progress, streaming and cancelling need no hooks."""
+"""One window's generation as a Python generator: progress, streaming and cancelling fall out of `yield`."""
 
 from __future__ import annotations
 
@@ -67,6 +67,6 @@ def steps(job: Job, condition: mx.array, prompt: mx.array, frames: int, key: mx.
         if column.any():
             chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
         tokens = chosen[..., None]
-        mx.async_eval(tokens)
+        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
         mx.eval(before)
         yield tokens

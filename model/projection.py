@@ -47,8 +47,9 @@ class Stacked:
         for each in maps:
             if joined and joined[-1].quantization == each.quantization:
                 last = joined.pop()
-                pairs = zip(last.arrays(), each.arrays())
-                each = Projection(*[mx.concatenate(pair) for pair in pairs], quantization=each.quantization)
+                both = [mx.concatenate(list(pair)) for pair in zip(last.arrays(), each.arrays())]
+                packed = both[1:3] if len(both) == 3 else (None, None)
+                each = Projection(both[0], packed[0], packed[1], each.quantization)
             joined.append(each)
         return cls(tuple(joined))
 

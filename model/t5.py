@@ -10,9 +10,11 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import numpy.typing as npt
 
 from kernels.contract import Ops
 
@@ -109,18 +111,20 @@ class T5Encoder:
         return table[mx.array(buckets)].transpose(2, 0, 1)[None]
 
 
-def relative_buckets(distance: np.ndarray, buckets: int, max_distance: int) -> np.ndarray:
+def relative_buckets(distance: npt.NDArray[np.int64], buckets: int, max_distance: int) -> npt.NDArray[np.int32]:
     """Bucket of key minus query position: half for each sign, exact when near, logarithmic up to `max_distance`."""
     half = buckets // 2
     near = half // 2
     size = np.abs(distance)
     # The logarithm in float32, as torch takes it: at a bucket's edge float64 could land on the other side.
-    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near)) / np.float32(math.log(max_distance / near))
+    ratio = np.log(np.maximum(size, 1).astype(np.float32) / np.float32(near))
+    ratio = ratio / np.float32(math.log(max_distance / near))
     far = np.minimum(near + (ratio * np.float32(half - near)).astype(np.int64), half - 1)
-    return (np.where(distance > 0, half, 0) + np.where(size < near, size, far)).astype(np.int32)
+    buckets_of = np.where(distance > 0, half, 0) + np.where(size < near, size, far)
+    return np.asarray(buckets_of, dtype=np.int32)
 
 
-def _config(folder: Path) -> dict[str, object]:
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text())
@@ -136,7 +140,7 @@ def _config(folder: Path) -> dict[str, object]:
     return config
 
 
-def _weights(folder: Path, layers: int, config: dict[str, object]) -> dict[str, mx.array]:
+def _weights(folder: Path, layers: int, config: dict[str, Any]) -> dict[str, mx.array]:
     """The encoder's tensors, float32, checked against the configuration; the decoder's, if there, are never read."""
     path = folder / "model.safetensors"
     try:
@@ -156,9 +160,10 @@ def _weights(folder: Path, layers: int, config: dict[str, object]) -> dict[str, 
     return weights
 
 
-def _shapes(layers: int, config: dict[str, object]) -> dict[str, tuple[int, ...]]:
+def _shapes(layers: int, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     dim, inner, ffn, heads, buckets, vocab = (
-        int(str(config[k])) for k in ("d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets", "vocab_size")
+        int(config.get(k, 32))
+        for k in ("d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets", "vocab_size")
     )
     inner *= heads
     shapes: dict[str, tuple[int, ...]] = {

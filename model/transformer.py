@@ -86,8 +86,8 @@ class Layer:
         q, length = qkv[0], position + steps
         k, v = cache.write(qkv[1:], position)
         if prefix is None:
-            mask = "causal" if steps > 1 else None
-            return self.merge(ops.attention(q, k[:, :, :length], v[:, :, :length], scale=self.scale, mask=mask))
+            seen_k, seen_v = k[:, :, :length], v[:, :, :length]
+            return self.merge(ops.attention(q, seen_k, seen_v, scale=self.scale, mask="causal"))
         prefix_q = prefix.q[:, :, row : row + steps]
         out = ops.prefix_attention(
             q, k, v, prefix_q, prefix.k, prefix.v, prefix.gate, scale=self.scale, length=length
@@ -143,7 +143,14 @@ class Stream:
     """One window's generation: caches, text keys and values, and the prefix; position after position."""
 
     def __init__(
-        self, lm: LanguageModel, text: list[Pair], prefix: list[LayerPrefix], *, start_layer: int, rows: int, slots: int,
+        self,
+        lm: LanguageModel,
+        text: list[Pair],
+        prefix: list[LayerPrefix],
+        *,
+        start_layer: int,
+        rows: int,
+        slots: int,
         query_rows: int,
     ) -> None:
         """`rows` count both rows of guidance pairs; `slots` the positions that will come; `query_rows` the prefix's
@@ -159,7 +166,7 @@ class Stream:
         steps = tokens.shape[2]
         row = min(self.position, self.query_rows - 1)
         if steps > 1 and row + steps > self.query_rows:
-            raise ValueError(f"a chunk of {steps} positions from {self.position} passes the {self.query_rows} query rows")
+            raise ValueError(f"{steps} positions from {self.position} pass the prefix's {self.query_rows} query rows")
         x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
         for layer, cache, text, prefix in zip(self.lm.layers, self.caches, self.text, self.prefix):
             x = layer(self.lm.ops, x, cache, self.position, text, prefix, row)

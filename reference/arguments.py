@@ -1,4 +1,4 @@
-"""Checks of the operations' arguments, shared by every backend: one clear ValueError that names the value and the fix."""
+"""Checks of the operations' arguments, for every backend: one ValueError that names the value and the fix."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_int4_matmul(
     """The (N, K) of the product."""
     n, k = check_quantized(w, scales, biases, group_size=group_size, bits=bits)
     _float("x", x)
-    _need(x.ndim >= 1 and x.shape[-1] == k, f"x has shape {x.shape}; w {w.shape} at {bits} bits needs a last axis of {k}")
+    _need(x.ndim >= 1 and x.shape[-1] == k, f"x has shape {x.shape}; w {w.shape} at {bits} bits needs K={k}")
     _need(x.size > 0, f"x has shape {x.shape}; it must not be empty")
     check_epilogue(x, n, bias, activation, residual, norm)
     return n, k
@@ -139,7 +139,15 @@ def check_prefix_attention(
 
 
 def check_cross_attention(
-    x: mx.array, w: mx.array, scales: mx.array, biases: mx.array, k: mx.array, v: mx.array, *, group_size: int, bits: int,
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    group_size: int,
+    bits: int,
     norm: tuple[mx.array, mx.array, float] | None = None,
 ) -> None:
     """Shapes and dtypes as in `kernels.contract.Ops.cross_attention`."""

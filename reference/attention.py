@@ -75,7 +75,7 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops.cross_attention`."""
+    """Query projection and attention to the text, 0 for rows without text; see `kernels.contract.Ops`."""
     check_cross_attention(x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm)
     text_rows, heads, _, dim = k.shape
     steps = x.shape[1]

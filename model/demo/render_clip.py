@@ -146,11 +146,11 @@ def render(parts: list[Part], soundfont: Path) -> np.ndarray:
              "-F", str(wav), str(soundfont), str(song)],
             check=True,
         )  # fmt: skip
-        audio, _ = sf.read(wav, always_2d=True)
+        raw, _ = sf.read(wav, always_2d=True)
     frames = round(BEATS * 60 / BPM * RATE)
-    audio = np.pad(audio, ((0, max(0, frames - len(audio))), (0, 0)))[:frames]
-    middle = audio.mean(axis=1, keepdims=True)
-    audio = middle + WIDTH * (audio - middle)
+    raw = np.pad(raw, ((0, max(0, frames - len(raw))), (0, 0)))[:frames]
+    middle: np.ndarray = raw.mean(axis=1, keepdims=True)
+    audio: np.ndarray = middle + WIDTH * (raw - middle)
     fade = round(0.05 * RATE)
     audio[-fade:] *= np.linspace(1, 0, fade)[:, None]
     return audio

@@ -1,0 +1,148 @@
+"""The command line's grammar. Nothing heavy is imported here, so that --help and usage errors are immediate."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ..errors import UsageError
+
+DEFAULT_REPO = "aufklarer/Instruct-MusicGen-MLX-4bit"
+BACKENDS = ("auto", "metal", "native", "reference", "interpreter")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of printing the usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, checked as far as they can be by themselves; `.run` is the command's function."""
+    return _parser().parse_args(argv)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
+    _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
+    _info(commands.add_parser("info", help="what a bundle holds"))
+    return parser
+
+
+def _edit(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
+    parser.set_defaults(run=_command("edit"))
+    add = parser.add_argument
+    add("input", metavar="IN", type=Path, help="any audio file soundfile reads: WAV, FLAC, OGG, MP3, AIFF, ...")
+    add("-i", "--instruction", required=True, type=_instruction, metavar="TEXT",
+        help='given to the model as it is; it was trained on the form "Music piece. Instruct: Only Drums."')
+    add("-o", "--output", required=True, type=Path, metavar="OUT",
+        help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate")
+    add("--model", metavar="PATH_OR_REPO",
+        help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
+        "embedded demo bundle, whose output is a smoke test, not music")
+    add("--revision", help="branch, tag or commit of the repo")
+    add("--seed", type=_integer(0, 2**64 - 1), default=0, metavar="N",
+        help="same seed, same build, same backend: same result (default 0)")
+    add("--top-k", type=_integer(0), default=250, metavar="N",
+        help="sample from the N most probable tokens; 0: from all (default 250)")
+    add("--top-p", type=_number(0, 1), default=0.0, metavar="P",
+        help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)")
+    add("--temperature", type=_number(0), default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
+    add("--guidance", type=_number(-1e5, 1e5), default=3.0, metavar="G",
+        help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)")
+    add("--greedy", action="store_true", help="always the most probable token")
+    add("--max-steps", type=_integer(1), metavar="N", help="edit only the first N frames (50 a second)")
+    add("--backend", choices=BACKENDS, default="auto",
+        help="auto: metal where there is a GPU, else native, else the slow reference (default)")
+    add("--activations", choices=("default", "int8"), default="default",
+        help="int8: faster and less exact layer projections on the native backend")
+    add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
+    add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
+    add("--quiet", action="store_true", help="print nothing but errors")
+
+
+def _convert(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Make a bundle from upstream's files, without torch and without running any code in them."
+    parser.set_defaults(run=_command("convert"))
+    add = parser.add_argument
+    add("--adapter", required=True, metavar="CKPT", help="Instruct-MusicGen's checkpoint (finetuned.ckpt)")
+    add("--base", required=True, metavar="DIR_OR_REPO",
+        help="MusicGen's state_dict.bin and compression_state_dict.bin (facebook/musicgen-large)")
+    add("--t5", required=True, metavar="DIR_OR_REPO", help="T5's weights and tokenizer (google-t5/t5-base)")
+    add("--out", required=True, type=Path, metavar="DIR", help="the bundle's folder")
+    add("--bits", type=int, choices=(4, 8, 16, 32), default=4, help="of the layers' projections (default 4)")
+    add("--group-size", type=int, choices=(32, 64, 128), default=64, help="weights that share a scale (default 64)")
+
+
+def _info(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Sizes, quantization, parameter counts and license of a bundle."
+    parser.set_defaults(run=_command("info"))
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _command(name: str) -> Callable[[argparse.Namespace], None]:
+    """`run` of model.cli.<name>, imported when called."""
+
+    def run(arguments: argparse.Namespace) -> None:
+        importlib.import_module(f"{__package__}.{name}").run(arguments)
+
+    return run
+
+
+def _version() -> str:
+    try:
+        return version("instruct-musicgen-mlx")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _instruction(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError('is empty; say what to do, for example "Music piece. Instruct: Only Drums."')
+    if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):
+        raise argparse.ArgumentTypeError("is not valid text in this terminal's encoding; use UTF-8")
+    return text
+
+
+def _integer(low: int, high: float = math.inf) -> Callable[[str], int]:
+    def integer(text: str) -> int:
+        value = _parsed(int, text, "a whole number")
+        _check_range(value, low, high)
+        return int(value)
+
+    return integer
+
+
+def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = _parsed(float, text, "a number")
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not finite")
+        _check_range(value, low, high)
+        return float(value)
+
+    return number
+
+
+def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+
+def _check_range(value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise argparse.ArgumentTypeError(f"{value:g} must be {limit}")

@@ -1,0 +1,143 @@
+"""`instruct-musicgen edit`: a clip and an instruction in, the edited file out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import hub
+from ..config import FRAME_RATE
+from ..errors import UsageError, UserError
+from .arguments import DEFAULT_REPO
+
+if TYPE_CHECKING:
+    from ..audio import Clip, Samples, Saved
+    from ..edit import InstructMusicGen
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Check everything that can be checked, load, edit, write, report."""
+    from .. import audio
+
+    tell = _silent if arguments.quiet else _note
+    if arguments.input.exists() and arguments.output.exists() and arguments.output.samefile(arguments.input):
+        raise UsageError(f"{arguments.output}: OUT is IN; choose another name with -o")
+    clip = audio.load(arguments.input)
+    rate = clip.source_rate if arguments.keep_rate else clip.rate
+    audio.check_destination(arguments.output, rate)
+    if clip.peak > 1:
+        tell(f"{arguments.input}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
+
+    name = _model(arguments.model, tell)
+    start = time.perf_counter()
+    model = _load(name, arguments)
+    loaded = time.perf_counter() - start
+    start = time.perf_counter()
+    edited = _edit(model, clip, arguments)
+    wall = time.perf_counter() - start
+    seconds = len(edited) / clip.rate
+    if arguments.keep_rate:
+        whole = len(edited) == len(clip.samples)
+        frames = clip.source_frames if whole else round(seconds * rate)
+        edited = audio.resample(edited, clip.rate, rate, frames)
+    saved = audio.save(arguments.output, edited, rate, normalize=arguments.normalize)
+    if not arguments.normalize:
+        _tell_of_level(saved, arguments.output, tell)
+    if not arguments.quiet:
+        peak = audio.decibels(saved.peak * saved.gain)
+        print(f"{arguments.output}: {seconds:.2f} s at {rate} Hz, peak {peak}")
+        print(
+            f"backend {model.backend}: edited in {wall:.2f} s, RTF {wall / seconds:.2f}; model loaded in {loaded:.2f} s"
+        )
+
+
+def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace) -> Samples:
+    import mlx.core as mx
+    import numpy as np
+
+    with _progress(arguments.quiet) as progress:
+        edited = model.generate(
+            arguments.instruction, mx.array(clip.samples), arguments.max_steps,
+            seed=arguments.seed, temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
+            guidance=arguments.guidance, greedy=arguments.greedy, progress=progress,
+        )  # fmt: skip
+        return np.array(edited, dtype=np.float32)
+
+
+def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
+    """The bundle to use, and what the user must know of the choice."""
+    from ..bundle import demo_path
+
+    smoke = "its weights are random: the output is a smoke test, not music"
+    if name is not None:
+        if Path(name).resolve() == demo_path():
+            tell(f"{name} is the embedded demo bundle; {smoke}")
+        return name
+    if hub.cached(DEFAULT_REPO):
+        tell(f"model {DEFAULT_REPO}, from the cache")
+        return DEFAULT_REPO
+    tell(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle; {smoke}")
+    return demo_path()
+
+
+def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
+    import kernels
+
+    from ..edit import InstructMusicGen
+
+    try:
+        return InstructMusicGen.from_pretrained(name, backend=arguments.backend, revision=arguments.revision)
+    except kernels.BackendUnavailable as e:
+        raise UserError(str(e)) from e
+
+
+def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> None:
+    from ..audio import decibels
+
+    if saved.gain != 1:
+        tell(f"{path}: the peak was above full scale ({decibels(saved.peak)}), more than the format holds; scaled by "
+             f"{decibels(saved.gain).removesuffix('FS')}")  # fmt: skip
+    elif saved.peak > 1:
+        tell(f"{path}: the peak is above full scale ({decibels(saved.peak)}), kept in 32-bit float; players may clip "
+             "it, --normalize scales it")  # fmt: skip
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr; what it yields takes the steps done and the steps in all."""
+    from rich import progress
+    from rich.console import Console
+
+    columns = (
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[rtf]}"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+    )  # fmt: skip
+    with progress.Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task("reading clip and text", total=None, rtf="")
+        begun: float | None = None
+        first = 0
+
+        def advance(done: int, total: int) -> None:
+            # The rate counts from the first step, so that compiling and reading the text don't weigh on it.
+            nonlocal begun, first
+            now = time.perf_counter()
+            if begun is None:
+                begun, first = now, done
+            rtf = f"RTF {(now - begun) / (done - first) * FRAME_RATE:.2f}" if done > first else ""
+            doing = "editing" if done < total else "decoding"
+            bar.update(task, description=doing, completed=done, total=total, rtf=rtf)
+
+        yield advance
+
+
+def _note(message: str) -> None:
+    print(f"note: {message}.", file=sys.stderr)
+
+
+def _silent(message: str) -> None:
+    pass

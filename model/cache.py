@@ -5,6 +5,11 @@ from __future__ import annotations
 import mlx.core as mx
 
 
+def unstack(x: mx.array) -> tuple[mx.array, ...]:
+    """The parts of x along its first axis, as views (an integer index would copy them)."""
+    return tuple(part.squeeze(0) for part in mx.split(x, x.shape[0]))
+
+
 class KVCache:
     """One layer's keys and values, allocated once for all positions of a window.
 
@@ -17,4 +22,4 @@ class KVCache:
     def write(self, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
         """Put kv [2,B,H,T,D] at `position`; gives all slots, k and v [B,H,S,D]. Slots not yet written hold zeros."""
         self.kv[:, :, :, position : position + kv.shape[3]] = kv
-        return self.kv[0], self.kv[1]
+        return unstack(self.kv)

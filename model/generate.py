@@ -52,8 +52,7 @@ def steps(job: Job, condition: mx.array, prompt: mx.array, frames: int, key: mx.
     """The delayed sequence of a window, chunk by chunk: int32 [B,K,T'], all positions in order.
 
     condition int32 [B,K,frames+1]; prompt int32 [B,K,P], P < frames, the tokens already known. The first chunk is what
-    the prompt makes known (positions 0..P), each later one a single position. Tokens stay on the device; step j+1 is
-    enqueued before step j is waited for.
+    the prompt makes known (positions 0..P), each later one a single position. Tokens stay on the device.
     """
     sequence, known = delayed(prompt, frames, job.lm.config.special)
     given, total = prompt.shape[2], sequence.shape[2]
@@ -67,6 +66,8 @@ def steps(job: Job, condition: mx.array, prompt: mx.array, frames: int, key: mx.
         if column.any():
             chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
         tokens = chosen[..., None]
-        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
+        # This step's graph is built while the one before runs; it is enqueued once that one has let go of the caches,
+        # which then are written in place. Enqueued earlier, every layer's cache would be copied.
         mx.eval(before)
+        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
         yield tokens

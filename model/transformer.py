@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from kernels.contract import Ops
 
-from .cache import KVCache
+from .cache import KVCache, unstack
 from .weights import Weights
 
 if TYPE_CHECKING:
@@ -50,9 +50,9 @@ class Layer:
         # Layer by layer, so that the parts of the stacked maps are released before the next layer is read.
         mx.eval([m.arrays() for m in maps], self.norm1, self.norm_cross, self.norm2)
 
-    def split(self, x: mx.array) -> list[mx.array]:
-        """[B,T,n·dim] -> n arrays [B,H,T,D]."""
-        return list(self._heads(x))
+    def split(self, x: mx.array) -> tuple[mx.array, ...]:
+        """[B,T,n·dim] -> n arrays [B,H,T,D], views."""
+        return unstack(self._heads(x))
 
     def _heads(self, x: mx.array) -> mx.array:
         """[B,T,n·dim] -> [n,B,H,T,D], a view."""
@@ -83,7 +83,7 @@ class Layer:
         self, ops: Ops, x: mx.array, cache: KVCache, position: int, prefix: LayerPrefix | None, row: int
     ) -> mx.array:
         qkv, steps = self._heads(self.qkv(ops, x, norm=self.norm1)), x.shape[1]
-        q, length = qkv[0], position + steps
+        q, length = qkv[:1].squeeze(0), position + steps
         k, v = cache.write(qkv[1:], position)
         if prefix is None:
             seen_k, seen_v = k[:, :, :length], v[:, :, :length]

@@ -1,0 +1,178 @@
+"""Make a bundle from the upstream files, in little memory: one tensor at a time from mapped files to the new one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from . import bundle_config, hub, layout, torch_file
+from .bundle import open_bundle
+from .codec_weights import load_codec, pretrained
+from .config import Config, Quantization
+from .errors import UsageError, UserError
+from .safetensors_file import read_json
+from .upstream import Array, Upstream
+from .writer import Layout, TensorWriter, layout_bytes, need_space, new_folder
+
+BITS = (4, 8, 16, 32)
+GROUP_SIZES = (32, 64, 128)
+CODEC_FILE = "compression_state_dict.bin"
+
+
+def convert(
+    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4, group_size: int = 64
+) -> Path:
+    """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
+
+    `adapter`: the Lightning checkpoint (or a folder or repo with one); `base`: a folder or repo with `state_dict.bin`
+    and `compression_state_dict.bin`; `t5`: a folder, which is copied, or a repo, which is referred to. `bits` 4 or 8
+    quantizes the layers' projections (affine, `group_size` inputs a scale) and stores the rest as float16; 16 stores
+    float16 throughout; 32 is lossless. `out` appears whole or not at all. Returns its path.
+
+    Raises UsageError for bits or a group size that don't fit, UserError for files that can't be used, and when the
+    disk is full.
+    """
+    if bits not in BITS:
+        raise UsageError(f"--bits {bits}: choose one of {', '.join(map(str, BITS))}")
+    if group_size not in GROUP_SIZES:
+        raise UsageError(f"--group-size {group_size}: choose one of {', '.join(map(str, GROUP_SIZES))}")
+    checkpoint = _checkpoint(hub.resolve(adapter, allow_patterns=("*.ckpt", "*.bin")))
+    folder = hub.resolve(base, allow_patterns=("state_dict.bin", CODEC_FILE))
+    upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
+    codec_source = _codec_source(_file(folder, CODEC_FILE))
+    codec, _ = load_codec(codec_source)
+    if codec.bins < upstream.lm.card or codec.codebooks < upstream.lm.codebooks:
+        raise UserError(
+            f"{codec_source} has {codec.codebooks} codebooks of {codec.bins}; "
+            f"the language model needs {upstream.lm.codebooks} of {upstream.lm.card}"
+        )
+    t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
+    quantization = Quantization(bits, group_size) if bits in (4, 8) else None
+    if quantization:
+        _check_groups(upstream, group_size)
+    config = Config(upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization)
+    stored = layout.stored(config.lm, config.adapter, quantization, config.dtype)
+    with new_folder(out) as part:
+        copies = [codec_source, *([t5_folder] if t5_folder else [])]
+        need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
+        _write_tensors(part / "model.safetensors", stored, upstream, config)
+        _copy_codec(codec_source, part)
+        if t5_folder:
+            _copy(part / "t5", t5_folder, T5_COPIED)
+        raw = bundle_config.render(config, codec, t5_name)
+        (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
+        open_bundle(part)
+    return Path(out)
+
+
+T5_COPIED = (
+    "config.json", "model.safetensors", "spiece.model", "tokenizer.json", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+
+
+def _checkpoint(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    named = path / "finetuned.ckpt"
+    found = [named] if named.exists() else sorted(path.glob("*.ckpt"))
+    if len(found) != 1:
+        raise UserError(f"{path} has {len(found)} .ckpt files; name the adapter's checkpoint itself")
+    return found[0]
+
+
+def _file(folder: Path, name: str) -> Path:
+    if not folder.is_dir() or not (folder / name).is_file():
+        raise UserError(f"{folder} has no {name}; --base must be a MusicGen folder (as facebook/musicgen-large)")
+    return folder / name
+
+
+def _codec_source(path: Path) -> Path:
+    """The file, or what an export that only names its codec refers to."""
+    tree = torch_file.load(path)
+    name = tree.get("pretrained") if isinstance(tree, dict) else None
+    return pretrained(name, path) if isinstance(name, str) else path
+
+
+def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
+    """The folder to copy, or None and the name of the repo to refer to."""
+    path = hub.resolve(given, allow_patterns=("config.json",))
+    local = Path(given).expanduser().exists()
+    if not path.is_dir():
+        raise UserError(f"{given} is a file; --t5 must be a T5 folder or a Hugging Face repo name")
+    d_model = read_json(path / "config.json").get("d_model")
+    if d_model != text_dim:
+        raise UserError(f"{given} has d_model={d_model!r:.40}; the text projection needs {text_dim} (t5-base has 768)")
+    if local and not (path / "model.safetensors").is_file():
+        raise UserError(f"{given} has no model.safetensors; give a T5 folder that has (as google-t5/t5-base)")
+    if local and not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        raise UserError(f"{given} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
+    return (path, hub.T5) if local else (None, str(given))
+
+
+def _check_groups(upstream: Upstream, group_size: int) -> None:
+    for name, width in (("dim", upstream.lm.dim), ("ffn", upstream.lm.ffn)):
+        if width % group_size:
+            fits = [str(g) for g in GROUP_SIZES if upstream.lm.dim % g == 0 and upstream.lm.ffn % g == 0]
+            advice = f"use --group-size {' or '.join(fits)}" if fits else "use --bits 16 or 32"
+            raise UsageError(f"--group-size {group_size} does not divide {name}={width}; {advice}")
+
+
+def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config) -> None:
+    columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    console = Console(stderr=True)
+    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    with bar as progress, TensorWriter(path, stored) as writer:
+        for name in progress.track(list(layout.lm_shapes(config.lm, config.adapter))):
+            value = upstream.read(name)
+            if not np.isfinite(value).all():
+                raise UserError(f"{upstream.adapter_path}: {name} holds NaN or infinity; the checkpoint is damaged")
+            module = name.removesuffix(".weight")
+            if f"{module}.scales" in stored:
+                assert config.quantization is not None
+                _write_packed(writer, module, value, config.quantization, config.dtype)
+            else:
+                writer.write(name, _narrowed(name, value, config.dtype))
+            mx.clear_cache()
+
+
+def _write_packed(writer: TensorWriter, module: str, value: Array, q: Quantization, dtype: mx.Dtype) -> None:
+    weight, scales, biases = mx.quantize(mx.array(value), group_size=q.group_size, bits=q.bits)
+    writer.write(f"{module}.weight", weight)
+    writer.write(f"{module}.scales", scales.astype(dtype))
+    writer.write(f"{module}.biases", biases.astype(dtype))
+
+
+def _narrowed(name: str, value: Array, dtype: mx.Dtype) -> np.ndarray:
+    if dtype == mx.float32:
+        return value
+    with np.errstate(over="ignore"):
+        half = value.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UserError(f"{name} has values up to {np.abs(value).max():.3g}, too large for float16; use --bits 32")
+    return half
+
+
+def _size(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.iterdir() if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _copy(target: Path, source: Path, names: Iterable[str]) -> None:
+    target.mkdir()
+    for name in names:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)
+
+
+def _copy_codec(source: Path, part: Path) -> None:
+    if source.is_dir() and not (source / CODEC_FILE).exists():
+        _copy(part / "encodec", source, ("config.json", "model.safetensors"))
+    else:
+        shutil.copyfile(source / CODEC_FILE if source.is_dir() else source, part / CODEC_FILE)

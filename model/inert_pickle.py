@@ -1,0 +1,303 @@
+"""Interpret a pickle's opcodes without the power to call anything.
+
+`pickle.Unpickler` imports and calls what a pickle names; restricting it means guarding every way in. Here the opcodes
+(as `pickletools` decodes them) only move plain data: a named class or function is a `Symbol`, its call is handed to
+the reader's own `reduce`, which may recognise it (a tensor) or leave a `Placeholder`. A checkpoint may well refer to
+optimizers and classes that are not installed, and those stay marks; one that refers to things of the standard library
+that a checkpoint has no use for (`os.system`, `builtins.eval`) is refused.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+INERT_MODULES = {
+    "_codecs", "abc", "argparse", "array", "collections", "copyreg", "copy_reg", "dataclasses", "datetime", "decimal",
+    "enum", "fractions", "functools", "itertools", "math", "numbers", "pathlib", "random", "re", "string", "time",
+    "typing", "uuid", "zoneinfo",
+}  # fmt: skip
+"""Of the standard library, those whose objects honest checkpoints refer to (optimizer partials, paths, settings)."""
+INERT_BUILTINS = {
+    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range",
+    "set", "slice", "str", "tuple", "unicode",
+}  # fmt: skip
+MAX_DEPTH = 200
+
+
+class MalformedPickleError(Exception):
+    """The pickle is damaged, or refers to something that a checkpoint has no use for."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A class or function that the pickle names; never imported."""
+
+    module: str
+    name: str
+
+    @property
+    def qualified(self) -> str:
+        """`module.name`."""
+        return f"{self.module}.{self.name}"
+
+
+@dataclass(eq=False)
+class Placeholder:
+    """Stands for an object of a class that is not plain data; `state` is what the pickle would have put into it."""
+
+    made_by: str
+    state: Any = None
+    items: list[Any] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Mark:
+    stack: list[Any]
+
+
+def interpret(
+    data: bytes, *, persistent: Callable[[Any], Any], reduce: Callable[[Symbol, tuple[Any, ...]], Any]
+) -> Any:
+    """The object that the pickle describes.
+
+    `persistent` gets each persistent id; `reduce` the symbol and arguments of each call or construction.
+    Raises MalformedPickleError.
+    """
+    machine = _Machine(persistent, reduce)
+    try:
+        for opcode, arg, _ in pickletools.genops(data):
+            if machine.step(opcode.name, arg):
+                return machine.result
+    except MalformedPickleError:
+        raise
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError, OverflowError) as e:
+        raise MalformedPickleError(f"its pickle is damaged ({type(e).__name__}: {str(e)[:100]})") from e
+    raise MalformedPickleError("its pickle is damaged (no end)")
+
+
+class _Machine:
+    """Stack, marks and memo of the pickle machine."""
+
+    def __init__(self, persistent: Callable[[Any], Any], reduce: Callable[[Symbol, tuple[Any, ...]], Any]) -> None:
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self.persistent, self.reduce = persistent, reduce
+        self.result: Any = None
+
+    def step(self, op: str, arg: Any) -> bool:
+        """Perform one opcode; True when it was the last."""
+        if op in _LITERALS:
+            self.stack.append(arg)
+        elif op in _CONSTANTS:
+            self.stack.append(_CONSTANTS[op])
+        elif op in ("PUT", "BINPUT", "LONG_BINPUT"):
+            self.memo[int(arg)] = self.stack[-1]
+        elif op == "MEMOIZE":
+            self.memo[len(self.memo)] = self.stack[-1]
+        elif op in ("GET", "BINGET", "LONG_BINGET"):
+            self.stack.append(self.memo[int(arg)])
+        elif op == "STOP":
+            self.result = self.stack.pop()
+            return True
+        elif op not in ("PROTO", "FRAME"):
+            handler = getattr(self, f"op_{op.lower()}", None)
+            if handler is None:
+                raise MalformedPickleError(f"its pickle uses {op}, which no checkpoint needs")
+            handler(arg)
+        return False
+
+    def _marked(self) -> list[Any]:
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def op_mark(self, _: Any) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+        if len(self.marks) > MAX_DEPTH:
+            raise MalformedPickleError(f"its pickle nests deeper than {MAX_DEPTH}")
+
+    def op_pop(self, _: Any) -> None:
+        if self.stack:
+            self.stack.pop()
+        else:
+            self._marked()
+
+    def op_pop_mark(self, _: Any) -> None:
+        self._marked()
+
+    def op_dup(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    # Containers.
+
+    def op_empty_list(self, _: Any) -> None:
+        self.stack.append([])
+
+    def op_empty_dict(self, _: Any) -> None:
+        self.stack.append({})
+
+    def op_empty_set(self, _: Any) -> None:
+        self.stack.append([])
+
+    def op_tuple(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append(tuple(items))
+
+    def _tuple(self, n: int) -> None:
+        items = tuple(self.stack[-n:])
+        if len(items) != n:
+            raise MalformedPickleError("its pickle is damaged (stack)")
+        del self.stack[-n:]
+        self.stack.append(items)
+
+    def op_tuple1(self, _: Any) -> None:
+        self._tuple(1)
+
+    def op_tuple2(self, _: Any) -> None:
+        self._tuple(2)
+
+    def op_tuple3(self, _: Any) -> None:
+        self._tuple(3)
+
+    def op_list(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append(items)
+
+    def op_frozenset(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append(tuple(items))
+
+    def op_dict(self, _: Any) -> None:
+        items = self._marked()
+        self.stack.append({})
+        self._set(items)
+
+    def op_append(self, _: Any) -> None:
+        item = self.stack.pop()
+        self._extend([item])
+
+    def op_appends(self, _: Any) -> None:
+        self._extend(self._marked())
+
+    def op_additems(self, _: Any) -> None:
+        self._extend(self._marked())
+
+    def _extend(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if isinstance(target, Placeholder):
+            target = target.items
+        if type(target) is not list:
+            raise MalformedPickleError("its pickle appends to what is no list")
+        target.extend(items)
+
+    def op_setitem(self, _: Any) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key, value])
+
+    def op_setitems(self, _: Any) -> None:
+        self._set(self._marked())
+
+    def _set(self, items: list[Any]) -> None:
+        target = self.stack[-1]
+        if len(items) % 2:
+            raise MalformedPickleError("its pickle is damaged (odd dict)")
+        for key, value in zip(items[::2], items[1::2]):
+            if isinstance(target, Placeholder):
+                target.items.append((key, value))
+            elif type(target) is dict:
+                target[_key(key)] = value
+            else:
+                raise MalformedPickleError("its pickle sets items of what is no dict")
+
+    # Names, and what the pickle would have called.
+
+    def op_global(self, arg: str) -> None:
+        module, _, name = arg.partition(" ")
+        self.stack.append(_symbol(module, name))
+
+    def op_stack_global(self, _: Any) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if not (isinstance(name, str) and isinstance(module, str)):
+            raise MalformedPickleError("its pickle names a class by something that is no text")
+        self.stack.append(_symbol(module, name))
+
+    def _call(self, function: Any, args: Any) -> None:
+        if not isinstance(args, tuple):
+            raise MalformedPickleError("its pickle is damaged (arguments)")
+        if isinstance(function, Symbol):
+            self.stack.append(self.reduce(function, args))
+        elif isinstance(function, Placeholder) and not function.made_by.endswith(".getattr"):
+            self.stack.append(Placeholder(f"{function.made_by}()"))
+        else:
+            raise MalformedPickleError("its pickle calls what is no class")
+
+    def op_reduce(self, _: Any) -> None:
+        args, function = self.stack.pop(), self.stack.pop()
+        self._call(function, args)
+
+    def op_newobj(self, _: Any) -> None:
+        args, cls = self.stack.pop(), self.stack.pop()
+        self._call(cls, args)
+
+    def op_newobj_ex(self, _: Any) -> None:
+        _kwargs, args, cls = self.stack.pop(), self.stack.pop(), self.stack.pop()
+        self._call(cls, args)
+
+    def op_obj(self, _: Any) -> None:
+        cls, *args = self._marked()
+        self._call(cls, tuple(args))
+
+    def op_inst(self, arg: str) -> None:
+        args = self._marked()
+        module, _, name = arg.partition(" ")
+        self._call(_symbol(module, name), tuple(args))
+
+    def op_build(self, _: Any) -> None:
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Placeholder):
+            self.stack[-1].state = state
+        # On anything else (a state dict's `_metadata`) the state says nothing that is needed here.
+
+    def op_binpersid(self, _: Any) -> None:
+        self.stack.append(self.persistent(self.stack.pop()))
+
+    def op_persid(self, arg: str) -> None:
+        self.stack.append(self.persistent(arg))
+
+
+_LITERALS = {
+    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING", "SHORT_BINSTRING",
+    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE",
+    "BINUNICODE8", "FLOAT", "BINFLOAT",
+}  # fmt: skip
+_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+
+def _symbol(module: str, name: str) -> Symbol:
+    """A named class or function, unless only an attack would name it."""
+    root = module.partition(".")[0]
+    if root in ("builtins", "__builtin__"):
+        # getattr is how nested classes are named; calling what it gives is refused.
+        fine = name in INERT_BUILTINS or name == "getattr"
+    elif root in INERT_MODULES:
+        fine = "." not in name  # `pathlib` `Path.touch` is a method, not a class
+    else:
+        fine = root not in sys.stdlib_module_names or (module, name) == ("types", "SimpleNamespace")
+    if not fine or root in ("posix", "nt", "commands"):
+        raise MalformedPickleError(
+            f"its pickle refers to {module}.{name}, which a checkpoint has no use for; don't load this file anywhere"
+        )
+    return Symbol(module, name)
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, str | int | float | bytes | bool | None | Symbol) or (
+        isinstance(key, tuple) and len(key) < 16 and all(isinstance(k, str | int) for k in key)
+    ):
+        return key
+    return f"<{type(key).__name__}>"

@@ -30,20 +30,18 @@ class LayerPrefix:
 class Adapter:
     """The condition encoder of the input clip.
 
-    `merge_linear` (a sixth of a 4-bit bundle) is needed once for a clip: each matrix is read from the file when its
-    layer's turn comes, and let go.
+    Its own weights (a fifth of a 4-bit bundle) are needed once for a clip: they are read from the file for it, each merge
+    matrix when its layer's turn comes, and let go.
     """
 
     def __init__(self, weights: Weights, lm: LanguageModel, reload: Callable[[list[str]], dict[str, mx.array]]) -> None:
         self.config = weights.config.adapter
         self.lm = lm
         self.ops: Ops = weights.ops
-        self._weights = weights
         self._reload = reload
         gates = weights.tensors["cp_transformer.gates"].astype(mx.float32)
         self.gates = [gates[i : i + 1] for i in range(self.config.layers)]
-        self.positions = weights.tensors["cp_transformer.pos_emb"]
-        mx.eval(self.gates, self.positions)
+        mx.eval(self.gates)
 
     def __call__(self, codes: mx.array) -> list[LayerPrefix]:
         """codes int32 [B,K,n], n <= max_n_frames + 1, the special frame at the end included -> a prefix per layer."""
@@ -51,23 +49,28 @@ class Adapter:
         if n > self.config.max_n_frames + 1:
             raise ValueError(f"{n - 1} frames are more than the adapter's {self.config.max_n_frames}; use windows")
         content = self.lm.embed(codes)
-        x = mx.broadcast_to(self.positions[0, :n].astype(content.dtype), content.shape)
+        positions = self._tensor("cp_transformer.pos_emb")[:, :n]
+        x = mx.broadcast_to(positions[0].astype(content.dtype), content.shape)
         prefixes = []
         for i in range(self.config.layers):
-            x, prefix = self._layer(i, x, content)
+            x, prefix = self.layer(i, x, content, positions[i + 1].astype(content.dtype))
             # Evaluating here bounds memory: the merge matrix and this layer's activations are released.
             mx.eval(x, prefix.q, prefix.k, prefix.v)
             prefixes.append(prefix)
         return prefixes
 
-    def _layer(self, i: int, x: mx.array, content: mx.array) -> tuple[mx.array, LayerPrefix]:
-        """x, content [B,n,dim] -> the layer's output [B,n,dim] and the prefix its attention used."""
-        layer = self.lm.layers[self.config.start_layer + i]
-        ops, n = self.ops, content.shape[1]
-        merge = self._reload([f"cp_transformer.merge_linear.{i}.weight"]).popitem()[1]
+    def _tensor(self, name: str) -> mx.array:
+        return self._reload([name])[name]
+
+    def layer(
+        self, i: int, x: mx.array, content: mx.array, positions: mx.array
+    ) -> tuple[mx.array, LayerPrefix]:
+        """x, content [B,n,dim], positions [n,dim] -> the layer's output [B,n,dim] and the prefix of its attention."""
+        layer, ops = self.lm.layers[self.config.start_layer + i], self.ops
+        merge = self._tensor(f"cp_transformer.merge_linear.{i}.weight")
         merge = merge.astype(ops.weight_dtype(merge.dtype))
         # The merged content joins after the norm, and only here: the residual stream never sees it.
-        normed = mx.fast.layer_norm(x, *layer.norm1) + self.positions[i + 1, :n].astype(x.dtype)
+        normed = mx.fast.layer_norm(x, *layer.norm1) + positions
         q, k, v = layer.split(layer.qkv(ops, ops.linear(content, merge, residual=normed)))
         q, k, v = mx.contiguous(q), mx.contiguous(k), mx.contiguous(v)
         x = layer.self_out(ops, layer.merge(ops.attention(q, k, v, scale=layer.scale, mask="causal")), residual=x)

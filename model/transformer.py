@@ -114,7 +114,7 @@ class LanguageModel:
     def __init__(self, weights: Weights) -> None:
         self.config, self.ops, self.dtype = weights.config.lm, weights.ops, weights.dtype
         codebooks = range(self.config.codebooks)
-        self.embedding = mx.concatenate([weights.array(f"emb.{k}.weight") for k in codebooks])
+        self.embedding = mx.concatenate([weights.tensors[f"emb.{k}.weight"] for k in codebooks])
         self.heads = weights.stacked(*[f"linears.{k}" for k in codebooks])
         self.out_norm = weights.norm("out_norm")
         self.layers = [Layer(weights, i) for i in range(self.config.layers)]
@@ -123,7 +123,7 @@ class LanguageModel:
 
     def embed(self, tokens: mx.array) -> mx.array:
         """tokens int32 [B,K,T] -> the sum of their embeddings [B,T,dim], without positions."""
-        return self.embedding[tokens + self._offset].sum(axis=1)
+        return self.embedding[tokens + self._offset].astype(self.dtype).sum(axis=1)
 
     def text_kv(self, text: mx.array) -> list[Pair]:
         """Every layer's keys and values of the text condition [B,L,dim], evaluated layer by layer."""

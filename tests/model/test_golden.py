@@ -75,10 +75,11 @@ def test_adapter(m):
 def test_adapter_block_outputs(m):
     want = tensors("cp")
     content = m.lm.embed(want["condition_codes"])
-    x = mx.broadcast_to(m.adapter.positions[0, : content.shape[1]], content.shape)
+    positions = m.bundle.tensors["cp_transformer.pos_emb"][:, : content.shape[1]]
+    x = mx.broadcast_to(positions[0], content.shape)
     assert_close(x, want["layer0.x_in"], "x_in")
     for i in range(CONFIG["layers"]):
-        x, _ = m.adapter._layer(i, x, content)
+        x, _ = m.adapter.layer(i, x, content, positions[i + 1])
         assert_close(x, want[f"layer{i}.o"], f"layer{i}.o")
 
 

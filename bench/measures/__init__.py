@@ -1,0 +1,1 @@
+"""The measures of `bench quality` and `bench fidelity`, each a plain function of arrays."""

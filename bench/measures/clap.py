@@ -1,0 +1,80 @@
+"""CLAP score: the cosine between a recording's and a sentence's embedding, by transformers' ClapModel.
+
+Needs torch (extra `eval`), for this alone; nothing of the model's own path uses it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model import audio
+from model.errors import UserError
+
+CHECKPOINT = "laion/clap-htsat-unfused"
+"""The checkpoint of the published card."""
+
+Embedding = npt.NDArray[np.float32]
+
+
+class Clap:
+    """A ClapModel with its processor, on the CPU in float32; embeddings have unit length."""
+
+    def __init__(self, checkpoint: str = CHECKPOINT) -> None:
+        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder in that form. UserError: it can't be used."""
+        try:
+            import torch
+            from transformers import ClapModel, ClapProcessor
+        except ImportError as e:
+            raise UserError(
+                f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or use --no-clap"
+            ) from e
+        try:
+            self._model: Any = ClapModel.from_pretrained(checkpoint).eval().to(torch.float32)
+            self._processor: Any = ClapProcessor.from_pretrained(checkpoint)
+        except (OSError, ValueError, KeyError) as e:
+            reason = str(e).strip().partition("\n")[0][:200]
+            raise UserError(f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or use --no-clap") from e
+        self.checkpoint = checkpoint
+        self._torch: Any = torch
+        self._extractor: Any = self._processor.feature_extractor
+
+    def text(self, texts: Sequence[str]) -> Embedding:
+        """Sentences -> [n, d]. One at a time, so that no result depends on what else is asked."""
+        out = []
+        for text in texts:
+            inputs = self._processor.tokenizer(text, return_tensors="pt", truncation=True)
+            out.append(self._unit("get_text_features", inputs))
+        return np.stack(out)
+
+    def audio(self, samples: npt.NDArray[np.float32], rate: int) -> Embedding:
+        """Samples [n] at `rate` Hz -> [d], resampled to CLAP's 48 kHz.
+
+        A recording longer than CLAP's window (10 s) is cut into equal parts and their embeddings averaged (not made
+        unit again: the cosine of the mean is the mean of the parts' cosines). transformers would take a random crop
+        of it, and no score could be repeated.
+        """
+        target = int(self._extractor.sampling_rate)
+        samples = audio.resample(np.asarray(samples, dtype=np.float32), rate, target)
+        parts = np.array_split(samples, -(-len(samples) // int(self._extractor.nb_max_samples)))
+        out = []
+        for part in parts:
+            inputs = self._extractor(part, sampling_rate=target, return_tensors="pt")
+            out.append(self._unit("get_audio_features", inputs))
+        return np.asarray(np.mean(out, axis=0), dtype=np.float32)
+
+    def _unit(self, method: str, inputs: Any) -> Embedding:
+        with self._torch.inference_mode():
+            found = getattr(self._model, method)(**inputs)
+            # transformers 4 returns the features, 5 an output object that holds them.
+            features = found if self._torch.is_tensor(found) else found.pooler_output
+            unit = self._torch.nn.functional.normalize(features[0], dim=-1)
+        return np.asarray(unit.numpy(), dtype=np.float32)
+
+
+def clap_score(recording: Embedding, sentence: Embedding) -> float:
+    """Cosine in -1..1 of two embeddings [d]."""
+    return float(np.dot(recording.astype(np.float64), sentence.astype(np.float64)))

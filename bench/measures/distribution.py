@@ -1,0 +1,57 @@
+"""How one model's predictions differ from another's, from their logits: all in float64 numpy, over the last axis."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Float64 = npt.NDArray[np.float64]
+
+
+def log_softmax(logits: npt.ArrayLike) -> Float64:
+    """Log probabilities in nats, same shape."""
+    x = np.asarray(logits, dtype=np.float64)
+    x = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)), dtype=np.float64)
+
+
+def kl(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
+    """KL(reference || other) in nats: the cost of predicting with `logits` what follows the reference's distribution.
+
+    Both [..., V]; result [...], at least 0, and exactly 0 for equal logits.
+    """
+    p, q = log_softmax(reference), log_softmax(logits)
+    return np.maximum((np.exp(p) * (p - q)).sum(axis=-1), 0.0)
+
+
+def top1_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
+    """1.0 where both hold the same token most probable, else 0.0; [..., V] -> [...]."""
+    a, b = np.asarray(reference), np.asarray(logits)
+    return (a.argmax(axis=-1) == b.argmax(axis=-1)).astype(np.float64)
+
+
+def topk_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike, k: int) -> Float64:
+    """The share of the reference's `k` most probable tokens among the other's; [..., V] -> [...]."""
+    a, b = np.asarray(reference), np.asarray(logits)
+    if not 1 <= k <= a.shape[-1]:
+        raise ValueError(f"k={k} must lie between 1 and the {a.shape[-1]} tokens")
+    best = [np.argsort(-x, axis=-1, kind="stable")[..., :k] for x in (a, b)]
+    masks = [np.zeros(a.shape, dtype=bool) for _ in best]
+    for mask, index in zip(masks, best):
+        np.put_along_axis(mask, index, True, axis=-1)
+    return np.asarray((masks[0] & masks[1]).sum(axis=-1) / k, dtype=np.float64)
+
+
+def negative_log_likelihood(logits: npt.ArrayLike, tokens: npt.ArrayLike) -> Float64:
+    """-log p(token) in nats; logits [..., V], tokens [...]. exp of its mean is the perplexity."""
+    index = np.asarray(tokens)[..., None]
+    return np.asarray(-np.take_along_axis(log_softmax(logits), index, axis=-1)[..., 0], dtype=np.float64)
+
+
+def relative_error(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:
+    """|other - reference| / |reference| in the 2-norm over all elements; 0 where both are 0 throughout."""
+    a, b = np.asarray(reference, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    difference, size = np.linalg.norm(b - a), np.linalg.norm(a)
+    if difference == 0:
+        return 0.0
+    return float(difference / size) if size > 0 else float("inf")

@@ -9,13 +9,9 @@ GROUP_SIZES = (32, 64, 128)
 BITS = (4, 8)
 
 
-def _need(ok: bool, message: str) -> None:
-    if not ok:
-        raise ValueError(message)
-
-
 def _float(name: str, a: mx.array) -> None:
-    _need(a.dtype in FLOATS, f"{name} is {a.dtype}; cast it to float16, bfloat16 or float32")
+    if a.dtype not in FLOATS:
+        raise ValueError(f"{name} is {a.dtype}; cast it to float16, bfloat16 or float32")
 
 
 def check_epilogue(
@@ -27,34 +23,46 @@ def check_epilogue(
     norm: tuple[mx.array, mx.array, float] | None,
 ) -> None:
     """bias [N], residual [..., N] in x's dtype, activation None or "gelu", norm weight and bias [K]."""
-    _need(activation in (None, "gelu"), f'activation={activation!r} is not known; use None or "gelu"')
+    if activation not in (None, "gelu"):
+        raise ValueError(f'activation={activation!r} is not known; use None or "gelu"')
     if bias is not None:
-        _need(bias.shape == (n,), f"bias has shape {bias.shape}; it must be ({n},)")
+        if bias.shape != (n,):
+            raise ValueError(f"bias has shape {bias.shape}; it must be ({n},)")
         _float("bias", bias)
     if residual is not None:
         want = (*x.shape[:-1], n)
-        _need(residual.shape == want, f"residual has shape {residual.shape}; the product has {want}")
-        _need(residual.dtype == x.dtype, f"residual is {residual.dtype} and x is {x.dtype}; cast one of them")
+        if residual.shape != want:
+            raise ValueError(f"residual has shape {residual.shape}; the product has {want}")
+        if residual.dtype != x.dtype:
+            raise ValueError(f"residual is {residual.dtype} and x is {x.dtype}; cast one of them")
     if norm is not None:
         k = x.shape[-1]
         for name, a in (("norm weight", norm[0]), ("norm bias", norm[1])):
-            _need(a.shape == (k,), f"{name} has shape {a.shape}; x has K={k}")
+            if a.shape != (k,):
+                raise ValueError(f"{name} has shape {a.shape}; x has K={k}")
             _float(name, a)
 
 
 def check_quantized(w: mx.array, scales: mx.array, biases: mx.array, *, group_size: int, bits: int) -> tuple[int, int]:
     """The (N, K) of a packed matrix whose parts fit each other."""
-    _need(bits in BITS, f"bits={bits} is not supported; quantize with bits 4 or 8")
-    _need(group_size in GROUP_SIZES, f"group_size={group_size} is not supported; use one of 32, 64, 128")
-    _need(w.dtype == mx.uint32 and w.ndim == 2, f"w is {w.dtype} {w.shape}; it must be uint32 [N, K*bits/32]")
+    if bits not in BITS:
+        raise ValueError(f"bits={bits} is not supported; quantize with bits 4 or 8")
+    if group_size not in GROUP_SIZES:
+        raise ValueError(f"group_size={group_size} is not supported; use one of 32, 64, 128")
+    if not (w.dtype == mx.uint32 and w.ndim == 2):
+        raise ValueError(f"w is {w.dtype} {w.shape}; it must be uint32 [N, K*bits/32]")
     n, k = w.shape[0], w.shape[1] * 32 // bits
-    _need(n > 0 and k > 0, f"w has shape {w.shape}; it must not be empty")
-    _need(k % group_size == 0, f"K={k} is not a multiple of group_size={group_size}; pad the input before quantizing")
+    if not (n > 0 and k > 0):
+        raise ValueError(f"w has shape {w.shape}; it must not be empty")
+    if k % group_size != 0:
+        raise ValueError(f"K={k} is not a multiple of group_size={group_size}; pad the input before quantizing")
     want = (n, k // group_size)
     for name, a in (("scales", scales), ("biases", biases)):
-        _need(a.shape == want, f"{name} have shape {a.shape}; w {w.shape} with group_size={group_size} needs {want}")
+        if a.shape != want:
+            raise ValueError(f"{name} have shape {a.shape}; w {w.shape} with group_size={group_size} needs {want}")
         _float(name, a)
-    _need(scales.dtype == biases.dtype, f"scales are {scales.dtype} and biases {biases.dtype}; cast one of them")
+    if scales.dtype != biases.dtype:
+        raise ValueError(f"scales are {scales.dtype} and biases {biases.dtype}; cast one of them")
     return n, k
 
 
@@ -74,8 +82,10 @@ def check_int4_matmul(
     """The (N, K) of the product."""
     n, k = check_quantized(w, scales, biases, group_size=group_size, bits=bits)
     _float("x", x)
-    _need(x.ndim >= 1 and x.shape[-1] == k, f"x has shape {x.shape}; w {w.shape} at {bits} bits needs K={k}")
-    _need(x.size > 0, f"x has shape {x.shape}; it must not be empty")
+    if not (x.ndim >= 1 and x.shape[-1] == k):
+        raise ValueError(f"x has shape {x.shape}; w {w.shape} at {bits} bits needs K={k}")
+    if not (x.size > 0):
+        raise ValueError(f"x has shape {x.shape}; it must not be empty")
     check_epilogue(x, n, bias, activation, residual, norm)
     return n, k
 
@@ -92,10 +102,13 @@ def check_linear(
     """The (N, K) of the product."""
     _float("x", x)
     _float("w", w)
-    _need(w.ndim == 2, f"w has shape {w.shape}; it must be [N, K]")
+    if w.ndim != 2:
+        raise ValueError(f"w has shape {w.shape}; it must be [N, K]")
     n, k = w.shape
-    _need(x.ndim >= 1 and x.shape[-1] == k, f"x has shape {x.shape}; w {w.shape} needs a last axis of {k}")
-    _need(x.size > 0, f"x has shape {x.shape}; it must not be empty")
+    if not (x.ndim >= 1 and x.shape[-1] == k):
+        raise ValueError(f"x has shape {x.shape}; w {w.shape} needs a last axis of {k}")
+    if not (x.size > 0):
+        raise ValueError(f"x has shape {x.shape}; it must not be empty")
     check_epilogue(x, n, bias, activation, residual, norm)
     return n, k
 
@@ -113,29 +126,40 @@ def check_prefix_attention(
 ) -> None:
     """Shapes and dtypes as in `kernels.contract.Ops.prefix_attention`."""
     for name, a in (("q", q), ("k", k), ("v", v)):
-        _need(a.ndim == 4 and a.size > 0, f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
+        if not (a.ndim == 4 and a.size > 0):
+            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
         _float(name, a)
     b, h, t, d = q.shape
-    _need(k.shape == v.shape, f"k has shape {k.shape} and v {v.shape}; they must be equal")
+    if k.shape != v.shape:
+        raise ValueError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
     s = k.shape[2]
-    _need(k.shape == (b, h, s, d), f"k has shape {k.shape}; q {q.shape} needs [{b},{h},S,{d}]")
+    if k.shape != (b, h, s, d):
+        raise ValueError(f"k has shape {k.shape}; q {q.shape} needs [{b},{h},S,{d}]")
     if isinstance(length, int):
-        _need(length <= s, f"length={length} is beyond the cache's {s} slots; allocate a longer cache")
-        _need(length >= t, f"length={length} is less than the {t} queries; it counts the queries' own positions too")
+        if not (length <= s):
+            raise ValueError(f"length={length} is beyond the cache's {s} slots; allocate a longer cache")
+        if not (length >= t):
+            raise ValueError(f"length={length} is less than the {t} queries; it counts the queries' own positions too")
     else:
-        _need(length.size == 1, f"length has shape {length.shape}; it must be an int or an array of one element")
-        _need(length.dtype == mx.int32, f"length is {length.dtype}; cast it to int32")
+        if length.size != 1:
+            raise ValueError(f"length has shape {length.shape}; it must be an int or an array of one element")
+        if length.dtype != mx.int32:
+            raise ValueError(f"length is {length.dtype}; cast it to int32")
     for name, a in (("prefix_q", prefix_q), ("prefix_k", prefix_k), ("prefix_v", prefix_v)):
-        _need(a.ndim == 4 and a.size > 0, f"{name} has shape {a.shape}; it must be a non-empty [B',H,P,D]")
+        if not (a.ndim == 4 and a.size > 0):
+            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B',H,P,D]")
         _float(name, a)
     bp = prefix_q.shape[0]
-    _need(b % bp == 0, f"{bp} prefix rows do not divide {b} query rows; repeat or select the prefix")
-    _need(prefix_q.shape == (bp, h, t, d), f"prefix_q has shape {prefix_q.shape}; q {q.shape} needs [B',{h},{t},{d}]")
+    if b % bp != 0:
+        raise ValueError(f"{bp} prefix rows do not divide {b} query rows; repeat or select the prefix")
+    if prefix_q.shape != (bp, h, t, d):
+        raise ValueError(f"prefix_q has shape {prefix_q.shape}; q {q.shape} needs [B',{h},{t},{d}]")
     p = prefix_k.shape[2]
     for name, a in (("prefix_k", prefix_k), ("prefix_v", prefix_v)):
-        _need(a.shape == (bp, h, p, d), f"{name} has shape {a.shape}; it must be [{bp},{h},{p},{d}]")
-    if isinstance(gate, mx.array):
-        _need(gate.size == 1, f"gate has shape {gate.shape}; it must be a scalar")
+        if a.shape != (bp, h, p, d):
+            raise ValueError(f"{name} has shape {a.shape}; it must be [{bp},{h},{p},{d}]")
+    if isinstance(gate, mx.array) and not (gate.size == 1):
+        raise ValueError(f"gate has shape {gate.shape}; it must be a scalar")
 
 
 def check_cross_attention(
@@ -152,10 +176,15 @@ def check_cross_attention(
 ) -> None:
     """Shapes and dtypes as in `kernels.contract.Ops.cross_attention`."""
     n, _ = check_int4_matmul(x, w, scales, biases, group_size=group_size, bits=bits, norm=norm)
-    _need(x.ndim == 3, f"x has shape {x.shape}; it must be [B,T,K]")
+    if x.ndim != 3:
+        raise ValueError(f"x has shape {x.shape}; it must be [B,T,K]")
     for name, a in (("k", k), ("v", v)):
-        _need(a.ndim == 4 and a.size > 0, f"{name} has shape {a.shape}; it must be a non-empty [B',H,S,D]")
+        if not (a.ndim == 4 and a.size > 0):
+            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B',H,S,D]")
         _float(name, a)
-    _need(k.shape == v.shape, f"k has shape {k.shape} and v {v.shape}; they must be equal")
-    _need(k.shape[1] * k.shape[3] == n, f"w makes {n} features; k {k.shape} has {k.shape[1]} heads of {k.shape[3]}")
-    _need(k.shape[0] <= x.shape[0], f"k has {k.shape[0]} rows and x only {x.shape[0]}; text rows come first in x")
+    if k.shape != v.shape:
+        raise ValueError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
+    if k.shape[1] * k.shape[3] != n:
+        raise ValueError(f"w makes {n} features; k {k.shape} has {k.shape[1]} heads of {k.shape[3]}")
+    if not (k.shape[0] <= x.shape[0]):
+        raise ValueError(f"k has {k.shape[0]} rows and x only {x.shape[0]}; text rows come first in x")

@@ -83,7 +83,7 @@ def check_int4_matmul(
     n, k = check_quantized(w, scales, biases, group_size=group_size, bits=bits)
     _float("x", x)
     if not (x.ndim >= 1 and x.shape[-1] == k):
-        raise ValueError(f"x has shape {x.shape}; w {w.shape} at {bits} bits needs K={k}")
+        raise ValueError(f"x has shape {x.shape}; w {w.shape} at {bits} bits: last axis of {k} needed")
     if not (x.size > 0):
         raise ValueError(f"x has shape {x.shape}; it must not be empty")
     check_epilogue(x, n, bias, activation, residual, norm)

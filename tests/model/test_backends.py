@@ -33,8 +33,8 @@ def test_chain_at_32_bits(ops, golden_bundle):
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_greedy_quantized(ops, golden_bundle_bits, want, bits):
-    bundle = golden_bundle_bits(bits)
+def test_greedy_quantized(ops, golden_bundles, want, bits):
+    bundle = golden_bundles(bits)
     codes = want["short_condition_codes"][:, :, :-1]
     reference = InstructMusicGen.from_pretrained(bundle, backend="reference")
     got = InstructMusicGen(_open(bundle), ops).edit_codes(codes, TEXTS, greedy=True)

@@ -58,7 +58,7 @@ def convert(
     if quantization:
         _check_groups(upstream, group_size)
     config = Config(upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization)
-    stored = layout.stored(config.lm, config.adapter, quantization, config.dtype)
+    stored = layout.stored(config)
     with new_folder(out) as part:
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))

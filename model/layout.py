@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import mlx.core as mx
 
-from .config import AdapterConfig, CodecConfig, LMConfig, Quantization
+from .config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
@@ -60,18 +60,17 @@ def packed(module: str, shape: Shape, quantization: Quantization, dtype: mx.Dtyp
     }
 
 
-def stored(
-    lm: LMConfig, adapter: AdapterConfig, quantization: Quantization | None, dtype: mx.Dtype
-) -> dict[str, tuple[mx.Dtype, Shape]]:
+def stored(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
     """Dtypes and shapes of a bundle's `model.safetensors` as this project writes it."""
-    quantized = projections(lm) if quantization else {}
+    quantized = projections(config.lm) if config.quantization else {}
     layout: dict[str, tuple[mx.Dtype, Shape]] = {}
-    for name, shape in lm_shapes(lm, adapter).items():
+    for name, shape in lm_shapes(config.lm, config.adapter).items():
         module = name.removesuffix(".weight")
+        quantization = config.recipe.get(module, config.quantization)
         if quantization and module in quantized:
-            layout |= packed(module, shape, quantization, dtype)
+            layout |= packed(module, shape, quantization, config.dtype)
         else:
-            layout[name] = (dtype, shape)
+            layout[name] = (config.dtype, shape)
     return layout
 
 

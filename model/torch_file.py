@@ -131,7 +131,7 @@ class _Archive:
             for info in infos:
                 plain = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
                 if not plain or info.flag_bits & 1:
-                    raise MalformedPickleError(f"its entry {info.filename!r:.80} is compressed, as torch.save never does")
+                    raise MalformedPickleError(f"its entry {info.filename!r:.80} is compressed; torch.save never does")
                 self.starts[info.filename] = self._start(file, info)
             self.pickle = self._bytes(file, pickles[0], MAX_PICKLE)
             order = self.root + "byteorder"

@@ -6,13 +6,20 @@ channels last. Padding and the transposed convolutions' trim follow audiocraft t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import mlx.core as mx
 
 from kernels.contract import Ops
 
 from .config import CodecConfig
+
+
+CHUNK = 500
+"""Frames (10 s) that the convolutions take at a time, so that memory does not grow with the clip."""
+
+HALO = 4
+"""Frames of context on each side of a chunk; the convolutions between audio and LSTM reach less than two."""
 
 
 class EnCodec:
@@ -48,15 +55,18 @@ class EnCodec:
 
     def latent(self, audio: mx.array) -> mx.array:
         """audio [B,n] -> the encoder's output [B,T,dimension]."""
-        c = self.config
-        x = self._conv(audio[..., None], "encoder.model.0", stride=1, elu=False)
-        index = 1
-        for ratio in reversed(c.ratios):
-            x = self._residual(x, f"encoder.model.{index}")
-            x = self._conv(x, f"encoder.model.{index + 2}", stride=ratio)
-            index += 3
+        index = 1 + 3 * len(self.config.ratios)
+        x = in_chunks(self._analyse, audio[..., None], taken=self.hop, given=1)
         x = self._lstm(x, f"encoder.model.{index}")
-        return self._conv(x, f"encoder.model.{index + bool(c.lstm) + 1}", stride=1)
+        return self._conv(x, f"encoder.model.{index + bool(self.config.lstm) + 1}", stride=1)
+
+    def _analyse(self, audio: mx.array) -> mx.array:
+        """The encoder below its LSTM: [B,n,1] -> [B,T,C]."""
+        x = self._conv(audio, "encoder.model.0", stride=1, elu=False)
+        for i, ratio in enumerate(reversed(self.config.ratios)):
+            x = self._residual(x, f"encoder.model.{3 * i + 1}")
+            x = self._conv(x, f"encoder.model.{3 * i + 3}", stride=ratio)
+        return x
 
     def quantize(self, latent: mx.array) -> mx.array:
         """Latent [B,T,dimension] -> codes int32 [B,K,T]: the nearest codeword of what the books before have left."""
@@ -76,14 +86,17 @@ class EnCodec:
 
     def synthesize(self, latent: mx.array) -> mx.array:
         """Latent [B,T,dimension] -> audio [B,640·T]."""
-        c = self.config
         x = self._lstm(self._conv(latent, "decoder.model.0", stride=1, elu=False), "decoder.model.1")
-        index = 1 + bool(c.lstm)
-        for ratio in c.ratios:
+        return in_chunks(self._render, x, taken=1, given=self.hop)[..., 0]
+
+    def _render(self, x: mx.array) -> mx.array:
+        """The decoder above its LSTM: [B,T,C] -> [B,640·T,1]."""
+        index = 1 + bool(self.config.lstm)
+        for ratio in self.config.ratios:
             x = self._transposed(x, f"decoder.model.{index + 1}", ratio)
             x = self._residual(x, f"decoder.model.{index + 2}")
             index += 3
-        return self._conv(x, f"decoder.model.{index + 1}", stride=1)[..., 0]
+        return self._conv(x, f"decoder.model.{index + 1}", stride=1)
 
     def _residual(self, x: mx.array, name: str) -> mx.array:
         """x + conv1(elu(conv3(elu(x))))."""
@@ -113,6 +126,23 @@ class EnCodec:
             w_ih, w_hh, bias = (self._w[f"{name}.lstm.{p}_l{n}"] for p in ("weight_ih", "weight_hh", "bias_ih"))
             y = self.ops.lstm(y, w_ih, w_hh, bias)
         return x + y if self.config.lstm else x
+
+
+def in_chunks(network: Callable[[mx.array], mx.array], x: mx.array, *, taken: int, given: int) -> mx.array:
+    """network(x) for x [B,n,C], `CHUNK` frames at a time; a frame is `taken` items of x and `given` of the result.
+
+    Each chunk sees `HALO` frames of its neighbours, which are cut off again: only the clip's own ends meet padding.
+    """
+    total = -(-x.shape[1] // taken)
+    if total <= CHUNK:
+        return network(x)
+    out = []
+    for start in range(0, total, CHUNK):
+        left, stop = max(start - HALO, 0), min(start + CHUNK, total)
+        y = network(x[:, left * taken : (stop + HALO) * taken])
+        out.append(y[:, (start - left) * given : (stop - left) * given])
+        mx.eval(out[-1])
+    return mx.concatenate(out, axis=1)
 
 
 def pad(x: mx.array, kernel: int, stride: int, mode: str) -> mx.array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +30,7 @@ def test_every_frame_is_generated_exactly_once(layout):
 @given(layouts())
 def test_a_prompt_is_the_tail_of_the_window_before(layout):
     windows = plan(*layout)
-    for before, after in zip(windows, windows[1:]):
+    for before, after in itertools.pairwise(windows):
         assert after.offset == before.offset + layout[2]
         assert after.offset + after.prompt == before.offset + before.frames
 

@@ -14,7 +14,10 @@ from .golden import assert_close, assert_equal, tensors
 
 
 @given(
-    n=st.integers(1, 30), kernel=st.integers(1, 16), stride=st.integers(1, 8), mode=st.sampled_from(["reflect", "constant"])
+    n=st.integers(1, 30),
+    kernel=st.integers(1, 16),
+    stride=st.integers(1, 8),
+    mode=st.sampled_from(["reflect", "constant"]),
 )
 def test_padding_against_numpy(n, kernel, stride, mode):
     kernel = max(kernel, stride)

@@ -1,0 +1,61 @@
+"""The fused Metal kernels: `on_gpu()` runs them through MLX, `on_interpreter()` runs the same source on a CPU.
+
+Fused here: the packed product (decode and prefill), gated prefix attention and attention to the text. Where stock MLX
+is strong (dense products, plain attention, the codec's convolutions and LSTM) the operations are the reference's.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import mlx.core as mx
+
+import reference
+
+from .attention import cross_attention, prefix_attention
+from .engine import Engine
+from .int4_matmul import int4_matmul
+
+__all__ = ["Engine", "MetalOps", "on_gpu", "on_interpreter"]
+
+
+class MetalOps:
+    """`kernels.contract.Ops` on one engine.
+
+    On a GPU all operations are lazy and may stand in `mx.compile`. The interpreter evaluates as it is called, so its
+    operations cannot be traced by `mx.compile`.
+    """
+
+    def __init__(self, name: str, engine: Engine):
+        self.name = name
+        self.engine = engine
+        self.int4_matmul = functools.partial(int4_matmul, engine)
+        self.prefix_attention = functools.partial(prefix_attention, engine)
+        self.cross_attention = functools.partial(cross_attention, engine)
+
+    linear = staticmethod(reference.linear)
+    attention = staticmethod(reference.attention)
+    conv1d = staticmethod(reference.conv1d)
+    conv_transpose1d = staticmethod(reference.conv_transpose1d)
+    lstm = staticmethod(reference.lstm)
+
+    def compute_dtype(self, stored: mx.Dtype) -> mx.Dtype:
+        """Activations keep the bundle's dtype: sums are in float32 anyway."""
+        return stored
+
+    def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
+        """Weights keep the bundle's dtype: bytes are what a decode step waits for."""
+        return stored
+
+
+def on_gpu() -> MetalOps:
+    """The kernels on this machine's Metal GPU."""
+    return MetalOps("metal", Engine(mx.fast.metal_kernel))
+
+
+def on_interpreter(**options: Any) -> MetalOps:
+    """The kernels in the interpreter; `options` are those of its launches: check, strict, seed, fp."""
+    from .. import interpreter
+
+    return MetalOps("interpreter", Engine(interpreter.metal_kernel, options))

@@ -1,0 +1,162 @@
+"""Hosts of the attention kernels of a decode step: gated prefix attention and attention to the text."""
+
+from __future__ import annotations
+
+import functools
+
+import mlx.core as mx
+
+import reference
+from reference.arguments import check_cross_attention, check_prefix_attention
+
+from ..contract import Norm
+from .engine import SIMD, Engine
+from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
+
+LARGEST_HEAD = 256
+# Rows or queries of a block, which share a read of the prefix: each costs registers for a query and two results.
+LARGEST_BLOCK = 4
+# A threadgroup with more keys than this shares them with others while the GPU has room. Not tuned: no GPU was at hand.
+KEYS_PER_SPLIT = 1024
+THREADGROUPS_ENOUGH = 256
+
+
+def _simdgroups(dim: int) -> int:
+    """Of an attention threadgroup: as many as leave its joint memory under 32 KB."""
+    if dim > LARGEST_HEAD:
+        raise ValueError(f"head dim {dim} is beyond {LARGEST_HEAD}; use the reference")
+    return 16 if dim <= 128 else 8
+
+
+@functools.lru_cache(maxsize=4096)
+def _length(length: int) -> mx.array:
+    """Made once for all layers of a step."""
+    return mx.array([length], dtype=mx.int32)
+
+
+def _block(rows: int) -> int:
+    """The largest divisor of `rows` that a block can take."""
+    return max(n for n in range(1, LARGEST_BLOCK + 1) if rows % n == 0)
+
+
+def prefix_attention(
+    engine: Engine,
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    prefix_q: mx.array,
+    prefix_k: mx.array,
+    prefix_v: mx.array,
+    gate: mx.array | float,
+    *,
+    scale: float,
+    length: int | mx.array,
+) -> mx.array:
+    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
+
+    See `kernels.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a row are
+    split among threadgroups, which costs a second, small launch. Raises ValueError for head dims beyond 256.
+    """
+    check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
+    b, h, t, d = q.shape
+    shared, frames, slots = prefix_q.shape[0], prefix_k.shape[2], k.shape[2]
+    simdgroups = _simdgroups(d)
+    gate = gate.reshape(1) if isinstance(gate, mx.array) else scalar(float(gate))
+    length = length.reshape(1) if isinstance(length, mx.array) else _length(length)
+
+    decode = t == 1
+    rows = _block(b // shared) if decode else min(t, LARGEST_BLOCK)
+    blocks = b // shared // rows if decode else -(-t // rows)
+    groups = h * (shared if decode else b) * blocks
+    splits = 1
+    if decode:
+        keys = slots * rows + frames
+        splits = max(1, min(-(-keys // KEYS_PER_SPLIT) if keys > 2 * KEYS_PER_SPLIT else 1, THREADGROUPS_ENOUGH // groups))
+    inputs = {
+        "q": q, "k": k, "v": v, "prefix_q": prefix_q, "prefix_k": prefix_k, "prefix_v": prefix_v, "gate": gate,
+        "length": length, "scale": scalar(scale),
+    }
+    template = (
+        ("T", q.dtype), ("D", d), ("ROWS", rows), ("SIMDGROUPS", simdgroups), ("DECODE", decode), ("SPLITS", splits),
+        ("KT", k.dtype), ("VT", v.dtype), ("PKT", prefix_k.dtype), ("PVT", prefix_v.dtype),
+    )
+    result = engine.launch(
+        "prefix_attention.metal",
+        inputs,
+        output="y" if splits == 1 else "parts",
+        shape=q.shape if splits == 1 else (splits, b, h, 2, d + 2),
+        dtype=q.dtype if splits == 1 else mx.float32,
+        template=template,
+        grid=(h, shared if decode else b, blocks * splits),
+        threads=simdgroups * SIMD,
+        headers=("attend.h",),
+        defines={"SPLIT": splits > 1},
+        contiguous=False,
+    )
+    if splits == 1:
+        return result
+    return engine.launch(
+        "prefix_attention_join.metal",
+        {"parts": result, "gate": gate},
+        output="y",
+        shape=q.shape,
+        dtype=q.dtype,
+        template=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
+        grid=(1, h, b),
+        threads=d,
+    )
+
+
+def cross_attention(
+    engine: Engine,
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    group_size: int = 64,
+    bits: int = 4,
+    norm: Norm | None = None,
+) -> mx.array:
+    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops.cross_attention`.
+
+    One launch for a step of up to 8 rows of text. Prompted windows (T > 1) compose the projection kernel with MLX's
+    attention. Keep k and v contiguous: a view would be copied at every step.
+    """
+    check_cross_attention(x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm)
+    b, steps, width = x.shape
+    text_rows, heads, _, dim = k.shape
+    small = min(w.size, scales.size, k.size) < 8  # too small for the kernel's address spaces
+    if steps > 1 or text_rows > DECODE_ROWS or small:
+        q = int4_matmul(engine, x[:text_rows], w, scales, biases, group_size=group_size, bits=bits, norm=norm)
+        q = q.reshape(text_rows, steps, heads, dim).swapaxes(1, 2)
+        out = reference.attention(q, k, v, scale=scale).swapaxes(1, 2).reshape(text_rows, steps, -1)
+        return mx.concatenate([out, mx.zeros((b - text_rows, steps, heads * dim), dtype=x.dtype)])
+
+    simdgroups = _simdgroups(dim)
+    inputs = {
+        "x": x.reshape(b, width), "w": w, "scales": scales, "biases": biases, "k": k, "v": v, "scale": scalar(scale),
+    }
+    template: list[tuple[str, mx.Dtype | int]] = [
+        ("T", x.dtype), ("BITS", bits), ("GROUP", group_size), ("M", text_rows), ("D", dim), ("SIMDGROUPS", simdgroups),
+        ("KT", k.dtype), ("VT", v.dtype),
+    ]
+    if norm is not None:
+        inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
+        template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
+    y = engine.launch(
+        "cross_attention.metal",
+        inputs,
+        output="y",
+        shape=(b, heads * dim),
+        dtype=x.dtype,
+        template=tuple(template),
+        grid=(heads, 1, 1),
+        threads=simdgroups * SIMD,
+        headers=("rows.h", "packed_product.h", "attend.h"),
+        defines={"NORM": norm is not None},
+    )
+    return y.reshape(b, 1, heads * dim)

@@ -1,0 +1,72 @@
+// INT4/INT8 product of a decode step, with what surrounds it:
+//   y = residual + gelu(norm(x) · dequant(w)^T + bias),  M = 1..8 rows, any N, K a multiple of GROUP (32, 64, 128).
+//
+// Grid: one threadgroup of SIMDGROUPS simdgroups per SIMDGROUPS · R outputs; a simdgroup makes R = 4 outputs of all M
+// rows. Matrices that share an input (q, k, v) are stacked along N and cost one launch.
+//
+// Why not stock MLX: mx.quantized_matmul reads the weights once per row of x on M1 and M2, and norm, bias, gelu and
+// residual are four more launches. Here the weights are read once, whatever M is, and it is one launch. Each
+// threadgroup measures the norm of its M rows itself: x is a few KB and stays in the cache.
+//
+// Template: T result and x, BITS, GROUP, M, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the host: NORM, BIAS, GELU, RESIDUAL.
+
+  constexpr int R = 4;
+  const int K = x_shape[1];  // x [M, K]
+  const int N = w_shape[0];  // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
+  const uint simd = simdgroup_index_in_threadgroup;
+  const uint lane = thread_index_in_simdgroup;
+
+#if NORM
+  threadgroup float shared[2 * M * SIMDGROUPS];
+  NormalisedRows<M, T, NW, NB> rows;
+  rows.x = x;
+  rows.weight = norm_weight;  // [K]
+  rows.bias = norm_bias;      // [K]
+  rows.K = K;
+  rows.template measure<SIMDGROUPS>(eps[0], shared, simd, lane);
+#else
+  PlainRows<M, T> rows;
+  rows.x = x;
+  rows.K = K;
+#endif
+
+  const int n = int(threadgroup_position_in_grid.x * SIMDGROUPS + simd) * R;
+  if (n >= N) {
+    return;
+  }
+  float acc[R][M];
+  for (int r = 0; r < R; r++) {
+    for (int m = 0; m < M; m++) {
+      acc[r][m] = 0;
+    }
+  }
+  packed_product<BITS, GROUP, M, R>(
+      w + size_t(n) * (K * BITS / 32),
+      scales + size_t(n) * (K / GROUP),
+      biases + size_t(n) * (K / GROUP),
+      rows, K, metal::min(R, N - n), lane, acc);
+
+  // Lane r · M + m finishes output r of row m.
+  float value = 0;
+  for (int r = 0; r < R; r++) {
+    for (int m = 0; m < M; m++) {
+      const float total = metal::simd_sum(acc[r][m]);
+      if (int(lane) == r * M + m) {
+        value = total;
+      }
+    }
+  }
+  const int column = n + int(lane) / M;
+  const int row = int(lane) % M;
+  if (int(lane) < R * M && column < N) {
+#if BIAS
+    value += float(bias[column]);  // [N]
+#endif
+#if GELU
+    value = gelu(value);
+#endif
+#if RESIDUAL
+    value += float(residual[row * N + column]);  // [M, N]
+#endif
+    y[row * N + column] = T(value);  // [M, N]
+  }

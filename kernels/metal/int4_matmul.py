@@ -1,0 +1,92 @@
+"""Host of the packed product: one launch with its norm and epilogue for a decode step, a tiled one for prefill."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import mlx.core as mx
+
+from reference.arguments import check_int4_matmul
+
+from ..contract import Activation, Norm
+from .engine import SIMD, Engine
+
+DECODE_ROWS = 8
+OUTPUTS_PER_SIMDGROUP = 4
+# A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
+LEAST_OUTPUTS = 8
+# Simdgroups of a decode threadgroup. With a norm, which every threadgroup measures anew, more outputs share the work.
+PLAIN, NORMED = 2, 8
+
+
+def int4_matmul(
+    engine: Engine,
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    *,
+    group_size: int = 64,
+    bits: int = 4,
+    bias: mx.array | None = None,
+    activation: Activation | None = None,
+    residual: mx.array | None = None,
+    norm: Norm | tuple[mx.array, mx.array, float] | None = None,
+) -> mx.array:
+    """residual + activation(norm(x) · dequant(w)^T + bias); see `kernels.contract.Ops.int4_matmul`.
+
+    Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
+    """
+    n, k = check_int4_matmul(
+        x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation, residual=residual,
+        norm=norm,
+    )
+    if n < LEAST_OUTPUTS:
+        rows = (0, LEAST_OUTPUTS - n)
+        w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in (w, scales, biases))
+        bias = None if bias is None else mx.pad(bias, [rows])
+        residual = None if residual is None else mx.pad(residual, [*[(0, 0)] * (residual.ndim - 1), rows])
+        return int4_matmul(
+            engine, x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation,
+            residual=residual, norm=norm,
+        )[..., :n]
+
+    m = math.prod(x.shape[:-1])
+    decode = m <= DECODE_ROWS
+    template: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", bits), ("GROUP", group_size)]
+    inputs = {"x": x.reshape(m, k), "w": w, "scales": scales, "biases": biases}
+    if norm is not None and not decode:
+        inputs["x"] = mx.fast.layer_norm(inputs["x"], norm[0], norm[1], norm[2])
+    if bias is not None:
+        inputs["bias"] = bias
+    if residual is not None:
+        inputs["residual"] = residual.reshape(m, n)
+    defines = {"BIAS": bias is not None, "GELU": activation == "gelu", "RESIDUAL": residual is not None}
+
+    if decode:
+        simdgroups = PLAIN if norm is None else NORMED
+        template += [("M", m), ("SIMDGROUPS", simdgroups)]
+        if norm is not None:
+            inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
+            template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
+        defines["NORM"] = norm is not None
+        file, threads = "int4_matmul.metal", simdgroups * SIMD
+        headers = ("gelu.h", "rows.h", "packed_product.h")
+        grid = (-(-n // (simdgroups * OUTPUTS_PER_SIMDGROUP)), 1, 1)
+    else:
+        bm, bn = (32, 64) if m <= 32 else (64, 64)
+        template += [("BM", bm), ("BN", bn)]
+        file, threads, headers = "int4_matmul_tiled.metal", 4 * SIMD, ("simdgroup_matrix.h", "gelu.h")
+        grid = (-(-n // bn), -(-m // bm), 1)
+    y = engine.launch(
+        file, inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template), grid=grid, threads=threads,
+        headers=headers, defines=defines,
+    )
+    return y.reshape(*x.shape[:-1], n)
+
+
+@functools.cache
+def scalar(value: float) -> mx.array:
+    """A constant of a kernel, made once: MLX passes small arrays in the constant address space."""
+    return mx.array([value], dtype=mx.float32)

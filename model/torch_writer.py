@@ -109,9 +109,9 @@ class _Pickler:
         write(b"ctorch._utils\n_rebuild_tensor_v2\n((")
         self.value("storage")
         write(f"ctorch\n{STORAGES[str(tensor.dtype)]}\n".encode())
-        for each in (str(key), "cpu", count):
-            self.value(each)
+        for part in (str(key), "cpu", count):
+            self.value(part)
         write(b"tQ")
-        for each in (0, shape, tuple(reversed(strides)), False):
-            self.value(each)
+        for argument in (0, shape, tuple(reversed(strides)), False):
+            self.value(argument)
         write(b"ccollections\nOrderedDict\n)RtR")

@@ -1,0 +1,95 @@
+"""Bundles of random weights in the exact published layout, of any size: for demonstration, tests and benchmarks.
+
+    python -m model.synthetic demo model/demo/bundle      # the embedded demo bundle, bit for bit
+    python -m model.synthetic large /tmp/large --bits 4   # the published model's geometry, 2.4 GB
+
+Nothing in them was learned; their output is a smoke test, not music. The scales are chosen so that activations keep
+their size through the layers, attention has preferences, and text and audio change what comes out. Values come from
+integers and correctly rounded operations alone, tensor by tensor from the seed and the tensor's name, so every machine
+writes the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import mlx.core as mx
+
+from .. import bundle_config, layout
+from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from ..writer import Layout, TensorWriter, layout_bytes, need_space, new_folder
+from . import codec as codec_file
+from . import language_model
+from . import t5 as t5_files
+from .t5 import T5Dims
+
+REAL_CODEC = CodecConfig()
+T5_BASE = T5Dims()
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A geometry."""
+
+    lm: LMConfig
+    codec: CodecConfig = REAL_CODEC
+    t5: T5Dims = T5_BASE
+    group_size: int = 64
+
+
+PRESETS = {
+    "demo": Preset(
+        LMConfig(dim=128, heads=4, ffn=512, layers=4, card=256, text_dim=64),
+        CodecConfig(dimension=32, n_filters=8, bins=256),
+        T5Dims(d_model=64, d_kv=16, heads=4, d_ff=128, layers=2, vocab=512),
+        group_size=32,
+    ),
+    "small": Preset(LMConfig(dim=1024, heads=16, ffn=4096, layers=24, card=2048)),
+    "medium": Preset(LMConfig(dim=1536, heads=24, ffn=6144, layers=48, card=2048)),
+    "large": Preset(LMConfig(dim=2048, heads=32, ffn=8192, layers=48, card=2048)),
+}
+"""MusicGen's three sizes, and the embedded demo. The adapter spans all layers and 10 s, as upstream's."""
+
+MAX_N_FRAMES = 500
+
+
+def write_preset(name: str, out: str | Path, *, bits: int = 4, group_size: int | None = None, seed: int = 0) -> Path:
+    """Write a preset's bundle at 4, 8, 16 or 32 bits."""
+    preset = PRESETS[name]
+    quantization = Quantization(bits, group_size or preset.group_size) if bits in (4, 8) else None
+    dtype = mx.float32 if bits == 32 else mx.float16
+    config = Config(preset.lm, AdapterConfig(preset.lm.layers, MAX_N_FRAMES), dtype, quantization)
+    return write_bundle(out, config=config, codec=preset.codec, t5=preset.t5, seed=seed)
+
+
+def write_bundle(out: str | Path, *, config: Config, codec: CodecConfig, t5: T5Dims, seed: int = 0) -> Path:
+    """Write a bundle of random weights, one tensor at a time: the largest takes little memory.
+
+    `out` appears whole or not at all, as with `convert`. ValueError for dimensions that don't fit each other.
+    """
+    lm = config.lm
+    if t5.d_model != lm.text_dim or codec.bins < lm.card or codec.codebooks < lm.codebooks:
+        raise ValueError(f"T5 {t5.d_model} or codec {codec.codebooks} x {codec.bins} does not fit the LM {lm}")
+    for module, (_, k) in layout.projections(lm).items():
+        q = config.recipe.get(module, config.quantization)
+        if q and k % q.group_size:
+            raise ValueError(f"group_size {q.group_size} does not divide the {k} inputs of {module}")
+    stored = layout.stored(config)
+    with new_folder(out) as part:
+        t5_stored: Layout = {name: (mx.float32, shape) for name, shape in t5_files.shapes(t5).items()}
+        need_space(part, layout_bytes(stored) + layout_bytes(t5_stored) + 5 * layout.count(layout.codec_shapes(codec)))
+        (part / "config.json").write_text(json.dumps(bundle_config.render(config, codec), indent=2) + "\n")
+        with TensorWriter(part / "model.safetensors", stored) as writer:
+            for name in layout.lm_shapes(lm, config.adapter):
+                language_model.write_tensor(writer, name, config, stored, seed)
+        codec_file.write(part / "compression_state_dict.bin", codec, seed)
+        t5_files.write(part / "t5", t5, t5_stored, seed)
+    return Path(out)
+
+
+def sized(preset: str, **changes: int) -> Preset:
+    """A preset with other dimensions of its language model, for tests and measurements."""
+    found = PRESETS[preset]
+    return replace(found, lm=replace(found.lm, **changes))

@@ -13,6 +13,9 @@ __all__ = ["InstructMusicGen"]
 def __getattr__(name: str) -> object:
     """Import the pipeline, and MLX with it, only when it is asked for."""
     if name == "InstructMusicGen":
+        from .installation import check_kernels
+
+        check_kernels()
         from .edit import InstructMusicGen
 
         return InstructMusicGen

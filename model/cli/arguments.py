@@ -80,8 +80,9 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         help="MusicGen's state_dict.bin and compression_state_dict.bin (facebook/musicgen-large)")
     add("--t5", required=True, metavar="DIR_OR_REPO", help="T5's weights and tokenizer (google-t5/t5-base)")
     add("--out", required=True, type=Path, metavar="DIR", help="the bundle's folder")
-    add("--bits", type=int, choices=(4, 8, 16, 32), default=4, help="of the layers' projections (default 4)")
-    add("--group-size", type=int, choices=(32, 64, 128), default=64, help="weights that share a scale (default 64)")
+    add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
+    add("--group-size", type=int, default=64, metavar="32|64|128",
+        help="weights that share a scale (default 64)")
 
 
 def _info(parser: argparse.ArgumentParser) -> None:

@@ -86,9 +86,9 @@ def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
 
 
 def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
-    import kernels
+    from .. import InstructMusicGen  # checks that `kernels` is ours
 
-    from ..edit import InstructMusicGen
+    import kernels  # isort: skip
 
     try:
         return InstructMusicGen.from_pretrained(name, backend=arguments.backend, revision=arguments.revision)

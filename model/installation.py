@@ -1,0 +1,29 @@
+"""Is the package that answers to `kernels` ours? Hugging Face publishes another one under that name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+
+from .errors import UserError
+
+
+class ShadowedKernels(UserError, ImportError):
+    """Another package named `kernels` stands where this project's should be."""
+
+
+def check_kernels() -> None:
+    """Raise ShadowedKernels, with the place and the fix, unless `import kernels` gives this project's package."""
+    reason = ""
+    try:
+        if hasattr(importlib.import_module("kernels"), "BACKENDS"):
+            return
+    except ImportError as e:
+        reason = f" and fails to import: {e}"
+    spec = importlib.util.find_spec("kernels")
+    place = (spec.origin or next(iter(spec.submodule_search_locations or ["?"]))) if spec else "nowhere"
+    raise ShadowedKernels(
+        f"the Python package 'kernels' found at {place} is not this project's{reason} (Hugging Face publishes one of "
+        "the same name); run 'pip uninstall kernels' and install instruct-musicgen-mlx again, or give it a virtual "
+        "environment of its own"
+    )

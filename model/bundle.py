@@ -80,6 +80,11 @@ class Bundle:
         return found
 
     @property
+    def random_weights(self) -> bool:
+        """Whether it was written by `model.synthetic`: nothing in it was learned, its output is a smoke test."""
+        return self.raw_config.get("random_weights") is True
+
+    @property
     def codec_path(self) -> Path:
         """EnCodec: audiocraft's file, or a Hugging Face folder named `encodec`."""
         return _codec_path(self.path)
@@ -89,8 +94,17 @@ class Bundle:
         """The bundle's `t5` folder, else the T5 repo that config.json names (or t5-base), fetched if needed."""
         folder = self.path / "t5"
         if not folder.is_dir():
-            return hub.resolve(_t5_name(self.raw_config), allow_patterns=hub.T5_FILES)
+            return hub.resolve(self.t5_name, allow_patterns=hub.T5_FILES)
         return folder
+
+    @property
+    def t5_name(self) -> str:
+        """The repo that T5 comes from where the bundle has no `t5` folder."""
+        text = self.raw_config.get("text_encoder")
+        name = text.get("_name_or_path") if isinstance(text, dict) else None
+        if not isinstance(name, str) or not hub.is_repo_name(name):
+            return hub.T5
+        return f"google-t5/{name}" if name.startswith("t5-") else name
 
 
 def demo_path() -> Path:
@@ -260,11 +274,3 @@ def _codec_path(path: Path) -> Path:
         if (path / name).exists():
             return path / name
     raise UserError(f"{path} has no codec: compression_state_dict.bin (or a Hugging Face folder 'encodec') is missing")
-
-
-def _t5_name(raw: Mapping[str, Any]) -> str:
-    text = raw.get("text_encoder")
-    name = text.get("_name_or_path") if isinstance(text, dict) else None
-    if not isinstance(name, str) or not hub.is_repo_name(name):
-        return hub.T5
-    return f"google-t5/{name}" if name.startswith("t5-") else name

@@ -30,6 +30,11 @@ MAX_WEIGHTS = 1 << 30
 """EnCodec at 32 kHz has 58 million."""
 
 
+def codec_config(path: str | Path) -> CodecConfig:
+    """The settings alone, as `load_codec` returns them; no weights are read."""
+    return _open(Path(path))[0]
+
+
 def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
     """Read a codec: a `compression_state_dict.bin`, or a folder of Hugging Face's or mlx-community's form.
 
@@ -37,28 +42,33 @@ def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
     [out, k, in] with weight norm merged (also the transposed ones), LSTM as in torch, codebooks [bins, dimension].
     UserError: unreadable, missing or mis-shaped tensors, or a variant of EnCodec that is not the 32 kHz one.
     """
-    path = Path(path)
-    if path.is_dir():
-        file = path / "compression_state_dict.bin"
-        return load_codec(file) if file.exists() else _from_folder(path)
-    return _from_audiocraft(path)
+    config, read_tensors = _open(Path(path))
+    return config, read_tensors()
+
+
+def _open(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
+    """The settings, and what reads the tensors."""
+    if not path.is_dir():
+        return _from_audiocraft(path)
+    file = path / "compression_state_dict.bin"
+    return _from_audiocraft(file) if file.exists() else _from_folder(path)
 
 
 # audiocraft
 
 
-def _from_audiocraft(path: Path) -> tuple[CodecConfig, dict[str, mx.array]]:
+def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
     tree = torch_file.load(path)
     if not isinstance(tree, dict):
         raise UserError(f"{path} is not a codec exported by audiocraft")
     if isinstance(name := tree.get("pretrained"), str):
-        return load_codec(pretrained(name, path))
+        return _from_folder(pretrained(name, path))
     if "best_state" not in tree or not isinstance(tree.get("xp.cfg"), str):
         raise UserError(f"{path} is not a codec exported by audiocraft: it needs best_state and xp.cfg")
     config = _audiocraft_config(XpConfig(tree["xp.cfg"], path))
     stored = torch_file.tensors(tree["best_state"], path)
     shapes = {name: tensor.shape for name, tensor in stored.items()}
-    return config, _assemble(config, shapes, lambda name: stored[name].numpy(), path)
+    return config, lambda: _assemble(config, shapes, lambda name: stored[name].numpy(), path)
 
 
 def pretrained(name: str, path: Path) -> Path:
@@ -104,7 +114,7 @@ def _audiocraft_config(xp: XpConfig) -> CodecConfig:
 # Hugging Face and mlx-community
 
 
-def _from_folder(path: Path) -> tuple[CodecConfig, dict[str, mx.array]]:
+def _from_folder(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
     raw = read_json(path / "config.json")
     file = path / "model.safetensors"
     if not file.exists():
@@ -125,9 +135,8 @@ def _from_folder(path: Path) -> tuple[CodecConfig, dict[str, mx.array]]:
     def read(name: str) -> Array:
         return np.array(arrays[names[name]].astype(mx.float32))
 
-    if channels_last:
-        return config, _assemble_mlx(config, shapes, read, file)
-    return config, _assemble(config, shapes, read, file)
+    assemble = _assemble_mlx if channels_last else _assemble
+    return config, lambda: assemble(config, shapes, read, file)
 
 
 def _audiocraft_name(name: str, config: CodecConfig) -> str:

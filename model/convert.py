@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import bundle_config, hub, layout, torch_file
 from .bundle import open_bundle
-from .codec_weights import load_codec, pretrained
+from .codec_weights import codec_config, pretrained
 from .config import Config, Quantization
 from .errors import UsageError, UserError
 from .safetensors_file import read_json
@@ -47,7 +47,7 @@ def convert(
     folder = hub.resolve(base, allow_patterns=("state_dict.bin", CODEC_FILE))
     upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
     codec_source = _codec_source(_file(folder, CODEC_FILE))
-    codec, _ = load_codec(codec_source)
+    codec = codec_config(codec_source)
     if codec.bins < upstream.lm.card or codec.codebooks < upstream.lm.codebooks:
         raise UserError(
             f"{codec_source} has {codec.codebooks} codebooks of {codec.bins}; "

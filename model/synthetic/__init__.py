@@ -80,7 +80,8 @@ def write_bundle(out: str | Path, *, config: Config, codec: CodecConfig, t5: T5D
     with new_folder(out) as part:
         t5_stored: Layout = {name: (mx.float32, shape) for name, shape in t5_files.shapes(t5).items()}
         need_space(part, layout_bytes(stored) + layout_bytes(t5_stored) + 5 * layout.count(layout.codec_shapes(codec)))
-        (part / "config.json").write_text(json.dumps(bundle_config.render(config, codec), indent=2) + "\n")
+        raw = bundle_config.render(config, codec) | {"random_weights": True}
+        (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
         with TensorWriter(part / "model.safetensors", stored) as writer:
             for name in layout.lm_shapes(lm, config.adapter):
                 language_model.write_tensor(writer, name, config, stored, seed)

@@ -77,7 +77,9 @@ softer faster slower happy sad dark bright jazz rock pop classical electronic am
 harmony rhythm beat solo track instrument instruments voice choir flute violin cello trumpet saxophone organ percussion
 hi-hat kick snare
 """
-PIECES = ("er", "in", "es", "on", "ar", "or", "an", "en", "al", "ic", "st", "th", "ing", "tion", "ment", "s", "ed", "ly")
+PIECES = (
+    "er", "in", "es", "on", "ar", "or", "an", "en", "al", "ic", "st", "th", "ing", "tion", "ment", "s", "ed", "ly",
+)  # fmt: skip
 
 
 def _tokenizer() -> dict[str, Any]:

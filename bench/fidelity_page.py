@@ -1,0 +1,158 @@
+"""The page of `bench fidelity`: what each table shows, how to read it, and what was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import mlx.core as mx
+
+from . import machine
+from .fidelity_measure import Fidelity, Settings
+from .fidelity_plot import picture
+from .measures.ablation import Cost
+from .measures.material import Material
+from .measures.page import Page, Section, Table, number, percent
+from .measures.variants import Variant
+
+SHOWN = 12
+"""Rows of a table of layers or parts; the JSON file has all."""
+BINS = 5
+FULL_SIZE = (48, 2048)
+"""Layers and dimension of MusicGen-large, which the published weights have."""
+
+
+def page(
+    variants: Sequence[Variant], found: Sequence[Fidelity], materials: Sequence[Material], settings: Settings, source: str,
+    notes: Sequence[str],
+) -> Page:  # fmt: skip
+    """Everything in the order a reader needs it."""
+    others = found[1:]
+    out = Page("fidelity", f"Fidelity: how far each variant is from {found[0].label}")
+    out.sections.append(Section("What was compared", _intro(variants, found, materials, settings, source, notes)))
+    out.sections.append(Section("Predictions", _predictions_text(found, settings), _predictions(found, settings)))
+    out.sections.append(
+        Section(
+            "Drift",
+            "Mean KL by step, with the right tokens forced: does the error grow as the cache fills? Then the share of tokens "
+            "that are still the reference's when each variant generates freely with the same seed: after the first other "
+            "token the two are different recordings, not worse ones.",
+            _drift(found),
+        )
+    )
+    for each in others:
+        out.sections += [_layers(each), *(_costs(each, by, costs) for by, costs in each.costs.items())]
+    if (image := picture(found)) is not None:
+        text = "The same numbers as pictures."
+        out.sections.append(Section("Plots", text, picture=("fidelity.png", image, "KL and equal tokens by step, error by layer, cost by kind")))
+    else:
+        out.sections.append(Section("Plots", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'."))
+    out.sections.append(Section("Not measured", _limits(variants[0], found)))
+    return out
+
+
+def _intro(
+    variants: Sequence[Variant], found: Sequence[Fidelity], materials: Sequence[Material], settings: Settings, source: str,
+    notes: Sequence[str],
+) -> str:  # fmt: skip
+    lines = [
+        f"Reference: {found[0].label}. Every other variant is made to say the same tokens as the reference "
+        f"({source}; {len({m.text for m in materials})} instruction(s); {materials[0].frames} steps; guidance "
+        f"{settings.guidance:g}; seed {settings.seed}), one step at a time as in generation. Compared are the logits after "
+        "guidance, that is, what is sampled from.",
+        *notes,
+        f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {mx.__version__}. Backends: "
+        + ", ".join(f"{f.label} on {f.backend}" for f in found) + ".",
+        "Weights: " + "; ".join(sorted({str(v.bundle.path) for v in variants})) + ".",
+    ]  # fmt: skip
+    return "\n\n".join(lines)
+
+
+def _predictions_text(found: Sequence[Fidelity], settings: Settings) -> str:
+    order = sorted(found[1:], key=lambda f: f.kl)
+    ranking = "Closest first, by KL: " + ", ".join(f.label for f in order) + "."
+    return (
+        "KL: how much likelier the reference finds its own predictions than the variant's (nats a token; 0 is equal). "
+        "95 % of tokens have a KL below the second figure. Top 1: the most probable token is the same. "
+        f"Top {settings.agreement}: share of the reference's {settings.agreement} most probable tokens that are the "
+        "variant's too. Perplexity: of the tokens said, lower is surer. Size: the LM's and adapter's tensors.\n\n" + ranking
+    )
+
+
+def _predictions(found: Sequence[Fidelity], settings: Settings) -> Table:
+    base = found[0]
+    columns = ["variant", "size MB", "KL", "KL 95 %", "top 1", f"top {settings.agreement}", "perplexity", "change"]
+    rows = [
+        [
+            f.label, number(f.megabytes, 2), number(f.kl, 4), number(f.kl_p95, 4), percent(f.top1, 2), percent(f.topk, 2),
+            number(f.perplexity, 2), "reference" if f is base else percent(f.perplexity / base.perplexity - 1, 2, signed=True),
+        ]
+        for f in found
+    ]  # fmt: skip
+    return Table(columns, rows)
+
+
+def _drift(found: Sequence[Fidelity]) -> Table:
+    others, steps = found[1:], len(found[0].kl_by_step)
+    edges = [round(i * steps / BINS) for i in range(BINS + 1)]
+    columns = ["steps", *(f"KL: {f.label}" for f in others), *(f"equal tokens: {f.label}" for f in others)]
+    rows = []
+    for low, high in zip(edges, edges[1:]):
+        if high > low:
+            kls = [number(_mean(f.kl_by_step[low:high]), 4) for f in others]
+            equal = [percent(_mean(f.equal_by_frame[low:high])) for f in others]
+            rows.append([f"{low} to {high - 1}", *kls, *equal])
+    return Table(columns, rows)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
+
+
+def _layers(f: Fidelity) -> Section:
+    rows = [
+        [
+            f"layer {e.layer}" + (" (stands out)" if e.layer == f.stands_out else ""), percent(e.lm, 2), percent(e.adapter, 2),
+            percent(e.attention, 2), percent(e.share, 2), percent(e.stream, 2),
+        ]
+        for e in sorted(sorted(f.layers, key=lambda e: -e.own)[:SHOWN], key=lambda e: e.layer)
+    ]  # fmt: skip
+    rows += [[end, percent(value, 2), "-", "-", "-", "-"] for end, value in f.ends.items()]
+    verdict = (
+        f"Layer {f.stands_out} stands out: its own error is more than 1.5 times the median of the other layers'."
+        if f.stands_out is not None
+        else "No layer stands out (none has 1.5 times the median error of the others)."
+    )
+    some = f" Of {len(f.layers)} layers, the {SHOWN} with the largest own error." if len(f.layers) > SHOWN else ""
+    text = (
+        "Relative errors (2-norm). Own: of what a layer adds, when it is given the reference's input, in the LM and in the "
+        "adapter: the layer's doing alone. Prefix attention: of its output before the projection, and of its gated part. "
+        f"Stream: after the layer in the model's own run, with all errors before it.{some}\n\n{verdict}"
+    )
+    columns = ["part", "own, LM", "own, adapter", "prefix attention", "gated part", "stream"]
+    return Section(f"Layer by layer: {f.label}", text, Table(columns, rows))
+
+
+def _costs(f: Fidelity, by: str, costs: Sequence[Cost]) -> Section:
+    rows = [[c.part.name, number(c.kl, 5), number(c.megaweights, 3), number(c.each, 5)] for c in costs[:SHOWN]]
+    some = f" The {SHOWN} dearest of {len(costs)}; the JSON file has all." if len(costs) > SHOWN else ""
+    text = (
+        f"KL of the reference with only this part taken from {f.label}, dearest first. KL per million weights tells where "
+        f"more bits would save most for their size.{some}"
+    )
+    columns = [by, "KL", "million weights", "KL per million"]
+    return Section(f"What costs most, by {by}: {f.label}", text, Table(columns, rows))
+
+
+def _limits(reference: Variant, found: Sequence[Fidelity]) -> str:
+    lm = reference.bundle.config.lm
+    lines = ["How it sounds: these are predictions, not listening tests; `bench quality` scores the audio."]
+    if (lm.layers, lm.dim) != FULL_SIZE:
+        lines.append(
+            f"The published weights: this model has {lm.layers} layers of {lm.dim}, MusicGen-large {FULL_SIZE[0]} of "
+            f"{FULL_SIZE[1]}. With random or tiny weights the numbers test the measures, and say little about how much "
+            "trained weights lose."
+        )
+    if "metal" not in {f.backend for f in found}:
+        lines.append("An Apple GPU: no variant ran on it.")
+    lines.append("Costs: parts are swapped one at a time, so what several cost together is not their sum.")
+    return "\n\n".join(lines)

@@ -1,0 +1,77 @@
+"""The four plots of `bench fidelity` as one PNG."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .fidelity_measure import Fidelity
+
+SMOOTH = 25
+"""Steps averaged in the plots by step."""
+
+
+def picture(found: Sequence[Fidelity]) -> bytes | None:
+    """PNG bytes: KL by step, equal tokens by step, own error by layer, cost by kind; None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    others = found[1:]
+    _by_step(axes[0, 0], [(f.label, f.kl_by_step) for f in others], "KL after each step, right tokens forced", "KL, nats a token")
+    equal = [(f.label, [100 * x for x in f.equal_by_frame]) for f in others]
+    _by_step(axes[0, 1], equal, "Free generation, same seed: tokens equal to the reference's", "equal tokens, %")
+    axes[0, 1].set_ylim(0, 105)
+    _layers(axes[1, 0], others)
+    _kinds(axes[1, 1], others)
+    figure.suptitle(f"Distance from {found[0].label}")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=110)
+    return out.getvalue()
+
+
+def _by_step(axes: Any, lines: Sequence[tuple[str, Sequence[float]]], title: str, unit: str) -> None:
+    for label, values in lines:
+        width = max(1, min(SMOOTH, len(values) // 4))
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=label)
+    axes.set(title=title, xlabel=f"step (mean of {SMOOTH} around it)", ylabel=unit)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
+def _layers(axes: Any, others: Sequence[Fidelity]) -> None:
+    width = 0.8 / max(1, len(others))
+    for i, f in enumerate(others):
+        at = np.array([e.layer for e in f.layers]) + (i - (len(others) - 1) / 2) * width
+        axes.bar(at, [100 * e.own for e in f.layers], width, label=f.label)
+    axes.set(title="Error of each layer alone, given the reference's input", xlabel="layer", ylabel="relative error, %")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3, axis="y")
+
+
+def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
+    costs = {f.label: {c.part.name: c.kl for c in f.costs["kind"]} for f in others if "kind" in f.costs}
+    axes.set(title="Cost of one kind of matrix alone", xlabel="KL, nats a token")
+    if not costs:
+        axes.text(0.5, 0.5, "not measured\n(same weights, or --by without kind)", ha="center", transform=axes.transAxes)
+        return
+    worst: dict[str, float] = {}
+    for each in costs.values():
+        for kind, kl in each.items():
+            worst[kind] = max(worst.get(kind, 0.0), kl)
+    kinds = sorted(worst, key=lambda kind: worst[kind])
+    width = 0.8 / len(costs)
+    for i, (label, each) in enumerate(costs.items()):
+        at = np.arange(len(kinds)) + (i - (len(costs) - 1) / 2) * width
+        axes.barh(at, [each.get(kind, 0.0) for kind in kinds], width, label=label)
+    axes.set_yticks(range(len(kinds)), kinds)
+    axes.legend(frameon=False, loc="lower right")
+    axes.grid(alpha=0.3, axis="x")

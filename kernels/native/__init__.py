@@ -1,0 +1,276 @@
+"""The operations of `kernels.contract.Ops` as C++ MLX primitives for CPUs.
+
+Lazy like every MLX operation: they run on the CPU stream they were made under when something evaluates them, inside
+`mx.compile` too; they have no gradient and no vmap. Weights are read where they lie, packed or 16-bit, never copied.
+Settings, each also an environment variable read at first use:
+
+- instruction set, `set_level` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["levels"]`;
+- threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
+- activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "float32" (default) or "int8" (4-bit weights only).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Literal, NoReturn
+
+import mlx.core as mx
+
+from reference import arguments
+
+from ..contract import Activation, Norm
+from .loading import build_record, load
+
+name = "native"
+ACTIVATIONS = ("float32", "int8")
+
+_extension, _reason = load()
+_activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "float32")
+if _activations not in ACTIVATIONS:
+    _extension, _reason = None, (
+        f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"
+    )
+
+__all__ = [
+    "attention",
+    "compute_dtype",
+    "conv1d",
+    "conv_transpose1d",
+    "cross_attention",
+    "info",
+    "int4_matmul",
+    "linear",
+    "lstm",
+    "name",
+    "prefix_attention",
+    "set_activations",
+    "set_level",
+    "set_threads",
+    "unavailable",
+]
+
+
+def unavailable() -> str | None:
+    """Why this backend cannot be used here and what to do about it, in one line; None where it can."""
+    return _reason
+
+
+def _ext() -> ModuleType:
+    if _extension is None:
+        raise RuntimeError(f"the native backend cannot be used: {_reason}")
+    return _extension
+
+
+def info() -> dict[str, Any]:
+    """The instruction set in use and those available, threads, activations, BLAS, and what it was built with."""
+    ext = _ext()
+    return {
+        "level": ext.level(),
+        "levels": ext.levels(),
+        "threads": ext.threads(),
+        "activations": _activations,
+        "blas": ext.blas(),
+        "mlx": ext.mlx_version,
+        "compiler": ext.compiler,
+        **{f"built_with_{key}": value for key, value in build_record().items()},
+    }
+
+
+def set_level(level: str) -> None:
+    """Forces an instruction set, "auto" for the best. ValueError if this machine or build cannot run it."""
+    if not _ext().set_level(level):
+        raise ValueError(f"level={level!r} cannot run here; use one of auto, {', '.join(_ext().levels())}")
+
+
+def set_threads(count: int | None) -> None:
+    """Sets how many threads take part, None for the default (INSTRUCT_MUSICGEN_THREADS, else all cores)."""
+    if count is not None and not 1 <= count <= 1024:
+        raise ValueError(f"threads={count} is out of range; use 1 to 1024, or None for all cores")
+    _ext().set_threads(count or 0)
+
+
+def set_activations(activations: Literal["float32", "int8"]) -> None:
+    """The precision of activations inside products with 4-bit weights.
+
+    "float32" is exact to rounding. "int8" rounds them to 8 bits, one scale for every 64 (AVX2; 32 to 128 elsewhere):
+    faster, with a relative error of about 0.6 % a product. Operations made before keep what they were made with.
+    """
+    global _activations
+    if activations not in ACTIVATIONS:
+        raise ValueError(f"activations={activations!r} is not known; use one of {', '.join(ACTIVATIONS)}")
+    _activations = activations
+
+
+def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """float32: activations are few and sums are float32 anyway; weights and caches stay in `stored` (any float)."""
+    return mx.float32
+
+
+def _explain(error: Exception, check: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
+    """Raises the shared check's message, which names the value and the fix, else the extension's own."""
+    check(*args, **kwargs)
+    raise ValueError(str(error).splitlines()[0]) from error
+
+
+def int4_matmul(
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    *,
+    group_size: int = 64,
+    bits: int = 4,
+    bias: mx.array | None = None,
+    activation: Activation | None = None,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """residual + activation(norm(x) · dequant(w)^T + bias); see `kernels.contract.Ops.int4_matmul`."""
+    try:
+        weight, shift, eps = norm or (None, None, 0.0)
+        gelu = _gelu(activation)
+        out: mx.array = _ext().int4_matmul(
+            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps, _activations == "int8"
+        )
+        return out
+    except (ValueError, TypeError) as e:
+        _explain(
+            e, arguments.check_int4_matmul, x, w, scales, biases, group_size=group_size, bits=bits, bias=bias,
+            activation=activation, residual=residual, norm=norm,
+        )
+
+
+def linear(
+    x: mx.array,
+    w: mx.array,
+    *,
+    bias: mx.array | None = None,
+    activation: Activation | None = None,
+    residual: mx.array | None = None,
+    norm: Norm | None = None,
+) -> mx.array:
+    """residual + activation(norm(x) · w^T + bias) with dense w; see `kernels.contract.Ops.linear`."""
+    try:
+        weight, shift, eps = norm or (None, None, 0.0)
+        out: mx.array = _ext().linear(x, w, bias, _gelu(activation), residual, weight, shift, eps)
+        return out
+    except (ValueError, TypeError) as e:
+        _explain(e, arguments.check_linear, x, w, bias=bias, activation=activation, residual=residual, norm=norm)
+
+
+def prefix_attention(
+    q: mx.array,
+    k: mx.array,
+    v: mx.array,
+    prefix_q: mx.array,
+    prefix_k: mx.array,
+    prefix_v: mx.array,
+    gate: mx.array | float,
+    *,
+    scale: float,
+    length: int | mx.array,
+) -> mx.array:
+    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v); see `kernels.contract.Ops`.
+
+    k and v may be strided views of a larger cache; they are read in place. An array `length` is checked when the
+    operation runs, and is then reported by the evaluation.
+    """
+    try:
+        out: mx.array = _ext().prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, scale, length)
+        return out
+    except (ValueError, TypeError) as e:
+        _explain(e, arguments.check_prefix_attention, q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
+
+
+def cross_attention(
+    x: mx.array,
+    w: mx.array,
+    scales: mx.array,
+    biases: mx.array,
+    k: mx.array,
+    v: mx.array,
+    *,
+    scale: float,
+    group_size: int = 64,
+    bits: int = 4,
+    norm: Norm | None = None,
+) -> mx.array:
+    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops.cross_attention`."""
+    try:
+        weight, shift, eps = norm or (None, None, 0.0)
+        out: mx.array = _ext().cross_attention(
+            x, w, scales, biases, k, v, scale, group_size, bits, weight, shift, eps, _activations == "int8"
+        )
+        return out
+    except (ValueError, TypeError) as e:
+        _explain(
+            e, arguments.check_cross_attention, x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm
+        )
+
+
+def attention(
+    q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
+) -> mx.array:
+    """softmax(scale · q k^T + mask) v; see `kernels.contract.Ops.attention`. The mask adds; it may be of any float."""
+    if isinstance(mask, str) and mask != "causal":
+        raise ValueError(f'mask={mask!r} is not known; use an additive array, "causal" or None')
+    causal = isinstance(mask, str)
+    try:
+        out: mx.array = _ext().attention(q, k, v, scale, None if causal else mask, causal)
+        return out
+    except (ValueError, TypeError) as e:
+        what = mask.shape if isinstance(mask, mx.array) else mask
+        raise ValueError(
+            f"q {q.shape} {q.dtype}, k {k.shape} {k.dtype}, v {v.shape} {v.dtype} and mask {what} do not fit; they must be "
+            "float [B,H,T,D], [B,H,S,D], [B,H,S,D] and a float mask that broadcasts to [B,H,T,S]"
+        ) from e
+
+
+def conv1d(
+    x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
+) -> mx.array:
+    """residual + conv(elu(x)) + bias, unpadded; see `kernels.contract.Ops.conv1d`."""
+    try:
+        out: mx.array = _ext().conv1d(x, w, bias, stride, elu, residual)
+        return out
+    except (ValueError, TypeError) as e:
+        _explain_signal(e, x, w, bias, stride, residual)
+
+
+def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
+    """Full transposed convolution of elu(x), plus bias; see `kernels.contract.Ops.conv_transpose1d`."""
+    try:
+        out: mx.array = _ext().conv_transpose1d(x, w, bias, stride, elu)
+        return out
+    except (ValueError, TypeError) as e:
+        _explain_signal(e, x, w, bias, stride, None)
+
+
+def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
+    """One LSTM layer from a zero state, gates i, f, g, o; see `kernels.contract.Ops.lstm`."""
+    try:
+        out: mx.array = _ext().lstm(x, w_ih, w_hh, bias)
+        return out
+    except (ValueError, TypeError) as e:
+        raise ValueError(
+            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape} do not fit; they must be "
+            "float [B,L,C], [4C,C], [4C,C] and [4C]"
+        ) from e
+
+
+def _gelu(activation: str | None) -> bool:
+    if activation not in (None, "gelu"):
+        raise ValueError(f'activation={activation!r} is not known; use None or "gelu"')
+    return activation == "gelu"
+
+
+def _explain_signal(
+    error: Exception, x: mx.array, w: mx.array, bias: mx.array, stride: int, residual: mx.array | None
+) -> NoReturn:
+    extra = "" if residual is None else f", residual {residual.shape} {residual.dtype}"
+    raise ValueError(
+        f"x {x.shape} {x.dtype}, w {w.shape} {w.dtype}, bias {bias.shape} and stride={stride}{extra} do not fit; they must be "
+        "float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
+    ) from error

@@ -1,0 +1,91 @@
+"""Finding the compiled extension, and saying in one line what to do where it cannot be used."""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import mlx.core as mx
+
+HERE = Path(__file__).resolve().parent
+REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir"
+SLOW = "the MLX reference takes its place and is some 30 times slower"
+
+
+def build_record() -> dict[str, str]:
+    """What the extension was built with ({} without one): versions of MLX, nanobind and Python."""
+    path = HERE / "_build.json"
+    try:
+        record: dict[str, str] = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record
+
+
+def rebuild_command() -> str:
+    """The shell command that builds the extension for the MLX installed now."""
+    root = HERE.parents[1]
+    tools = 'pip install "nanobind==3.1.*" cmake ninja "setuptools>=77"'
+    target = f"-e {root}" if (root / "pyproject.toml").exists() else "instruct-musicgen-mlx"
+    return f"{tools} && {REBUILD} {target}"
+
+
+def load() -> tuple[ModuleType | None, str | None]:
+    """The extension, or None and the reason with the fix."""
+    record = build_record()
+    built_for, running = record.get("mlx"), mx.__version__
+    if built_for is not None and built_for != running:
+        return None, (
+            f"it was built for MLX {built_for} and MLX {running} is imported, whose C++ interface may differ; {SLOW}. "
+            f'Rebuild it: {rebuild_command()} - or go back: pip install "mlx=={built_for}"'
+        )
+    try:
+        extension = importlib.import_module("kernels.native._extension")
+    except ModuleNotFoundError:
+        return None, (
+            f"its extension is not built for this Python ({sys.implementation.cache_tag}), usually because no C++20 "
+            f"compiler was found at install time; {SLOW}. Install one (apt-get install g++, or xcode-select --install), "
+            f"then: {rebuild_command()}"
+        )
+    except ImportError as e:
+        return None, f"its extension does not load ({e}); {SLOW}. Rebuild it: {rebuild_command()}"
+    if extension.mlx_version != running.split(".dev")[0].split("+")[0]:
+        return None, (
+            f"it was compiled with the headers of MLX {extension.mlx_version} and MLX {running} is imported; {SLOW}. "
+            f"Rebuild it: {rebuild_command()}"
+        )
+    try:
+        extension.accepts(mx.array(1.0))
+    except TypeError:
+        return None, (
+            f"MLX {running} and the extension use different nanobind interfaces (it was built with nanobind "
+            f"{record.get('nanobind', 'of an unknown version')}), so it rejects every array; {SLOW}. Rebuild it: "
+            f"{rebuild_command()}"
+        )
+    wanted = os.environ.get("INSTRUCT_MUSICGEN_ISA")
+    if wanted and wanted != "auto" and wanted not in extension.levels():
+        return None, (
+            f"INSTRUCT_MUSICGEN_ISA={wanted!r} cannot run on this machine; use one of auto, "
+            f"{', '.join(extension.levels())}"
+        )
+    _load_blas(extension)
+    return extension, None
+
+
+def _load_blas(extension: ModuleType) -> None:
+    """Gives the extension a float32 matrix product: OpenBLAS of scipy-openblas32, or Accelerate on macOS."""
+    if sys.platform == "darwin":
+        extension.load_blas("/System/Library/Frameworks/Accelerate.framework/Accelerate")
+        return
+    spec = importlib.util.find_spec("scipy_openblas32")
+    if spec is None or spec.origin is None:
+        return  # the built-in products are right, only slower; `info()` tells
+    for library in sorted(glob.glob(os.path.join(os.path.dirname(spec.origin), "lib", "libscipy_openblas*"))):
+        if extension.load_blas(library):
+            return

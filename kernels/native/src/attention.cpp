@@ -1,0 +1,186 @@
+// Attention over one or two sets of keys, each with its own softmax:
+//   out = softmax(scale q k^T + mask) v + gate * softmax(scale (q + pq) pk^T) pv
+//
+// One chunk is a head of one prefix row: it reads that head's prefix once for all rows of x that share it. Few queries are
+// dot products over keys as they lie in memory, 16-bit or not; many queries are matrix products of blocks of 64.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "operations.h"
+#include "pool.h"
+
+namespace imn {
+namespace {
+
+constexpr int64_t kManyQueries = 12;
+constexpr int64_t kQueryBlock = 64;
+
+// One head's [S, D] within a view [B, H, S, D].
+struct Head {
+  const View& view;
+  int64_t offset;
+
+  Head(const View& v, int64_t b, int64_t h) : view(v), offset(b * v.strides[0] + h * v.strides[1]) {}
+  // As float32 rows `*ld` apart, copied to `slot` only where it has to be.
+  const float* widened(Slot slot, int64_t count, int64_t* ld) const {
+    const int64_t d = view.shape[3];
+    if (view.dtype == DType::f32 && view.strides[3] == 1 && view.strides[2] >= d) {
+      *ld = view.strides[2];
+      return static_cast<const float*>(view.at(offset));
+    }
+    *ld = padded(d);
+    float* rows = scratch(slot, count * *ld);
+    for (int64_t s = 0; s < count; ++s) load(rows + s * *ld, view, offset + s * view.strides[2], d, view.strides[3]);
+    return rows;
+  }
+};
+
+// Keys or values as `scores` and `weighted_sum` take them.
+struct Rows {
+  const void* data;
+  int64_t stride;
+  DType dtype;
+};
+Rows rows_of(const View& view, int64_t b, int64_t h, Slot slot, int64_t count) {
+  const Head head(view, b, h);
+  if (view.strides[3] == 1 || view.shape[3] == 1) return {view.at(head.offset), view.strides[2], view.dtype};
+  int64_t ld;
+  const float* rows = head.widened(slot, count, &ld);
+  return {rows, ld, DType::f32};
+}
+
+void add_mask(float* scores, const View& mask, int64_t b, int64_t h, int64_t t, int64_t count) {
+  const int64_t at = b * mask.strides[0] + h * mask.strides[1] + t * mask.strides[2];
+  float some[256];
+  for (int64_t s = 0; s < count; s += 256) {
+    const int64_t n = std::min<int64_t>(256, count - s);
+    load(some, mask, at + s * mask.strides[3], n, mask.strides[3]);
+    for (int64_t i = 0; i < n; ++i) scores[s + i] += some[i];
+  }
+}
+
+// Keys that query t of the first softmax may see.
+int64_t visible(const Attention& op, int64_t t) {
+  return op.causal ? std::max<int64_t>(0, op.length - op.q.shape[2] + t + 1) : op.length;
+}
+
+void few_queries(const Attention& op, int64_t shared, int64_t h, float* out, int64_t ld) {
+  const Kernels& kern = kernels();
+  const int64_t batch = op.q.shape[0], steps = op.q.shape[2], d = op.q.shape[3];
+  const int64_t stride = op.prefix_q ? op.prefix_q.shape[0] : batch;
+  const int64_t rows = batch / stride, queries = rows * steps;
+  const int64_t frames = op.prefix_k ? op.prefix_k.shape[2] : 0;
+  const int64_t lds = std::max(op.length, frames);
+  float* q = scratch(kQueries, queries * ld);
+  float* p = scratch(kScores, queries * lds);
+  std::memset(q, 0, size_t(queries * ld) * 4);
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t b = shared + r * stride;
+    const Rows k = rows_of(op.k, b, h, kKeys, op.length), v = rows_of(op.v, b, h, kValues, op.length);
+    for (int64_t t = 0; t < steps; ++t) {
+      const int64_t i = r * steps + t, n = visible(op, t);
+      load(q + i * ld, op.q, b * op.q.strides[0] + h * op.q.strides[1] + t * op.q.strides[2], d, op.q.strides[3]);
+      for (int64_t j = 0; j < d; ++j) q[i * ld + j] *= op.scale;
+      if (n == 0) continue;
+      kern.scores(q + i * ld, ld, 1, int(d), k.data, k.stride, k.dtype, int(n), p, lds);
+      if (op.mask) add_mask(p, op.mask, b, h, t, n);
+      const float factor = 1.f / kern.softmax(p, int(n));
+      kern.weighted_sum(p, lds, 1, &factor, v.data, v.stride, v.dtype, int(n), int(d), out + i * ld, ld);
+    }
+  }
+  if (!op.prefix_q || op.gate == 0.f) return;
+  const View& pq = op.prefix_q;
+  float* extra = scratch(kExtra, padded(d) + queries);
+  float* factors = extra + padded(d);
+  for (int64_t i = 0; i < queries; ++i) {
+    load(extra, pq, shared * pq.strides[0] + h * pq.strides[1] + i % steps * pq.strides[2], d, pq.strides[3]);
+    for (int64_t j = 0; j < d; ++j) q[i * ld + j] += op.scale * extra[j];
+  }
+  const Rows k = rows_of(op.prefix_k, shared, h, kKeys, frames), v = rows_of(op.prefix_v, shared, h, kValues, frames);
+  kern.scores(q, ld, int(queries), int(d), k.data, k.stride, k.dtype, int(frames), p, lds);
+  for (int64_t i = 0; i < queries; ++i) factors[i] = op.gate / kern.softmax(p + i * lds, int(frames));
+  kern.weighted_sum(p, lds, int(queries), factors, v.data, v.stride, v.dtype, int(frames), int(d), out, ld);
+}
+
+// out [count, ldo] += factor * softmax(q k^T + mask) v for queries t0.. of row b; q is scaled already.
+template <typename Visible>
+void query_block(const Attention& op, const float* q, int64_t ld, int64_t count, const float* k, int64_t ldk, const float* v,
+                 int64_t ldv, int64_t keys, const Visible& seen, float factor, const View& mask, int64_t b, int64_t h,
+                 int64_t t0, float* out) {
+  const int64_t d = op.q.shape[3];
+  float* p = scratch(kScores, kQueryBlock * keys);
+  if (keys == 0) return;
+  sgemm_nt(count, keys, d, q, ld, k, ldk, 0.f, p, keys);
+  for (int64_t i = 0; i < count; ++i) {
+    float* row = p + i * keys;
+    const int64_t n = std::min(keys, seen(t0 + i));
+    if (mask) add_mask(row, mask, b, h, t0 + i, n);
+    const float share = n > 0 ? factor / kernels().softmax(row, int(n)) : 0.f;
+    for (int64_t s = 0; s < n; ++s) row[s] *= share;
+    for (int64_t s = n; s < keys; ++s) row[s] = 0.f;
+  }
+  sgemm_nn(count, d, keys, p, keys, v, ldv, 1.f, out, ld);
+}
+
+void many_queries(const Attention& op, int64_t shared, int64_t h, float* out, int64_t ld) {
+  const int64_t batch = op.q.shape[0], steps = op.q.shape[2], d = op.q.shape[3];
+  const int64_t stride = op.prefix_q ? op.prefix_q.shape[0] : batch;
+  float* q = scratch(kQueries, kQueryBlock * ld);
+  float* extra = scratch(kExtra, padded(d));
+  const bool prefixed = op.prefix_q && op.gate != 0.f;
+  for (int pass = 0; pass < (prefixed ? 2 : 1); ++pass) {
+    int64_t ldk = 0, ldv = 0;
+    const float *k = nullptr, *v = nullptr;
+    const int64_t keys = pass == 0 ? op.length : op.prefix_k.shape[2];
+    for (int64_t b = shared, r = 0; b < batch; b += stride, ++r) {
+      if (pass == 0 || r == 0) {
+        k = Head(pass == 0 ? op.k : op.prefix_k, b, h).widened(kKeys, keys, &ldk);
+        v = Head(pass == 0 ? op.v : op.prefix_v, b, h).widened(kValues, keys, &ldv);
+      }
+      for (int64_t t0 = 0; t0 < steps; t0 += kQueryBlock) {
+        const int64_t count = std::min(kQueryBlock, steps - t0);
+        for (int64_t i = 0; i < count; ++i) {
+          float* row = q + i * ld;
+          load(row, op.q, b * op.q.strides[0] + h * op.q.strides[1] + (t0 + i) * op.q.strides[2], d, op.q.strides[3]);
+          if (pass == 1) {
+            const View& pq = op.prefix_q;
+            load(extra, pq, shared * pq.strides[0] + h * pq.strides[1] + (t0 + i) * pq.strides[2], d, pq.strides[3]);
+            for (int64_t j = 0; j < d; ++j) row[j] += extra[j];
+          }
+          for (int64_t j = 0; j < d; ++j) row[j] *= op.scale;
+        }
+        float* at = out + (r * steps + t0) * ld;
+        if (pass == 0) {
+          query_block(op, q, ld, count, k, ldk, v, ldv, visible(op, t0 + count - 1),
+                      [&](int64_t t) { return visible(op, t); }, 1.f, op.mask, b, h, t0, at);
+        } else {
+          query_block(op, q, ld, count, k, ldk, v, ldv, keys, [&](int64_t) { return keys; }, op.gate, View{}, b, h, t0, at);
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void attention(const Attention& op) {
+  const int64_t batch = op.q.shape[0], heads = op.q.shape[1], steps = op.q.shape[2], d = op.q.shape[3];
+  const int64_t shared = op.prefix_q ? op.prefix_q.shape[0] : batch, rows = batch / shared, ld = padded(d);
+  parallel_for(int(shared * heads), [&](int chunk) {
+    const int64_t row = chunk / heads, h = chunk % heads;
+    float* sums = scratch(kResult, rows * steps * ld);
+    std::memset(sums, 0, size_t(rows * steps * ld) * 4);
+    (steps >= kManyQueries ? many_queries : few_queries)(op, row, h, sums, ld);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t t = 0; t < steps; ++t) {
+        const int64_t b = row + r * shared;
+        const int64_t at = b * op.out_strides[0] + h * op.out_strides[1] + t * op.out_strides[2];
+        kernels().narrow(static_cast<char*>(op.out) + at * int64_t(size_of(op.out_dtype)), sums + (r * steps + t) * ld, d,
+                         op.out_dtype);
+      }
+    }
+  });
+}
+
+}  // namespace imn

@@ -1,0 +1,89 @@
+// The Python face of the extension: kernels/native/__init__.py is its only user.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
+#include <nanobind/stl/vector.h>
+
+#include <atomic>
+
+#include "kernels.h"
+#include "mlx/version.h"
+#include "pool.h"
+#include "primitives.h"
+#include "tensor.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using imn::Maybe;
+using mlx::core::array;
+
+namespace {
+
+imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps) {
+  return {gelu, std::move(bias), std::move(residual), std::move(norm_weight), std::move(norm_bias), eps};
+}
+
+#define IMN_TEXT_(x) #x
+#define IMN_TEXT(x) IMN_TEXT_(x)
+
+}  // namespace
+
+NB_MODULE(_extension, m) {
+  m.attr("mlx_version") =
+      IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
+  m.attr("compiler") = __VERSION__;
+
+  m.def(
+      "int4_matmul",
+      [](const array& x, const array& w, const array& scales, const array& biases, int group_size, int bits, Maybe bias,
+         bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps, bool int8) {
+        return imn::int4_matmul(x, w, scales, biases, group_size, bits,
+                                projection(bias, gelu, residual, norm_weight, norm_bias, eps), int8);
+      },
+      "x"_a, "w"_a, "scales"_a, "biases"_a, "group_size"_a, "bits"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(),
+      "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a, "int8"_a);
+  m.def(
+      "linear",
+      [](const array& x, const array& w, Maybe bias, bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias,
+         float eps) { return imn::linear(x, w, projection(bias, gelu, residual, norm_weight, norm_bias, eps)); },
+      "x"_a, "w"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(), "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a);
+  m.def("prefix_attention", &imn::prefix_attention, "q"_a, "k"_a, "v"_a, "prefix_q"_a, "prefix_k"_a, "prefix_v"_a, "gate"_a,
+        "scale"_a, "length"_a);
+  m.def(
+      "cross_attention",
+      [](const array& x, const array& w, const array& scales, const array& biases, const array& k, const array& v, float scale,
+         int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, bool int8) {
+        return imn::cross_attention(x, w, scales, biases, k, v, scale, group_size, bits,
+                                    projection({}, false, {}, norm_weight, norm_bias, eps), int8);
+      },
+      "x"_a, "w"_a, "scales"_a, "biases"_a, "k"_a, "v"_a, "scale"_a, "group_size"_a, "bits"_a, "norm_weight"_a.none(),
+      "norm_bias"_a.none(), "eps"_a, "int8"_a);
+  m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
+  m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
+  m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);
+  m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a);
+
+  m.def("accepts", [](const array& a) { return int(a.size()); }, "a"_a);
+  m.def("level", [] { return std::string(imn::kernels().name); });
+  m.def("levels", [] {
+    std::vector<std::string> names;
+    for (auto* name = imn::runnable_levels(); *name != nullptr; ++name) names.emplace_back(*name);
+    return names;
+  });
+  m.def("set_level", [](const std::string& name) { return imn::force_level(name.c_str()); }, "name"_a);
+  m.def("threads", &imn::thread_count);
+  m.def("set_threads", &imn::set_thread_count, "count"_a, nb::call_guard<nb::gil_scoped_release>());
+  m.def("stop_threads", &imn::stop_pool, nb::call_guard<nb::gil_scoped_release>());
+  m.def("load_blas", [](const std::string& path) { return imn::load_blas(path.c_str()); }, "path"_a);
+  m.def("blas", [] { return std::string(imn::blas_name()); });
+  // For tests of the pool: the sum of 0..count-1, each added by the chunk of that number.
+  m.def(
+      "pool_sum",
+      [](int count) {
+        std::atomic<int64_t> sum{0};
+        imn::parallel_for(count, [&](int i) { sum.fetch_add(i, std::memory_order_relaxed); });
+        return sum.load();
+      },
+      "count"_a, nb::call_guard<nb::gil_scoped_release>());
+}

@@ -1,0 +1,87 @@
+// The table of inner kernels that each instruction set fills in, and the choice between them.
+//
+// Everything here works on raw pointers and knows nothing of MLX or of threads. Shape letters as in kernels/contract.py:
+// M rows of a matmul, K in-features, N out-features, S keys, D head dim.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace imn {
+
+enum class DType : int { f32 = 0, f16 = 1, bf16 = 2 };
+
+inline size_t size_of(DType d) {
+  return d == DType::f32 ? 4 : 2;
+}
+
+// A matrix [N, K] as mx.quantize packs it: w [N, K*bits/32] little-endian, scales and biases [N, K/group]; weight =
+// scale * n + bias with n unsigned.
+struct Quantized {
+  const uint32_t* w;
+  const void* scales;
+  const void* biases;
+  DType dtype;  // of scales and biases
+  int n, k, group, bits;
+};
+
+constexpr int kMaxRows = 8;    // rows of x that one pass over the weights serves
+constexpr int kMaxLanes = 16;  // floats in the widest vector of any level; rows handed to kernels are padded to this
+
+inline int64_t padded(int64_t n, int64_t to = kMaxLanes) {
+  return (n + to - 1) / to * to;
+}
+
+struct Kernels {
+  const char* name;
+  int lanes;
+
+  // n contiguous elements to or from float32 (rounds to nearest even).
+  void (*widen)(float* dst, const void* src, int64_t n, DType dtype);
+  void (*narrow)(void* dst, const float* src, int64_t n, DType dtype);
+
+  // row = (row - mean) / sqrt(var + eps) * weight + bias
+  void (*layer_norm)(float* row, int k, const float* weight, const float* bias, float eps);
+
+  // Floats that `pack` writes for m <= kMaxRows rows.
+  int64_t (*packed_size)(int m, int k, int group, int bits);
+  // Arranges x [m, ldx] (float32) as `product` reads it, followed by its sums over each group.
+  void (*pack)(const float* x, int64_t ldx, int m, int k, int group, int bits, float* packed);
+  // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout.
+  void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo);
+
+  // The same with int8 activations (one scale per row and block of weights); only 4-bit weights.
+  int64_t (*packed_size_i8)(int m, int k, int group);
+  void (*pack_i8)(const float* x, int64_t ldx, int m, int k, int group, float* packed);
+  void (*product_i8)(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo);
+
+  // Rows n0..n1 of the matrix as float32, ld floats apart.
+  void (*dequantize)(const Quantized& q, int n0, int n1, float* out, int64_t ld);
+
+  // out[r * ldo + n] = x_r . w_n for dense w [N, ldw]; x rows are zero-padded to kMaxLanes; m <= kMaxRows.
+  void (*dense)(const void* w, int64_t ldw, DType dtype, int k, const float* x, int64_t ldx, int m, int n0, int n1,
+                float* out, int64_t ldo);
+
+  void (*gelu)(float* x, int64_t n);  // exact (erf) form, in place
+  void (*elu)(float* x, int64_t n);   // x > 0 ? x : expm1(x), in place
+  // Gates i, f, g, o of n hidden units (each n long, `stride` apart) and the cell: updates cell, writes hidden.
+  void (*lstm_cell)(const float* gates, int64_t stride, float* cell, float* hidden, int n);
+
+  // scores[i * lds + s] = q_i . key_s; q rows zero-padded to kMaxLanes, keys `stride` elements apart.
+  void (*scores)(const float* q, int64_t ldq, int nq, int d, const void* keys, int64_t stride, DType dtype, int count,
+                 float* scores, int64_t lds);
+  // row = exp(row - max(row)); returns the sum.
+  float (*softmax)(float* row, int n);
+  // out[i * ldo + d] += factor_i * sum_s p[i * ldp + s] * value_s[d]
+  void (*weighted_sum)(const float* p, int64_t ldp, int nq, const float* factors, const void* values, int64_t stride,
+                       DType dtype, int count, int d, float* out, int64_t ldo);
+};
+
+// The level in use: the best the machine has unless forced.
+const Kernels& kernels();
+// Forces a level by name ("auto" for the best); false if this machine or build cannot run it.
+bool force_level(const char* name);
+// The levels this machine and build can run, best first; ends with nullptr.
+const char* const* runnable_levels();
+
+}  // namespace imn

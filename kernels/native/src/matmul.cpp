@@ -1,0 +1,175 @@
+// Projections: a norm before, a product with packed or dense weights, an epilogue after.
+//
+// Few rows (decoding): every chunk streams its own rows of the weights once for all rows of x; that is bound by memory.
+// Many rows (prefill): every chunk dequantises a tile of the weights and hands it to BLAS; that is bound by arithmetic.
+// With int8 activations the first way is taken for any number of rows, eight at a time over a tile that stays in cache.
+#include <algorithm>
+
+#include "operations.h"
+#include "pool.h"
+
+namespace imn {
+namespace {
+
+constexpr int64_t kStreamed = 16;          // rows of x up to which weights are streamed rather than dequantised
+constexpr int64_t kChunkBytes = 64 << 10;  // of weights: some microseconds of work, and fits a cache for many tiles of x
+
+int64_t chunk_rows(int64_t n, int64_t row_bytes) {
+  const int64_t by_size = std::max<int64_t>(8, kChunkBytes / std::max<int64_t>(1, row_bytes));
+  const int64_t by_share = std::max<int64_t>(8, n / (4 * thread_count()));
+  return std::min(by_size, by_share) / 8 * 8;
+}
+
+// The rows of x, widened and normalised.
+const float* prepare(const Matmul& op, int64_t* ld) {
+  const int64_t k = op.x.last();
+  if (!op.norm.weight && op.x.dtype == DType::f32 && op.x.ndim > 0 && op.x.contiguous() && k % kMaxLanes == 0) {
+    *ld = k;
+    return static_cast<const float*>(op.x.data);
+  }
+  *ld = padded(k);
+  float* x = scratch(kInput, op.rows * *ld);
+  float* weight = scratch(kNorm, 2 * padded(k));
+  float* bias = weight + padded(k);
+  if (op.norm.weight) {
+    load(weight, op.norm.weight, 0, k, op.norm.weight.strides[0]);
+    load(bias, op.norm.bias, 0, k, op.norm.bias.strides[0]);
+  }
+  const int64_t step = op.rows <= 8 ? op.rows : 8;
+  parallel_for(int((op.rows + step - 1) / step), [&, ld = *ld](int chunk) {
+    const int64_t r0 = chunk * step, r1 = std::min(op.rows, r0 + step);
+    load_rows(x + r0 * ld, op.x, r0, r1, ld);
+    if (!op.norm.weight) return;
+    for (int64_t r = r0; r < r1; ++r) kernels().layer_norm(x + r * ld, int(k), weight, bias, op.norm.eps);
+  });
+  return x;
+}
+
+// Features n0..n1 of row `row`, summed in y, to their place. `bias` belongs to n0.
+void finish(const Matmul& op, int64_t features, float* y, const float* bias, int64_t row, int64_t n0, int64_t n1) {
+  const Kernels& k = kernels();
+  const int64_t n = n1 - n0;
+  if (bias != nullptr) {
+    for (int64_t i = 0; i < n; ++i) y[i] += bias[i];
+  }
+  if (op.epilogue.gelu) k.gelu(y, n);
+  if (const View& r = op.epilogue.residual; r) {
+    const int64_t stride = r.strides[r.ndim - 1], at = r.row_offset(row) + n0 * stride;
+    float some[256];
+    for (int64_t i = 0; i < n; i += 256) {
+      const int64_t count = std::min<int64_t>(256, n - i);
+      load(some, r, at + i * stride, count, stride);
+      for (int64_t j = 0; j < count; ++j) y[i + j] += some[j];
+    }
+  }
+  char* out = static_cast<char*>(op.out) + (row * features + n0) * int64_t(size_of(op.out_dtype));
+  if (static_cast<void*>(out) != y) k.narrow(out, y, n, op.out_dtype);
+}
+
+const float* load_bias(const Epilogue& e, int64_t n0, int64_t n1) {
+  if (!e.bias) return nullptr;
+  float* bias = scratch(kVector, n1 - n0);
+  load(bias, e.bias, n0 * e.bias.strides[0], n1 - n0, e.bias.strides[0]);
+  return bias;
+}
+
+// product(tile, first row of x, rows of x, n0, n1, y, ld) fills y for up to kMaxRows rows at a time.
+template <typename Product>
+void stream(const Matmul& op, int64_t n, int64_t row_bytes, const Product& product) {
+  const int64_t step = chunk_rows(n, row_bytes);
+  parallel_for(int((n + step - 1) / step), [&](int chunk) {
+    const int64_t n0 = chunk * step, n1 = std::min(n, n0 + step);
+    const float* bias = load_bias(op.epilogue, n0, n1);
+    float* y = scratch(kResult, kMaxRows * step);
+    for (int64_t r = 0; r < op.rows; r += kMaxRows) {
+      const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
+      product(r, m, int(n0), int(n1), y - n0, step);
+      for (int i = 0; i < m; ++i) finish(op, n, y + i * step, bias, r + i, n0, n1);
+    }
+  });
+}
+
+// tile(n0, n1, &ld) gives rows n0..n1 of the weights as float32.
+template <typename Tile>
+void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
+  const int threads = thread_count();
+  // Tiles wide enough that BLAS packs x seldom, but several for every thread; else split the rows of x too.
+  const int64_t width = std::clamp<int64_t>((n / (3 * threads) + 31) / 32 * 32, 64, 384);
+  const int64_t across = (n + width - 1) / width;
+  const int64_t wanted = (3 * threads + across - 1) / across;
+  const int64_t height = std::clamp<int64_t>(((op.rows + wanted - 1) / wanted + 7) / 8 * 8, 64, 512);
+  const int64_t down = (op.rows + height - 1) / height;
+  // Row blocks of one tile run one after another, so that its dequantised weights are used again.
+  const int64_t shares = std::min(down, wanted);
+  parallel_for(int(across * shares), [&](int chunk) {
+    const int64_t n0 = chunk / shares * width, n1 = std::min(n, n0 + width), share = chunk % shares;
+    int64_t ldw = k;
+    const float* w = tile(n0, n1, &ldw);
+    const float* bias = load_bias(op.epilogue, n0, n1);
+    for (int64_t block = share * down / shares; block < (share + 1) * down / shares; ++block) {
+      const int64_t r0 = block * height, r1 = std::min(op.rows, r0 + height);
+      const bool direct = op.out_dtype == DType::f32;
+      float* y = direct ? static_cast<float*>(op.out) + r0 * n + n0 : scratch(kResult, height * width);
+      const int64_t ldy = direct ? n : width;
+      sgemm_nt(r1 - r0, n1 - n0, k, x + r0 * ldx, ldx, w, ldw, 0.f, y, ldy);
+      for (int64_t r = r0; r < r1; ++r) finish(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
+    }
+  });
+}
+
+}  // namespace
+
+void matmul(const Matmul& op, const Quantized& q, bool int8_activations) {
+  const Kernels& k = kernels();
+  int64_t ldx;
+  const float* x = prepare(op, &ldx);
+  int8_activations = int8_activations && q.bits == 4;
+  if (op.rows > kStreamed && !int8_activations) {
+    blocked(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t* ld) {
+      *ld = padded(q.k);
+      float* tile = scratch(kTile, (n1 - n0) * *ld);
+      k.dequantize(q, int(n0), int(n1), tile, *ld);
+      return tile;
+    });
+    return;
+  }
+  const int64_t size = int8_activations ? k.packed_size_i8(kMaxRows, q.k, q.group)
+                                        : k.packed_size(kMaxRows, q.k, q.group, q.bits);
+  const int64_t tiles = (op.rows + kMaxRows - 1) / kMaxRows;
+  float* packed = scratch(kPacked, tiles * size);
+  parallel_for(int(tiles), [&](int t) {
+    const int64_t r = int64_t(t) * kMaxRows;
+    const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
+    if (int8_activations) k.pack_i8(x + r * ldx, ldx, m, q.k, q.group, packed + t * size);
+    else k.pack(x + r * ldx, ldx, m, q.k, q.group, q.bits, packed + t * size);
+  });
+  stream(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+    (int8_activations ? k.product_i8 : k.product)(q, packed + r / kMaxRows * size, m, n0, n1, y, ld);
+  });
+}
+
+void matmul(const Matmul& op, const View& w) {
+  const Kernels& kern = kernels();
+  const int64_t n = w.shape[0], k = w.shape[1];
+  int64_t ldx;
+  const float* x = prepare(op, &ldx);
+  const bool rows_ready = w.contiguous_rows();
+  if (op.rows <= kStreamed && rows_ready) {
+    stream(op, n, k * int64_t(size_of(w.dtype)), [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+      kern.dense(w.data, w.strides[0], w.dtype, int(k), x + r * ldx, ldx, m, n0, n1, y, ld);
+    });
+  } else {
+    blocked(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t* ld) -> const float* {
+      if (w.dtype == DType::f32 && rows_ready && w.strides[0] >= k) {
+        *ld = w.strides[0];
+        return static_cast<const float*>(w.at(n0 * w.strides[0]));
+      }
+      *ld = padded(k);
+      float* tile = scratch(kTile, (n1 - n0) * *ld);
+      load_rows(tile, w, n0, n1, *ld);
+      return tile;
+    });
+  }
+}
+
+}  // namespace imn

@@ -1,0 +1,52 @@
+// The operations of kernels/contract.py on raw memory; each runs to its end on the pool of threads.
+#pragma once
+
+#include "tensor.h"
+
+namespace imn {
+
+struct NormView {
+  View weight, bias;  // [K]; no weight, no norm
+  float eps = 0;
+};
+
+struct Epilogue {
+  View bias;  // [N]
+  bool gelu = false;
+  View residual;  // [..., N]
+};
+
+// residual + activation(norm(x) . w^T + bias) with out contiguous [M, N]. `rows` of x's rows count from the first.
+struct Matmul {
+  View x;
+  int64_t rows = 0;
+  NormView norm;
+  Epilogue epilogue;
+  void* out = nullptr;
+  DType out_dtype = DType::f32;
+};
+
+void matmul(const Matmul& op, const Quantized& q, bool int8_activations);
+void matmul(const Matmul& op, const View& dense);
+
+struct Attention {
+  View q, k, v;                      // [B,H,T,D], [B,H,S,D]
+  View prefix_q, prefix_k, prefix_v;  // [B',H,T,D], [B',H,P,D] or none
+  float gate = 0;
+  float scale = 1;
+  int64_t length = 0;  // keys in use
+  bool causal = false;
+  View mask;  // [B,H,T,S] by strides, 0 where it broadcasts; or none
+  void* out = nullptr;
+  DType out_dtype = DType::f32;
+  int64_t out_strides[3] = {};  // of B, H and T; D is contiguous
+};
+
+void attention(const Attention& op);
+
+void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu, const View& residual, void* out,
+            DType out_dtype);
+void conv_transpose1d(const View& x, const View& w, const View& bias, int stride, bool elu, void* out, DType out_dtype);
+void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, void* out, DType out_dtype);
+
+}  // namespace imn

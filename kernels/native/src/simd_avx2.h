@@ -1,0 +1,58 @@
+// AVX2 + FMA + F16C: 8 floats.
+constexpr int L = 8;
+using VF = __m256;
+using VI = __m256i;
+
+inline VF vzero() { return _mm256_setzero_ps(); }
+inline VF vset1(float a) { return _mm256_set1_ps(a); }
+inline VF vload(const float* p) { return _mm256_loadu_ps(p); }
+inline void vstore(float* p, VF a) { _mm256_storeu_ps(p, a); }
+inline VF vadd(VF a, VF b) { return _mm256_add_ps(a, b); }
+inline VF vmul(VF a, VF b) { return _mm256_mul_ps(a, b); }
+inline VF vfma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
+
+inline float vsum(VF a) {
+  __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+  s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+  return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+// The four sums at once.
+inline void vsum4(VF a, VF b, VF c, VF d, float* out) {
+  VF s = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
+  _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
+}
+
+inline VF vload_f16(const uint16_t* p) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p)); }
+inline VF vload_bf16(const uint16_t* p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p)), 16));
+}
+inline void vstore_f16(uint16_t* p, VF a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, 0)); }
+
+inline VI wload(const uint32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
+// Field i of each word, times 2^(bits*i) except for the last, which would overflow the sign.
+template <int BITS>
+inline VF wfield(VI w, int i) {
+  if (i == 32 / BITS - 1) return _mm256_cvtepi32_ps(_mm256_srli_epi32(w, 32 - BITS));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32(((1 << BITS) - 1) << (BITS * i))));
+}
+// All fields of one word in order: 8 of 4 bits, or of two words: 8 of 8 bits.
+inline VF wspread4(const uint32_t* p) {
+  VI w = _mm256_srlv_epi32(_mm256_set1_epi32((int)*p), _mm256_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28));
+  return _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32(15)));
+}
+inline VF wspread8(const uint32_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)));
+}
+// p[0] on the first half of the lanes, p[1] on the second; p[0..3] on the quarters.
+inline VF vset2(const float* p) { return _mm256_insertf128_ps(_mm256_set1_ps(p[0]), _mm_set1_ps(p[1]), 1); }
+inline VF vset4(const float* p) { return _mm256_setr_ps(p[0], p[0], p[1], p[1], p[2], p[2], p[3], p[3]); }
+
+// Lane l: sum over the 8 nibbles of word l of nibble * x; x holds the L*4 even elements, then the L*4 odd ones.
+inline VF idot(VI w, const int8_t* x) {
+  const VI mask = _mm256_set1_epi8(15);
+  VI even = _mm256_maddubs_epi16(_mm256_and_si256(w, mask), _mm256_loadu_si256((const __m256i*)x));
+  VI odd = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), mask),
+                                _mm256_loadu_si256((const __m256i*)(x + 32)));
+  return _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1)));
+}
+inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

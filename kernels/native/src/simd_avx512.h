@@ -1,0 +1,57 @@
+// AVX-512 (F, BW, DQ, VL), with VNNI for int8 activations where the file is compiled for it: 16 floats.
+constexpr int L = 16;
+using VF = __m512;
+using VI = __m512i;
+
+inline VF vzero() { return _mm512_setzero_ps(); }
+inline VF vset1(float a) { return _mm512_set1_ps(a); }
+inline VF vload(const float* p) { return _mm512_loadu_ps(p); }
+inline void vstore(float* p, VF a) { _mm512_storeu_ps(p, a); }
+inline VF vadd(VF a, VF b) { return _mm512_add_ps(a, b); }
+inline VF vmul(VF a, VF b) { return _mm512_mul_ps(a, b); }
+inline VF vfma(VF a, VF b, VF c) { return _mm512_fmadd_ps(a, b, c); }
+
+inline float vsum(VF a) { return _mm512_reduce_add_ps(a); }
+inline void vsum4(VF a, VF b, VF c, VF d, float* out) {
+  out[0] = vsum(a), out[1] = vsum(b), out[2] = vsum(c), out[3] = vsum(d);
+}
+
+inline VF vload_f16(const uint16_t* p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p)); }
+inline VF vload_bf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
+inline void vstore_f16(uint16_t* p, VF a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, 0)); }
+
+inline VI wload(const uint32_t* p) { return _mm512_loadu_si512(p); }
+template <int BITS>
+inline VF wfield(VI w, int i) {
+  if (i == 32 / BITS - 1) return _mm512_cvtepi32_ps(_mm512_srli_epi32(w, 32 - BITS));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(w, _mm512_set1_epi32(((1 << BITS) - 1) << (BITS * i))));
+}
+// Two words of 4-bit fields, or four of 8-bit ones.
+inline VF wspread4(const uint32_t* p) {
+  VI w = _mm512_inserti64x4(_mm512_set1_epi32((int)p[0]), _mm256_set1_epi32((int)p[1]), 1);
+  w = _mm512_srlv_epi32(w, _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28));
+  return _mm512_cvtepi32_ps(_mm512_and_si512(w, _mm512_set1_epi32(15)));
+}
+inline VF wspread8(const uint32_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)));
+}
+inline VF vset2(const float* p) { return _mm512_insertf32x8(_mm512_set1_ps(p[0]), _mm256_set1_ps(p[1]), 1); }
+inline VF vset4(const float* p) {
+  const VI at = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+  return _mm512_permutexvar_ps(at, _mm512_castps128_ps512(_mm_loadu_ps(p)));
+}
+
+inline VF idot(VI w, const int8_t* x) {
+  const VI mask = _mm512_set1_epi8(15);
+  VI even = _mm512_and_si512(w, mask), odd = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
+  VI xe = _mm512_loadu_si512(x), xo = _mm512_loadu_si512(x + 64);
+#if defined(__AVX512VNNI__)
+  return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(_mm512_dpbusd_epi32(_mm512_setzero_si512(), even, xe), odd, xo));
+#else
+  VI sum = _mm512_add_epi16(_mm512_maddubs_epi16(even, xe), _mm512_maddubs_epi16(odd, xo));
+  return _mm512_cvtepi32_ps(_mm512_madd_epi16(sum, _mm512_set1_epi16(1)));
+#endif
+}
+inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +35,15 @@ def run(arguments: argparse.Namespace) -> None:
         tell(f"{arguments.input}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
 
     name = _model(arguments.model, tell)
+    if arguments.revision and Path(name).exists():
+        raise UsageError(f"--revision {arguments.revision}: picks a version of a Hugging Face repo; {name} is a folder")
+    if arguments.quiet:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     start = time.perf_counter()
     model = _load(name, arguments)
     loaded = time.perf_counter() - start
+    if model.bundle.random_weights:
+        tell("this bundle's weights are random: the output is a smoke test, not music")
     start = time.perf_counter()
     edited = _edit(model, clip, arguments)
     wall = time.perf_counter() - start
@@ -73,15 +80,12 @@ def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
     """The bundle to use, and what the user must know of the choice."""
     from ..bundle import demo_path
 
-    smoke = "its weights are random: the output is a smoke test, not music"
     if name is not None:
-        if Path(name).resolve() == demo_path():
-            tell(f"{name} is the embedded demo bundle; {smoke}")
         return name
     if hub.cached(DEFAULT_REPO):
         tell(f"model {DEFAULT_REPO}, from the cache")
         return DEFAULT_REPO
-    tell(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle; {smoke}")
+    tell(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle")
     return demo_path()
 
 
@@ -91,9 +95,11 @@ def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
     import kernels  # isort: skip
 
     try:
-        return InstructMusicGen.from_pretrained(name, backend=arguments.backend, revision=arguments.revision)
+        model = InstructMusicGen.from_pretrained(name, backend=arguments.backend, revision=arguments.revision)
     except kernels.BackendUnavailable as e:
         raise UserError(str(e)) from e
+    _ = model.bundle.t5_path  # fetched now if it must be: not in the middle of the work
+    return model
 
 
 def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> None:

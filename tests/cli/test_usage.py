@@ -51,6 +51,12 @@ def test_output_must_not_be_the_input(clip: Path, run: Run) -> None:
     assert clip.read_bytes() == before
 
 
+def test_revision_of_a_folder(clip: Path, bundle: Path, run: Run) -> None:
+    run("edit", clip, "-i", TEXT, "-o", clip.parent / "out.wav", "--model", bundle, "--revision", "v1").fails(
+        2, "--revision v1"
+    )
+
+
 def test_unknown_output_format(clip: Path, run: Run) -> None:
     run("edit", clip, "-i", TEXT, "-o", clip.parent / "out.m4a").fails(2, "cannot write '.m4a' files", ".flac")
 

@@ -1,0 +1,83 @@
+"""`bench`: speed, memory, traffic and quality on this machine. Without a subcommand: the end-to-end table.
+
+Each subcommand is a module of this package with `add_parser(subparsers)` and `run(args) -> int`, imported when it is
+asked for (or when the help lists them all).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from model.errors import UsageError, UserError
+
+SUBCOMMANDS = (
+    "edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity",
+)
+DEFAULT = "edit"
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of printing the usage and exiting."""
+
+    def error(self, message: str) -> NoReturn:
+        """One line, with where to read more."""
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
+    """The subcommands that are there."""
+    return [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
+
+
+def parser(names: Sequence[str]) -> Parser:
+    """A parser for the given subcommands."""
+    top = Parser(
+        prog="bench", description=__doc__.partition("\n")[0] if __doc__ else None,
+        epilog="`bench` alone is `bench edit`; see `bench edit --help` for its options.",
+    )
+    subparsers = top.add_subparsers(dest="subcommand", metavar="subcommand", required=True, parser_class=Parser)
+    for name in names:
+        importlib.import_module(f"{__package__}.{name}").add_parser(subparsers)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's). 0: done; 1: failed or a regression; 2: wrong usage."""
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+    if not wants_help and (not arguments or arguments[0].startswith("-")):
+        arguments = [DEFAULT, *arguments]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
+            args = parser(known).parse_args(arguments)
+            return int(importlib.import_module(f"{__package__}.{args.subcommand}").run(args))
+    except UserError as e:
+        _say(str(e))
+        return 2 if isinstance(e, UsageError) else 1
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was saved")
+        return 130
+    except BrokenPipeError:  # `bench | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError:
+        _say("out of memory; try a smaller --size or --seconds")
+        return 1
+
+
+def _say(message: str) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""The columns of a run as child processes, asked in turn: peak memory is each one's own, and rounds interleave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from model.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Child:
+    """One `bench.worker`. Ends with its `with` block, whatever happens."""
+
+    def __init__(self, label: str, environment: Mapping[str, str] | None = None) -> None:
+        self.label = label
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            text=True, cwd=ROOT, env={**os.environ, **(environment or {})},
+        )
+
+    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Send a request and wait for its answer. UserError: it failed, or the process died; the message says why."""
+        process = self._process
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        line = process.stdout.readline()
+        if not line:
+            code = process.wait()
+            self._errors.seek(0)
+            tail = [text for text in self._errors.read().splitlines() if text.strip()][-1:]
+            reason = f"killed by signal {-code} (out of memory?)" if code < 0 else f"exit code {code}"
+            raise UserError(f"the {self.label} column's process ended: {reason} {' '.join(tail)}".strip())
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise UserError(f"the {self.label} column failed: {answer['error']}")
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        process = self._process
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+        self._errors.close()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._process.kill()
+        self.close()

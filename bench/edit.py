@@ -1,0 +1,138 @@
+"""`bench edit`, or plain `bench`: a whole edit, stage by stage, fused against reference on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from model.errors import UsageError
+
+from . import console, interpose, results, sizes, summary
+from .columns import Child
+from .session import Settings
+
+COLUMNS = ("fused", "reference", "openblas")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """The options of `bench edit`."""
+    p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
+    where = p.add_mutually_exclusive_group()
+    where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
+    where.add_argument("--size", choices=("demo", "small", "medium", "large"),
+                       help="random weights of MusicGen's geometry, made once (see `bench sizes`)")
+    p.add_argument("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
+    p.add_argument("--seconds", type=float, help="length of the clip (default 2 for the demo bundle, else 5)")
+    p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
+    p.add_argument("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
+    p.add_argument("--backend", default="auto", help="of the fused column: auto, metal, native or interpreter")
+    p.add_argument("--columns", default=None, metavar="LIST",
+                   help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
+                   "where it can run)")
+    p.add_argument("--repeat", type=int, help="rounds of each column (default 5, with --quick 3)")
+    p.add_argument("--limit", type=float, metavar="SECONDS",
+                   help="what a stage of a slow column may take in a round before it is measured in part and projected "
+                   "(default 20, with --quick 2; 0 for no limit)")
+    p.add_argument("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
+    p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
+    p.add_argument("--save", nargs="?", const="", metavar="FILE",
+                   help="keep the result (default bench/results/<machine>-<commit>-edit-<model>.json)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, save."""
+    result = measure(args)
+    if args.save is not None:
+        saved = results.save(result, args.save or None)
+        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)
+    if args.json:
+        print(json.dumps(result))
+        return 0
+    out = console.output()
+    summary.table(result).show(out)
+    summary.memory_table(result).show(out)
+    return 0
+
+
+def measure(args: argparse.Namespace) -> results.Result:
+    """Run all columns, round by round in turn, and return the result with every sample."""
+    name, bundle = _bundle(args)
+    settings = _settings(args, str(bundle), demo=name == "demo bundle")
+    labels = _labels(args)
+    repeat = _positive("--repeat", args.repeat or (3 if args.quick else 5))
+    result = results.new("edit", dataclasses.asdict(settings) | {"name": name, "repeat": repeat})
+    result["settings"].pop("model")
+    with ExitStack() as stack, console.progress() as bar:
+        task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)
+        children, columns = [], []
+        for label in labels:
+            extra = interpose.environment() if label == "openblas" else None
+            child = stack.enter_context(Child(label, extra))
+            backend = args.backend if label == "fused" else "reference"
+            slow = label != "fused" or backend in ("reference", "interpreter")
+            asked = dataclasses.replace(settings, backend=backend, limit=settings.limit if slow else None)
+            record = child.ask("load", settings=dataclasses.asdict(asked))
+            columns.append({"label": label, "rounds": [], **record})
+            children.append(child)
+            bar.advance(task)
+        with Child("bandwidth") as child:
+            result["bandwidth"] = child.ask("bandwidth", metal=columns[0]["backend"] == "metal")
+        bar.update(task, advance=1, description="measuring")
+        for n in range(repeat):
+            # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
+            order = list(zip(children, columns))
+            for child, column in order if n % 2 == 0 else order[::-1]:
+                column["rounds"].append(child.ask("round"))
+                bar.advance(task)
+    result["columns"] = columns
+    return result
+
+
+def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
+    from model.bundle import demo_path
+
+    if args.model:
+        if args.bits:
+            raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
+        path = Path(args.model).expanduser()
+        return (path.resolve().name, path.resolve()) if path.exists() else (args.model.replace("/", "--"), args.model)
+    if args.size in (None, "demo") and args.bits in (None, 4) and demo_path().exists():
+        return "demo bundle", demo_path()
+    size = args.size or "demo"
+    name = "demo bundle" if size == "demo" else size
+    return name, sizes.bundle(size, args.bits or 4)
+
+
+def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
+    seconds = args.seconds if args.seconds is not None else (2.0 if demo else 5.0) / (2 if args.quick else 1)
+    if not 0.02 <= seconds <= 600:
+        raise UsageError(f"--seconds {seconds:g} must lie between 0.02 (one frame) and 600")
+    limit = args.limit if args.limit is not None else (2.0 if args.quick else 20.0)
+    if args.steps is not None:
+        _positive("--steps", args.steps)
+    return Settings(
+        model=model, backend=args.backend, seconds=seconds, batch=_positive("--batch", args.batch), steps=args.steps,
+        limit=limit or None,
+    )
+
+
+def _labels(args: argparse.Namespace) -> list[str]:
+    if args.columns is None:
+        full = args.size not in (None, "demo")
+        return [*COLUMNS[:2], *(["openblas"] if full and interpose.unavailable() is None else [])]
+    labels = [label.strip() for label in args.columns.split(",")]
+    if unknown := [label for label in labels if label not in COLUMNS]:
+        raise UsageError(f"--columns {unknown[0]!r} is not known; use some of {', '.join(COLUMNS)}")
+    if len(set(labels)) < len(labels):
+        raise UsageError(f"--columns {args.columns} names a column twice")
+    return labels
+
+
+def _positive(option: str, value: int) -> int:
+    if value < 1:
+        raise UsageError(f"{option} {value} must be at least 1")
+    return value

@@ -1,0 +1,64 @@
+"""Results on disk: `bench/results/<machine>-<commit>[-what].json`, with every sample, so that tables can be made again."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+from typing import Any
+
+from model.errors import UserError
+
+from . import environment
+
+SCHEMA = 1
+Result = dict[str, Any]
+
+
+def folder() -> Path:
+    """`bench/results` of the checkout, or of the working directory where there is no checkout."""
+    inside = environment.ROOT / "pyproject.toml"
+    return (environment.ROOT if inside.exists() else Path.cwd()) / "bench" / "results"
+
+
+def new(kind: str, settings: dict[str, Any]) -> Result:
+    """An empty result of this machine and commit."""
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    record = environment.collect()
+    return {"schema": SCHEMA, "kind": kind, "created": now, "environment": record, "settings": settings}
+
+
+def default_path(result: Result) -> Path:
+    """Where `--save` without a name puts it: a file for each machine, commit, kind and model."""
+    e, settings = result["environment"], result["settings"]
+    what = "-".join(str(part) for part in (result["kind"], settings.get("name")) if part)
+    return folder() / f"{e['slug']}-{e['commit']}-{what}.json"
+
+
+def save(result: Result, path: str | Path | None = None) -> Path:
+    """Write it whole or not at all; UserError if that fails."""
+    target = Path(path) if path else default_path(result)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(json.dumps(result, indent=1) + "\n")
+        part.replace(target)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
+    return target
+
+
+def load(path: str | Path) -> Result:
+    """Read one; UserError for what is not a result of `bench` (or of pytest-benchmark, which comes back as it is)."""
+    try:
+        result = json.loads(Path(path).read_text())
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
+    except ValueError as e:
+        raise UserError(f"{path} is not JSON: {e}; give a file that `bench --save` wrote") from e
+    if not isinstance(result, dict) or ("kind" not in result and "benchmarks" not in result):
+        raise UserError(f"{path} is no result of bench or pytest-benchmark; give a file that `bench --save` wrote")
+    if "kind" in result and result.get("schema") != SCHEMA:
+        raise UserError(f"{path} has schema {result.get('schema')!r}, this bench reads {SCHEMA}; measure again")
+    return result

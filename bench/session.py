@@ -1,0 +1,356 @@
+"""One column of the end-to-end table: a model on one backend, and what each stage of an edit takes.
+
+Runs in a process of its own (see `worker`), where peak memory is this column's alone. Every round is a whole edit of
+the same clip; a slow baseline may do a part of a stage, and then says how much of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import mlx.core as mx
+import numpy as np
+
+import kernels
+from kernels.contract import Ops
+from model import windows
+from model.adapter import Adapter, LayerPrefix
+from model.bundle import open_bundle
+from model.codebooks import positions
+from model.config import FRAME_RATE, HOP
+from model.edit import InstructMusicGen
+from model.generate import Job, steps
+from model.sampling import Sampling
+from model.t5 import T5Encoder
+from model.transformer import Pair, Stream
+
+from . import machine, memory
+from .counting import Counted, primitives, reference_calls
+from .geometry import Load, step_bytes
+
+STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
+"""The stages of an edit, in order; their sum is the edit."""
+
+INSTRUCTION = "Music piece. Instruct: Only Drums."
+GUIDANCE = 3.0
+PROBE_FRAMES, PROBE_STEPS = 10, 2
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a column runs: a clip of `seconds` times `batch`, and how much time a stage may take before it is cut."""
+
+    model: str
+    backend: str
+    seconds: float
+    batch: int = 1
+    steps: int | None = None  # measure so many decode steps and project the rest; None for all
+    limit: float | None = None  # seconds a stage may take in a round; beyond it, a part is measured and projected
+
+    @property
+    def frames(self) -> int:
+        """Codec frames of the clip."""
+        return max(1, round(self.seconds * FRAME_RATE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """How much of each divisible stage a round runs: frames of the codec, layers of the adapter, decode steps."""
+
+    frames: int
+    layers: int
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An adapter that has already run: gives `steps` its prefix, so that the two stages are timed apart."""
+
+    prefix: list[LayerPrefix]
+    config: Any
+
+    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
+        """The prefix computed before."""
+        return self.prefix
+
+
+class Clock:
+    """Seconds, peak resident memory and peak MLX memory of each stage of a round."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.rss: dict[str, int] = {}
+        self.mlx: dict[str, int] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        memory.reset_peak_rss()
+        mx.reset_peak_memory()
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.rss[stage] = max(memory.peak_rss(), self.rss.get(stage, 0))
+        self.mlx[stage] = max(mx.get_peak_memory(), self.mlx.get(stage, 0))
+
+
+class Session:
+    """A loaded model and its clip. `warm_up` first, then `round` as often as wanted."""
+
+    def __init__(self, settings: Settings, ops: Ops | None = None) -> None:
+        """`ops` instead of those of `settings.backend`, for tests."""
+        self.settings = settings
+        start = time.perf_counter()
+        self.ops = Counted(ops or kernels.load(settings.backend))
+        self.model = InstructMusicGen(open_bundle(settings.model), self.ops)
+        _ = self.model.codec, self.model.tokenizer
+        self.load_seconds = time.perf_counter() - start
+        self.load_rss = memory.peak_rss()
+        longest = self.model.adapter.config.max_n_frames
+        self.plan = windows.plan(settings.frames, longest, max(longest // 2, 1))
+        self.audio = clip(settings.frames, settings.batch)
+        self.texts = [INSTRUCTION] * settings.batch
+        self.total_steps = sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
+        layers = self.model.adapter.config.layers
+        self.whole = Parts(settings.frames, layers * len(self.plan), self.total_steps)
+        self.parts = self.whole if settings.steps is None else dataclasses.replace(
+            self.whole, steps=min(settings.steps, self.total_steps)
+        )
+        self.text_tokens = 0
+
+    @property
+    def _codebooks(self) -> int:
+        return self.model.lm.config.codebooks
+
+    def warm_up(self) -> dict[str, Any]:
+        """A small round, a whole one if it is cheap, and the proof of what runs. Its times are not results."""
+        probe = Parts(min(PROBE_FRAMES, self.whole.frames), 1, min(PROBE_STEPS, self.whole.steps))
+        start = time.perf_counter()
+        with reference_calls() as fallen_back:
+            first = self._round(probe)
+        first_round = time.perf_counter() - start
+        small = self._round(probe)
+        self.parts = self._affordable(small, probe)
+        if self.parts == self.whole and sum(small["seconds"].values()) < 5:
+            self._round(self.parts)
+        graph = self._step_graph()
+        info = getattr(importlib.import_module("kernels.native"), "info", None) if self.ops.name == "native" else None
+        return {
+            "backend": self.ops.name,
+            "info": info() if info is not None else None,
+            "load_seconds": self.load_seconds,
+            "load_rss": self.load_rss,
+            "first_round_seconds": first_round,
+            "warmup": {"first": first, "second": small},
+            "step_primitives": graph,
+            "reference_calls": dict(fallen_back),
+            "step_bytes": self.traffic(),
+            "dtypes": self._dtypes(),
+            "geometry": self.geometry(),
+        }
+
+    def round(self) -> dict[str, Any]:
+        """A whole edit: seconds, memory and calls of each stage."""
+        return self._round(self.parts)
+
+    def geometry(self) -> dict[str, Any]:
+        """The model's dimensions and the run's."""
+        config = self.model.bundle.config
+        quantization = config.quantization
+        return dataclasses.asdict(config.lm) | {
+            "adapter_layers": config.adapter.layers,
+            "bits": quantization.bits if quantization else 8 * config.dtype.size,
+            "group_size": quantization.group_size if quantization else None,
+            "frames": self.settings.frames,
+            "windows": len(self.plan),
+            "steps": self.total_steps,
+            "batch": self.settings.batch,
+            "text_tokens": self.text_tokens,
+        }
+
+    def _dtypes(self) -> dict[str, str]:
+        stored = self.model.bundle.config.dtype
+        pair = {"activations": self.ops.compute_dtype(stored), "weights": self.ops.weight_dtype(stored)}
+        return {name: str(dtype).rpartition(".")[2] for name, dtype in pair.items()}
+
+    def traffic(self) -> dict[str, float]:
+        """Bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
+        config = self.model.bundle.config
+        lengths, prefixes = [], []
+        for window in self.plan:
+            total = positions(window.frames, self._codebooks) - 1
+            chosen = spread(window.prompt, total, self.parts.steps) if len(self.plan) == 1 else range(
+                window.prompt, total
+            )
+            lengths += [p + 1 for p in chosen]
+            prefixes += [window.frames + 1] * len(list(chosen))
+        load = Load(
+            batch=self.settings.batch, length=float(np.mean(lengths)), prefix=round(float(np.mean(prefixes))),
+            text=self.text_tokens,
+        )
+        stored = config.dtype
+        return step_bytes(
+            config, load, activations=self.ops.compute_dtype(stored), weights=self.ops.weight_dtype(stored)
+        )
+
+    def _affordable(self, probe: dict[str, Any], done: Parts) -> Parts:
+        """The parts of each stage that fit `limit` seconds, by what the probe took."""
+        limit = self.settings.limit
+        if limit is None:
+            return self.parts
+
+        def fit(stage: str, part: int, whole: int, least: int) -> int:
+            each = probe["seconds"][stage] / part
+            return whole if each * whole <= limit else min(whole, max(least, int(limit / each)))
+
+        frames = min(
+            fit("codec encode", done.frames, self.whole.frames, PROBE_FRAMES),
+            fit("codec decode", done.frames, self.whole.frames, PROBE_FRAMES),
+        )
+        layers = fit("adapter", done.layers, self.whole.layers, 1)
+        layers = layers if layers == self.whole.layers else min(layers, self.model.adapter.config.layers)
+        return Parts(frames, layers, fit("steps", done.steps, self.parts.steps, 3))
+
+    def _round(self, parts: Parts) -> dict[str, Any]:
+        clock, model, lm = Clock(), self.model, self.model.lm
+        before, busy = dict(self.ops.calls), machine.busy()
+        mx.synchronize()
+        with clock("t5 load"):
+            encoder = T5Encoder(model.bundle.t5_path, self.ops)
+        with clock("text"):
+            condition = model.conditioner(self.texts, model.tokenizer, encoder)
+            mx.eval(condition)
+        del encoder
+        self.text_tokens = condition.shape[1]
+        with clock("text k/v"):
+            text = lm.text_kv(condition)
+            mx.eval(text)
+        with clock("codec encode"):
+            codes = model.encode(self.audio[:, : parts.frames * HOP])
+            mx.eval(codes)
+        if codes.shape[2] < self.settings.frames:  # the rest of a projected encode: any codes serve
+            codes = mx.tile(codes, (1, 1, -(-self.settings.frames // codes.shape[2])))[:, :, : self.settings.frames]
+        special = mx.full((*codes.shape[:2], 1), lm.config.special, dtype=mx.int32)
+        padded = mx.concatenate([codes, special], axis=2)
+        mx.eval(padded)
+        durations: list[float] = []
+        layers_left, steps_left = parts.layers, parts.steps
+        whole = parts.layers == self.whole.layers and parts.steps == self.whole.steps
+        for window in self.plan:
+            condition_codes = padded[:, :, window.offset : window.offset + window.frames + 1]
+            count = min(layers_left, model.adapter.config.layers)
+            with clock("adapter"):
+                prefix = truncated(model.adapter, count)(condition_codes)
+            prefix = stand_ins(prefix, model.adapter.config.layers)
+            job = Job(lm, Prepared(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+            if whole:
+                prompt = codes[:, :, window.offset : window.offset + window.prompt]
+                with clock("steps"):
+                    durations += generate(job, condition_codes, prompt, window.frames)
+            else:
+                durations += self._some_steps(clock, job, condition_codes, window, min(steps_left, self.total_steps))
+                break
+            layers_left -= count
+        with clock("codec decode"):
+            mx.eval(model.decode(codes[:, :, : parts.frames]))
+        return {
+            "seconds": clock.seconds,
+            "measured": {
+                "codec encode": [parts.frames, self.whole.frames], "codec decode": [parts.frames, self.whole.frames],
+                "adapter": [parts.layers, self.whole.layers], "steps": [parts.steps, self.whole.steps],
+            },
+            "step_seconds": durations,
+            "peak_rss": clock.rss,
+            "mlx_peak": clock.mlx,
+            "others": machine.others(busy, machine.busy()),
+            "calls": {name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
+        }
+
+    def _some_steps(
+        self, clock: Clock, job: Job, condition: mx.array, window: windows.Window, count: int
+    ) -> list[float]:
+        """`count` steps at positions spread evenly over the window: a step's cost is affine in the cache's length, so
+        their mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
+        stream = job.start(condition, window.frames)
+        tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)
+        keys = mx.random.split(mx.random.key(0), count + 1)
+        mx.eval(job.sampling(job.predict(stream, tokens), keys[count]))  # the caches come into being
+        durations = []
+        with clock("steps"):
+            pass
+        for n, position in enumerate(spread(window.prompt, positions(window.frames, self._codebooks) - 1, count)):
+            stream.position = position
+            with clock("steps"):
+                start = time.perf_counter()
+                tokens = job.sampling(job.predict(stream, tokens), keys[n])[..., None]
+                mx.eval(tokens)
+                durations.append(time.perf_counter() - start)
+        return durations
+
+    def _step_graph(self) -> dict[str, int]:
+        """Primitives of one decode step, read from the graph before it is evaluated."""
+        lm, adapter = self.model.lm, self.model.adapter
+        text = lm.text_kv(self.model.condition(self.texts))
+        batch, dim = self.settings.batch, lm.config.head_dim
+        block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
+        prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
+        job = Job(lm, Prepared(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+        stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
+        tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
+        return primitives(job.predict(stream, tokens))
+
+
+def spread(first: int, total: int, count: int) -> list[int]:
+    """`count` positions in [first, total): the middles of as many equal parts."""
+    width = (total - first) / count
+    return [first + int((i + 0.5) * width) for i in range(count)]
+
+
+def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
+    """All steps of a window through the model's own generator; seconds of each."""
+    ticks, tokens = [], None
+    for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):
+        ticks.append(time.perf_counter())
+    mx.eval(tokens)
+    # The generator builds step j+1 before it waits for step j: the wait for j lies between the yields of j and j+1.
+    return list(np.diff([*ticks[1:], time.perf_counter()]))
+
+
+def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
+    """The adapter's first `layers` layers."""
+    if layers == adapter.config.layers:
+        return adapter
+    part = copy.copy(adapter)
+    part.config = dataclasses.replace(adapter.config, layers=layers)
+    return part
+
+
+def stand_ins(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
+    """Prefixes for all layers: where only some were computed, copies in memory of their own, as costly to read."""
+    out = list(prefix)
+    while len(out) < layers:
+        source = prefix[len(out) % len(prefix)]
+        out.append(LayerPrefix(source.q + 0, source.k + 0, source.v + 0, source.gate))
+        mx.eval(out[-1].q, out[-1].k, out[-1].v)
+    return out
+
+
+def clip(frames: int, batch: int) -> mx.array:
+    """The shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
+    from model import audio
+
+    samples = audio.load(Path(windows.__file__).parent / "demo" / "clip.flac").samples
+    n = frames * HOP
+    tiled = np.tile(samples, -(-n // len(samples)))[:n]
+    return mx.array(np.stack([np.roll(tiled, row * HOP) for row in range(batch)]))
+
+
+__all__ = ["GUIDANCE", "INSTRUCTION", "STAGES", "Pair", "Parts", "Session", "Settings", "Stream", "clip"]

@@ -1,0 +1,75 @@
+"""Synthetic bundles of the published sizes: made once, kept in the user's cache. `bench sizes` lists and removes them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from model.errors import UsageError
+
+BITS = (4, 8, 16)
+
+
+def cache() -> Path:
+    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder."""
+    if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instruct-musicgen"
+
+
+def path(size: str, bits: int) -> Path:
+    """Where a size's bundle is kept."""
+    return cache() / "sizes" / f"{size}-{bits}bit"
+
+
+def bundle(size: str, bits: int) -> Path:
+    """The bundle of a size ("demo" too) at 4, 8 or 16 bits; made (a minute for "large") when it is not there yet."""
+    if bits not in BITS:
+        raise UsageError(f"--bits {bits} is not supported; use one of {', '.join(map(str, BITS))}")
+    target = path(size, bits)
+    if not (target / "config.json").exists():
+        from model import synthetic
+
+        from .console import status
+
+        if size not in synthetic.PRESETS:
+            raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with status(f"making the {size} bundle at {bits} bits in {target} (once)"):
+            synthetic.write_preset(size, target, bits=bits)
+    return target
+
+
+def stored() -> dict[str, int]:
+    """Name and bytes of each bundle in the cache."""
+    folder = cache() / "sizes"
+    if not folder.is_dir():
+        return {}
+    found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
+    return {entry.name: sum(f.stat().st_size for f in entry.rglob("*") if f.is_file()) for entry in found}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """`bench sizes [--remove NAME]`."""
+    parser = subparsers.add_parser("sizes", help="list or remove the synthetic bundles that --size has made")
+    parser.add_argument("--remove", metavar="NAME", help="remove a bundle of the list, or `all`")
+
+
+def run(args: argparse.Namespace) -> int:
+    """List, or remove."""
+    found = stored()
+    if args.remove:
+        if args.remove != "all" and args.remove not in found:
+            have = ", ".join(found) or "none"
+            raise UsageError(f"--remove {args.remove}: not in {cache() / 'sizes'}; there are {have}")
+        for name in list(found) if args.remove == "all" else [args.remove]:
+            shutil.rmtree(cache() / "sizes" / name)
+            print(f"removed {name} ({found[name] / 1e6:.0f} MB)")
+        return 0
+    for name, size in found.items():
+        print(f"{name:16} {size / 1e6:8.0f} MB")
+    print(f"{len(found)} bundles in {cache() / 'sizes'}")
+    return 0

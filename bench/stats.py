@@ -1,0 +1,85 @@
+"""The statistics of every number that `bench` prints: median, spread, and bootstrap intervals. Nothing else averages.
+
+Times have a floor and a long tail, so medians; their uncertainty comes from resampling (Efron 1979), percentile form,
+with a fixed seed so that a table can be made again from its samples to the digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+RESAMPLES = 2000
+CONFIDENCE = 0.95
+
+Floats = npt.NDArray[np.float64]
+
+
+class Summary(NamedTuple):
+    """Median of n samples, and the quartiles as their spread."""
+
+    median: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, relative to the median."""
+        return (self.high - self.low) / 2 / self.median if self.median else 0.0
+
+
+class Interval(NamedTuple):
+    """An estimate with its confidence interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def summarize(samples: Sequence[float]) -> Summary:
+    """Median and quartiles. Raises ValueError for no samples."""
+    if not len(samples):
+        raise ValueError("there are no samples to summarize; measure at least one round")
+    low, median, high = np.percentile(np.asarray(samples, dtype=np.float64), (25, 50, 75))
+    return Summary(float(median), float(low), float(high), len(samples))
+
+
+def _medians(samples: Floats, rng: np.random.Generator) -> Floats:
+    """Medians of RESAMPLES draws with replacement."""
+    draws = rng.integers(0, len(samples), (RESAMPLES, len(samples)))
+    return np.asarray(np.median(samples[draws], axis=1), dtype=np.float64)
+
+
+def blocks(samples: Sequence[float], count: int = 10) -> Floats:
+    """Medians of `count` runs of neighbouring samples: what is resampled when neighbours in time resemble each other."""
+    values = np.asarray(samples, dtype=np.float64)
+    return np.asarray([np.median(part) for part in np.array_split(values, min(count, len(values)))], dtype=np.float64)
+
+
+def paired_ratio(
+    slow: Sequence[float], fast: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
+) -> Interval:
+    """Median of slow[i] / fast[i] over rounds i, with its bootstrap interval: how many times faster."""
+    if len(slow) != len(fast) or not len(slow):
+        raise ValueError(f"{len(slow)} and {len(fast)} samples are not pairs; measure both in every round")
+    ratios = np.asarray(slow, dtype=np.float64) / np.asarray(fast, dtype=np.float64)
+    medians = _medians(ratios, np.random.default_rng(seed))
+    low, high = np.quantile(medians, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def change(
+    before: Sequence[float], after: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
+) -> Interval:
+    """median(after) / median(before), with the bootstrap interval of two independent runs, resampled in blocks."""
+    if not len(before) or not len(after):
+        raise ValueError("there are no samples to compare; measure at least one round in each run")
+    a, b = blocks(before), blocks(after)
+    rng = np.random.default_rng(seed)
+    ratios = _medians(b, rng) / _medians(a, rng)
+    low, high = np.quantile(ratios, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Interval(float(np.median(after) / np.median(before)), float(low), float(high))

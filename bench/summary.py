@@ -1,0 +1,195 @@
+"""The numbers of an end-to-end result, each computed from its saved samples and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import stats, tables
+from .environment import describe
+from .session import STAGES
+from .stats import Interval, Summary
+from .tables import Table
+
+Column = dict[str, Any]
+Result = dict[str, Any]
+WHOLE = "whole edit"
+
+
+def part(column: Column, stage: str) -> tuple[int, int]:
+    """How much of a stage was run, of how much; equal when nothing is projected."""
+    done, whole = column["rounds"][0]["measured"].get(stage, (1, 1))
+    return int(done), int(whole)
+
+
+def projected(column: Column, stage: str) -> bool:
+    """Whether a stage's time (any stage's, for the whole edit) is projected from a part."""
+    names = STAGES if stage == WHOLE else (stage,)
+    return any(done < whole for done, whole in (part(column, name) for name in names))
+
+
+def samples(column: Column, stage: str) -> list[float]:
+    """Seconds of a stage, or of the whole edit, in each round; projected ones scaled up to the whole."""
+    if stage == WHOLE:
+        return [sum(parts) for parts in zip(*(samples(column, name) for name in STAGES))]
+    done, whole = part(column, stage)
+    return [r["seconds"][stage] * whole / done for r in column["rounds"]]
+
+
+def step_samples(column: Column) -> list[float]:
+    """Mean seconds of a decode step in each round."""
+    done, _ = part(column, "steps")
+    return [r["seconds"]["steps"] / done for r in column["rounds"]]
+
+
+def audio_seconds(result: Result) -> float:
+    """Seconds of audio that an edit makes, all rows of the batch together."""
+    geometry = result["columns"][0]["geometry"]
+    return float(geometry["frames"] / 50 * geometry["batch"])
+
+
+def rtf(result: Result, column: Column) -> Summary:
+    """Real-time factor: wall time of the whole edit over the seconds of audio it made; below 1 is faster than real."""
+    return stats.summarize([s / audio_seconds(result) for s in samples(column, WHOLE)])
+
+
+def streaming(result: Result) -> float:
+    """Bytes a second that this machine streams: the median pass of the run."""
+    record = result["bandwidth"]
+    return float(record["bytes"]) / stats.summarize(record["seconds"]).median
+
+
+def step_rate(column: Column) -> float:
+    """Bytes a second: what a step must read over the median step."""
+    return float(sum(column["step_bytes"].values())) / stats.summarize(step_samples(column)).median
+
+
+def peak_rss(column: Column) -> int:
+    """The process's largest resident set, loading included."""
+    return max(max(r["peak_rss"].values()) for r in [*column["rounds"], *column["warmup"].values(), _loading(column)])
+
+
+def _loading(column: Column) -> dict[str, Any]:
+    return {"peak_rss": {"load": column["load_rss"]}}
+
+
+def mlx_peak(column: Column) -> int:
+    """`mx.get_peak_memory` over the rounds."""
+    return max(max(r["mlx_peak"].values()) for r in column["rounds"])
+
+
+def speedup(slow: Column, fast: Column, stage: str) -> Interval:
+    """How many times faster `fast` is, round by round."""
+    return stats.paired_ratio(samples(slow, stage), samples(fast, stage))
+
+
+def name(column: Column) -> str:
+    """The column's header: its label and the backend that really ran."""
+    return column["label"] if column["label"] == column["backend"] else f"{column['label']} ({column['backend']})"
+
+
+def table(result: Result) -> Table:
+    """Stages, whole edit, RTF, steps, bandwidth and memory; one column each, and the first against the others."""
+    columns: list[Column] = result["columns"]
+    first, others = columns[0], columns[1:]
+    headers = ["stage", *[name(c) for c in columns], *[f"{c['label']} / {first['label']}" for c in others]]
+    rows = []
+    for stage in (*STAGES, WHOLE):
+        row = [stage]
+        row += [tables.measured(stats.summarize(samples(c, stage)), projected=projected(c, stage)) for c in columns]
+        for c in others:
+            mark = projected(c, stage) or projected(first, stage)
+            row.append(tables.ratio(speedup(c, first, stage), len(c["rounds"]), projected=mark))
+        rows.append(row)
+    blank = [""] * len(others)
+
+    def add(label: str, cells: list[str]) -> None:
+        rows.append([label, *cells, *blank])
+
+    add("RTF", [("~" if projected(c, WHOLE) else "") + f"{rtf(result, c).median:.3g}" for c in columns])
+    add("per step", [tables.measured(stats.summarize(step_samples(c))) for c in columns])
+    add("bytes a step must read", [tables.size(sum(c["step_bytes"].values())) for c in columns])
+    add("read at", [f"{step_rate(c) / 1e9:.3g} GB/s" for c in columns])
+    add("of streaming bandwidth", [f"{100 * step_rate(c) / streaming(result):.0f} %" for c in columns])
+    add("peak RSS", [tables.size(peak_rss(c)) for c in columns])
+    add("peak MLX memory", [tables.size(mlx_peak(c)) for c in columns])
+    return Table(title(result), headers, rows, notes(result))
+
+
+def title(result: Result) -> str:
+    """What was edited with what."""
+    g = result["columns"][0]["geometry"]
+    batch = f" x {g['batch']}" if g["batch"] > 1 else ""
+    return (
+        f"{result['settings']['name']}, {g['bits']} bits: {g['layers']} layers of {g['dim']}; "
+        f"{g['frames'] / 50:g} s of audio{batch}, {g['steps']} steps"
+    )
+
+
+def memory_table(result: Result) -> Table:
+    """Peak RSS by stage."""
+    columns: list[Column] = result["columns"]
+    rows = [
+        [stage, *[tables.size(max(r["peak_rss"][stage] for r in c["rounds"])) for c in columns]] for stage in STAGES
+    ]
+    return Table("peak RSS by stage", ["stage", *[name(c) for c in columns]], rows)
+
+
+def proof(column: Column) -> str:
+    """One line: what a step's graph holds, and what fell back to the reference."""
+    from .counting import stock_primitives
+
+    graph, fallen = column["step_primitives"], column["reference_calls"]
+    if column["backend"] == "reference":
+        return f"{name(column)}: plain MLX; a step's graph has {_counts(stock_primitives(graph))}"
+    stock = stock_primitives(graph)
+    return (
+        f"{name(column)}: a step's graph has {_counts(fused_primitives(result_graph=graph))} and "
+        f"{_counts(stock) if stock else 'none'} of stock MLX's products; calls into the reference in a whole edit: "
+        f"{_counts(fallen) if fallen else 'none'}"
+    )
+
+
+PLAIN = (
+    "Abs Add Arange ArgPartition ArgReduce ArgSort AsType AsStrided Broadcast BroadcastAxes Compiled Concatenate Contiguous "
+    "Copy Cos Depends Divide DynamicSlice DynamicSliceUpdate Equal Erf Exp ExpandDims Expm1 Flatten Full Gather GatherAxis "
+    "Greater GreaterEqual LayerNorm Less LessEqual Log LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply Negative "
+    "NotEqual NumberOfElements Pad Partition Power RMSNorm RandomBits Reduce Reshape Rsqrt Scan Scatter Select Sigmoid "
+    "Sin Slice SliceUpdate Softmax Sort Split Sqrt Square Squeeze StopGradient Subtract Sum Max Min Prod Tanh Transpose "
+    "Unflatten View"
+).split()
+"""MLX's primitives that move or map elements; what is neither here nor in `counting.STOCK` is a fused kernel."""
+
+
+def fused_primitives(result_graph: dict[str, int]) -> dict[str, int]:
+    """A graph's primitives that are not MLX's own."""
+    from .counting import STOCK
+
+    return {n: count for n, count in result_graph.items() if n not in PLAIN and n not in STOCK}
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {primitive}" for primitive, n in sorted(counts.items())) or "nothing"
+
+
+def notes(result: Result) -> list[str]:
+    """Where the numbers come from and how to read them."""
+    columns = result["columns"]
+    rounds = len(columns[0]["rounds"])
+    out = [f"{describe(result['environment'])}; {result['created'][:10]}"]
+    out.append(
+        f"Medians of {rounds} interleaved round{'s' * (rounds > 1)} after a warm-up, ± half the quartile distance; "
+        "each column in a process of its own; ratios are medians of pairs with 95 % bootstrap intervals."
+    )
+    method = result["bandwidth"]["method"]
+    out.append(f"Streaming bandwidth of this machine, in this run: {streaming(result) / 1e9:.3g} GB/s ({method}).")
+    for c in columns:
+        cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [part(c, stage)] if a < b]
+        if cut:
+            out.append(f"~ projected, {c['label']}: {', '.join(cut)} (frames, layers or steps).")
+    out += [proof(c) for c in columns]
+    if columns[0]["backend"] == "reference":
+        out.append("No fused backend ran: both columns are the reference.")
+    busy = [r["others"] for c in columns for r in c["rounds"] if r["others"] is not None]
+    if busy and max(busy) > 0.25:
+        out.append(f"Other programs used up to {max(busy):.1f} of {result['environment']['cores']} cores meanwhile.")
+    return out

@@ -30,8 +30,8 @@ class LayerPrefix:
 class Adapter:
     """The condition encoder of the input clip.
 
-    Its own weights (a fifth of a 4-bit bundle) are needed once for a clip: they are read from the file for it, each merge
-    matrix when its layer's turn comes, and let go.
+    Its own weights (a fifth of a 4-bit bundle) are needed once for a clip: they are read from the file for it, each
+    merge matrix when its layer's turn comes, and let go.
     """
 
     def __init__(self, weights: Weights, lm: LanguageModel, reload: Callable[[list[str]], dict[str, mx.array]]) -> None:

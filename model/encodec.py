@@ -14,7 +14,6 @@ from kernels.contract import Ops
 
 from .config import CodecConfig
 
-
 CHUNK = 500
 """Frames (10 s) that the convolutions take at a time, so that memory does not grow with the clip."""
 

@@ -34,7 +34,9 @@ def resolve(
 
 
 def is_repo_name(name: str) -> bool:
-    """Whether it has the form of a repo name."""
+    """Whether it has the form of a repo name, and not of a file's."""
+    if name.endswith((".ckpt", ".bin", ".pt", ".pth", ".safetensors")):
+        return False
     return REPO.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 

@@ -188,7 +188,7 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
     if config.pad_mode not in PAD_MODES:
         raise UserError(f"{path}: pad_mode {config.pad_mode!r:.40} is not supported; use one of {', '.join(PAD_MODES)}")
     if config.n_residual_layers != 1:
-        raise UserError(f"{path}: {config.n_residual_layers} residual layers a stage; EnCodec 32 kHz has 1")
+        raise UserError(f"{path}: n_residual_layers is {config.n_residual_layers}; EnCodec 32 kHz has 1")
     width = config.n_filters * 2 ** len(config.ratios)
     largest = max(width * width * 4, width * config.bins)
     if len(config.ratios) > 8 or config.lstm > 8 or config.codebooks > 64 or largest > MAX_WEIGHTS:

@@ -49,6 +49,7 @@ __all__ = [
     "set_level",
     "set_threads",
     "unavailable",
+    "weight_dtype",
 ]
 
 
@@ -106,6 +107,11 @@ def set_activations(activations: Literal["float32", "int8"]) -> None:
 def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
     """float32: activations are few and sums are float32 anyway; weights and caches stay in `stored` (any float)."""
     return mx.float32
+
+
+def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """As stored: 16-bit weights are widened on their way through the registers."""
+    return stored
 
 
 def _explain(error: Exception, check: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:

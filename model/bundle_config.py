@@ -16,6 +16,8 @@ from .safetensors_file import Header
 
 LIMIT = 1 << 20
 """No dimension of any model comes near it; a larger one is a damaged file."""
+MAX_LAYERS = 1000
+"""Nor this; each layer has tensors whose names are checked."""
 
 
 def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
@@ -34,10 +36,12 @@ def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
     def count(prefix: str) -> int | None:
         return len({n.split(".")[1] for n in tensors if n.startswith(prefix)}) or None
 
-    def dimension(source: Mapping[str, Any], names: tuple[str, ...], default: int | None, least: int = 1) -> int:
+    def dimension(
+        source: Mapping[str, Any], names: tuple[str, ...], default: int | None, least: int = 1, most: int = LIMIT
+    ) -> int:
         for name in names:
             if (value := source.get(name)) is not None:
-                return _integer(value, name, path, least)
+                return _integer(value, name, path, least, most)
         if default is None:
             raise UserError(f"{path} lacks {names[0]}, and the weights don't tell it")
         return default
@@ -46,15 +50,15 @@ def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
         dim=dimension(decoder, ("hidden_size", "dim"), shape("out_norm.weight", 0)),
         heads=dimension(decoder, ("num_attention_heads", "num_heads"), None),
         ffn=dimension(decoder, ("ffn_dim",), shape("layers.0.linear1.weight", 0)),
-        layers=dimension(decoder, ("num_hidden_layers", "num_layers"), count("layers.")),
+        layers=dimension(decoder, ("num_hidden_layers", "num_layers"), count("layers."), most=MAX_LAYERS),
         card=dimension(decoder, ("vocab_size", "card"), shape("linears.0.weight", 0)),
-        codebooks=dimension(decoder, ("num_codebooks", "n_q"), count("emb.")),
+        codebooks=dimension(decoder, ("num_codebooks", "n_q"), count("emb."), most=MAX_LAYERS),
         text_dim=dimension(text, ("d_model",), shape("text_conditioner.output_proj.weight", 1)),
     )
     if lm.dim % lm.heads or lm.dim % 2:
         raise UserError(f"{path}: hidden_size {lm.dim} is odd or not a multiple of num_attention_heads {lm.heads}")
     rows, frames = shape("cp_transformer.pos_emb", 0), shape("cp_transformer.pos_emb", 1)
-    layers = dimension(adapter, ("num_layers", "layers", "num_hidden_layers"), rows and rows - 1)
+    layers = dimension(adapter, ("num_layers", "layers", "num_hidden_layers"), rows and rows - 1, most=MAX_LAYERS)
     found = AdapterConfig(
         layers=layers,
         max_n_frames=dimension(adapter, ("max_n_frames", "max_frames"), frames and frames - 1),
@@ -100,9 +104,9 @@ def _object(raw: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
     return value
 
 
-def _integer(value: Any, name: str, path: Path, least: int) -> int:
-    if type(value) is not int or not least <= value <= LIMIT:
-        raise UserError(f"{path}: {name} is {value!r:.40}; it must be an integer from {least} to {LIMIT}")
+def _integer(value: Any, name: str, path: Path, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise UserError(f"{path}: {name} is {value!r:.40}; it must be an integer from {least} to {most}")
     return value
 
 

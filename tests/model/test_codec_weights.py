@@ -55,10 +55,10 @@ def hugging_face(name: str) -> str:
 
 HF_CONFIG = {
     "model_type": "encodec", "audio_channels": 1, "hidden_size": 16, "num_filters": 4, "codebook_size": 64,
-    "upsampling_ratios": [8, 5, 4, 4], "pad_mode": "reflect", "kernel_size": 7, "last_kernel_size": 7, "residual_kernel_size": 3,
-    "num_residual_layers": 1, "dilation_growth_rate": 2, "compress": 2, "num_lstm_layers": 2, "sampling_rate": 32000,
-    "normalize": False, "norm_type": "weight_norm", "use_causal_conv": False, "use_conv_shortcut": False,
-    "trim_right_ratio": 1.0, "target_bandwidths": [2.2],
+    "upsampling_ratios": [8, 5, 4, 4], "pad_mode": "reflect", "kernel_size": 7, "last_kernel_size": 7,
+    "residual_kernel_size": 3, "num_residual_layers": 1, "dilation_growth_rate": 2, "compress": 2,
+    "num_lstm_layers": 2, "sampling_rate": 32000, "normalize": False, "norm_type": "weight_norm",
+    "use_causal_conv": False, "use_conv_shortcut": False, "trim_right_ratio": 1.0, "target_bandwidths": [2.2],
 }  # fmt: skip
 
 

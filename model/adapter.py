@@ -16,6 +16,9 @@ from kernels.contract import Ops
 from .transformer import LanguageModel
 from .weights import Weights
 
+ADAPTER_OWN = ("cp_transformer.merge_linear.", "cp_transformer.pos_emb")
+"""Tensors that are read for a clip and let go."""
+
 
 @dataclass(frozen=True)
 class LayerPrefix:
@@ -39,7 +42,7 @@ class Adapter:
         self.lm = lm
         self.ops: Ops = weights.ops
         self._reload = reload
-        gates = weights.tensors["cp_transformer.gates"].astype(mx.float32)
+        gates = weights.tensors.pop("cp_transformer.gates").astype(mx.float32)
         self.gates = [gates[i : i + 1] for i in range(self.config.layers)]
         mx.eval(self.gates)
 

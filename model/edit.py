@@ -13,7 +13,7 @@ import kernels
 from kernels.contract import Ops
 
 from . import windows
-from .adapter import Adapter
+from .adapter import ADAPTER_OWN, Adapter
 from .bundle import Bundle, open_bundle
 from .codebooks import positions, undelayed
 from .codec_weights import load_codec
@@ -47,7 +47,8 @@ class InstructMusicGen:
 
     def __init__(self, bundle: Bundle, ops: Ops) -> None:
         self.bundle, self.ops = bundle, ops
-        weights = Weights(bundle.tensors, bundle.config, ops)
+        resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
+        weights = Weights(bundle.reload(resident), bundle.config, ops)
         self.lm = LanguageModel(weights)
         self.adapter = Adapter(weights, self.lm, bundle.reload)
         self.conditioner = TextConditioner(weights)

@@ -16,7 +16,7 @@ class TextConditioner:
     def __init__(self, weights: Weights) -> None:
         name = "text_conditioner.output_proj"
         self.ops = weights.ops
-        self.weight, self.bias = (weights.tensors[f"{name}.{p}"].astype(mx.float32) for p in ("weight", "bias"))
+        self.weight, self.bias = (weights.tensors.pop(f"{name}.{p}").astype(mx.float32) for p in ("weight", "bias"))
         mx.eval(self.weight, self.bias)
 
     def __call__(self, texts: Sequence[str], tokenizer: Tokenizer, encoder: T5Encoder) -> mx.array:

@@ -114,7 +114,7 @@ class LanguageModel:
     def __init__(self, weights: Weights) -> None:
         self.config, self.ops, self.dtype = weights.config.lm, weights.ops, weights.dtype
         codebooks = range(self.config.codebooks)
-        self.embedding = mx.concatenate([weights.tensors[f"emb.{k}.weight"] for k in codebooks])
+        self.embedding = mx.concatenate([weights.tensors.pop(f"emb.{k}.weight") for k in codebooks])
         self.heads = weights.stacked(*[f"linears.{k}" for k in codebooks])
         self.out_norm = weights.norm("out_norm")
         self.layers = [Layer(weights, i) for i in range(self.config.layers)]

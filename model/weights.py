@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -18,9 +18,13 @@ EPS = 1e-5
 
 @dataclass(frozen=True)
 class Weights:
-    """Lazy tensors under canonical names, and who will compute with them."""
+    """Lazy tensors under canonical names, and who will compute with them.
 
-    tensors: Mapping[str, mx.array]
+    A tensor is taken out when a layer asks for it: kept here too, it would stay in memory beside what was made of it
+    (q, k and v stacked, a norm in another dtype).
+    """
+
+    tensors: MutableMapping[str, mx.array]
     config: Config
     ops: Ops
 
@@ -31,7 +35,7 @@ class Weights:
 
     def array(self, name: str) -> mx.array:
         """A float tensor in the activations' dtype."""
-        return self.tensors[name].astype(self.dtype)
+        return self.tensors.pop(name).astype(self.dtype)
 
     def norm(self, module: str) -> Norm:
         """A layer norm's weight and bias."""
@@ -39,12 +43,12 @@ class Weights:
 
     def projection(self, module: str) -> Projection:
         """A linear map; packed if the bundle has scales for it."""
-        weight = self.tensors[f"{module}.weight"]
-        scales = self.tensors.get(f"{module}.scales")
+        weight = self.tensors.pop(f"{module}.weight")
+        scales = self.tensors.pop(f"{module}.scales", None)
         if scales is None:
             return Projection(weight.astype(self.ops.weight_dtype(weight.dtype)))
         dtype = self.ops.weight_dtype(scales.dtype)
-        biases = self.tensors[f"{module}.biases"]
+        biases = self.tensors.pop(f"{module}.biases")
         quantization = self.config.recipe.get(module, self.config.quantization)
         return Projection(weight, scales.astype(dtype), biases.astype(dtype), quantization)
 

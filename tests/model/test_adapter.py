@@ -38,15 +38,15 @@ class Shifted:
 
 def test_adapter_layer_i_uses_lm_layer_start_plus_i(golden_bundle):
     bundle = Shifted(golden_bundle)
-    weights = Weights(bundle.tensors, bundle.config, reference)
+    weights = Weights(dict(bundle.tensors), bundle.config, reference)
     lm = LanguageModel(weights)
     codes = tensors("cp")["condition_codes"]
     shifted = Adapter(weights, lm, bundle.reload)(codes)
     # The same adapter over an LM that lacks the layers below it.
-    upper = LanguageModel(weights)
+    upper = LanguageModel(Weights(dict(bundle.tensors), bundle.config, reference))
     upper.layers = upper.layers[START:]
     unshifted = replace(bundle.config, adapter=replace(bundle.config.adapter, start_layer=0))
-    direct = Adapter(Weights(bundle.tensors, unshifted, reference), upper, bundle.reload)(codes)
+    direct = Adapter(Weights(dict(bundle.tensors), unshifted, reference), upper, bundle.reload)(codes)
     assert len(shifted) == len(direct) == CONFIG["layers"] - START
     for a, b in zip(shifted, direct):
         for part in "qkv":

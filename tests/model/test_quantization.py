@@ -13,7 +13,6 @@ from model import InstructMusicGen
 from model.bundle import open_bundle
 from model.generate import Job
 from model.sampling import Sampling
-from model.weights import Weights
 from reference import oracle
 
 from .golden import RELATIVE, TEXTS, assert_close, tensors
@@ -72,7 +71,6 @@ def test_fewer_bits_cost_more(golden_bundles):
 def test_everything_is_held_once(golden_bundles, bits):
     """Stacked q, k and v keep no second copy: what the LM holds is what the file holds of it."""
     bundle = open_bundle(golden_bundles(bits))
-    weights = Weights(bundle.tensors, bundle.config, reference)
     m = InstructMusicGen(bundle, reference)
     held = sum(
         a.size
@@ -81,4 +79,4 @@ def test_everything_is_held_once(golden_bundles, bits):
                      layer.linear2)
         for a in part.arrays()
     )  # fmt: skip
-    assert held == sum(t.size for n, t in weights.tensors.items() if n.startswith("layers.") and ".norm" not in n)
+    assert held == sum(t.size for n, t in bundle.tensors.items() if n.startswith("layers.") and ".norm" not in n)

@@ -1,0 +1,81 @@
+"""`bench quality`: edit clips with each variant and score the audio: CLAP, SI-SDR, log-mel distance.
+
+The first variant is the reference of the paired differences. The CLAP score needs the extra `eval` (torch) and the
+checkpoint, from the Hub unless --clap names a folder; the rest needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from model.errors import UsageError
+
+from .fidelity import CLIP, TEXTS, add_variant_arguments, chosen
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The command's arguments."""
+    parser = subparsers.add_parser(
+        "quality", help="score edited audio: CLAP, SI-SDR, log-mel distance, for each variant",
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_variant_arguments(parser)
+    parser.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
+    parser.add_argument("--instructions", type=Path, help="text (`sentence | what remains` a line) or YAML; default: four")
+    parser.add_argument("--stems", type=Path, help="true stems: STEMS/<clip's name>/<instrument>.wav, for SI-SDR")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default 3)")
+    parser.add_argument("--clap", default=None, help="CLAP checkpoint, repo or folder (default laion/clap-htsat-unfused)")
+    parser.add_argument("--no-clap", action="store_true", help="without CLAP scores")
+    parser.add_argument("--seconds", type=float, help="use only the beginning of each clip")
+    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int, default=250)
+    parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--keep-audio", action="store_true", help="write every result to OUT/audio")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Edit, score, print the page, and write it with --out."""
+    from . import quality_measure, quality_page
+    from .measures import instructions, material
+    from .measures.clap import CHECKPOINT, Clap
+
+    if args.seeds < 1:
+        raise UsageError(f"--seeds {args.seeds} must be at least 1")
+    if args.seconds is not None and not args.seconds > 0:
+        raise UsageError(f"--seconds {args.seconds} must be above 0")
+    if args.keep_audio and not args.out:
+        raise UsageError("--keep-audio needs --out, the folder to write to")
+    asked = instructions.read(args.instructions) if args.instructions else instructions.of(TEXTS)
+    files = material.clip_files(args.clips or [CLIP])
+    if doubles := {f.stem for f in files if [g.stem for g in files].count(f.stem) > 1}:
+        raise UsageError(f"two clips are named {sorted(doubles)[0]}; give them different names")
+    clips = quality_measure.load_clips(files, args.stems, args.seconds)
+    variants = chosen(args)
+    scorer = None if args.no_clap else Clap(args.clap or CHECKPOINT)
+    settings = quality_measure.Settings(
+        tuple(range(args.seeds)), args.guidance, args.temperature, args.top_k, args.greedy, args.seconds
+    )
+    keep = args.out / "audio" if args.keep_audio else None
+    rows = quality_measure.measure(
+        variants, clips, asked, settings, scorer, lambda line: print(line, file=sys.stderr), keep
+    )
+    checkpoint = scorer.checkpoint if scorer else None
+    page = quality_page.page(variants, rows, clips, asked, settings, checkpoint, "--no-clap was given")
+    print(page.markdown(pictures=False))
+    if args.out:
+        cells = [
+            {"row": row.label, "measure": measure, "clip": clip, "instruction": text, "seed": seed, "value": value}
+            for row in rows
+            for measure, values in row.values.items()
+            for (clip, text, seed), value in values.items()
+        ]
+        data = {"settings": dataclasses.asdict(settings), "clap": checkpoint, "cells": cells}
+        for path in page.save(args.out, json.dumps(data, indent=1)):
+            print(f"wrote {path}", file=sys.stderr)
+    return 0

@@ -9,8 +9,9 @@ import mlx.core as mx
 from . import machine
 from .fidelity_measure import Fidelity, Settings
 from .fidelity_plot import picture
-from .measures.ablation import Cost
+from .measures.ablation import Cost, kind
 from .measures.material import Material
+from .measures.matrices import MatrixError
 from .measures.page import Page, Section, Table, number, percent
 from .measures.variants import Variant
 
@@ -40,7 +41,7 @@ def page(
         )
     )
     for each in others:
-        out.sections += [_layers(each), *(_costs(each, by, costs) for by, costs in each.costs.items())]
+        out.sections += [_layers(each), *_weights(each), *(_costs(each, by, costs) for by, costs in each.costs.items())]
     if (image := picture(found)) is not None:
         text = "The same numbers as pictures."
         out.sections.append(Section("Plots", text, picture=("fidelity.png", image, "KL and equal tokens by step, error by layer, cost by kind")))
@@ -132,6 +133,33 @@ def _layers(f: Fidelity) -> Section:
     return Section(f"Layer by layer: {f.label}", text, Table(columns, rows))
 
 
+def _weights(f: Fidelity) -> list[Section]:
+    """By kind of matrix: the weights' own error, and the matrix whose size is most off."""
+    if not f.matrices:
+        return []
+    kinds: dict[str, list[MatrixError]] = {}
+    for each in f.matrices:
+        kinds.setdefault(kind(each.module), []).append(each)
+    rows = []
+    for name, found in kinds.items():
+        mean = sum(m.error for m in found) / len(found)
+        worst, far = max(found, key=lambda m: m.error), max(found, key=lambda m: abs(m.gain - 1))
+        rows.append([name, percent(mean, 2), f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"])
+    scaled = f.scaled()
+    verdict = "No matrix is scaled: every gain is within 5 % of 1."
+    if scaled:
+        layers = sorted({m.module.split(".")[1] if m.module.startswith("layers.") else m.module for m in scaled})
+        verdict = (
+            f"{len(scaled)} of {len(f.matrices)} matrices are scaled by more than rounding can (gains {min(m.gain for m in scaled):.3f} "
+            f"to {max(m.gain for m in scaled):.3f}), in layer(s) {', '.join(layers)}: damage, not quantization."
+        )
+    text = (
+        "How far the weights themselves are from the reference's, before anything runs: relative error (2-norm) and gain, the "
+        f"factor by which a matrix is the reference's; rounding leaves it near 1.\n\n{verdict}"
+    )
+    return [Section(f"Weights: {f.label}", text, Table(["kind", "mean error", "largest error", "gain furthest from 1"], rows))]
+
+
 def _costs(f: Fidelity, by: str, costs: Sequence[Cost]) -> Section:
     rows = [[c.part.name, number(c.kl, 5), number(c.megaweights, 3), number(c.each, 5)] for c in costs[:SHOWN]]
     some = f" The {SHOWN} dearest of {len(costs)}; the JSON file has all." if len(costs) > SHOWN else ""
@@ -146,11 +174,11 @@ def _costs(f: Fidelity, by: str, costs: Sequence[Cost]) -> Section:
 def _limits(reference: Variant, found: Sequence[Fidelity]) -> str:
     lm = reference.bundle.config.lm
     lines = ["How it sounds: these are predictions, not listening tests; `bench quality` scores the audio."]
-    if (lm.layers, lm.dim) != FULL_SIZE:
+    if reference.bundle.random_weights or (lm.layers, lm.dim) != FULL_SIZE:
+        kind_of = "random weights, " if reference.bundle.random_weights else ""
         lines.append(
-            f"The published weights: this model has {lm.layers} layers of {lm.dim}, MusicGen-large {FULL_SIZE[0]} of "
-            f"{FULL_SIZE[1]}. With random or tiny weights the numbers test the measures, and say little about how much "
-            "trained weights lose."
+            f"The published weights: this model has {kind_of}{lm.layers} layers of {lm.dim}, MusicGen-large {FULL_SIZE[0]} of "
+            f"{FULL_SIZE[1]}. The numbers test the measures, and say little about how much trained weights lose."
         )
     if "metal" not in {f.backend for f in found}:
         lines.append("An Apple GPU: no variant ran on it.")

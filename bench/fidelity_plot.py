@@ -36,14 +36,14 @@ def picture(found: Sequence[Fidelity]) -> bytes | None:
 
 
 def _by_step(axes: Any, lines: Sequence[tuple[str, Sequence[float]]], title: str, unit: str) -> None:
+    width = 1
     for label, values in lines:
         width = max(1, min(SMOOTH, len(values) // 4))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=label)
-    axes.set(title=title, xlabel=f"step (mean of {SMOOTH} around it)", ylabel=unit)
+    axes.set(title=title, xlabel=f"step (mean of the {width} around it)", ylabel=unit)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3)
+    _finish(axes, "both")
 
 
 def _layers(axes: Any, others: Sequence[Fidelity]) -> None:
@@ -53,8 +53,8 @@ def _layers(axes: Any, others: Sequence[Fidelity]) -> None:
         axes.bar(at, [100 * e.own for e in f.layers], width, label=f.label)
     axes.set(title="Error of each layer alone, given the reference's input", xlabel="layer", ylabel="relative error, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.legend(frameon=False)
-    axes.grid(alpha=0.3, axis="y")
+    axes.set_ylim(top=axes.get_ylim()[1] * 1.25)  # room for the legend
+    _finish(axes, "y")
 
 
 def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
@@ -73,5 +73,10 @@ def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
         at = np.arange(len(kinds)) + (i - (len(costs) - 1) / 2) * width
         axes.barh(at, [each.get(kind, 0.0) for kind in kinds], width, label=label)
     axes.set_yticks(range(len(kinds)), kinds)
-    axes.legend(frameon=False, loc="lower right")
-    axes.grid(alpha=0.3, axis="x")
+    _finish(axes, "x")
+
+
+def _finish(axes: Any, lines: str) -> None:
+    axes.legend(frameon=False, ncols=2 if len(axes.get_legend_handles_labels()[1]) > 2 else 1)
+    axes.grid(alpha=0.3, axis=lines)
+    axes.spines[["top", "right"]].set_visible(False)

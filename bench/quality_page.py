@@ -27,8 +27,8 @@ MEASURES = {
     "SI-SDR": ("higher", 2, "dB, likeness to the true stems at any volume"),
     "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's"),
     "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
-    "log-mel to input": ("-", 2, "dB, the same to the input: how much was changed at all"),
-    "log-mel to reference": ("lower", 2, "dB, the same to the first variant's result with the same seed"),
+    "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
+    "log-mel to reference": ("lower", 2, "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed"),
 }
 """Which way is better, decimals, and what it is."""
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
@@ -86,7 +86,7 @@ def page(
         if measure in ("CLAP", "CLAP change") or measure.startswith(("CLAP removed", "CLAP remains")):
             continue
         way, digits, what = MEASURES[measure]
-        text = what.capitalize() + ("." if way == "-" else f"; {way} is better.")
+        text = what[0].upper() + what[1:] + ("." if way == "-" else f"; {way} is better.")
         out.sections.append(Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits)))
     out.sections.append(Section("Not measured", _limits(variants, present, why_not)))
     return out
@@ -211,9 +211,10 @@ def _limits(variants: Sequence[Variant], present: Sequence[str], why_not: str) -
         lines.append("SI-SDR and the distance to the truth: no true stems (--stems).")
     lines.append(FAD)
     lm = variants[0].bundle.config.lm
-    if (lm.layers, lm.dim) != (48, 2048):
+    random = variants[0].bundle.random_weights
+    if random or (lm.layers, lm.dim) != (48, 2048):
         lines.append(
-            f"The published weights: this model has {lm.layers} layers of {lm.dim}, MusicGen-large 48 of 2048. Scores of random "
-            "or tiny weights test this command and say nothing about music."
+            f"The published weights: this model has {'random weights, ' if random else ''}{lm.layers} layers of {lm.dim}, "
+            "MusicGen-large 48 of 2048. Its scores test this command and say nothing about music."
         )
     return "\n\n".join(lines)

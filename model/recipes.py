@@ -95,7 +95,6 @@ def quantize(weight: mx.array, quantization: Quantization, dtype: mx.Dtype, *, s
         better = mx.logical_and(_error(groups, q, s, b) < error, usable)
         best = mx.where(better, q, best[0]), mx.where(better, s, best[1]), mx.where(better, b, best[2])
         error = mx.minimum(error, mx.where(better, _error(groups, q, s, b), error))
-        mx.eval(best, error)
     words = best[0].astype(mx.uint32).reshape(rows, -1, 32 // bits)
     return (words << shifts).sum(axis=-1).astype(mx.uint32), best[1][..., 0], best[2][..., 0]
 

@@ -105,17 +105,17 @@ def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[
 
 
 def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:
-    tensors: dict[str, mx.array] = dict(model.bundle.tensors)
-    ours, theirs = model.bundle.config, donor.bundle.config
-    recipe = dict(ours.recipe)
+    """The tensors of the layers (and heads) that `modules` touch, those of `modules` from the donor's file."""
+    touched = {m.rpartition(".")[0] if m.startswith("linears.") else ".".join(m.split(".")[:2]) for m in modules}
+    prefixes, theirs = tuple(f"{each}." for each in touched), tuple(f"{m}." for m in modules)
+    ours = [n for n in model.bundle.tensors if n.startswith(prefixes) and not n.startswith(theirs)]
+    tensors = model.bundle.reload(ours) | donor.bundle.reload(n for n in donor.bundle.tensors if n.startswith(theirs))
+    recipe = dict(model.bundle.config.recipe)
     for module in modules:
-        for part in ("weight", "scales", "biases"):
-            tensors.pop(f"{module}.{part}", None)
-            if f"{module}.{part}" in donor.bundle.tensors:
-                tensors[f"{module}.{part}"] = donor.bundle.tensors[f"{module}.{part}"]
-        if (quantization := theirs.recipe.get(module, theirs.quantization)) is not None:
+        config = donor.bundle.config
+        if (quantization := config.recipe.get(module, config.quantization)) is not None:
             recipe[module] = quantization
-    return Weights(tensors, replace(ours, recipe=recipe), model.ops)
+    return Weights(tensors, replace(model.bundle.config, recipe=recipe), model.ops)
 
 
 def costs(

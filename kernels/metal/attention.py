@@ -54,8 +54,8 @@ def prefix_attention(
 ) -> mx.array:
     """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
 
-    See `kernels.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a row are
-    split among threadgroups, which costs a second, small launch. Raises ValueError for head dims beyond 256.
+    See `kernels.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a
+    row are split among threadgroups, which costs a second, small launch. Raises ValueError for head dims beyond 256.
     """
     check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
     b, h, t, d = q.shape
@@ -71,7 +71,8 @@ def prefix_attention(
     splits = 1
     if decode:
         keys = slots * rows + frames
-        splits = max(1, min(-(-keys // KEYS_PER_SPLIT) if keys > 2 * KEYS_PER_SPLIT else 1, THREADGROUPS_ENOUGH // groups))
+        if keys > 2 * KEYS_PER_SPLIT:
+            splits = max(1, min(-(-keys // KEYS_PER_SPLIT), THREADGROUPS_ENOUGH // groups))
     inputs = {
         "q": q, "k": k, "v": v, "prefix_q": prefix_q, "prefix_k": prefix_k, "prefix_v": prefix_v, "gate": gate,
         "length": length, "scale": scalar(scale),

@@ -1,4 +1,4 @@
-"""Where a kernel's source becomes something to call: MLX on a GPU, or the interpreter on a CPU. Nothing else chooses."""
+"""Where a kernel's source becomes something to call: by MLX on a GPU or by the interpreter. Nothing else chooses."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def int4_matmul(
             template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
         defines["NORM"] = norm is not None
         file, threads = "int4_matmul.metal", simdgroups * SIMD
-        headers = ("gelu.h", "rows.h", "packed_product.h")
+        headers: tuple[str, ...] = ("gelu.h", "rows.h", "packed_product.h")
         grid = (-(-n // (simdgroups * OUTPUTS_PER_SIMDGROUP)), 1, 1)
     else:
         bm, bn = (32, 64) if m <= 32 else (64, 64)

@@ -1,5 +1,5 @@
-"""Every Metal kernel in the interpreter's check mode, on ragged shapes: no fault, and a right result, whatever the order
-in which threads run and however the compiler treats floating point.
+"""Every Metal kernel in the interpreter's check mode, on ragged shapes: no fault and a right result, whatever the
+order in which threads run and however the compiler treats floating point.
 """
 
 from __future__ import annotations

@@ -16,9 +16,7 @@ import pytest
 from kernels import Ops, interpreter, metal
 
 from . import test_int4_matmul, test_prefix_attention
-from .test_metal_checked import ATTENTION, BF16, F16, F32, PROMPT, Case, attention, cross, matmul
-
-assert F16 and F32 and BF16
+from .test_metal_checked import ATTENTION, PROMPT, Case, attention, cross, matmul
 
 DECODE = matmul()
 PREFILL = matmul(rows=(35,), norm=False, n=67)
@@ -26,6 +24,9 @@ DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)
 PAIR = attention(ATTENTION)
 WINDOW = attention(PROMPT)
 SPLIT = attention(ATTENTION, dim=16, length=1500, slots=1501, frames=613, heads=1)
+STRIDED = attention(ATTENTION, layout="strided")
+TWO_SONGS = attention(ATTENTION, shared=2, pairs=1)
+WIDE = attention(ATTENTION, dim=128)  # whose parts need two rounds of memory
 TEXT = cross()
 
 
@@ -40,117 +41,126 @@ def gelu_form(ops: Ops) -> None:
 @dataclasses.dataclass(frozen=True)
 class Mutant:
     what: str
-    file: str
     old: str
     new: str
+    file: str
     killer: Case
 
 
-BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);"
+BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n"
+SUM_UP = """    for (int m = 0; m < M; m++) {
+      float total = 0;
+      for (int i = 0; i < SIMDGROUPS; i++) {
+        total += """
 
-MUTANTS = [
-    Mutant("residual lost", "int4_matmul.metal", "value += float(residual[row * N + column]);", ";", DECODE),
-    Mutant("bias lost", "int4_matmul.metal", "value += float(bias[column]);", ";", DECODE),
-    Mutant("gelu lost", "int4_matmul.metal", "value = gelu(value);", ";", DECODE),
-    Mutant("no simd reduction", "int4_matmul.metal", "metal::simd_sum(acc[r][m])", "acc[r][m]", DECODE),
-    Mutant("reads past N", "int4_matmul.metal", "metal::min(R, N - n)", "R", DECODE),
-    Mutant("stores past N", "int4_matmul.metal", "column < N", "column <= N", DECODE),
-    Mutant("rows and outputs swapped", "int4_matmul.metal", "int(lane) % M", "int(lane) / R", DECODE),
-    Mutant("divergent exit before the norm's barrier", "int4_matmul.metal", "#if NORM",
-           "if (thread_index_in_threadgroup > 40) { return; }\n#if NORM", DECODE),
-    Mutant("wrong group stride of scales", "packed_product.h", "float(scales[r * groups + k / GROUP])",
-           "float(scales[r * groups + k / 64])", DECODE),
-    Mutant("wrong row stride of biases", "packed_product.h", "float(biases[r * groups + k / GROUP])",
-           "float(biases[r * (groups - 1) + k / GROUP])", DECODE),
-    Mutant("bias term lost", "packed_product.h", "scale * dot + bias * sum[m]", "scale * dot", DECODE),
-    Mutant("nibbles reversed", "packed_product.h", "(bits >> (j * BITS))", "(bits >> ((PER_WORD - 1 - j) * BITS))", DECODE),
-    Mutant("a bit lost", "packed_product.h", "(1u << BITS) - 1u", "(1u << BITS) - 2u", DECODE),
-    Mutant("second word forgotten", "packed_product.h", "const uint bits = word[i];", "const uint bits = word[0];", DECODE),
-    Mutant("tail of K dropped", "packed_product.h", "k < K; k += 32 * VALUES", "k + 32 * VALUES <= K; k += 32 * VALUES",
-           DEEP),
-    Mutant("runs past K", "packed_product.h", "k < K; k += 32 * VALUES", "k <= K; k += 32 * VALUES", DEEP),
-    Mutant("mean over K - 1", "rows.h", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);", DECODE),
-    Mutant("norm's bias lost", "rows.h", "* rstd[m] * a + b;", "* rstd[m] * a;", DECODE),
-    Mutant("norm's weight lost", "rows.h", "* rstd[m] * a + b;", "* rstd[m] + b;", DECODE),
-    Mutant("mean not subtracted", "rows.h", "(float(x[m * K + k + i]) - mean[m])", "float(x[m * K + k + i])", DECODE),
-    Mutant("missing barrier before the mean", "rows.h", f"{BARRIER}\n    for (int m = 0; m < M; m++) {{\n      float total = 0;\n"
-           "      for (int i = 0; i < SIMDGROUPS; i++) {\n        total += shared",
-           "for (int m = 0; m < M; m++) {\n      float total = 0;\n      for (int i = 0; i < SIMDGROUPS; i++) {\n"
-           "        total += shared", DECODE),
-    Mutant("missing barrier before the variance", "rows.h", f"{BARRIER}\n    for (int m = 0; m < M; m++) {{\n"
-           "      float total = 0;\n      for (int i = 0; i < SIMDGROUPS; i++) {\n        total += squares",
-           "for (int m = 0; m < M; m++) {\n      float total = 0;\n      for (int i = 0; i < SIMDGROUPS; i++) {\n"
-           "        total += squares", DECODE),
-    Mutant("tanh form of gelu", "gelu.h", "1.0f + erf_exact(x * 0.70710678f)",
-           "1.0f + metal::tanh(0.7978845608f * (x + 0.044715f * x * x * x))", gelu_form),
-    Mutant("coefficient of erf", "gelu.h", "-6.34846687e-1f", "-6.34646687e-1f", gelu_form),
-
-    Mutant("missing barrier after the tiles", "int4_matmul_tiled.metal", f"{BARRIER}\n    for (int k = 0; k < BK", 
-           "for (int k = 0; k < BK", PREFILL),
-    Mutant("missing barrier before the next tiles", "int4_matmul_tiled.metal", f"{BARRIER}\n    for (int i = thread_index; i < BM * BK",
-           "for (int i = thread_index; i < BM * BK", PREFILL),
-    Mutant("missing barrier before the tile of y", "int4_matmul_tiled.metal", f"{BARRIER}\n  for (int i = 0; i < FM",
-           "for (int i = 0; i < FM", PREFILL),
-    Mutant("missing barrier before the epilogue", "int4_matmul_tiled.metal", f"{BARRIER}\n  for (int i = thread_index; i < BM * BN",
-           "for (int i = thread_index; i < BM * BN", PREFILL),
-    Mutant("reads past M", "int4_matmul_tiled.metal", "m0 + row < M ? from[j] : T(0)", "from[j]", PREFILL),
-    Mutant("reads past N", "int4_matmul_tiled.metal", "if (n0 + row < N) {", "if (n0 + row <= N) {", PREFILL),
-    Mutant("stores past N", "int4_matmul_tiled.metal", "row < M && column < N", "row < M && column <= N", PREFILL),
-    Mutant("w not transposed", "int4_matmul_tiled.metal", "ulong2(0, 0), true", "ulong2(0, 0), false", PREFILL),
-    Mutant("last 8 of each 32 dropped", "int4_matmul_tiled.metal", "k < BK; k += 8", "k < BK - 8; k += 8", PREFILL),
-    Mutant("group of the tile's first column", "int4_matmul_tiled.metal", "(k0 + k) / GROUP", "k / GROUP", PREFILL),
-    Mutant("group bias lost", "int4_matmul_tiled.metal", "& MASK) + bias_of_group", "& MASK)", PREFILL),
-    Mutant("bias of another column", "int4_matmul_tiled.metal", "bias[column]", "bias[i % BN]", PREFILL),
-    Mutant("residual lost", "int4_matmul_tiled.metal", "value += float(residual[size_t(row) * N + column]);", ";", PREFILL),
-
-    Mutant("result not rescaled", "attend.h", "running[r].out[e] * factor + weight * v[e]",
-           "running[r].out[e] + weight * v[e]", PAIR),
-    Mutant("sum not rescaled", "attend.h", "running[r].sum * factor + weight", "running[r].sum + weight", PAIR),
-    Mutant("one shuffle missing from the score", "attend.h", "offset < LANES; offset *= 2", "offset < LANES / 2; offset *= 2", PAIR),
-    Mutant("causal mask lost", "attend.h", "s < last && s < visible[r]", "s < last", WINDOW),
-    Mutant("reads unused slots", "attend.h", "if (s < last) {", "{", PAIR),
-    Mutant("counts keys beyond the last", "attend.h", "s < last && s < visible[r]", "s <= last && s <= visible[r]", PAIR),
-    Mutant("no running maximum", "attend.h", "const float top = metal::max(running[r].top, score);", "const float top = 0;",
-           far_scores),
-    Mutant("groups joined without rescaling", "attend.h", "sum *= factor;", ";", PAIR),
-    Mutant("groups' results not joined", "attend.h", "out[e] += metal::simd_shuffle_xor(out[e], ushort(offset));", ";", PAIR),
-    Mutant("last simdgroup not joined", "attend.h", "for (int i = 0; i < PARTS; i++) {", "for (int i = 0; i < PARTS - 1; i++) {",
-           attention(ATTENTION, length=75)),
-    Mutant("stride of the head dim ignored", "attend.h", "if (element == 1) {", "if (element >= 1) {",
-           attention(ATTENTION, layout="strided")),
-
-    Mutant("gate lost", "prefix_attention.metal", "g * c.x / c.z", "c.x / c.z", PAIR),
-    Mutant("gate always open", "prefix_attention.metal", "const float g = float(gate[0]);", "const float g = 1.0f;", PAIR),
-    Mutant("prefix lost", "prefix_attention.metal", "(g != 0.0f ? g * c.x / c.z : 0.0f)", "0.0f", PAIR),
-    Mutant("one softmax for both", "prefix_attention.metal", "a.x / a.z + (g != 0.0f ? g * c.x / c.z : 0.0f)",
-           "(a.x + g * c.x) / (a.z + c.z)", PAIR),
-    Mutant("length ignored", "prefix_attention.metal", "metal::min(length[0], k_shape[2])", "k_shape[2]", PAIR),
-    Mutant("one key short", "prefix_attention.metal", "S - steps + step[r] + 1", "S - steps + step[r]", PAIR),
-    Mutant("sees the next key", "prefix_attention.metal", "S - steps + step[r] + 1", "S - steps + step[r] + 2", WINDOW),
-    Mutant("prefix query lost", "prefix_attention.metal",
-           "(value + float(prefix_q[prefix_at + d * prefix_q_strides[3]]))", "value", PAIR),
-    Mutant("scale lost", "prefix_attention.metal", "query[r][e] = scale[0] * value;", "query[r][e] = value;", PAIR),
-    Mutant("prefix of another row", "prefix_attention.metal", "const int shared = row[0] % shared_rows;",
-           "const int shared = 0;", attention(ATTENTION, shared=2, pairs=1)),
-    Mutant("rows of a pair swapped", "prefix_attention.metal", "y_position + (block * ROWS + r) * shared_rows",
-           "y_position + (block * ROWS + ROWS - 1 - r) * shared_rows", PAIR),
-    Mutant("missing barrier before the join", "prefix_attention.metal",
-           f"{BARRIER}\n    for (int i = thread_index; i < ROUND * D", "for (int i = thread_index; i < ROUND * D", PAIR),
-    Mutant("missing barrier between rounds", "prefix_attention.metal", f"if (r0 > 0) {{\n      {BARRIER}\n    }}", "",
-           attention(ATTENTION, dim=128)),
-    Mutant("a key lost between splits", "prefix_attention.metal", "const int last = S * (split + 1) / SPLITS;",
-           "const int last = S * (split + 1) / SPLITS - 1;", SPLIT),
-    Mutant("splits joined without rescaling", "prefix_attention_join.metal", "out = out * before", "out = out", SPLIT),
-    Mutant("gate lost in the join", "prefix_attention_join.metal", "(which == 0 ? 1.0f : g)", "1.0f", SPLIT),
-
-    Mutant("missing barrier after the projection", "cross_attention.metal", f"{BARRIER}\n\n  const int lane", "const int lane",
-           TEXT),
-    Mutant("missing barrier between rows", "cross_attention.metal", f"if (m > 0) {{\n      {BARRIER}\n    }}", "", TEXT),
-    Mutant("head's rows of w", "cross_attention.metal", "const int n = h * D + d;", "const int n = d;", TEXT),
-    Mutant("rows without text not written", "cross_attention.metal", "i < (B - M) * D", "i < 0", TEXT),
-    Mutant("one key of the text lost", "cross_attention.metal", "everything[1] = {S}", "everything[1] = {S - 1}", TEXT),
-    Mutant("scale lost", "cross_attention.metal", "scale[0] * total", "total", TEXT),
+# file, the check that must notice, and (what is wrong, text, its replacement)
+PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
+    ("int4_matmul.metal", DECODE, [
+        ("residual lost", "value += float(residual[row * N + column]);", ";"),
+        ("bias lost", "value += float(bias[column]);", ";"),
+        ("gelu lost", "value = gelu(value);", ";"),
+        ("no simd reduction", "metal::simd_sum(acc[r][m])", "acc[r][m]"),
+        ("reads past N", "metal::min(R, N - n)", "R"),
+        ("stores past N", "column < N", "column <= N"),
+        ("rows and outputs swapped", "int(lane) % M", "int(lane) / R"),
+        ("divergent exit before a barrier", "#if NORM", "if (lane > 8) { return; }\n#if NORM"),
+    ]),
+    ("packed_product.h", DECODE, [
+        ("wrong group stride", "float(scales[r * groups + k / GROUP])", "float(scales[r * groups + k / 64])"),
+        ("wrong row stride", "float(biases[r * groups + k / GROUP])", "float(biases[r * (groups - 1) + k / GROUP])"),
+        ("bias term lost", "scale * dot + bias * sum[m]", "scale * dot"),
+        ("nibbles reversed", "(bits >> (j * BITS))", "(bits >> ((PER_WORD - 1 - j) * BITS))"),
+        ("a bit lost", "(1u << BITS) - 1u", "(1u << BITS) - 2u"),
+        ("second word forgotten", "const uint bits = word[i];", "const uint bits = word[0];"),
+    ]),
+    ("packed_product.h", DEEP, [
+        ("tail of K dropped", "k < K; k += 32 * VALUES", "k + 32 * VALUES <= K; k += 32 * VALUES"),
+        ("runs past K", "k < K; k += 32 * VALUES", "k <= K; k += 32 * VALUES"),
+    ]),
+    ("rows.h", DECODE, [
+        ("mean over K - 1", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);"),
+        ("norm's bias lost", "* rstd[m] * a + b;", "* rstd[m] * a;"),
+        ("norm's weight lost", "* rstd[m] * a + b;", "* rstd[m] + b;"),
+        ("mean not subtracted", "(float(x[m * K + k + i]) - mean[m])", "float(x[m * K + k + i])"),
+        ("missing barrier before the mean", BARRIER + SUM_UP + "shared", SUM_UP + "shared"),
+        ("missing barrier before the variance", BARRIER + SUM_UP + "squares", SUM_UP + "squares"),
+    ]),
+    ("gelu.h", gelu_form, [
+        ("tanh form", "erf_exact(x * 0.70710678f)", "metal::tanh(0.7978845608f * (x + 0.044715f * x * x * x))"),
+        ("a coefficient of erf", "-6.34846687e-1f", "-6.34646687e-1f"),
+    ]),
+    ("int4_matmul_tiled.metal", PREFILL, [
+        ("missing barrier after the tiles", BARRIER + "    for (int k = 0; k < BK", "for (int k = 0; k < BK"),
+        ("missing barrier before the next tiles", BARRIER + "    for (int i = thread_index; i < BM * BK",
+         "for (int i = thread_index; i < BM * BK"),
+        ("missing barrier before the tile of y", BARRIER + "  for (int i = 0; i < FM", "for (int i = 0; i < FM"),
+        ("missing barrier before the epilogue", BARRIER + "  for (int i = thread_index; i < BM * BN",
+         "for (int i = thread_index; i < BM * BN"),
+        ("reads past M", "m0 + row < M ? from[j] : T(0)", "from[j]"),
+        ("reads past N", "if (n0 + row < N) {", "if (n0 + row <= N) {"),
+        ("stores past N", "row < M && column < N", "row < M && column <= N"),
+        ("w not transposed", "ulong2(0, 0), true", "ulong2(0, 0), false"),
+        ("last 8 of each 32 dropped", "k < BK; k += 8", "k < BK - 8; k += 8"),
+        ("group of the first tile", "(k0 + k) / GROUP", "k / GROUP"),
+        ("group's bias lost", "& MASK) + bias_of_group", "& MASK)"),
+        ("bias of another column", "bias[column]", "bias[i % BN]"),
+        ("residual lost", "value += float(residual[size_t(row) * N + column]);", ";"),
+    ]),
+    ("attend.h", PAIR, [
+        ("result not rescaled", "running[r].out[e] * factor + weight * v[e]", "running[r].out[e] + weight * v[e]"),
+        ("sum not rescaled", "running[r].sum * factor + weight", "running[r].sum + weight"),
+        ("a shuffle of the score missing", "offset < LANES; offset *= 2", "offset < LANES / 2; offset *= 2"),
+        ("reads unused slots", "if (s < last) {", "{"),
+        ("counts keys beyond the last", "s < last && s < visible[r]", "s <= last && s <= visible[r]"),
+        ("groups joined without rescaling", "sum *= factor;", ";"),
+        ("groups' results not joined", "out[e] += metal::simd_shuffle_xor(out[e], ushort(offset));", ";"),
+        ("last simdgroup not joined", "for (int i = 0; i < PARTS; i++) {", "for (int i = 0; i < PARTS - 1; i++) {"),
+    ]),
+    ("attend.h", WINDOW, [("causal mask lost", "s < last && s < visible[r]", "s < last")]),
+    ("attend.h", far_scores, [
+        ("no running maximum", "const float top = metal::max(running[r].top, score);", "const float top = 0;"),
+    ]),
+    ("attend.h", STRIDED, [("stride of the head dim ignored", "if (element == 1) {", "if (element >= 1) {")]),
+    ("prefix_attention.metal", PAIR, [
+        ("gate lost", "g * c.x / c.z", "c.x / c.z"),
+        ("gate always open", "const float g = float(gate[0]);", "const float g = 1.0f;"),
+        ("prefix lost", "(g != 0.0f ? g * c.x / c.z : 0.0f)", "0.0f"),
+        ("one softmax for both", "a.x / a.z + (g != 0.0f ? g * c.x / c.z : 0.0f)", "(a.x + g * c.x) / (a.z + c.z)"),
+        ("length ignored", "metal::min(length[0], k_shape[2])", "k_shape[2]"),
+        ("one key short", "S - steps + step[r] + 1", "S - steps + step[r]"),
+        ("prefix query lost", "(value + float(prefix_q[prefix_at + d * prefix_q_strides[3]]))", "value"),
+        ("scale lost", "query[r][e] = scale[0] * value;", "query[r][e] = value;"),
+        ("rows of a pair swapped", "y_position + (block * ROWS + r) * shared_rows",
+         "y_position + (block * ROWS + ROWS - 1 - r) * shared_rows"),
+        ("missing barrier before the join", BARRIER + "    for (int i = thread_index; i < ROUND * D",
+         "for (int i = thread_index; i < ROUND * D"),
+    ]),
+    ("prefix_attention.metal", WINDOW, [
+        ("sees the next key", "S - steps + step[r] + 1", "S - steps + step[r] + 2"),
+    ]),
+    ("prefix_attention.metal", TWO_SONGS, [
+        ("prefix of another row", "const int shared = row[0] % shared_rows;", "const int shared = 0;"),
+    ]),
+    ("prefix_attention.metal", WIDE, [
+        ("missing barrier between rounds", "if (r0 > 0) {\n      " + BARRIER + "    }", ""),
+    ]),
+    ("prefix_attention.metal", SPLIT, [
+        ("a key lost between splits", "last = S * (split + 1) / SPLITS;", "last = S * (split + 1) / SPLITS - 1;"),
+    ]),
+    ("prefix_attention_join.metal", SPLIT, [
+        ("not rescaled", "out = out * before", "out = out"),
+        ("gate lost", "(which == 0 ? 1.0f : g)", "1.0f"),
+    ]),
+    ("cross_attention.metal", TEXT, [
+        ("missing barrier after the projection", BARRIER + "\n  const int lane", "const int lane"),
+        ("missing barrier between rows", "if (m > 0) {\n      " + BARRIER + "    }", ""),
+        ("first head's rows of w", "const int n = h * D + d;", "const int n = d;"),
+        ("rows without text not written", "i < (B - M) * D", "i < 0"),
+        ("one key of the text lost", "everything[1] = {S}", "everything[1] = {S - 1}"),
+        ("scale lost", "scale[0] * total", "total"),
+    ]),
 ]  # fmt: skip
+MUTANTS = [Mutant(*change, file, killer) for file, killer, changes in PLANTED for change in changes]
 
 
 class Planted(metal.Engine):

@@ -217,7 +217,8 @@ SPOILED_PACKING: dict[str, tuple[Callable[[Tensors], Any], str]] = {
     "3 bits": (lambda t: t.update({f"{PACKED}.weight": mx.zeros((64, 6), dtype=mx.uint32)}), NO_FORM),
     "rows missing": (lambda t: t.update({f"{PACKED}.weight": t[f"{PACKED}.weight"][:32]}), NO_FORM),
     "other bits than stated": (
-        lambda t: t.update({f"{PACKED}.weight": mx.zeros((64, 16), dtype=mx.uint32)}), "8 bits in groups of 64, and config",
+        lambda t: t.update({f"{PACKED}.weight": mx.zeros((64, 16), dtype=mx.uint32)}),
+        "8 bits in groups of 64, and config",
     ),
     "other groups than stated": (
         lambda t: t.update({f"{PACKED}.{p}": mx.zeros((64, 2), dtype=mx.float16) for p in ("scales", "biases")}),

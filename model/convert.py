@@ -104,7 +104,7 @@ def _codec_source(path: Path) -> Path:
 def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
     """The folder to copy, or None and the name of the repo to refer to."""
     path = hub.resolve(given, allow_patterns=("config.json",))
-    local = Path(given).expanduser().exists()
+    local = hub.local(given) is not None
     if not path.is_dir():
         raise UserError(f"{given} is a file; --t5 must be a T5 folder or a Hugging Face repo name")
     d_model = read_json(path / "config.json").get("d_model")

@@ -13,7 +13,7 @@ T5_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_con
 BUNDLE_FILES = ("config.json", "model*.safetensors", "compression_state_dict.bin", "encodec/*", "t5/*")
 CODEC_FILES = ("config.json", "*.safetensors", "compression_state_dict.bin")
 
-REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
 def resolve(
@@ -24,13 +24,22 @@ def resolve(
     Without network (or with HF_HUB_OFFLINE=1) a cached snapshot is used as it is. UserError, one line: a path that
     does not exist, a name that can't be a repo, an unknown repo or revision, no network and not cached.
     """
-    path = Path(name_or_path).expanduser()
-    if path.exists():
-        return path
     name = str(name_or_path)
+    if name and (path := local(name_or_path)):
+        return path
     if isinstance(name_or_path, Path) or not is_repo_name(name):
-        raise UserError(f"{name} does not exist; give a folder, a file or a Hugging Face repo name (owner/name)")
+        what = name or "the empty name"
+        raise UserError(f"{what} does not exist; give a folder, a file or a Hugging Face repo name (owner/name)")
     return _snapshot(name, revision, list(allow_patterns) if allow_patterns else None)
+
+
+def local(name_or_path: str | Path) -> Path | None:
+    """The path if something is there."""
+    try:
+        path = Path(name_or_path).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError, ValueError):  # a name too long, an unknown ~user, a NUL
+        return None
 
 
 def is_repo_name(name: str) -> bool:

@@ -1,0 +1,123 @@
+"""Names to folders: local paths, the cache, and what can't be found, each in one line."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub import errors
+
+from model import hub
+from model.bundle import demo_path
+from model.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_path_that_exists_is_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    assert hub.resolve("owner/name") == Path("owner/name")
+    assert hub.resolve(tmp_path) == tmp_path
+
+
+IMPOSSIBLE = ("no/such/folder", "./bundle", "/absent", "~nobody/x", "~no-such-user/x", "a b", "", "weights.ckpt",
+              "x/y.bin", "../up", "owner/../..", "owner/a--b", "a/b/", "owner/nâme", "x" * 300, "nul\0")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_is_no_path_and_can_be_no_repo(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked the network"))
+    with pytest.raises(UserError, match="does not exist"):
+        hub.resolve(name)
+
+
+def _http(kind: type[Exception]) -> Exception:
+    """The error without its constructor, which wants another HTTP library's response in each version."""
+    error = kind.__new__(kind)
+    Exception.__init__(error, "404 Client Error\nRequest ID: 1")
+    return error
+
+
+FAILURES: dict[str, tuple[Exception, str]] = {
+    "unknown repo": (_http(errors.RepositoryNotFoundError), "neither a local path nor a Hugging Face repo"),
+    "gated": (_http(errors.GatedRepoError), "gated"),
+    "unknown revision": (_http(errors.RevisionNotFoundError), "no revision 'v9'"),
+    "no network": (_http(errors.LocalEntryNotFoundError), "the Hub cannot be reached"),
+    "bad name": (errors.HFValidationError("bad"), "valid Hugging Face repo name"),
+    "connection broke": (ConnectionError("reset by peer\nmore"), "cannot fetch .* reset by peer$"),
+    "disk": (OSError(28, "No space left on device"), "cannot fetch .* No space left"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_every_failure_is_one_line(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    error, fragment = FAILURES[case]
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=fragment) as caught:
+        hub.resolve("owner/name", revision="v9")
+    assert "\n" not in str(caught.value) and "owner/name" in str(caught.value)
+
+
+def test_revision_and_patterns_reach_the_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: dict[str, Any] = {}
+
+    def download(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert hub.resolve("owner/name", revision="v1", allow_patterns=("*.json",)) == tmp_path
+    assert asked == {"name": "owner/name", "revision": "v1", "allow_patterns": ["*.json"]}
+
+
+def cache(home: Path, name: str, commit: str = "0" * 40) -> None:
+    """The demo bundle as huggingface_hub would have cached it."""
+    repo = home / "hub" / f"models--{name.replace('/', '--')}"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs" / "main").write_text(commit)
+    shutil.copytree(demo_path(), repo / "snapshots" / commit)
+
+
+OPEN = """
+import sys
+from model import hub
+from model.bundle import open_bundle
+from model.errors import UserError
+print(hub.cached(sys.argv[1]))
+try:
+    print(open_bundle(sys.argv[1], revision=sys.argv[2] if len(sys.argv) > 2 else None).config.lm.dim)
+except UserError as e:
+    sys.exit(f"error: {e}")
+"""
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_a_cached_bundle_needs_no_network(tmp_path: Path, offline: str) -> None:
+    """Offline by setting, or because nothing answers."""
+    cache(tmp_path, "owner/bundle")
+    environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": offline, "HF_ENDPOINT": "http://127.0.0.1:9",
+                                "HF_HUB_DISABLE_TELEMETRY": "1"}  # fmt: skip
+    environment.pop("HF_HUB_CACHE", None)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", OPEN, *arguments]
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+    found = run("owner/bundle")
+    assert (found.returncode, found.stdout.split()) == (0, ["True", "128"]), found.stderr
+    absent = run("owner/other")
+    assert (absent.returncode, absent.stdout.split()) == (1, ["False"])
+    assert "owner/other is not a local path, not in the Hugging Face cache" in absent.stderr.splitlines()[-1]

@@ -51,7 +51,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "quantization": _quantization(bundle),
         "language_model": asdict(lm) | {"head_dim": lm.head_dim},
         "adapter": asdict(adapter) | {"seconds": adapter.max_n_frames / FRAME_RATE},
-        "codec": asdict(codec) | {"hop": math.prod(codec.ratios)},
+        "codec": asdict(codec) | {"ratios": list(codec.ratios), "hop": math.prod(codec.ratios)},
         "t5": "in the bundle" if t5.is_dir() else f"{bundle.t5_name} (Hugging Face)",
         "parts": parts,
         "total": {key: sum(part[key] for part in parts.values()) for key in ("bytes", "parameters", "weights")},

@@ -79,8 +79,9 @@ void layer_norm(float* row, int k, const float* weight, const float* bias, float
 // --- packed weights ------------------------------------------------------------------------------------------------
 //
 // A vector of words holds a block of L * (32 / bits) consecutive weights: lane l the word l, field i of that word the
-// weight (32 / bits) * l + i. Masking field i in place and converting gives weight * 2^(bits * i) exactly, in two
-// instructions and without a shift, so x is arranged field by field and scaled by the inverse power of two, also exact.
+// weight (32 / bits) * l + i. Masking a field of the lower half in place and converting gives weight * 2^(bits * i)
+// exactly, in two instructions without a shift; the upper half takes one shift for all its fields. So x is arranged field
+// by field and scaled by the inverse power of two, which is exact too.
 
 template <int BITS>
 constexpr int kFields = 32 / BITS;
@@ -97,7 +98,7 @@ void pack_as(const float* x, int64_t ldx, int m, int k, float* out) {
   constexpr int F = kFields<BITS>;
   for (int b = 0; b < up(k, kBlock<BITS>); b += kBlock<BITS>) {
     for (int i = 0; i < F; ++i) {
-      const float factor = i == F - 1 ? 1.f : 1.f / float(1u << (BITS * i));
+      const float factor = 1.f / float(1u << (BITS * (i % (F / 2))));
       for (int r = 0; r < m; ++r, out += L) {
         const float* row = x + r * ldx;
         for (int l = 0; l < L; ++l) {
@@ -141,50 +142,51 @@ inline int log2_(int n) {
 
 constexpr int kMaxGroups = 1024;  // groups of a row that fit on the stack: K = 32768 at the least
 
-// NR rows of the matrix by M rows of x. `tail` replaces the last block where K ends inside it.
+// NR rows of the matrix by M rows of x, block by block; words beyond the end of K count as zero.
+//
+// What limits this on two-FMA cores is latency and registers: every sum of a block is a chain of dependent FMAs, so there
+// must be 8 or more chains in flight, and each value of x loaded should serve several rows of the matrix.
 template <int BITS, int M, int NR, int SPB>
 inline void product_rows(const Quantized& q, const float* xp, const float* scales, int64_t lds, int dup, int64_t row,
                          VF (&acc)[NR][M]) {
   constexpr int F = kFields<BITS>;
-  // Few accumulators: sum a block unscaled, then scale once. Many: scale each vector of weights, M share the cost.
+  // Few rows of x: sum a block unscaled, then scale once. Many: scale each vector of weights, M share the cost.
   constexpr bool kScaleFirst = M >= 4;
   const int words = q.k / F, whole = words / L, blocks = (words + L - 1) / L;
   const uint32_t* w = q.w + row * words;
-  for (int b = 0; b < blocks; ++b) {
+  for (int b = 0; b < blocks; ++b, xp += F * M * L) {
     VI wv[NR];
     VF s[NR];
     for (int r = 0; r < NR; ++r) {
-      if (b < whole) {
-        wv[r] = wload(w + (int64_t)r * words + b * L);
-        prefetch(w + (int64_t)r * words + b * L + 1024 / 4 * NR);
-      } else {
-        uint32_t tail[L] = {};
-        for (int l = 0; l < words - b * L; ++l) tail[l] = w[(int64_t)r * words + b * L + l];
-        wv[r] = wload(tail);
+      const uint32_t* at = w + (int64_t)r * words + b * L;
+      uint32_t tail[L] = {};
+      if (b == whole) {
+        for (int l = 0; l < words - b * L; ++l) tail[l] = at[l];
       }
+      wv[r] = wload(b == whole ? tail : at);
+      prefetch(at + (int64_t)NR * words);  // the same place in the rows that follow: one group of rows ahead in time
       s[r] = block_scale<SPB>(scales + r * lds, b, dup);
     }
-    if constexpr (kScaleFirst) {
+    VF part[NR][M];
 #pragma GCC unroll 8
-      for (int i = 0; i < F; ++i, xp += M * L) {
-        VF c[NR];
-        for (int r = 0; r < NR; ++r) c[r] = vmul(wfield<BITS>(wv[r], i), s[r]);
-        for (int m = 0; m < M; ++m) {
-          const VF x = vload(xp + m * L);
-          for (int r = 0; r < NR; ++r) acc[r][m] = vfma(c[r], x, acc[r][m]);
-        }
+    for (int i = 0; i < F; ++i) {
+      if (i == F / 2) {
+        for (int r = 0; r < NR; ++r) wv[r] = whigh(wv[r]);
       }
-    } else {
-      VF part[NR][M];
-#pragma GCC unroll 8
-      for (int i = 0; i < F; ++i, xp += M * L) {
-        VF x[M];
-        for (int m = 0; m < M; ++m) x[m] = vload(xp + m * L);
+      VF c[NR];
+      for (int r = 0; r < NR; ++r) {
+        c[r] = wfield<BITS>(wv[r], i % (F / 2));
+        if constexpr (kScaleFirst) c[r] = vmul(c[r], s[r]);
+      }
+      for (int m = 0; m < M; ++m) {
+        const VF x = vload(xp + (i * M + m) * L);
         for (int r = 0; r < NR; ++r) {
-          const VF c = wfield<BITS>(wv[r], i);
-          for (int m = 0; m < M; ++m) part[r][m] = i == 0 ? vmul(c, x[m]) : vfma(c, x[m], part[r][m]);
+          if constexpr (kScaleFirst) acc[r][m] = vfma(c[r], x, acc[r][m]);
+          else part[r][m] = i == 0 ? vmul(c[r], x) : vfma(c[r], x, part[r][m]);
         }
       }
+    }
+    if constexpr (!kScaleFirst) {
       for (int r = 0; r < NR; ++r) {
         for (int m = 0; m < M; ++m) acc[r][m] = vfma(part[r][m], s[r], acc[r][m]);
       }
@@ -240,8 +242,8 @@ int product_span(const Quantized& q, const float* packed, int n, int n1, float* 
 
 template <int BITS, int M, int SPB>
 void product_as(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
-  // As many rows at once as leave the accumulators in 16 registers.
-  constexpr int NR = M == 1 ? 4 : (M <= 6 ? 2 : 1);
+  // As many rows at once as leave the sums in 16 registers (M = 2: measured, 2 rows 5.4 ns a block, 3 rows 4.4, 4 rows 5.3).
+  constexpr int NR = M == 1 ? 4 : (M == 2 ? 3 : (M <= 6 ? 2 : 1));
   const int n = product_span<BITS, M, NR, SPB>(q, packed, n0, n1, out, ldo);
   if constexpr (NR > 1) product_span<BITS, M, 1, SPB>(q, packed, n, n1, out, ldo);
 }
@@ -332,7 +334,7 @@ int product_i8_span(const Quantized& q, const float* packed, int n, int n1, floa
         VI wv;
         if (b < whole) {
           wv = wload(w + (int64_t)r * words + b * L);
-          prefetch(w + (int64_t)r * words + b * L + 1024 / 4 * NR);
+          prefetch(w + (int64_t)(r + 4 * NR) * words + b * L);
         } else {
           uint32_t tail[L] = {};
           for (int l = 0; l < words - b * L; ++l) tail[l] = w[(int64_t)r * words + b * L + l];

@@ -15,9 +15,10 @@ constexpr int64_t kStreamed = 16;          // rows of x up to which weights are 
 constexpr int64_t kChunkBytes = 64 << 10;  // of weights: some microseconds of work, and fits a cache for many tiles of x
 
 int64_t chunk_rows(int64_t n, int64_t row_bytes) {
-  const int64_t by_size = std::max<int64_t>(8, kChunkBytes / std::max<int64_t>(1, row_bytes));
-  const int64_t by_share = std::max<int64_t>(8, n / (4 * thread_count()));
-  return std::min(by_size, by_share) / 8 * 8;
+  constexpr int64_t kMultiple = 12;  // of the 1, 2, 3 or 4 rows that kernels take at once
+  const int64_t by_size = kChunkBytes / std::max<int64_t>(1, row_bytes);
+  const int64_t by_share = n / (4 * thread_count());
+  return std::max<int64_t>(1, std::min(by_size, by_share) / kMultiple) * kMultiple;
 }
 
 // The rows of x, widened and normalised.

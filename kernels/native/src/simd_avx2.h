@@ -29,10 +29,10 @@ inline VF vload_bf16(const uint16_t* p) {
 inline void vstore_f16(uint16_t* p, VF a) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a, 0)); }
 
 inline VI wload(const uint32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
-// Field i of each word, times 2^(bits*i) except for the last, which would overflow the sign.
+inline VI whigh(VI w) { return _mm256_srli_epi32(w, 16); }
+// Field i of the lower half of each word, times 2^(bits*i).
 template <int BITS>
 inline VF wfield(VI w, int i) {
-  if (i == 32 / BITS - 1) return _mm256_cvtepi32_ps(_mm256_srli_epi32(w, 32 - BITS));
   return _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32(((1 << BITS) - 1) << (BITS * i))));
 }
 // All fields of one word in order: 8 of 4 bits, or of two words: 8 of 8 bits.

@@ -23,9 +23,9 @@ inline VF vload_bf16(const uint16_t* p) {
 inline void vstore_f16(uint16_t* p, VF a) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a, 0)); }
 
 inline VI wload(const uint32_t* p) { return _mm512_loadu_si512(p); }
+inline VI whigh(VI w) { return _mm512_srli_epi32(w, 16); }
 template <int BITS>
 inline VF wfield(VI w, int i) {
-  if (i == 32 / BITS - 1) return _mm512_cvtepi32_ps(_mm512_srli_epi32(w, 32 - BITS));
   return _mm512_cvtepi32_ps(_mm512_and_si512(w, _mm512_set1_epi32(((1 << BITS) - 1) << (BITS * i))));
 }
 // Two words of 4-bit fields, or four of 8-bit ones.

@@ -22,9 +22,9 @@ inline VF vload_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u
 inline void vstore_f16(uint16_t* p, VF a) { vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(a))); }
 
 inline VI wload(const uint32_t* p) { return vld1q_u32(p); }
+inline VI whigh(VI w) { return vshrq_n_u32(w, 16); }
 template <int BITS>
 inline VF wfield(VI w, int i) {
-  if (i == 32 / BITS - 1) return vcvtq_f32_u32(vshrq_n_u32(w, 32 - BITS));
   return vcvtq_f32_u32(vandq_u32(w, vdupq_n_u32(((1u << BITS) - 1) << (BITS * i))));
 }
 // Half a word of 4-bit fields (the caller passes half-words), or one of 8-bit fields.

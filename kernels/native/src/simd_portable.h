@@ -39,9 +39,9 @@ inline VI wload(const uint32_t* p) {
 }
 // Only called with values below 2^31, where the signed conversion, which processors have, is right.
 inline VF to_float(VI w) { return __builtin_convertvector((VS)w, VF); }
+inline VI whigh(VI w) { return w >> 16; }
 template <int BITS>
 inline VF wfield(VI w, int i) {
-  if (i == 32 / BITS - 1) return to_float(w >> (32 - BITS));
   return to_float(w & (((1u << BITS) - 1) << (BITS * i)));
 }
 inline VF wspread4(const uint16_t* p) { return to_float((VI{*p, *p, *p, *p} >> VI{0, 4, 8, 12}) & 15u); }

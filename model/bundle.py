@@ -17,7 +17,8 @@ import mlx.core as mx
 
 from . import hub, layout
 from .bundle_config import parse
-from .config import Config, Quantization
+from .codec_weights import codec_config
+from .config import CodecConfig, Config, LMConfig, Quantization
 from .errors import UserError
 from .names import canonical
 from .safetensors_file import Header, lazy, read_header, read_json
@@ -125,7 +126,7 @@ def open_bundle(path_or_repo: str | Path, *, revision: str | None = None) -> Bun
     sources = _sources(path)
     config = parse(raw, {name: (s.dtype, s.shape) for name, s in sources.items()}, path / "config.json")
     config = _validate(config, sources, raw, path)
-    _codec_path(path)
+    check_codec(codec_config(_codec_path(path)), config.lm, path)
     if (path / "t5").is_dir():
         d_model = read_json(path / "t5" / "config.json").get("d_model")
         if d_model != config.lm.text_dim:
@@ -267,6 +268,15 @@ def _quantized(config: Config, found: Mapping[str, Quantization], raw: Mapping[s
         raise UserError(f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}")
     recipe = {module: q for module, q in found.items() if q != default}
     return Config(config.lm, config.adapter, config.dtype, default, recipe)
+
+
+def check_codec(codec: CodecConfig, lm: LMConfig, path: Path) -> None:
+    """UserError unless the codec's tokens are the LM's."""
+    if (codec.codebooks, codec.bins) != (lm.codebooks, lm.card):
+        raise UserError(
+            f"{path}: the codec has {codec.codebooks} codebooks of {codec.bins}, "
+            f"the language model needs {lm.codebooks} of {lm.card}"
+        )
 
 
 def _codec_path(path: Path) -> Path:

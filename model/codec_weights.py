@@ -7,6 +7,7 @@ channels last, LSTM biases summed).
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import hub, layout, torch_file
-from .config import CodecConfig
+from .config import HOP, SAMPLE_RATE, CodecConfig
 from .errors import UserError
 from .safetensors_file import lazy, read_header, read_json
 from .xp_config import XpConfig
@@ -67,8 +68,8 @@ def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx
         raise UserError(f"{path} is not a codec exported by audiocraft: it needs best_state and xp.cfg")
     config = _audiocraft_config(XpConfig(tree["xp.cfg"], path))
     stored = torch_file.tensors(tree["best_state"], path)
-    shapes = {name: tensor.shape for name, tensor in stored.items()}
-    return config, lambda: _assemble(config, shapes, lambda name: stored[name].numpy(), path)
+    _compare(_demanded(config, stored), {name: tensor.shape for name, tensor in stored.items()}, path)
+    return config, lambda: _assemble(config, stored, lambda name: stored[name].numpy())
 
 
 def pretrained(name: str, path: Path) -> Path:
@@ -135,8 +136,8 @@ def _from_folder(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.arr
     def read(name: str) -> Array:
         return np.array(arrays[names[name]].astype(mx.float32))
 
-    assemble = _assemble_mlx if channels_last else _assemble
-    return config, lambda: assemble(config, shapes, read, file)
+    _compare(_demanded_mlx(config) if channels_last else _demanded(config, shapes), shapes, file)
+    return config, lambda: _assemble_mlx(config, read) if channels_last else _assemble(config, shapes, read)
 
 
 def _audiocraft_name(name: str, config: CodecConfig) -> str:
@@ -189,6 +190,11 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
         raise UserError(f"{path}: pad_mode {config.pad_mode!r:.40} is not supported; use one of {', '.join(PAD_MODES)}")
     if config.n_residual_layers != 1:
         raise UserError(f"{path}: n_residual_layers is {config.n_residual_layers}; EnCodec 32 kHz has 1")
+    if config.sample_rate != SAMPLE_RATE or math.prod(config.ratios) != HOP:
+        raise UserError(
+            f"{path}: {config.sample_rate} Hz with ratios {list(config.ratios)} is not EnCodec 32 kHz; its frames must "
+            f"have {HOP} samples at {SAMPLE_RATE} Hz"
+        )
     width = config.n_filters * 2 ** len(config.ratios)
     largest = max(width * width * 4, width * config.bins)
     if len(config.ratios) > 8 or config.lstm > 8 or config.codebooks > 64 or largest > MAX_WEIGHTS:
@@ -199,9 +205,9 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
 Read = Callable[[str], Array]
 
 
-def _assemble(config: CodecConfig, stored: Mapping[str, layout.Shape], read: Read, path: Path) -> dict[str, mx.array]:
-    """Merge weight norm and turn torch's convolutions channels last."""
-    demanded: dict[str, layout.Shape] = {}
+def _demanded(config: CodecConfig, stored: Iterable[str]) -> layout.Shapes:
+    """The tensors that torch's form must have; convolutions in whichever form of weight norm `stored` names them."""
+    demanded: layout.Shapes = {}
     convs = dict(layout.codec_convs(config))
     for name, shape in layout.codec_shapes(config).items():
         module = name.removesuffix(".weight")
@@ -209,7 +215,17 @@ def _assemble(config: CodecConfig, stored: Mapping[str, layout.Shape], read: Rea
             demanded |= _conv_parts(module, shape, stored)
         else:
             demanded[name] = shape
-    _compare(demanded, stored, path)
+    return demanded
+
+
+def _demanded_mlx(config: CodecConfig) -> layout.Shapes:
+    """The tensors of mlx-community's form: an LSTM's one bias is the sum of torch's two."""
+    return {n: s for n, s in layout.codec_shapes(config).items() if ".lstm.bias_hh" not in n}
+
+
+def _assemble(config: CodecConfig, stored: Iterable[str], read: Read) -> dict[str, mx.array]:
+    """Merge weight norm and turn torch's convolutions channels last."""
+    convs = dict(layout.codec_convs(config))
 
     def get(name: str) -> Array:
         return np.asarray(read(name), np.float32)
@@ -228,12 +244,9 @@ def _assemble(config: CodecConfig, stored: Mapping[str, layout.Shape], read: Rea
     return tensors
 
 
-def _assemble_mlx(
-    config: CodecConfig, stored: Mapping[str, layout.Shape], read: Read, path: Path
-) -> dict[str, mx.array]:
-    """mlx-community's form: convolutions are as they should be, and an LSTM's one bias is the sum of torch's two."""
-    demanded = {n: s for n, s in layout.codec_shapes(config).items() if ".lstm.bias_hh" not in n}
-    _compare(demanded, stored, path)
+def _assemble_mlx(config: CodecConfig, read: Read) -> dict[str, mx.array]:
+    """mlx-community's form: convolutions are as they should be; the second LSTM bias becomes zeros."""
+    demanded = _demanded_mlx(config)
     tensors = {
         name: mx.array(read(name)) if name in demanded else mx.zeros(shape)
         for name, shape in layout.codec_shapes(config).items()

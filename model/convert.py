@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import bundle_config, hub, layout, torch_file
-from .bundle import open_bundle
+from .bundle import check_codec, open_bundle
 from .codec_weights import codec_config, pretrained
 from .config import Config, Quantization
 from .errors import UsageError, UserError
-from .safetensors_file import read_json
+from .safetensors_file import read_header, read_json
 from .upstream import Array, Upstream
 from .writer import Layout, TensorWriter, layout_bytes, need_space, new_folder
 
@@ -48,11 +48,7 @@ def convert(
     upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
     codec_source = _codec_source(_file(folder, CODEC_FILE))
     codec = codec_config(codec_source)
-    if codec.bins < upstream.lm.card or codec.codebooks < upstream.lm.codebooks:
-        raise UserError(
-            f"{codec_source} has {codec.codebooks} codebooks of {codec.bins}; "
-            f"the language model needs {upstream.lm.codebooks} of {upstream.lm.card}"
-        )
+    check_codec(codec, upstream.lm, codec_source)
     t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
     quantization = Quantization(bits, group_size) if bits in (4, 8) else None
     if quantization:
@@ -112,6 +108,8 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
         raise UserError(f"{given} has d_model={d_model!r:.40}; the text projection needs {text_dim} (t5-base has 768)")
     if local and not (path / "model.safetensors").is_file():
         raise UserError(f"{given} has no model.safetensors; give a T5 folder that has (as google-t5/t5-base)")
+    if local:
+        read_header(path / "model.safetensors")
     if local and not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise UserError(f"{given} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
     return (path, hub.T5) if local else (None, str(given))

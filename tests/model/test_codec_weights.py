@@ -147,6 +147,8 @@ REFUSED = {
     "n_residual_layers": ("n_residual_layers: 1", "n_residual_layers: 3"),
     "final_activation": ("final_activation: null,", "final_activation: Tanh,"),
     "n_filters": ("n_filters: 4", "n_filters: 1000000"),
+    "24000 Hz": ("channels: 1\nsample_rate: 32000", "channels: 1\nsample_rate: 24000"),
+    "is not EnCodec 32 kHz": ("ratios: [8, 5, 4, 4]", "ratios: [8, 5, 4, 2]"),
     "ratios": ("ratios: [8, 5, 4, 4]", "ratios: 8"),
     "bins": ("bins: 64", "bins: .nan"),
     "not YAML": ("device: cpu", "device: [cpu"),

@@ -62,7 +62,7 @@ heads_and_width = st.tuples(st.integers(1, 3), st.sampled_from([32, 64]))
 @settings(max_examples=8)
 @given(
     heads_and_width, st.integers(1, 3), st.integers(0, 2), st.sampled_from([4, 8, 16, 32]), st.integers(16, 40),
-    st.sampled_from([(4, 2), (8, 5, 4, 4)]), st.sampled_from(["reflect", "constant"]),
+    st.sampled_from([(10, 8, 8), (8, 5, 4, 4)]), st.sampled_from(["reflect", "constant"]),
 )  # fmt: skip
 def test_bundles_of_any_geometry_open_as_they_were_asked_for(
     tmp_path_factory: pytest.TempPathFactory, heads: tuple[int, int], layers: int, start: int, bits: int, card: int,

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """A file, name or value is wrong; the message names it and the fix. The command line exits with 1."""
+    """A file, name or value is wrong; the message names it and the fix. The command line exits with 1.
+
+    The message is one line and printable whatever a file's names hold: line breaks become spaces, control characters
+    (a terminal would obey them) question marks.
+    """
+
+    def __init__(self, message: object) -> None:
+        lines = " ".join(str(message).splitlines())
+        super().__init__("".join(c if c.isprintable() else "?" for c in lines))
 
 
 class UsageError(UserError):

@@ -206,6 +206,11 @@ def test_at_most_twenty_names_of_a_kind(copy: Callable[..., Path]) -> None:
     assert message.count("layers.") == 20 and "and 12 more" in message
 
 
+def test_names_that_a_terminal_would_obey_are_shown_harmlessly(copy: Callable[..., Path]) -> None:
+    message = refused(copy(32, lambda t: t | {"evil\x1b[2J\r\nname": mx.zeros((1,))}))
+    assert "evil?[2J name [1]" in message and message.isprintable()
+
+
 PACKED = "layers.1.cross_attn.v_proj"
 NO_FORM = "no 4 or 8 bit form"
 SPOILED_PACKING: dict[str, tuple[Callable[[Tensors], Any], str]] = {

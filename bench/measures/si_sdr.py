@@ -16,10 +16,10 @@ def si_sdr(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> float:
     if e.ndim != 1 or e.shape != t.shape or e.size == 0:
         raise ValueError(f"estimate {e.shape} and truth {t.shape} must be equally long signals [n]; cut the longer one")
     e, t = e - e.mean(), t - t.mean()
-    energy = t @ t
+    energy = (t * t).sum()
     if energy == 0 or not e.any():
         return float("nan")
-    target = (e @ t) / energy * t
+    target = (e * t).sum() / energy * t
     distortion = target - e
     with np.errstate(divide="ignore"):
-        return float(10 * (np.log10(target @ target) - np.log10(distortion @ distortion)))
+        return float(10 * (np.log10((target * target).sum()) - np.log10((distortion * distortion).sum())))

@@ -112,7 +112,9 @@ def parse(
     first = variants[0]
     variants += [_spec(each, backend) for each in against]
     for name in backends:
-        variants.append(Variant(f"{first.bundle.path.name}@{name}", first.bundle, name))
+        if name == "auto":
+            name = kernels.load().name
+        variants.append(Variant(f"{first.label.partition('@')[0]}@{name}", first.bundle, name))
     for count in bits:
         if count not in (4, 8):
             raise UsageError(f"--bits {count}: choose 4 or 8")

@@ -23,7 +23,7 @@ RATE = 32_000
 ASKED = [Instruction(f"Music piece. Instruct: {x}", x) for x in ("Only Drums.", "Remove Drums.", "Add Piano.")]
 
 
-def song(seed: int, samples: int = 16_000) -> Clip:
+def song(seed: int, samples: int = 9600) -> Clip:
     """Three stems that sound unlike each other, and their sum."""
     rng = np.random.default_rng(seed)
     t = np.arange(samples) / RATE
@@ -58,7 +58,7 @@ def rows(bundles: dict[str, Path]) -> dict[str, Row]:
         str(bundles["exact"]), [str(bundles[n]) for n in ("exact", "eight", "four", "damaged")], backend="reference"
     )
     clips = [song(seed) for seed in range(3)]
-    settings = Settings(seeds=(0, 1))
+    settings = Settings(seeds=(0,))
     return {r.label: r for r in measure(variants, clips, ASKED, settings, Spectrum(), lambda _: None)}
 
 
@@ -69,8 +69,8 @@ def mean(row: Row, name: str) -> float:
 def test_every_row_and_cell_is_there(rows: dict[str, Row]) -> None:
     assert list(rows) == [INPUT, CODEC, TRUE, CEILING, "exact", "exact (2)", "eight", "four", "damaged"]
     for label in ("exact", "damaged"):
-        assert len(rows[label].values["SI-SDR"]) == 3 * 3 * 2
-        assert len(rows[label].values["CLAP remains"]) == 3 * 2
+        assert len(rows[label].values["SI-SDR"]) == 3 * 3
+        assert len(rows[label].values["CLAP remains"]) == 3
     assert len(rows[CODEC].values["CLAP"]) == 3 * 3
 
 
@@ -136,8 +136,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = tmp_path / "asked.yaml"
+    asked.write_text("- 'Music piece. Instruct: Only Drums.'\n- {instruction: 'Music piece. Instruct: Remove Bass.'}\n")
     arguments = ["quality", "--model", str(bundles["exact"]), "--against", str(bundles["exact"]), "--no-clap"]
-    arguments += ["--backend", "reference", "--clips", str(folder), "--stems", str(folder / "stems"), "--seeds", "2"]
+    arguments += ["--instructions", str(asked)]
+    arguments += ["--backend", "reference", "--clips", str(folder), "--stems", str(folder / "stems"), "--seeds", "2", "--seconds", "0.2"]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--keep-audio"]) == 0
     text = capsys.readouterr().out
     assert "Intervals resample clips." in text and "CLAP: not measured" in text
@@ -149,7 +152,7 @@ def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys:
     cells = json.loads((tmp_path / "out" / "quality.json").read_text())["cells"]
     assert {c["clip"] for c in cells} == {"s0", "s1", "s2"}
     kept = sorted((tmp_path / "out" / "audio").iterdir())
-    assert len(kept) == 3 * 4 * 2 * 2 and len(audio.load(kept[0]).samples) == 8000
+    assert len(kept) == 3 * 2 * 2 * 2 and len(audio.load(kept[0]).samples) == 6400
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     model = _load(name, arguments)
     loaded = time.perf_counter() - start
+    if arguments.activations == "int8":
+        _use_int8(model)
     if model.bundle.random_weights:
         tell("this bundle's weights are random: the output is a smoke test, not music")
     start = time.perf_counter()
@@ -58,9 +60,8 @@ def run(arguments: argparse.Namespace) -> None:
     if not arguments.quiet:
         peak = audio.decibels(saved.peak * saved.gain)
         print(f"{arguments.output}: {seconds:.2f} s at {rate} Hz, peak {peak}")
-        print(
-            f"backend {model.backend}: edited in {wall:.2f} s, RTF {wall / seconds:.2f}; model loaded in {loaded:.2f} s"
-        )
+        rtf = f"RTF {wall / seconds:.2f}"
+        print(f"backend {_backend(model)}: edited in {wall:.2f} s, {rtf}; model loaded in {loaded:.2f} s")
 
 
 def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace) -> Samples:
@@ -100,6 +101,28 @@ def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
         raise UserError(str(e)) from e
     _ = model.bundle.t5_path  # fetched now if it must be: not in the middle of the work
     return model
+
+
+def _use_int8(model: InstructMusicGen) -> None:
+    quantization = model.bundle.config.quantization
+    if model.backend != "native" or quantization is None or quantization.bits != 4:
+        bits = f"{quantization.bits}-bit" if quantization else "unquantized"
+        raise UsageError(
+            f"--activations int8: is for 4-bit bundles on the native backend, not for {bits} ones on {model.backend}"
+        )
+    from kernels import native
+
+    native.set_activations("int8")
+
+
+def _backend(model: InstructMusicGen) -> str:
+    """The backend that ran, and for native how."""
+    if model.backend != "native":
+        return model.backend
+    from kernels import native
+
+    info = native.info()
+    return f"native ({info['level']}, {info['threads']} threads, {info['activations']} activations)"
 
 
 def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> None:

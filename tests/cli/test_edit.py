@@ -13,6 +13,7 @@ import soundfile
 
 from model import InstructMusicGen
 from model.bundle import demo_path
+from tests import backends
 
 from .conftest import GOLDEN, TEXT, Run
 
@@ -110,6 +111,25 @@ def test_flac_scales_what_it_cannot_hold_and_says_by_how_much(
 def test_quiet_prints_nothing(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
     done = run("edit", clip, "-i", TEXT, "-o", tmp_path / "o.wav", *on(bundle), "--quiet", "--max-steps", "5")
     assert done == (0, "", "")
+
+
+@pytest.mark.skipif("native" in backends.missing(), reason="the native backend does not run on this machine")
+def test_int8_activations_are_used_when_asked_and_named(
+    tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import native
+
+    monkeypatch.setattr(native, "_activations", "float32")  # undone at the end
+    command = ("edit", clip, "-i", TEXT, "--model", demo_path(), "--backend", "native", "--greedy", "-o")
+    plain = run(*command, tmp_path / "plain.wav")
+    coarse = run(*command, tmp_path / "int8.wav", "--activations", "int8")
+    assert "float32 activations" in plain.out and "int8 activations" in coarse.out
+    assert (tmp_path / "plain.wav").read_bytes() != (tmp_path / "int8.wav").read_bytes()
+
+
+def test_int8_activations_elsewhere_are_refused(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
+    done = run("edit", clip, "-i", TEXT, "-o", tmp_path / "o.wav", *on(bundle), "--activations", "int8")
+    done.fails(2, "--activations int8", "unquantized", "reference")
 
 
 def test_without_model_the_demo_bundle_says_what_it_is(

@@ -99,6 +99,7 @@ inline void attend(
       keys.template load<D>(s, lane, k);
       values.template load<D>(s, lane, v);
     }
+#pragma unroll
     for (int r = 0; r < R; r++) {
       float score = 0;
       for (int e = 0; e < E; e++) {

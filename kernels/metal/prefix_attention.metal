@@ -44,6 +44,7 @@
   int row[ROWS], step[ROWS], sees[ROWS], sees_all[ROWS];
   float query[ROWS][E], prefix_query[ROWS][E];
   Running<D> main_part[ROWS], prefix_part[ROWS];
+#pragma unroll
   for (int r = 0; r < ROWS; r++) {
     const int y_position = int(threadgroup_position_in_grid.y);
     row[r] = DECODE ? y_position + (block * ROWS + r) * shared_rows : y_position;
@@ -71,6 +72,7 @@
   const int first = S * split / SPLITS;
   const int last = S * (split + 1) / SPLITS;
   if (DECODE) {
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       const Rows<KT> keys = {k + (row[r] * k_strides[0] + h * k_strides[1]), k_strides[2], k_strides[3]};
       const Rows<VT> values = {v + (row[r] * v_strides[0] + h * v_strides[1]), v_strides[2], v_strides[3]};
@@ -105,6 +107,7 @@
     if (r0 > 0) {
       metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
     }
+#pragma unroll
     for (int r = 0; r < ROWS; r++) {
       if (r >= r0 && r < r0 + ROUND) {
         for (int which = 0; which < 2; which++) {

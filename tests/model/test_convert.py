@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from model import convert as convert_module
-from model import torch_file, torch_writer, writer
+from model import hub, torch_file, torch_writer, writer
 from model.bundle import open_bundle
+from model.codec_weights import load_codec
 from model.convert import convert
 from model.errors import UsageError, UserError
 
 from .conftest import GOLDEN
+from .test_codec_weights import folder, hugging_face
 
 ROOT = Path(__file__).parents[2]
 LM = "model.peft_model.lm."
@@ -204,6 +206,25 @@ def test_wrappers_leave_other_prefixes(
 ) -> None:
     arguments = upstream(lambda state: {wrapper + n.removeprefix("model."): v for n, v in state.items()})
     assert_same(loaded(convert(**arguments)), expected(checkpoint))
+
+
+def test_a_base_that_only_names_its_codec(
+    tmp_path: Path, upstream: Callable[..., dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Hugging Face folder it stands for goes into the bundle, which is complete offline again."""
+    arguments = upstream()
+    codec = values(GOLDEN / "base" / "compression_state_dict.bin", "best_state")
+    hf = folder(tmp_path / "hf", {hugging_face(name): value for name, value in codec.items()})
+    named = {"pretrained": "//pretrained/facebook/encodec_32khz"}
+    torch_writer.save(arguments["base"] / "compression_state_dict.bin", named)
+    resolve, name = hub.resolve, "facebook/encodec_32khz"
+    monkeypatch.setattr(hub, "resolve", lambda given, **options: hf if given == name else resolve(given, **options))
+    bundle = open_bundle(convert(**arguments))
+    assert bundle.codec_path == tmp_path / "out" / "encodec"
+    config, found = load_codec(bundle.codec_path)
+    wanted_config, wanted = load_codec(GOLDEN / "base" / "compression_state_dict.bin")
+    assert config == wanted_config and all(mx.array_equal(found[name], value) for name, value in wanted.items())
+    convert(**arguments)  # over the bundle it made
 
 
 # What is refused

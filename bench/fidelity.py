@@ -30,9 +30,15 @@ CLIP = Path(demo_path()).parent / "clip.flac"
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     """Which variants to compare; shared with `bench quality`."""
-    parser.add_argument("--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)")
-    parser.add_argument("--against", nargs="+", default=[], metavar="BUNDLE", help="other bundles; BUNDLE@BACKEND picks one")
-    parser.add_argument("--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits")
+    parser.add_argument(
+        "--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)"
+    )
+    parser.add_argument(
+        "--against", nargs="+", default=[], metavar="BUNDLE", help="other bundles; BUNDLE@BACKEND picks one"
+    )
+    parser.add_argument(
+        "--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits"
+    )
     parser.add_argument("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
     parser.add_argument("--backends", nargs="+", default=[], help="the model on these backends as well")
     parser.add_argument("--backend", default="auto", help="backend of every variant that doesn't name one")
@@ -43,9 +49,11 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
     parser = subparsers.add_parser(
-        "fidelity", help="what quantization and the kernels cost in the model's predictions; no download",
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        "fidelity",
+        help="what quantization and the kernels cost in the model's predictions; no download",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_variant_arguments(parser)
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
@@ -57,7 +65,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--guidance", type=float, default=3.0)
     parser.add_argument("--agreement", type=int, default=10, metavar="K", help="K of the top-K agreement")
     parser.add_argument("--probes", type=int, default=1, help="clips x texts used for layers and costs")
-    parser.add_argument("--by", nargs="+", default=["kind", "layer"], choices=("kind", "layer", "matrix"), help="costs by")
+    parser.add_argument(
+        "--by", nargs="+", default=["kind", "layer"], choices=("kind", "layer", "matrix"), help="costs by"
+    )
     parser.set_defaults(run=run)
 
 
@@ -72,7 +82,11 @@ def run(args: argparse.Namespace) -> int:
     variants = chosen(args)
     lm, window = variants[0].bundle.config.lm, variants[0].bundle.config.adapter.max_n_frames
     frames = min(args.frames, window)
-    notes = [] if frames == args.frames else [f"This bundle's window is {window} frames: not {args.frames} steps, but {frames}."]
+    notes = (
+        []
+        if frames == args.frames
+        else [f"This bundle's window is {window} frames: not {args.frames} steps, but {frames}."]
+    )
     if args.codes:
         materials = material.from_file(args.codes, lm, args.texts, frames)
         source = f"codes of {args.codes.name}"
@@ -88,7 +102,11 @@ def run(args: argparse.Namespace) -> int:
     page = fidelity_page.page(variants, found, materials, settings, source, notes)
     print(page.markdown(pictures=False))
     if args.out:
-        data = {"settings": dataclasses.asdict(settings), "materials": source, "variants": [dataclasses.asdict(f) for f in found]}
+        data = {
+            "settings": dataclasses.asdict(settings),
+            "materials": source,
+            "variants": [dataclasses.asdict(f) for f in found],
+        }
         for path in page.save(args.out, json.dumps(data, indent=1)):
             print(f"wrote {path}", file=sys.stderr)
     return 0
@@ -106,6 +124,11 @@ def chosen(args: argparse.Namespace) -> list[Variant]:
         else:
             backends, backend = [backend], "reference"
     return parse(
-        model, args.against, bits=bits, recipes=args.recipes, backends=backends, backend=backend,
+        model,
+        args.against,
+        bits=bits,
+        recipes=args.recipes,
+        backends=backends,
+        backend=backend,
         group_size=args.group_size,
-    )  # fmt: skip
+    )

@@ -10,7 +10,8 @@ import numpy as np
 
 from model.edit import InstructMusicGen
 
-from .measures import ablation, forcing, layers, matrices
+from .measures import ablation, forcing, layers
+from .measures import matrices as weights
 from .measures.distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
 from .measures.forcing import Float32
 from .measures.material import Material
@@ -49,10 +50,10 @@ class Fidelity:
     layers: list[layers.LayerError] = field(default_factory=list)
     ends: dict[str, float] = field(default_factory=dict)
     stands_out: int | None = None
-    matrices: list[matrices.MatrixError] = field(default_factory=list)
+    matrices: list[weights.MatrixError] = field(default_factory=list)
     costs: dict[str, list[ablation.Cost]] = field(default_factory=dict)
 
-    def scaled(self) -> list[matrices.MatrixError]:
+    def scaled(self) -> list[weights.MatrixError]:
         """Matrices whose size is off by more than GAIN: rounding does not do that."""
         return [m for m in self.matrices if abs(m.gain - 1) > GAIN]
 
@@ -88,7 +89,7 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
         _layers(found, reference, other, forced[: settings.probes], settings)
         if not _same_weights(variants[0], variant):
             modules = ablation.swappable(reference)
-            found.matrices = matrices.compare(reference.bundle, other.bundle, modules)
+            found.matrices = weights.compare(reference.bundle, other.bundle, modules)
             for by in settings.by:
                 say(f"  costs by {by}")
                 found.costs[by] = _costs(reference, other, forced[: settings.probes], settings, by)
@@ -107,9 +108,13 @@ def _reference(model: InstructMusicGen, material: Material, settings: Settings) 
 
 
 def _compare(
-    variant: Variant, model: InstructMusicGen, forced: Sequence[_Forced], logits: Sequence[Float32],
-    own: Sequence[mx.array], settings: Settings,
-) -> Fidelity:  # fmt: skip
+    variant: Variant,
+    model: InstructMusicGen,
+    forced: Sequence[_Forced],
+    logits: Sequence[Float32],
+    own: Sequence[mx.array],
+    settings: Settings,
+) -> Fidelity:
     k = min(settings.agreement, model.lm.config.card)
     divergence = [np.where(f.inside, kl(f.logits, x), np.nan) for f, x in zip(forced, logits)]
     all_kl = np.concatenate([d[f.inside] for f, d in zip(forced, divergence)])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import mlx.core as mx
+from importlib.metadata import version
+from itertools import pairwise
 
 from . import machine
 from .fidelity_measure import Fidelity, Settings
@@ -23,9 +23,13 @@ FULL_SIZE = (48, 2048)
 
 
 def page(
-    variants: Sequence[Variant], found: Sequence[Fidelity], materials: Sequence[Material], settings: Settings, source: str,
+    variants: Sequence[Variant],
+    found: Sequence[Fidelity],
+    materials: Sequence[Material],
+    settings: Settings,
+    source: str,
     notes: Sequence[str],
-) -> Page:  # fmt: skip
+) -> Page:
     """Everything in the order a reader needs it."""
     others = found[1:]
     out = Page("fidelity", f"Fidelity: how far each variant is from {found[0].label}")
@@ -34,8 +38,10 @@ def page(
     out.sections.append(
         Section(
             "Drift",
-            "Mean KL by step, with the right tokens forced: does the error grow as the cache fills? Then the share of tokens "
-            "that are still the reference's when each variant generates freely with the same seed: after the first other "
+            "Mean KL by step, with the right tokens forced: does the error grow as the cache fills? Then the share of "
+            "tokens "
+            "that are still the reference's when each variant generates freely with the same seed: after the first "
+            "other "
             "token the two are different recordings, not worse ones.",
             _drift(found),
         )
@@ -44,27 +50,41 @@ def page(
         out.sections += [_layers(each), *_weights(each), *(_costs(each, by, costs) for by, costs in each.costs.items())]
     if (image := picture(found)) is not None:
         text = "The same numbers as pictures."
-        out.sections.append(Section("Plots", text, picture=("fidelity.png", image, "KL and equal tokens by step, error by layer, cost by kind")))
+        out.sections.append(
+            Section(
+                "Plots",
+                text,
+                picture=("fidelity.png", image, "KL and equal tokens by step, error by layer, cost by kind"),
+            )
+        )
     else:
-        out.sections.append(Section("Plots", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'."))
+        out.sections.append(
+            Section("Plots", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'.")
+        )
     out.sections.append(Section("Not measured", _limits(variants[0], found)))
     return out
 
 
 def _intro(
-    variants: Sequence[Variant], found: Sequence[Fidelity], materials: Sequence[Material], settings: Settings, source: str,
+    variants: Sequence[Variant],
+    found: Sequence[Fidelity],
+    materials: Sequence[Material],
+    settings: Settings,
+    source: str,
     notes: Sequence[str],
-) -> str:  # fmt: skip
+) -> str:
     lines = [
         f"Reference: {found[0].label}. Every other variant is made to say the same tokens as the reference "
         f"({source}; {len({m.text for m in materials})} instruction(s); {materials[0].frames} steps; guidance "
-        f"{settings.guidance:g}; seed {settings.seed}), one step at a time as in generation. Compared are the logits after "
+        f"{settings.guidance:g}; seed {settings.seed}), one step at a time as in generation. Compared are the logits "
+        f"after "
         "guidance, that is, what is sampled from.",
         *notes,
-        f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {mx.__version__}. Backends: "
-        + ", ".join(f"{f.label} on {f.backend}" for f in found) + ".",
+        f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}. Backends: "
+        + ", ".join(f"{f.label} on {f.backend}" for f in found)
+        + ".",
         "Weights: " + "; ".join(sorted({str(v.bundle.path) for v in variants})) + ".",
-    ]  # fmt: skip
+    ]
     return "\n\n".join(lines)
 
 
@@ -75,7 +95,8 @@ def _predictions_text(found: Sequence[Fidelity], settings: Settings) -> str:
         "KL: how much likelier the reference finds its own predictions than the variant's (nats a token; 0 is equal). "
         "95 % of tokens have a KL below the second figure. Top 1: the most probable token is the same. "
         f"Top {settings.agreement}: share of the reference's {settings.agreement} most probable tokens that are the "
-        "variant's too. Perplexity: of the tokens said, lower is surer. Size: the LM's and adapter's tensors.\n\n" + ranking
+        "variant's too. Perplexity: of the tokens said, lower is surer. Size: the LM's and adapter's tensors.\n\n"
+        + ranking
     )
 
 
@@ -84,11 +105,17 @@ def _predictions(found: Sequence[Fidelity], settings: Settings) -> Table:
     columns = ["variant", "size MB", "KL", "KL 95 %", "top 1", f"top {settings.agreement}", "perplexity", "change"]
     rows = [
         [
-            f.label, number(f.megabytes, 2), number(f.kl, 4), number(f.kl_p95, 4), percent(f.top1, 2), percent(f.topk, 2),
-            number(f.perplexity, 2), "reference" if f is base else percent(f.perplexity / base.perplexity - 1, 2, signed=True),
+            f.label,
+            number(f.megabytes, 2),
+            number(f.kl, 4),
+            number(f.kl_p95, 4),
+            percent(f.top1, 2),
+            percent(f.topk, 2),
+            number(f.perplexity, 2),
+            "reference" if f is base else percent(f.perplexity / base.perplexity - 1, 2, signed=True),
         ]
         for f in found
-    ]  # fmt: skip
+    ]
     return Table(columns, rows)
 
 
@@ -97,7 +124,7 @@ def _drift(found: Sequence[Fidelity]) -> Table:
     edges = [round(i * steps / BINS) for i in range(BINS + 1)]
     columns = ["steps", *(f"KL: {f.label}" for f in others), *(f"equal tokens: {f.label}" for f in others)]
     rows = []
-    for low, high in zip(edges, edges[1:]):
+    for low, high in pairwise(edges):
         if high > low:
             kls = [number(_mean(f.kl_by_step[low:high]), 4) for f in others]
             equal = [percent(_mean(f.equal_by_frame[low:high])) for f in others]
@@ -112,11 +139,15 @@ def _mean(values: Sequence[float]) -> float:
 def _layers(f: Fidelity) -> Section:
     rows = [
         [
-            f"layer {e.layer}" + (" (stands out)" if e.layer == f.stands_out else ""), percent(e.lm, 2), percent(e.adapter, 2),
-            percent(e.attention, 2), percent(e.share, 2), percent(e.stream, 2),
+            f"layer {e.layer}" + (" (stands out)" if e.layer == f.stands_out else ""),
+            percent(e.lm, 2),
+            percent(e.adapter, 2),
+            percent(e.attention, 2),
+            percent(e.share, 2),
+            percent(e.stream, 2),
         ]
         for e in sorted(sorted(f.layers, key=lambda e: -e.own)[:SHOWN], key=lambda e: e.layer)
-    ]  # fmt: skip
+    ]
     rows += [[end, percent(value, 2), "-", "-", "-", "-"] for end, value in f.ends.items()]
     verdict = (
         f"Layer {f.stands_out} stands out: its own error is more than 1.5 times the median of the other layers'."
@@ -125,8 +156,10 @@ def _layers(f: Fidelity) -> Section:
     )
     some = f" Of {len(f.layers)} layers, the {SHOWN} with the largest own error." if len(f.layers) > SHOWN else ""
     text = (
-        "Relative errors (2-norm). Own: of what a layer adds, when it is given the reference's input, in the LM and in the "
-        "adapter: the layer's doing alone. Prefix attention: of its output before the projection, and of its gated part. "
+        "Relative errors (2-norm). Own: of what a layer adds, when it is given the reference's input, in the LM and in "
+        "the "
+        "adapter: the layer's doing alone. Prefix attention: of its output before the projection, and of its gated "
+        "part. "
         f"Stream: after the layer in the model's own run, with all errors before it.{some}\n\n{verdict}"
     )
     columns = ["part", "own, LM", "own, adapter", "prefix attention", "gated part", "stream"]
@@ -144,27 +177,36 @@ def _weights(f: Fidelity) -> list[Section]:
     for name, found in kinds.items():
         mean = sum(m.error for m in found) / len(found)
         worst, far = max(found, key=lambda m: m.error), max(found, key=lambda m: abs(m.gain - 1))
-        rows.append([name, percent(mean, 2), f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"])
+        rows.append(
+            [name, percent(mean, 2), f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"]
+        )
     scaled = f.scaled()
     verdict = "No matrix is scaled: every gain is within 5 % of 1."
     if scaled:
         layers = sorted({m.module.split(".")[1] if m.module.startswith("layers.") else m.module for m in scaled})
         verdict = (
-            f"{len(scaled)} of {len(f.matrices)} matrices are scaled by more than rounding can (gains {min(m.gain for m in scaled):.3f} "
+            f"{len(scaled)} of {len(f.matrices)} matrices are scaled by more than rounding can (gains "
+            f"{min(m.gain for m in scaled):.3f} "
             f"to {max(m.gain for m in scaled):.3f}), in layer(s) {', '.join(layers)}: damage, not quantization."
         )
     text = (
-        "How far the weights themselves are from the reference's, before anything runs: relative error (2-norm) and gain, the "
+        "How far the weights themselves are from the reference's, before anything runs: relative error (2-norm) and "
+        "gain, the "
         f"factor by which a matrix is the reference's; rounding leaves it near 1.\n\n{verdict}"
     )
-    return [Section(f"Weights: {f.label}", text, Table(["kind", "mean error", "largest error", "gain furthest from 1"], rows))]
+    return [
+        Section(
+            f"Weights: {f.label}", text, Table(["kind", "mean error", "largest error", "gain furthest from 1"], rows)
+        )
+    ]
 
 
 def _costs(f: Fidelity, by: str, costs: Sequence[Cost]) -> Section:
     rows = [[c.part.name, number(c.kl, 5), number(c.megaweights, 3), number(c.each, 5)] for c in costs[:SHOWN]]
     some = f" The {SHOWN} dearest of {len(costs)}; the JSON file has all." if len(costs) > SHOWN else ""
     text = (
-        f"KL of the reference with only this part taken from {f.label}, dearest first. KL per million weights tells where "
+        f"KL of the reference with only this part taken from {f.label}, dearest first. KL per million weights tells "
+        f"where "
         f"more bits would save most for their size.{some}"
     )
     columns = [by, "KL", "million weights", "KL per million"]
@@ -177,7 +219,8 @@ def _limits(reference: Variant, found: Sequence[Fidelity]) -> str:
     if reference.bundle.random_weights or (lm.layers, lm.dim) != FULL_SIZE:
         kind_of = "random weights, " if reference.bundle.random_weights else ""
         lines.append(
-            f"The published weights: this model has {kind_of}{lm.layers} layers of {lm.dim}, MusicGen-large {FULL_SIZE[0]} of "
+            f"The published weights: this model has {kind_of}{lm.layers} layers of {lm.dim}, MusicGen-large "
+            f"{FULL_SIZE[0]} of "
             f"{FULL_SIZE[1]}. The numbers test the measures, and say little about how much trained weights lose."
         )
     if "metal" not in {f.backend for f in found}:

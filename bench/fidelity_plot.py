@@ -23,7 +23,12 @@ def picture(found: Sequence[Fidelity]) -> bytes | None:
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     others = found[1:]
-    _by_step(axes[0, 0], [(f.label, f.kl_by_step) for f in others], "KL after each step, right tokens forced", "KL, nats a token")
+    _by_step(
+        axes[0, 0],
+        [(f.label, f.kl_by_step) for f in others],
+        "KL after each step, right tokens forced",
+        "KL, nats a token",
+    )
     equal = [(f.label, [100 * x for x in f.equal_by_frame]) for f in others]
     _by_step(axes[0, 1], equal, "Free generation, same seed: tokens equal to the reference's", "equal tokens, %")
     axes[0, 1].set_ylim(0, 105)

@@ -20,15 +20,21 @@ from .fidelity import CLIP, TEXTS, add_variant_arguments, chosen
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """The command's arguments."""
     parser = subparsers.add_parser(
-        "quality", help="score edited audio: CLAP, SI-SDR, log-mel distance, for each variant",
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        "quality",
+        help="score edited audio: CLAP, SI-SDR, log-mel distance, for each variant",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add_variant_arguments(parser)
     parser.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
-    parser.add_argument("--instructions", type=Path, help="text (`sentence | what remains` a line) or YAML; default: four")
+    parser.add_argument(
+        "--instructions", type=Path, help="text (`sentence | what remains` a line) or YAML; default: four"
+    )
     parser.add_argument("--stems", type=Path, help="true stems: STEMS/<clip's name>/<instrument>.wav, for SI-SDR")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default 3)")
-    parser.add_argument("--clap", default=None, help="CLAP checkpoint, repo or folder (default laion/clap-htsat-unfused)")
+    parser.add_argument(
+        "--clap", default=None, help="CLAP checkpoint, repo or folder (default laion/clap-htsat-unfused)"
+    )
     parser.add_argument("--no-clap", action="store_true", help="without CLAP scores")
     parser.add_argument("--seconds", type=float, help="use only the beginning of each clip")
     parser.add_argument("--guidance", type=float, default=3.0)

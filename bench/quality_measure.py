@@ -25,7 +25,12 @@ Say = Callable[[str], None]
 Key = tuple[str, str, str]
 """Clip, instruction, seed ("-" where no seed plays a part)."""
 
-INPUT, CODEC, TRUE, CEILING = "input, untouched", "input through the codec", "true stems", "true stems through the codec"
+INPUT, CODEC, TRUE, CEILING = (
+    "input, untouched",
+    "input through the codec",
+    "true stems",
+    "true stems through the codec",
+)
 
 
 class Scorer(Protocol):
@@ -86,9 +91,14 @@ def load_clips(files: Sequence[Path], stem_folder: Path | None, seconds: float |
 
 
 def measure(
-    variants: Sequence[Variant], clips: Sequence[Clip], instructions: Sequence[Instruction], settings: Settings,
-    scorer: Scorer | None, say: Say, keep: Path | None = None,
-) -> list[Row]:  # fmt: skip
+    variants: Sequence[Variant],
+    clips: Sequence[Clip],
+    instructions: Sequence[Instruction],
+    settings: Settings,
+    scorer: Scorer | None,
+    say: Say,
+    keep: Path | None = None,
+) -> list[Row]:
     """Rows for the input, the codec and (with stems) the truth, then one for each variant; all on the same cells."""
     first = variants[0].load()
     judge = _Judge(scorer)
@@ -132,14 +142,17 @@ def _through(model: InstructMusicGen, samples: Samples) -> Samples:
     return np.array(model.decode(model.encode(mx.array(samples))))[0, : len(samples)]
 
 
-def _edit(
-    model: InstructMusicGen, codes: mx.array, instruction: Instruction, settings: Settings, seed: int
-) -> Samples:
+def _edit(model: InstructMusicGen, codes: mx.array, instruction: Instruction, settings: Settings, seed: int) -> Samples:
     edited = model.edit_codes(
-        codes, instruction.text, seed=seed, guidance=settings.guidance, temperature=settings.temperature,
-        top_k=settings.top_k, greedy=settings.greedy,
-    )  # fmt: skip
-    return np.array(model.decode(edited))[0]
+        codes,
+        instruction.text,
+        seed=seed,
+        guidance=settings.guidance,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        greedy=settings.greedy,
+    )
+    return np.asarray(model.decode(edited)[0], dtype=np.float32)
 
 
 def _save(folder: Path, label: str, key: Key, samples: Samples) -> None:

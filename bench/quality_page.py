@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.metadata import version
 
-import mlx.core as mx
 import numpy as np
 
 from bench.stats import Interval
@@ -20,7 +20,11 @@ from .quality_measure import Clip, Key, Row, Settings
 MEASURES = {
     "CLAP": ("higher", 3, "cosine of the recording and the instruction"),
     "CLAP change": ("higher", 3, "CLAP of the result minus that of the input"),
-    "CLAP removed": ("lower", 3, "removals only: cosine with the name of what was to go; a stem still there keeps it high"),
+    "CLAP removed": (
+        "lower",
+        3,
+        "removals only: cosine with the name of what was to go; a stem still there keeps it high",
+    ),
     "CLAP removed change": ("lower", 3, "the same, minus the input's"),
     "CLAP remains": ("higher", 3, "removals only: cosine with what should remain"),
     "CLAP remains change": ("higher", 3, "the same, minus the input's"),
@@ -28,15 +32,22 @@ MEASURES = {
     "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's"),
     "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
     "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
-    "log-mel to reference": ("lower", 2, "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed"),
+    "log-mel to reference": (
+        "lower",
+        2,
+        "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed",
+    ),
 }
 """Which way is better, decimals, and what it is."""
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
 
 FAD = (
-    "Fréchet audio distance: no maintained library fits. frechet-audio-distance 0.3.4 pins numpy below 2 (Python < 3.13) and "
-    "fetches its own checkpoints through laion_clap; fadtk and kadtk pin numpy below 2 and older transformers. It would also "
-    "mislead here: it compares Gaussians fitted to embeddings, whose covariance of 512 dimensions is singular under 513 "
+    "Fréchet audio distance: no maintained library fits. frechet-audio-distance 0.3.4 pins numpy below 2 (Python < "
+    "3.13) and "
+    "fetches its own checkpoints through laion_clap; fadtk and kadtk pin numpy below 2 and older transformers. It "
+    "would also "
+    "mislead here: it compares Gaussians fitted to embeddings, whose covariance of 512 dimensions is singular under "
+    "513 "
     "recordings, and its bias grows as 1/recordings, so a handful of clips ranks noise."
 )
 
@@ -50,15 +61,22 @@ def unit_axis(keys: Sequence[Key]) -> int | None:
 
 
 def page(
-    variants: Sequence[Variant], rows: Sequence[Row], clips: Sequence[Clip], instructions: Sequence[Instruction],
-    settings: Settings, clap: str | None, why_not: str,
-) -> Page:  # fmt: skip
+    variants: Sequence[Variant],
+    rows: Sequence[Row],
+    clips: Sequence[Clip],
+    instructions: Sequence[Instruction],
+    settings: Settings,
+    clap: str | None,
+    why_not: str,
+) -> Page:
     """`clap`: the checkpoint, or None and `why_not`."""
     keys = [key for row in rows for values in row.values.values() for key in values if key[2] != "-"]
     axis = unit_axis(keys)
     present = [m for m in MEASURES if any(m in row.values for row in rows)]
     out = Page("quality", f"Quality: {', '.join(v.label for v in variants)}")
-    out.sections.append(Section("What was compared", _intro(variants, clips, instructions, settings, clap, why_not, axis)))
+    out.sections.append(
+        Section("What was compared", _intro(variants, clips, instructions, settings, clap, why_not, axis))
+    )
     if "CLAP" in present:
         text = (
             "The cosine between the recording's embedding and the instruction's, and in brackets the change from the "
@@ -68,8 +86,9 @@ def page(
     removals = [i for i in instructions if i.verb == "remove"]
     if "CLAP" in present and removals:
         text = (
-            "Text similarity alone rewards a stem that is still there: an instruction that says \"drums\" resembles a recording "
-            "with drums. So a removal is scored against the instruction, against the name of what was to go (lower is better), "
+            'Text similarity alone rewards a stem that is still there: a text that says "drums" resembles a recording '
+            "with drums. So a removal is scored against the instruction, against the name of what was to go (lower is "
+            "better), "
             "and against what should remain (higher is better); in brackets the change from the input."
         )
         if "CLAP remains" not in present:
@@ -78,7 +97,8 @@ def page(
     out.sections.append(Section("Means", _means_text(present, axis), _means(rows, present, axis)))
     if len(variants) > 1:
         text = (
-            f"Each variant minus {variants[0].label}, on the same clips, instructions and seeds; in brackets a 95 % bootstrap "
+            f"Each variant minus {variants[0].label}, on the same clips, instructions and seeds; in brackets a 95 % "
+            f"bootstrap "
             "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0."
         )
         out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], present, axis)))
@@ -87,27 +107,38 @@ def page(
             continue
         way, digits, what = MEASURES[measure]
         text = what[0].upper() + what[1:] + ("." if way == "-" else f"; {way} is better.")
-        out.sections.append(Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits)))
+        out.sections.append(
+            Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
+        )
     out.sections.append(Section("Not measured", _limits(variants, present, why_not)))
     return out
 
 
 def _intro(
-    variants: Sequence[Variant], clips: Sequence[Clip], instructions: Sequence[Instruction], settings: Settings,
-    clap: str | None, why_not: str, axis: int | None,
-) -> str:  # fmt: skip
+    variants: Sequence[Variant],
+    clips: Sequence[Clip],
+    instructions: Sequence[Instruction],
+    settings: Settings,
+    clap: str | None,
+    why_not: str,
+    axis: int | None,
+) -> str:
     seconds = sum(len(c.samples) for c in clips) / 32_000
     how = "greedily" if settings.greedy else f"sampling (temperature {settings.temperature:g}, top-k {settings.top_k})"
-    resampled = f"Intervals resample {AXES[axis]}." if axis is not None else f"No intervals: nothing here has {LEAST} units."
+    resampled = (
+        f"Intervals resample {AXES[axis]}." if axis is not None else f"No intervals: nothing here has {LEAST} units."
+    )
     return "\n\n".join(
         [
             f"{len(clips)} clip(s), {seconds:.1f} s in all; {len(instructions)} instruction(s); seeds "
             f"{', '.join(map(str, settings.seeds))}; generated {how}, guidance {settings.guidance:g}. {resampled}",
-            "Rows: the input untouched; the input through the codec and back, with no model between (what the codec alone "
+            "Rows: the input untouched; the input through the codec and back, with no model between (what the codec "
+            "alone "
             "costs); with stems, the true answer, and the true answer through the codec: the ceiling of any edit.",
             f"CLAP: {clap}." if clap else f"CLAP: not measured ({why_not}).",
-            "; ".join(f"{v.label}: {v.bundle.path} on {v.backend}, {number(v.megabytes, 2)} MB" for v in variants) + ".",
-            f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {mx.__version__}.",
+            "; ".join(f"{v.label}: {v.bundle.path} on {v.backend}, {number(v.megabytes, 2)} MB" for v in variants)
+            + ".",
+            f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}.",
         ]
     )
 
@@ -139,14 +170,20 @@ def _with_change(row: Row, measure: str, text: str | None) -> str:
 def _removals(rows: Sequence[Row], removals: Sequence[Instruction]) -> Table:
     lines = []
     for instruction in removals:
-        for measure, what in (("CLAP", "the instruction"), ("CLAP removed", "what was to go"), ("CLAP remains", "what remains")):
+        for measure, what in (
+            ("CLAP", "the instruction"),
+            ("CLAP removed", "what was to go"),
+            ("CLAP remains", "what remains"),
+        ):
             cells = [_with_change(row, measure, instruction.text) for row in rows]
             lines.append([f"{instruction.short} against {what}", *cells])
     return Table(["removal", *(row.label for row in rows)], lines)
 
 
 def _means_text(present: Sequence[str], axis: int | None) -> str:
-    legend = "; ".join(f"{m}: {MEASURES[m][2]}" + (f" ({MEASURES[m][0]} is better)" if MEASURES[m][0] != "-" else "") for m in present)
+    legend = "; ".join(
+        f"{m}: {MEASURES[m][2]}" + (f" ({MEASURES[m][0]} is better)" if MEASURES[m][0] != "-" else "") for m in present
+    )
     intervals = f"in brackets a 95 % bootstrap interval over {AXES[axis]}; " if axis is not None else ""
     return f"Mean over all clips, instructions and seeds; {intervals}then ± the spread from seed to seed. {legend}."
 
@@ -187,7 +224,7 @@ def _interval(values: dict[Key, float], axis: int | None, digits: int, *, signed
 
 
 def seed_spread(values: dict[Key, float]) -> float | None:
-    """Standard deviation between seeds of one clip and instruction (root mean square over those); None with one seed."""
+    """Standard deviation between seeds of one clip and instruction (root mean square over all); None with one seed."""
     cells: dict[tuple[str, str], list[float]] = {}
     for (clip, instruction, _), value in values.items():
         cells.setdefault((clip, instruction), []).append(value)
@@ -197,7 +234,8 @@ def seed_spread(values: dict[Key, float]) -> float | None:
 
 def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], measure: str, digits: int) -> Table:
     lines = [
-        [i.short, *(number(_mean(list(_values(row, measure, i.text).values())), digits) for row in rows)] for i in instructions
+        [i.short, *(number(_mean(list(_values(row, measure, i.text).values())), digits) for row in rows)]
+        for i in instructions
     ]
     lines.append(["mean", *(number(_mean(list(_values(row, measure).values())), digits) for row in rows)])
     return Table(["instruction", *(row.label for row in rows)], lines)
@@ -214,7 +252,8 @@ def _limits(variants: Sequence[Variant], present: Sequence[str], why_not: str) -
     random = variants[0].bundle.random_weights
     if random or (lm.layers, lm.dim) != (48, 2048):
         lines.append(
-            f"The published weights: this model has {'random weights, ' if random else ''}{lm.layers} layers of {lm.dim}, "
+            f"The published weights: this model has {'random weights, ' if random else ''}{lm.layers} layers of "
+            f"{lm.dim}, "
             "MusicGen-large 48 of 2048. Its scores test this command and say nothing about music."
         )
     return "\n\n".join(lines)

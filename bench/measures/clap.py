@@ -5,6 +5,7 @@ Needs torch (extra `eval`), for this alone; nothing of the model's own path uses
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,22 +25,23 @@ class Clap:
     """A ClapModel with its processor, on the CPU in float32; embeddings have unit length."""
 
     def __init__(self, checkpoint: str = CHECKPOINT) -> None:
-        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder in that form. UserError: it can't be used."""
+        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder. UserError: it can't be used."""
         try:
-            import torch
-            from transformers import ClapModel, ClapProcessor
+            self._torch: Any = importlib.import_module("torch")
+            transformers: Any = importlib.import_module("transformers")
         except ImportError as e:
             raise UserError(
                 f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or use --no-clap"
             ) from e
         try:
-            self._model: Any = ClapModel.from_pretrained(checkpoint).eval().to(torch.float32)
-            self._processor: Any = ClapProcessor.from_pretrained(checkpoint)
+            self._model: Any = transformers.ClapModel.from_pretrained(checkpoint).eval().to(self._torch.float32)
+            self._processor: Any = transformers.ClapProcessor.from_pretrained(checkpoint)
         except (OSError, ValueError, KeyError) as e:
             reason = str(e).strip().partition("\n")[0][:200]
-            raise UserError(f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or use --no-clap") from e
+            raise UserError(
+                f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or use --no-clap"
+            ) from e
         self.checkpoint = checkpoint
-        self._torch: Any = torch
         self._extractor: Any = self._processor.feature_extractor
 
     def text(self, texts: Sequence[str]) -> Embedding:

@@ -21,13 +21,13 @@ def kl(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
     Both [..., V]; result [...], at least 0, and exactly 0 for equal logits.
     """
     p, q = log_softmax(reference), log_softmax(logits)
-    return np.maximum((np.exp(p) * (p - q)).sum(axis=-1), 0.0)
+    return np.asarray(np.maximum((np.exp(p) * (p - q)).sum(axis=-1), 0.0), dtype=np.float64)
 
 
 def top1_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
     """1.0 where both hold the same token most probable, else 0.0; [..., V] -> [...]."""
     a, b = np.asarray(reference), np.asarray(logits)
-    return (a.argmax(axis=-1) == b.argmax(axis=-1)).astype(np.float64)
+    return np.asarray(a.argmax(axis=-1) == b.argmax(axis=-1), dtype=np.float64)
 
 
 def topk_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike, k: int) -> Float64:

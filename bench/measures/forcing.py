@@ -70,7 +70,8 @@ def chunk(material: Material, target: mx.array, special: int, guided: bool) -> C
     """`material`'s chunk; the last K positions, whose query row is clamped, are left out."""
     sequence, _ = delayed(target, material.frames, special)
     tokens = sequence[:, :, : material.frames]
-    return Chunk(mx.concatenate([tokens, tokens]) if guided else tokens, with_special(material, special), material.frames)
+    tokens = mx.concatenate([tokens, tokens]) if guided else tokens
+    return Chunk(tokens, with_special(material, special), material.frames)
 
 
 def guide(logits: mx.array, guidance: float) -> mx.array:
@@ -83,4 +84,4 @@ def guide(logits: mx.array, guidance: float) -> mx.array:
 def chunk_logits(job: Job, part: Chunk) -> Float32:
     """Guided logits [T,K,card] of a chunk."""
     out = guide(job.lm.logits(job.start(part.clip, part.frames)(part.tokens)), job.guidance)
-    return np.array(out).transpose(1, 0, 2)
+    return np.asarray(np.array(out).transpose(1, 0, 2), dtype=np.float32)

@@ -58,7 +58,9 @@ def read(path: Path) -> list[Instruction]:
         text = path.read_text()
         entries = yaml.safe_load(text) if path.suffix.lower() in (".yaml", ".yml", ".json") else _lines(text)
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a text or YAML file") from e
+        raise UserError(
+            f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a text or YAML file"
+        ) from e
     except yaml.YAMLError as e:
         raise UserError(f"{path}: is not YAML or JSON ({' '.join(str(e).split())[:200]})") from e
     if not isinstance(entries, list) or not entries:
@@ -79,10 +81,11 @@ def _entry(entry: Any, path: Path) -> Instruction:
     if isinstance(entry, str):
         entry = {"instruction": entry}
     if not isinstance(entry, dict) or not entry.get("instruction") or set(entry) - set(KEYS):
-        raise UserError(f"{path}: {entry!r:.80} is no instruction; an entry has {', '.join(KEYS)}, all but the first optional")
+        raise UserError(f"{path}: {entry!r:.80} is no instruction; an entry has {', '.join(KEYS)}, the first needed")
     if not all(isinstance(value, str) for value in entry.values()):
         raise UserError(f"{path}: {entry!r:.80}: every value must be text")
-    return Instruction(entry["instruction"], entry.get("caption", entry["instruction"]), entry.get("remains"))
+    text: str = entry["instruction"]
+    return Instruction(text, entry.get("caption") or text, entry.get("remains"))
 
 
 def of(texts: Sequence[str]) -> list[Instruction]:

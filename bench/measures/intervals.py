@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
+from typing import TypeVar
 
 import numpy as np
 
 from bench.stats import CONFIDENCE, RESAMPLES, Interval
 
+Key = TypeVar("Key", bound=tuple[str, ...])
 LEAST = 3
 """Units below which an interval would say nothing."""
 
@@ -41,8 +43,8 @@ def _widening(n: int, confidence: float) -> float:
     return math.sqrt(n / (n - 1)) * t / z
 
 
-def differences(ours: Mapping[tuple[str, ...], float], theirs: Mapping[tuple[str, ...], float]) -> dict[tuple[str, ...], float]:
-    """ours - theirs for each key of both; exactly 0 where they are equal, infinities too. Pairs with NaN are left out."""
+def differences(ours: Mapping[Key, float], theirs: Mapping[Key, float]) -> dict[Key, float]:
+    """ours - theirs for each key of both; exactly 0 where equal, infinities too. Pairs with NaN are left out."""
     out = {}
     for key in ours.keys() & theirs.keys():
         a, b = ours[key], theirs[key]
@@ -51,7 +53,7 @@ def differences(ours: Mapping[tuple[str, ...], float], theirs: Mapping[tuple[str
     return dict(sorted(out.items()))
 
 
-def unit_means(values: Mapping[tuple[str, ...], float], axis: int) -> list[float]:
+def unit_means(values: Mapping[Key, float], axis: int) -> list[float]:
     """Means of the values whose keys agree at `axis`: the units, clips for example."""
     grouped: dict[str, list[float]] = {}
     for key, value in values.items():

@@ -77,9 +77,16 @@ class Recorder:
         return getattr(self._ops, name)
 
     def prefix_attention(
-        self, q: mx.array, k: mx.array, v: mx.array, prefix_q: mx.array, prefix_k: mx.array, prefix_v: mx.array,
-        gate: mx.array | float, **options: Any,
-    ) -> mx.array:  # fmt: skip
+        self,
+        q: mx.array,
+        k: mx.array,
+        v: mx.array,
+        prefix_q: mx.array,
+        prefix_k: mx.array,
+        prefix_v: mx.array,
+        gate: mx.array | float,
+        **options: Any,
+    ) -> mx.array:
         """The backend's, and once more with the gate shut to know the gated part."""
         out = self._ops.prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, **options)
         shut = self._ops.prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, 0.0, **options)
@@ -102,7 +109,9 @@ class _Side:
     def of(cls, model: InstructMusicGen, part: Chunk, text: mx.array) -> _Side:
         lm, n = model.lm, part.clip.shape[2]
         content = lm.embed(part.clip)
-        positions = model.bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"][:, :n].astype(content.dtype)
+        positions = model.bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"][:, :n].astype(
+            content.dtype
+        )
         x = lm.embed(part.tokens) + sinusoid(part.tokens.shape[2], lm.config.dim).astype(lm.dtype)
         side = cls(model, text, content, positions, x, mx.broadcast_to(positions[0], content.shape))
         mx.eval(side.content, side.positions, side.x, side.a)

@@ -25,9 +25,15 @@ def mel_power(samples: npt.ArrayLike, rate: int) -> npt.NDArray[np.float64]:
     from transformers.audio_utils import spectrogram, window_function
 
     power = spectrogram(
-        np.asarray(samples, dtype=np.float64), window_function(WINDOW, "hann"), WINDOW, HOP, power=2.0,
-        mel_filters=_filters(rate), pad_mode="constant", mel_floor=0.0,
-    )  # fmt: skip
+        np.asarray(samples, dtype=np.float64),
+        window_function(WINDOW, "hann"),
+        WINDOW,
+        HOP,
+        power=2.0,
+        mel_filters=_filters(rate),
+        pad_mode="constant",
+        mel_floor=0.0,
+    )
     return np.asarray(power, dtype=np.float64)
 
 

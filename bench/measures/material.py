@@ -78,7 +78,9 @@ def from_file(path: Path, lm: LMConfig, texts: Sequence[str], frames: int) -> li
         if codes is None:
             continue
         if codes.ndim != 3 or codes.shape[1] != lm.codebooks or codes.shape != condition.shape or not codes.size:
-            raise UserError(f"{path}: {name} has shape {list(codes.shape)}; it must be [B,{lm.codebooks},T], as condition")
+            raise UserError(
+                f"{path}: {name} has shape {list(codes.shape)}; it must be [B,{lm.codebooks},T], as condition"
+            )
         if not mx.issubdtype(codes.dtype, mx.integer) or int(codes.min()) < 0 or int(codes.max()) >= lm.card:
             raise UserError(f"{path}: {name} must hold integers from 0 to {lm.card - 1}")
     out = []

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 from model.bundle import Bundle
 
@@ -28,10 +29,9 @@ def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[Ma
     out = []
     for module in modules:
         r, w = dense(reference, module), dense(other, module)
-        rr, ww = mx.square(r).sum().item(), mx.square(w - r).sum().item()
-        gain = (w * r).sum().item()
-        scale = float(rr) if float(rr) else 1.0  # an all-zero matrix: errors are absolute
-        out.append(MatrixError(module, (float(ww) / scale) ** 0.5, float(gain) / scale if float(rr) else 1.0))
+        size, change, along = np.array(mx.stack([(r * r).sum(), mx.square(w - r).sum(), (w * r).sum()])).tolist()
+        # An all-zero matrix has no size to relate to: its error is absolute.
+        out.append(MatrixError(module, (change / (size or 1.0)) ** 0.5, along / size if size else 1.0))
     return out
 
 

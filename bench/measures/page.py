@@ -25,7 +25,9 @@ class Table:
         widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.columns))]
 
         def row(cells: Sequence[str]) -> str:
-            first, *rest = [cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))]
+            first, *rest = [
+                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(cells, widths))
+            ]
             return "| " + " | ".join([first, *rest]) + " |"
 
         rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"

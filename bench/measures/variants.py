@@ -65,7 +65,9 @@ def quantized(bundle: Bundle, recipe: Recipe, default: Quantization) -> Quantize
     """A dense bundle as `recipe` quantizes it. UsageError: it is already quantized, or a group size doesn't divide."""
     if bundle.config.quantization is not None:
         bits = bundle.config.quantization.bits
-        raise UsageError(f"{bundle.path} already has {bits} bits; --bits and --recipes need a 16 or 32 bit bundle first")
+        raise UsageError(
+            f"{bundle.path} already has {bits} bits; --bits and --recipes need a 16 or 32 bit bundle first"
+        )
     modules = {}
     for name, shape in layout.lm_shapes(bundle.config.lm, bundle.config.adapter).items():
         module = name.removesuffix(".weight")

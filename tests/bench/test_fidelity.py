@@ -1,4 +1,4 @@
-"""`bench fidelity` on the golden model: equal is exactly equal, damage is ranked and found, values against plain sums."""
+"""`bench fidelity` on the golden model: equal is exactly equal, damage is ranked and found, plain sums agree."""
 
 from __future__ import annotations
 
@@ -71,7 +71,9 @@ def test_costs_name_what_was_damaged(found: dict[str, Fidelity]) -> None:
     assert all(costs[name] == healthy[name] for name in healthy if name != "layer 1")
     assert costs["output heads"] == 0  # not quantized
     by_matrix = found["four"].costs["matrix"]
-    assert len(by_matrix) == 3 * 10 + 3 + 4 and [c.kl for c in by_matrix] == sorted((c.kl for c in by_matrix), reverse=True)
+    assert len(by_matrix) == 3 * 10 + 3 + 4 and [c.kl for c in by_matrix] == sorted(
+        (c.kl for c in by_matrix), reverse=True
+    )
 
 
 def test_layers_without_prefix_and_own_error() -> None:
@@ -200,9 +202,7 @@ def test_codes_from_a_file(bundles: dict[str, Path], tmp_path: Path) -> None:
         material.from_file(tmp_path / "bad.npz", lm, TEXTS, 20)
 
 
-def test_command_writes_one_page(
-    bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_writes_one_page(bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     arguments = ["fidelity", "--model", str(bundles["exact"]), "--against", str(bundles["damaged"]), "--frames", "12"]
     assert main([*arguments, "--backend", "reference", "--texts", TEXTS[0], "--out", str(out)]) == 0

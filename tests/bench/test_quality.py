@@ -103,7 +103,9 @@ def test_removals_are_scored_against_what_remains(rows: dict[str, Row]) -> None:
     removed, remains = "CLAP removed", "CLAP remains"
     assert mean(rows[INPUT], removed) > mean(rows[TRUE], removed)
     assert mean(rows[INPUT], remains) < mean(rows[TRUE], remains)
-    assert mean(rows[TRUE], f"{remains} change") == pytest.approx(mean(rows[TRUE], remains) - mean(rows[INPUT], remains))
+    assert mean(rows[TRUE], f"{remains} change") == pytest.approx(
+        mean(rows[TRUE], remains) - mean(rows[INPUT], remains)
+    )
 
 
 def test_seed_spread_is_the_spread_within_cells() -> None:
@@ -140,7 +142,18 @@ def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys:
     asked.write_text("- 'Music piece. Instruct: Only Drums.'\n- {instruction: 'Music piece. Instruct: Remove Bass.'}\n")
     arguments = ["quality", "--model", str(bundles["exact"]), "--against", str(bundles["exact"]), "--no-clap"]
     arguments += ["--instructions", str(asked)]
-    arguments += ["--backend", "reference", "--clips", str(folder), "--stems", str(folder / "stems"), "--seeds", "2", "--seconds", "0.2"]
+    arguments += [
+        "--backend",
+        "reference",
+        "--clips",
+        str(folder),
+        "--stems",
+        str(folder / "stems"),
+        "--seeds",
+        "2",
+        "--seconds",
+        "0.2",
+    ]
     assert main([*arguments, "--out", str(tmp_path / "out"), "--keep-audio"]) == 0
     text = capsys.readouterr().out
     assert "Intervals resample clips." in text and "CLAP: not measured" in text
@@ -165,9 +178,7 @@ def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys:
         (["--instructions", "/nonexistent.txt"], 1, "cannot be read"),
     ],
 )
-def test_errors_are_one_line(
-    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_errors_are_one_line(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quality", *arguments]) == code
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1

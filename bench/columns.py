@@ -22,7 +22,7 @@ class Child:
 
     def __init__(self, label: str, environment: Mapping[str, str] | None = None) -> None:
         self.label = label
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,

@@ -13,8 +13,8 @@ from typing import Any
 from . import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile", "nanobind")
-VARIABLES = ("INSTRUCT_MUSICGEN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LD_PRELOAD", "MLX_METAL_FAST_SYNCH")
+LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile")
+VARIABLES = ("INSTRUCT_MUSICGEN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LD_PRELOAD")
 
 
 def git(*arguments: str) -> str | None:
@@ -78,12 +78,6 @@ def native_info() -> Any:
         return native.info() if native.unavailable() is None else None
     except (ImportError, AttributeError):
         return None
-
-
-def first_line() -> str:
-    """Machine, system and commit in one line, for tables."""
-    e = collect()
-    return describe(e)
 
 
 def describe(environment: dict[str, Any]) -> str:

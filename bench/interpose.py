@@ -6,16 +6,12 @@ compiled once and put before MLX's library with LD_PRELOAD, in the child process
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 from model.errors import UserError
 
-from .sizes import cache
+from . import compiled
 
 SOURCE = """\
 void scipy_cblas_sgemm(int, int, int, int, int, int, float, const float*, int, const float*, int, float, float*, int);
@@ -30,7 +26,7 @@ def unavailable() -> str | None:
     """Why it can't be done here, or None."""
     if not sys.platform.startswith("linux"):
         return "only Linux wheels of MLX call a BLAS that can be replaced"
-    if shutil.which("cc") is None and shutil.which("gcc") is None:
+    if compiled.compiler() is None:
         return "there is no C compiler"
     try:
         importlib.import_module("scipy_openblas32")
@@ -44,18 +40,10 @@ def environment() -> dict[str, str]:
     if reason := unavailable():
         raise UserError(f"the openblas column cannot run here: {reason}")
     openblas = importlib.import_module("scipy_openblas32")
-    folder = Path(openblas.get_lib_dir())
-    key = hashlib.sha256(f"{SOURCE}{folder}".encode()).hexdigest()[:12]
-    shim = cache() / "shims" / f"openblas-{key}.so"
-    if not shim.exists():
-        shim.parent.mkdir(parents=True, exist_ok=True)
-        part = shim.with_suffix(".part.so")
-        command = [
-            shutil.which("cc") or "gcc", "-x", "c", "-", "-shared", "-fPIC", "-O2", "-o", str(part), f"-L{folder}",
-            f"-Wl,-rpath,{folder}", f"-l{openblas.get_library()}",
-        ]
-        done = subprocess.run(command, input=SOURCE, text=True, capture_output=True)
-        if done.returncode:
-            raise UserError(f"cannot compile the OpenBLAS shim: {done.stderr.strip().splitlines()[-1]}")
-        part.replace(shim)
+    folder = openblas.get_lib_dir()
+    try:
+        flags = [f"-L{folder}", f"-Wl,-rpath,{folder}", f"-l{openblas.get_library()}"]
+        shim = compiled.library("openblas", SOURCE, flags)
+    except OSError as e:
+        raise UserError(f"cannot compile the OpenBLAS shim: {e}") from e
     return {"LD_PRELOAD": str(shim)}

@@ -1,4 +1,4 @@
-"""Results on disk: `bench/results/<machine>-<commit>[-what].json`, with every sample, so that tables can be made again."""
+"""Results as `bench/results/<machine>-<commit>-<what>.json`: with every sample, so that tables can be made again."""
 
 from __future__ import annotations
 

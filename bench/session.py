@@ -316,8 +316,9 @@ def spread(first: int, total: int, count: int) -> list[int]:
 
 def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
     """All steps of a window through the model's own generator; seconds of each."""
-    ticks, tokens = [], None
-    for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):
+    ticks: list[float] = []
+    tokens = prompt
+    for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):  # noqa: B007 the last one is used
         ticks.append(time.perf_counter())
     mx.eval(tokens)
     # The generator builds step j+1 before it waits for step j: the wait for j lies between the yields of j and j+1.

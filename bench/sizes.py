@@ -1,4 +1,4 @@
-"""Synthetic bundles of the published sizes: made once, kept in the user's cache. `bench sizes` lists and removes them."""
+"""Synthetic bundles of the published sizes, made once and kept in the user's cache; `bench sizes` lists and removes."""
 
 from __future__ import annotations
 

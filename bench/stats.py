@@ -55,7 +55,7 @@ def _medians(samples: Floats, rng: np.random.Generator) -> Floats:
 
 
 def blocks(samples: Sequence[float], count: int = 10) -> Floats:
-    """Medians of `count` runs of neighbouring samples: what is resampled when neighbours in time resemble each other."""
+    """Medians of `count` runs of neighbouring samples: what to resample when neighbours resemble each other."""
     values = np.asarray(samples, dtype=np.float64)
     return np.asarray([np.median(part) for part in np.array_split(values, min(count, len(values)))], dtype=np.float64)
 

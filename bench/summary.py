@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import stats, tables
+from .counting import fused_primitives, stock_primitives
 from .environment import describe
 from .session import STAGES
 from .stats import Interval, Summary
@@ -65,16 +66,13 @@ def step_rate(column: Column) -> float:
 
 def peak_rss(column: Column) -> int:
     """The process's largest resident set, loading included."""
-    return max(max(r["peak_rss"].values()) for r in [*column["rounds"], *column["warmup"].values(), _loading(column)])
-
-
-def _loading(column: Column) -> dict[str, Any]:
-    return {"peak_rss": {"load": column["load_rss"]}}
+    rounds = [*column["rounds"], *column["warmup"].values()]
+    return max(int(column["load_rss"]), *(int(max(r["peak_rss"].values())) for r in rounds))
 
 
 def mlx_peak(column: Column) -> int:
     """`mx.get_peak_memory` over the rounds."""
-    return max(max(r["mlx_peak"].values()) for r in column["rounds"])
+    return max(int(max(r["mlx_peak"].values())) for r in column["rounds"])
 
 
 def speedup(slow: Column, fast: Column, stage: str) -> Interval:
@@ -136,35 +134,15 @@ def memory_table(result: Result) -> Table:
 
 def proof(column: Column) -> str:
     """One line: what a step's graph holds, and what fell back to the reference."""
-    from .counting import stock_primitives
-
     graph, fallen = column["step_primitives"], column["reference_calls"]
     if column["backend"] == "reference":
         return f"{name(column)}: plain MLX; a step's graph has {_counts(stock_primitives(graph))}"
     stock = stock_primitives(graph)
     return (
-        f"{name(column)}: a step's graph has {_counts(fused_primitives(result_graph=graph))} and "
+        f"{name(column)}: a step's graph has {_counts(fused_primitives(graph))} and "
         f"{_counts(stock) if stock else 'none'} of stock MLX's products; calls into the reference in a whole edit: "
         f"{_counts(fallen) if fallen else 'none'}"
     )
-
-
-PLAIN = (
-    "Abs Add Arange ArgPartition ArgReduce ArgSort AsType AsStrided Broadcast BroadcastAxes Compiled Concatenate Contiguous "
-    "Copy Cos Depends Divide DynamicSlice DynamicSliceUpdate Equal Erf Exp ExpandDims Expm1 Flatten Full Gather GatherAxis "
-    "Greater GreaterEqual LayerNorm Less LessEqual Log LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply Negative "
-    "NotEqual NumberOfElements Pad Partition Power RMSNorm RandomBits Reduce Reshape Rsqrt Scan Scatter Select Sigmoid "
-    "Sin Slice SliceUpdate Softmax Sort Split Sqrt Square Squeeze StopGradient Subtract Sum Max Min Prod Tanh Transpose "
-    "Unflatten View"
-).split()
-"""MLX's primitives that move or map elements; what is neither here nor in `counting.STOCK` is a fused kernel."""
-
-
-def fused_primitives(result_graph: dict[str, int]) -> dict[str, int]:
-    """A graph's primitives that are not MLX's own."""
-    from .counting import STOCK
-
-    return {n: count for n, count in result_graph.items() if n not in PLAIN and n not in STOCK}
 
 
 def _counts(counts: dict[str, int]) -> str:

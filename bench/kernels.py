@@ -1,0 +1,221 @@
+"""`bench kernels`: every fused operation on every backend against stock MLX, with its error and its traffic."""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import itertools
+import json
+import time
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+import kernels as fused
+from kernels.contract import Ops
+from model.errors import UsageError, UserError
+
+from . import console, machine, results, stats, tables
+from .bandwidth import Stream
+from .environment import describe
+from .kernel_cases import Arguments, Case, call, cases, cast, error
+
+STOCK = "stock MLX"
+FRESH_BYTES = 256 << 20
+SAMPLE_SECONDS = 0.02
+MOST = 200
+"""Samples of a case, at most, on a noisy machine."""
+PRECISE = 0.03
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """The options of `bench kernels`."""
+    p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
+    p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="large",
+                   help="whose shapes (default large)")
+    p.add_argument("--backend", default="auto", help="one backend, or `auto` for all that can run here (default)")
+    p.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
+    p.add_argument("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
+    p.add_argument("--limit", type=float, default=None, metavar="SECONDS",
+                   help="time for a case, where that allows (default 15, with --quick 3)")
+    p.add_argument("--traffic", action="store_true", help="also count the Metal kernels' bytes in the interpreter")
+    p.add_argument("--quick", action="store_true", help="fewer cases and samples: under a minute")
+    p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
+    p.add_argument("--save", nargs="?", const="", metavar="FILE", help="keep the result")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, print, save."""
+    result = measure(args)
+    if args.save is not None:
+        saved = results.save(result, args.save or None)
+        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        table(result).show(console.output())
+    return 0
+
+
+def backends(asked: str) -> dict[str, Ops]:
+    """The columns: stock MLX (the reference) and the fused backends that can run here, without the interpreter."""
+    columns = {STOCK: fused.load("reference")}
+    for name in ("metal", "native") if asked == "auto" else (asked,):
+        if name == "reference":
+            continue
+        try:
+            columns[name] = fused.load(name)
+        except (fused.BackendUnavailable, ImportError) as e:
+            if asked != "auto":
+                raise UserError(str(e)) from e
+        except ValueError as e:
+            raise UsageError(str(e)) from e
+    return columns
+
+
+def measure(args: argparse.Namespace) -> results.Result:
+    """Time all cases; the result has every sample."""
+    from model.synthetic import PRESETS
+
+    preset = PRESETS[args.size]
+    repeat = args.repeat or (7 if args.quick else 15)
+    if repeat < 1:
+        raise UsageError(f"--repeat {args.repeat} must be at least 1")
+    limit = args.limit or (3.0 if args.quick else 15.0)
+    chosen = [c for c in cases(preset.lm, preset.codec, group_size=preset.group_size)
+              if (c.quick or not args.quick) and (not args.only or fnmatch.fnmatch(c.name, f"{args.only}*"))]
+    if not chosen:
+        raise UsageError(f"--only {args.only} matches no case; `bench kernels --quick` lists some")
+    columns = backends(args.backend)
+    result = results.new("kernels", {"name": args.size, "repeat": repeat, "limit": limit})
+    result["bandwidth"] = Stream(metal="metal" in columns).measure()
+    result["cases"] = []
+    with console.progress() as bar:
+        task = bar.add_task("kernels", total=len(chosen))
+        for case in chosen:
+            bar.update(task, description=case.name)
+            record = time_case(case, columns, repeat=repeat, limit=limit)
+            if args.traffic and case.operation in ("int4_matmul", "prefix_attention", "cross_attention"):
+                from .traffic import count
+
+                record["traffic"] = count(case)
+            result["cases"].append(record)
+            bar.advance(task)
+    return result
+
+
+def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float) -> dict[str, Any]:
+    """One case on all columns: samples taken in turn, each over calls whose weights are not in the cache.
+
+    A sample evaluates one graph of several independent calls, as a model does, and divides; each call reads another
+    copy of the weights, as many as it takes to exceed the cache.
+    """
+    rng = np.random.default_rng(0)
+    masters = [case.make(rng)]
+    copies = max(1, min(16, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
+    masters += [case.make(rng) for _ in range(copies - 1)]
+    record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops, "columns": {}}
+    runners: dict[str, _Runner] = {}
+    for label, ops in columns.items():
+        runner = _Runner(case, ops, masters)
+        first = runner.result()
+        runners[label] = runner
+        record["columns"][label] = {
+            "backend": ops.name, "reads": case.reads(runner.arguments[0]), "copies": copies, "seconds": [],
+            "error": error(case, masters[0], first),
+        }
+    for runner in runners.values():
+        runner.calibrate()
+    round_seconds = sum(r.calls * r.estimate for r in runners.values())
+    count = max(1, min(repeat, int(limit / max(round_seconds, 1e-9))))
+    started, n = time.perf_counter(), 0
+    while n < count or (n < MOST and time.perf_counter() - started < limit and _unsure(record)):
+        for label, runner in list(runners.items()) if n % 2 == 0 else list(runners.items())[::-1]:
+            record["columns"][label]["seconds"].append(runner.sample())
+        n += 1
+    for label, runner in runners.items():
+        record["columns"][label]["calls"] = runner.calls
+    return record
+
+
+def _unsure(record: dict[str, Any]) -> bool:
+    """Whether noise asks for more samples: a ratio's interval is wider than PRECISE either way."""
+    columns = record["columns"]
+    base = columns.get(STOCK, next(iter(columns.values())))["seconds"]
+    ratios = [stats.paired_ratio(base, c["seconds"]) for c in columns.values() if c["seconds"] is not base]
+    return any((r.high - r.low) / 2 > PRECISE * r.estimate for r in ratios)
+
+
+class _Runner:
+    """One column of a case: its arguments in its own dtypes, and how many calls make a sample."""
+
+    def __init__(self, case: Case, ops: Ops, masters: list[Arguments]) -> None:
+        self.operation, self.ops = case.operation, ops
+        self.arguments = [cast(m, ops) for m in masters]
+        mx.eval(list(itertools.chain.from_iterable(_arrays(a) for a in self.arguments)))
+        self._turn = itertools.cycle(self.arguments)
+        self.calls, self.estimate = 1, 0.0
+
+    def result(self) -> mx.array:
+        """Of the first copy."""
+        out = call(self.ops, self.operation, self.arguments[0])
+        mx.eval(out)
+        return out
+
+    def calibrate(self) -> None:
+        """Choose the number of calls so that a sample lasts SAMPLE_SECONDS or uses every copy four times."""
+        self.estimate = self.sample()
+        wanted = int(SAMPLE_SECONDS / max(self.estimate, 1e-7))
+        self.calls = max(1, min(wanted, max(4 * len(self.arguments), 16)))
+
+    def sample(self) -> float:
+        """Seconds of one call."""
+        start = time.perf_counter()
+        mx.eval([call(self.ops, self.operation, next(self._turn)) for _ in range(self.calls)])
+        return (time.perf_counter() - start) / self.calls
+
+
+def _arrays(arguments: Arguments) -> list[mx.array]:
+    out: list[mx.array] = []
+    for value in arguments.values():
+        if isinstance(value, mx.array):
+            out.append(value)
+        elif isinstance(value, tuple):
+            out += [v for v in value if isinstance(v, mx.array)]
+    return out
+
+
+def streaming(result: results.Result) -> float:
+    """Bytes a second that the machine streamed in this run."""
+    return float(result["bandwidth"]["bytes"] / stats.summarize(result["bandwidth"]["seconds"]).median)
+
+
+def table(result: results.Result) -> tables.Table:
+    """A row for each case and backend: time, bytes over time, share of streaming bandwidth, error, against stock."""
+    rows = []
+    for record in result["cases"]:
+        stock = record["columns"].get(STOCK)
+        for label, column in record["columns"].items():
+            s = stats.summarize(column["seconds"])
+            rate = column["reads"] / s.median
+            faster = stats.paired_ratio(stock["seconds"], column["seconds"])
+            rows.append([
+                record["case"] if label == STOCK else "", label, tables.measured(s), f"{rate / 1e9:.3g}",
+                f"{100 * rate / streaming(result):.0f} %", f"{record['flops'] / s.median / 1e9:.3g}",
+                f"{column['error']['relative_l2']:.1e}",
+                "" if label == STOCK else tables.ratio(faster, s.n),
+            ])
+        for name, t in record.get("traffic", {}).get("buffers", {}).items():
+            rows.append(["", f"interpreter: {name}", f"loaded {tables.size(t['loaded'])}",
+                         f"of {tables.size(t['needed'])}", "", "", "", ""])
+    environment = result["environment"]
+    notes = [
+        f"{describe(environment)}; {result['created'][:10]}",
+        "Medians, ± half the quartile distance; cold weights; columns in turn; streaming "
+        f"{streaming(result) / 1e9:.3g} GB/s ({result['bandwidth']['method']}). GB/s counts what the call must read. "
+        "Error: relative L2 distance from the float64 oracle. Stock MLX is the reference: plain MLX in the dtype that "
+        "serves it best here.",
+    ]
+    headers = ["case", "backend", "time", "GB/s", "of streaming", "GFLOP/s", "error", "faster than stock"]
+    return tables.Table(f"kernels at the shapes of {result['settings']['name']}", headers, rows, notes)

@@ -1,0 +1,24 @@
+"""RTF of a whole edit of half a second with the demo bundle, on every backend that can run here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench import sizes
+from bench.session import STAGES, Session, Settings
+from kernels import Ops
+from model.bundle import demo_path
+
+SECONDS = 0.5
+
+
+def test_edit(benchmark: Any, ops: Ops) -> None:
+    """A round as `bench edit` runs it; `rtf` is in extra_info."""
+    bundle = demo_path() if demo_path().exists() else sizes.bundle("demo", 4)
+    session = Session(Settings(str(bundle), ops.name, SECONDS), ops)
+    session.warm_up()
+    last = benchmark.pedantic(session.round, rounds=5, iterations=1)
+    benchmark.extra_info.update(case=f"edit of {SECONDS} s", column=ops.name)
+    if benchmark.stats is not None:
+        benchmark.extra_info["rtf"] = benchmark.stats.stats.median / SECONDS
+    assert set(last["seconds"]) == set(STAGES)

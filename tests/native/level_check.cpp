@@ -1,0 +1,223 @@
+// Checks the inner kernels of one instruction set against sums in double precision, without MLX: so that a level can be
+// tested on an emulator (test_emulated.py). Built with -DLEVEL=kernels_neon or the like; prints "N passed, M failed".
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "kernels.h"
+
+namespace imn {
+extern const Kernels LEVEL;
+}
+using namespace imn;
+
+namespace {
+
+int passed = 0, failed = 0;
+uint32_t state = 12345;
+
+uint32_t bits32() {
+  state = state * 1664525u + 1013904223u;
+  return state ^ (state >> 15);
+}
+float uniform() {
+  return float(int32_t(bits32())) / 2147483648.f;
+}
+
+void check(const char* what, int a, int b, int c, double error, double bound) {
+  if (error <= bound) {
+    ++passed;
+  } else {
+    ++failed;
+    std::printf("%s (%d, %d, %d): off by %g, bound %g\n", what, a, b, c, error, bound);
+  }
+}
+
+void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
+  const int words = kk * bits / 32, groups = kk / group;
+  std::vector<uint32_t> w(size_t(n * words));
+  for (auto& v : w) v = bits32();
+  std::vector<float> wide(size_t(n * groups)), shift(size_t(n * groups)), x(size_t(m * padded(kk)), 0.f);
+  std::vector<uint16_t> scales(wide.size()), biases(wide.size());
+  for (auto& v : wide) v = uniform() * 0.1f;
+  for (auto& v : shift) v = uniform();
+  k.narrow(scales.data(), wide.data(), int64_t(wide.size()), DType::f16);
+  k.narrow(biases.data(), shift.data(), int64_t(shift.size()), DType::f16);
+  k.widen(wide.data(), scales.data(), int64_t(wide.size()), DType::f16);
+  k.widen(shift.data(), biases.data(), int64_t(shift.size()), DType::f16);
+  for (int r = 0; r < m; ++r) {
+    for (int i = 0; i < kk; ++i) x[size_t(r * padded(kk) + i)] = uniform() + 0.3f;
+  }
+  const Quantized q{w.data(), scales.data(), biases.data(), DType::f16, n, kk, group, bits};
+  std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n)), packed(size_t(k.packed_size(m, kk, group, bits)));
+  k.dequantize(q, 0, n, dense.data(), padded(kk));
+  k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
+  k.product(q, packed.data(), m, 0, n, out.data(), n);
+  std::vector<float> out8(out.size()), packed8;
+  if (bits == 4) {
+    packed8.resize(size_t(k.packed_size_i8(m, kk, group)));
+    k.pack_i8(x.data(), padded(kk), m, kk, group, packed8.data());
+    k.product_i8(q, packed8.data(), m, 0, n, out8.data(), n);
+  }
+  double worst = 0, worst8 = 0, unpack = 0;
+  for (int j = 0; j < n; ++j) {
+    for (int r = 0; r < m; ++r) {
+      double sum = 0, size = 0;
+      for (int i = 0; i < kk; ++i) {
+        const uint32_t code = w[size_t(j * words + i * bits / 32)] >> (i * bits % 32) & ((1u << bits) - 1);
+        const double s = wide[size_t(j * groups + i / group)], b = shift[size_t(j * groups + i / group)];
+        const double weight = s * code + b, xi = x[size_t(r * padded(kk) + i)];
+        sum += weight * xi;
+        size += (std::fabs(s * code) + std::fabs(b)) * std::fabs(xi);
+        unpack = std::fmax(unpack, std::fabs(dense[size_t(j * padded(kk) + i)] - weight) / (std::fabs(s * code) + std::fabs(b)));
+      }
+      worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / size);
+      if (bits == 4) worst8 = std::fmax(worst8, std::fabs(out8[size_t(r * n + j)] - sum) / size);
+    }
+  }
+  check("dequantize", bits, group, kk, unpack, 1.2e-7);
+  check("product", bits * 1000 + group, kk, m, worst, 1e-6);
+  check("product_i8", bits * 1000 + group, kk, m, worst8, 1.3 / 254);  // half a step of the largest, which is at most 1.3
+}
+
+void dense_and_attention(const Kernels& k, DType dtype, int d, int count, int m) {
+  const int n = count;
+  std::vector<float> w(size_t(n * d)), x(size_t(m * padded(d)), 0.f), out(size_t(m * n));
+  for (auto& v : w) v = uniform();
+  for (int r = 0; r < m; ++r) {
+    for (int i = 0; i < d; ++i) x[size_t(r * padded(d) + i)] = uniform();
+  }
+  std::vector<uint8_t> stored(w.size() * size_of(dtype));
+  k.narrow(stored.data(), w.data(), int64_t(w.size()), dtype);
+  std::vector<float> back(w.size());
+  k.widen(back.data(), stored.data(), int64_t(w.size()), dtype);
+  double rounding = 0;
+  for (size_t i = 0; i < w.size(); ++i) rounding = std::fmax(rounding, std::fabs(back[i] - w[i]));
+  check("narrow", int(dtype), d, n, rounding, dtype == DType::f32 ? 0 : dtype == DType::f16 ? 0x1p-12 : 0x1p-9);
+  k.dense(stored.data(), d, dtype, d, x.data(), padded(d), m, 0, n, out.data(), n);
+  std::vector<float> scores(size_t(m * n));
+  k.scores(x.data(), padded(d), m, d, stored.data(), d, dtype, n, scores.data(), n);
+  double worst = 0, worst_scores = 0;
+  for (int r = 0; r < m; ++r) {
+    for (int j = 0; j < n; ++j) {
+      double sum = 0;
+      for (int i = 0; i < d; ++i) sum += double(back[size_t(j * d + i)]) * x[size_t(r * padded(d) + i)];
+      worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum));
+      worst_scores = std::fmax(worst_scores, std::fabs(scores[size_t(r * n + j)] - sum));
+    }
+  }
+  check("dense", int(dtype), d, m, worst, 1e-6 * std::sqrt(double(d)));
+  check("scores", int(dtype), d, m, worst_scores, 1e-6 * std::sqrt(double(d)));
+
+  std::vector<float> probabilities = scores, factors(size_t(m), 0.f), sums(size_t(m * padded(d)), 1.f);
+  double worst_softmax = 0;
+  for (int r = 0; r < m; ++r) {
+    const float total = k.softmax(&probabilities[size_t(r * n)], n);
+    factors[size_t(r)] = 1.f / total;
+    double want = 0, top = -1e30;
+    for (int j = 0; j < n; ++j) top = std::fmax(top, double(scores[size_t(r * n + j)]));
+    for (int j = 0; j < n; ++j) want += std::exp(scores[size_t(r * n + j)] - top);
+    worst_softmax = std::fmax(worst_softmax, std::fabs(total - want) / want);
+  }
+  check("softmax", int(dtype), d, n, worst_softmax, 1e-6);
+  k.weighted_sum(probabilities.data(), n, m, factors.data(), stored.data(), d, dtype, n, d, sums.data(), padded(d));
+  double worst_sum = 0;
+  for (int r = 0; r < m; ++r) {
+    for (int i = 0; i < d; ++i) {
+      double want = 1;
+      for (int j = 0; j < n; ++j) {
+        want += double(factors[size_t(r)]) * probabilities[size_t(r * n + j)] * back[size_t(j * d + i)];
+      }
+      worst_sum = std::fmax(worst_sum, std::fabs(sums[size_t(r * padded(d) + i)] - want));
+    }
+  }
+  check("weighted_sum", int(dtype), d, n, worst_sum, 2e-6);
+}
+
+void elementwise(const Kernels& k) {
+  std::vector<float> x(1003);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = (float(i) - 500.f) / 60.f;
+  auto gelu = x, elu = x;
+  k.gelu(gelu.data(), int64_t(x.size()));
+  k.elu(elu.data(), int64_t(x.size()));
+  double worst_gelu = 0, worst_elu = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double v = x[i];
+    worst_gelu = std::fmax(worst_gelu, std::fabs(gelu[i] - v * 0.5 * (1 + std::erf(v / std::sqrt(2.0)))) / (1 + std::fabs(v)));
+    const double want = v > 0 ? v : std::expm1(v);
+    worst_elu = std::fmax(worst_elu, std::fabs(elu[i] - want) / (1e-30 + std::fabs(want)));
+  }
+  check("gelu", 0, 0, 0, worst_gelu, 3e-7);
+  check("elu", 0, 0, 0, worst_elu, 5e-7);
+
+  std::vector<float> norm(x), ones(x.size(), 1.f), zeros(x.size(), 0.f);
+  k.layer_norm(norm.data(), int(x.size()), ones.data(), zeros.data(), 0.f);
+  double mean = 0, var = 0;
+  for (float v : norm) mean += v / double(x.size());
+  for (float v : norm) var += v * double(v) / double(x.size());
+  check("layer_norm", 0, 0, 0, std::fabs(mean) + std::fabs(var - 1), 1e-5);
+
+  std::vector<float> gates(4 * 40), cell(40, 0.5f), hidden(40);
+  for (auto& v : gates) v = 3 * uniform();
+  k.lstm_cell(gates.data(), 40, cell.data(), hidden.data(), 40);
+  auto sigmoid = [](double v) { return 1 / (1 + std::exp(-v)); };
+  double worst = 0;
+  for (int i = 0; i < 40; ++i) {
+    const double c = sigmoid(gates[size_t(40 + i)]) * 0.5 + sigmoid(gates[size_t(i)]) * std::tanh(gates[size_t(80 + i)]);
+    worst = std::fmax(worst, std::fabs(hidden[size_t(i)] - sigmoid(gates[size_t(120 + i)]) * std::tanh(c)));
+  }
+  check("lstm_cell", 0, 0, 0, worst, 1e-6);
+}
+
+// Every half float, and the floats that round to even, overflow, or are not finite.
+void halves(const Kernels& k) {
+  int wrong = 0;
+  for (int h = 0; h < 65536; h += 16) {
+    uint16_t in[16], out[16];
+    float wide[16];
+    for (int i = 0; i < 16; ++i) in[i] = uint16_t(h + i);
+    k.widen(wide, in, 16, DType::f16);
+    k.narrow(out, wide, 16, DType::f16);
+    for (int i = 0; i < 16; ++i) {
+      const int exponent = in[i] >> 10 & 31, mantissa = in[i] & 1023, sign = in[i] >> 15;
+      double want = exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
+      if (exponent == 31) want = mantissa ? NAN : INFINITY;
+      if (std::isnan(want)) wrong += !(std::isnan(wide[i]) && (out[i] & 0x7C00) == 0x7C00 && (out[i] & 1023));
+      else wrong += wide[i] != float(sign ? -want : want) || out[i] != in[i];
+    }
+  }
+  const float odd[8] = {65520.f, 65519.9f, 1.00048828125f, 1.00146484375f, 1e-8f, 2.98023223876953125e-8f, 4e-8f, -0.f};
+  const uint16_t want[8] = {0x7C00, 0x7BFF, 0x3C00, 0x3C02, 0, 0, 1, 0x8000};
+  uint16_t got[8];
+  k.narrow(got, odd, 8, DType::f16);
+  for (int i = 0; i < 8; ++i) wrong += got[i] != want[i];
+  for (int i = 0; i < 8; ++i) {  // singly, so that what remains of a vector is tried too
+    k.narrow(got, odd + i, 1, DType::f16);
+    wrong += got[0] != want[i];
+  }
+  check("halves", 0, 0, 0, wrong, 0);
+}
+
+}  // namespace
+
+int main() {
+  const Kernels& k = LEVEL;
+  for (int bits : {4, 8}) {
+    for (int group : {32, 64, 128}) {
+      for (int kk : {group, 3 * group, 1024}) {
+        for (int m = 1; m <= kMaxRows; ++m) quantized(k, bits, group, kk, 7, m);
+      }
+    }
+  }
+  for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (int d : {1, 20, 64, 100}) {
+      for (int m : {1, 2, 3, 8}) dense_and_attention(k, dtype, d, 13, m);
+    }
+  }
+  elementwise(k);
+  halves(k);
+  std::printf("%s: %d passed, %d failed\n", k.name, passed, failed);
+  return failed != 0;
+}

@@ -1,0 +1,114 @@
+"""An extension that is missing, or built for another MLX, is explained in one line; an install without a compiler works."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+import kernels
+from kernels.native import loading
+
+ROOT = Path(__file__).parents[2]
+
+
+def one_line(reason: str | None) -> str:
+    assert reason is not None and "\n" not in reason
+    assert "pip install" in reason and "slower" in reason
+    return reason
+
+
+def test_another_mlx_than_it_was_built_for(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "build_record", lambda: {"mlx": "0.31.2", "nanobind": "2.9.0"})
+    extension, reason = loading.load()
+    assert extension is None
+    text = one_line(reason)
+    assert "built for MLX 0.31.2" in text and mx.__version__ in text and 'pip install "mlx==0.31.2"' in text
+
+
+def test_headers_of_another_mlx(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = SimpleNamespace(mlx_version="0.30.0")
+    monkeypatch.setattr(importlib, "import_module", lambda name: fake)
+    monkeypatch.setattr(loading, "build_record", dict)
+    extension, reason = loading.load()
+    assert extension is None and "headers of MLX 0.30.0" in one_line(reason)
+
+
+def test_another_nanobind_interface(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reject(a: Any) -> None:
+        raise TypeError("incompatible function arguments")
+
+    version = mx.__version__.split(".dev")[0].split("+")[0]
+    monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(mlx_version=version, accepts=reject))
+    monkeypatch.setattr(loading, "build_record", lambda: {"mlx": mx.__version__, "nanobind": "2.2.0"})
+    extension, reason = loading.load()
+    assert extension is None and "nanobind 2.2.0" in one_line(reason)
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("no module"), ImportError("undefined symbol: _ZN3mlx4core")])
+def test_no_extension_or_one_that_does_not_load(error: ImportError, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> ModuleType:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    extension, reason = loading.load()
+    assert extension is None
+    text = one_line(reason)
+    assert ("compiler" in text) if isinstance(error, ModuleNotFoundError) else ("undefined symbol" in text)
+
+
+def test_load_raises_and_auto_falls_back_with_one_warning(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_reason", "it is not there; pip install it")
+    monkeypatch.setattr(native, "_extension", None)
+    load = kernels.load.__wrapped__
+    with pytest.raises(kernels.BackendUnavailable, match="it is not there; pip install it"):
+        load("native")
+    with pytest.raises(RuntimeError, match="it is not there"):
+        native.info()
+    if mx.metal.is_available():
+        return
+    monkeypatch.setattr(kernels, "load", load)
+    with pytest.warns(UserWarning, match="it is not there") as caught:
+        assert kernels._best().name == "reference"
+    assert len(caught) == 1
+
+
+def test_an_install_without_cmake_or_compiler_goes_on(tmp_path: Path) -> None:
+    """setup.py alone: the metadata in pyproject.toml is not what is tested here."""
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "setup.py", "-q", "build_ext", "--inplace"],
+        cwd=tmp_path, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "the native CPU backend was not built" in done.stderr
+    assert not list(tmp_path.rglob("_extension*"))
+
+
+def test_the_build_is_pinned_to_the_mlx_that_is_installed() -> None:
+    """The three places that must change together, and the nanobind that goes with them."""
+    text = (ROOT / "pyproject.toml").read_text()
+    pins = re.findall(r'"mlx\[cpu\]==([\d.]+); sys_platform == \'linux\'"', text)
+    assert len(pins) == 2 and len(set(pins)) == 1, "build requirement and dependency must name the same MLX"
+    record = loading.build_record()
+    if record and sys.platform == "linux":
+        assert record["mlx"] == pins[0] == mx.__version__
+        assert f'"nanobind=={".".join(record["nanobind"].split(".")[:2])}.*"' in text
+
+
+def test_a_source_distribution_would_hold_every_source() -> None:
+    listed = (ROOT / "MANIFEST.in").read_text()
+    folder = ROOT / "kernels" / "native"
+    assert "recursive-include kernels/native/src *.cpp *.h" in listed
+    assert {p.suffix for p in (folder / "src").iterdir()} <= {".cpp", ".h"}
+    named = re.findall(r"src/(\w+\.cpp)", (folder / "CMakeLists.txt").read_text())
+    assert set(named) == {p.name for p in (folder / "src").glob("*.cpp")}

@@ -1,0 +1,106 @@
+"""Every instruction set: those this machine has through MLX, the others on an emulator."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from .conftest import Packed, relative_error
+
+HERE = Path(__file__).parent
+SOURCES = HERE.parents[1] / "kernels" / "native" / "src"
+
+
+def test_the_level_in_use_is_the_best_and_can_be_forced(native: ModuleType) -> None:
+    levels = native.info()["levels"]
+    assert levels[-1] == "portable" and native.info()["level"] == levels[0]
+    for level in levels:
+        native.set_level(level)
+        assert native.info()["level"] == level
+    with pytest.raises(ValueError, match=r"level='sse9' cannot run here; use one of auto, .*portable"):
+        native.set_level("sse9")
+
+
+def test_every_level_here_computes_every_operation(native: ModuleType, rng: np.random.Generator) -> None:
+    """Against the first level; that one is held to the oracle by tests/kernels."""
+    packed = {bits: Packed(rng, 37, 192, 32, bits) for bits in (4, 8)}
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(rng.normal(size=shape).astype(np.float32))
+
+    x, few, wide = draw(3, 192), draw(1, 3, 5, 20), draw(1, 3, 40, 64)
+    signal, kernel, bias = draw(2, 50, 12), draw(7, 6, 12), draw(7)
+    cell = [draw(32, 8), draw(32, 8), draw(32)]
+    texts, heads = draw(2, 1, 192), Packed(rng, 60, 192)
+    dense = draw(37, 192).astype(mx.bfloat16)
+
+    def everything() -> list[mx.array]:
+        return [
+            *(native.int4_matmul(x, *p.args, group_size=32, bits=p.bits, activation="gelu") for p in packed.values()),
+            native.int4_matmul(mx.concatenate([x] * 9), *packed[4].args, group_size=32),
+            native.linear(x, dense),
+            native.prefix_attention(few, few, few, few, few, few, 0.5, scale=0.3, length=5),
+            native.attention(wide, wide, wide, scale=0.1, mask="causal"),
+            native.cross_attention(texts, *heads.args, draw_k, draw_k, scale=0.2),
+            native.conv1d(signal, kernel, bias, stride=2, elu=True),
+            native.conv_transpose1d(signal, kernel, bias, stride=3, elu=True),
+            native.lstm(signal[..., :8], *cell),
+        ]
+
+    draw_k = draw(1, 3, 9, 20)
+    levels = native.info()["levels"]
+    native.set_level(levels[0])
+    expected = [np.array(a).astype(np.float64) for a in everything()]
+    for level in levels[1:]:
+        native.set_level(level)
+        for actual, want in zip(everything(), expected):
+            assert relative_error(actual, want) < 3e-6, level
+
+
+def test_the_variable_forces_a_level_and_a_wrong_one_is_explained() -> None:
+    script = "import kernels; print(kernels.load('native').info()['level'])"
+    for level, ok in (("portable", True), ("sse9", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            env=os.environ | {"INSTRUCT_MUSICGEN_ISA": level},
+            capture_output=True, text=True, cwd=HERE.parents[1],
+        )  # fmt: skip
+        if ok:
+            assert done.stdout.strip() == level, done.stderr
+        else:
+            assert "BackendUnavailable" in done.stderr and "INSTRUCT_MUSICGEN_ISA='sse9'" in done.stderr
+
+
+EMULATED = {
+    # name: (compiler, its flags, what runs the program)
+    "avx512": ("g++", ["-mavx2", "-mfma", "-mf16c", "-include", "avx512_emulated.h"], []),
+    "avx512vnni": ("g++", ["-mavx2", "-mfma", "-mf16c", "-DEMULATE_VNNI", "-include", "avx512_emulated.h"], []),
+    "neon": ("aarch64-linux-gnu-g++", ["-static"], ["qemu-aarch64"]),
+}
+
+
+@pytest.mark.parametrize("level", EMULATED)
+def test_levels_of_other_machines_are_right_on_an_emulator(level: str, tmp_path: Path, native: ModuleType) -> None:
+    compiler, flags, runner = EMULATED[level]
+    for tool in (compiler, *runner):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed (apt-get install g++-aarch64-linux-gnu qemu-user)")
+    if level.startswith("avx512") and (platform.machine() != "x86_64" or "avx2" not in native.info()["levels"]):
+        pytest.skip("AVX-512 is emulated with AVX2, which this machine does not have")
+    program = tmp_path / "check"
+    subprocess.run(
+        [compiler, "-std=c++20", "-O1", "-fno-strict-aliasing", "-fno-math-errno", "-fno-trapping-math", *flags,
+         f"-DLEVEL=kernels_{level}", f"-I{SOURCES}", "level_check.cpp", SOURCES / f"level_{level}.cpp", "-o", program],
+        check=True, cwd=HERE,
+    )  # fmt: skip
+    done = subprocess.run([*runner, program], capture_output=True, text=True)
+    assert done.returncode == 0 and f"{level}: " in done.stdout and ", 0 failed" in done.stdout, done.stdout[-2000:]

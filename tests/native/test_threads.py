@@ -1,0 +1,119 @@
+"""The pool of threads: any number of them, many callers, forks, and the end of the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from .conftest import Packed
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, cwd=ROOT,
+        timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 7])
+def test_every_chunk_runs_once(native: ModuleType, threads: int) -> None:
+    native.set_threads(threads)
+    assert native.info()["threads"] == threads
+    for count in (0, 1, 2, threads, 1000, 3_000_000):  # the last needs more than one round of chunk numbers
+        assert native._ext().pool_sum(count) == count * (count - 1) // 2
+
+
+def test_the_variable_sets_the_threads_and_all_cores_are_the_default() -> None:
+    script = "import kernels.native as n; print(n.info()['threads'])"
+    assert run(script, INSTRUCT_MUSICGEN_THREADS="3").stdout.strip() == "3"
+    assert run(script, INSTRUCT_MUSICGEN_THREADS="").stdout.strip() == str(len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize("count", [0, -1, 5000])
+def test_a_senseless_number_of_threads_is_refused(native: ModuleType, count: int) -> None:
+    with pytest.raises(ValueError, match=f"threads={count} is out of range"):
+        native.set_threads(count)
+
+
+def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random.Generator) -> None:
+    packed, x = Packed(rng, 301, 256), mx.array(rng.normal(size=(2, 256)).astype(np.float32))
+    results = []
+    for threads in (1, 2, 5):
+        native.set_threads(threads)
+        results.append(np.array(native.int4_matmul(x, *packed.args, activation="gelu")))
+    assert all((r == results[0]).all() for r in results)
+
+
+def test_many_python_threads_at_once(native: ModuleType, rng: np.random.Generator) -> None:
+    """One of them has the pool, the others do their own work; each on a stream of its own."""
+    packed = Packed(rng, 200, 128)
+    inputs = [mx.array(rng.normal(size=(2, 128)).astype(np.float32)) for _ in range(4)]
+    expected = [np.array(native.int4_matmul(x, *packed.args)) for x in inputs]
+    failures: list[str] = []
+
+    def work(i: int) -> None:
+        stream = mx.new_stream(mx.cpu)
+        with mx.stream(stream):
+            for _ in range(50):
+                if not (np.array(native.int4_matmul(inputs[i], *packed.args)) == expected[i]).all():
+                    failures.append(f"thread {i}")
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not failures
+
+
+FORK = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+import mlx.core as mx
+import kernels.native as n
+n.set_threads(3)
+assert n._ext().pool_sum(1000) == 499500
+x = mx.ones((40, 64)); w = mx.ones((96, 64)); mx.eval(x, w)
+before = n.linear(x, w); mx.eval(before)   # OpenBLAS too has run
+child = os.fork()
+if child == 0:
+    ok = n._ext().pool_sum(1000) == 499500 and n.info()["threads"] == 3
+    with mx.stream(mx.new_stream(mx.cpu)):  # MLX's own stream thread did not survive the fork
+        ok = ok and bool((n.linear(x, w) == 64).all())
+    os._exit(0 if ok else 1)
+_, status = os.waitpid(child, 0)
+assert n._ext().pool_sum(1000) == 499500
+print("child", os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_a_fork_gets_a_pool_of_its_own() -> None:
+    done = run(FORK)
+    assert done.returncode == 0 and done.stdout.strip() == "child 0", done.stderr
+
+
+@pytest.mark.parametrize(
+    "ending", ["", "import sys; sys.exit(3)", "mx.async_eval(n.linear(x, w))", "n._ext().stop_threads()"]
+)
+def test_the_process_ends_cleanly(ending: str) -> None:
+    script = (
+        "import mlx.core as mx, kernels.native as n\nn.set_threads(4)\n"
+        f"x = mx.ones((300, 512)); w = mx.ones((512, 512))\nmx.eval(n.linear(x, w))\n{ending}"
+    )
+    done = run(script)
+    assert done.returncode == (3 if "exit" in ending else 0) and not done.stderr, done.stderr
+
+
+def test_a_stopped_pool_starts_again(native: ModuleType) -> None:
+    native._ext().stop_threads()
+    assert native._ext().pool_sum(100) == 4950

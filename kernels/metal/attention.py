@@ -14,6 +14,8 @@ from .engine import SIMD, Engine
 from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
 
 LARGEST_HEAD = 256
+# Arrays of fewer than 8 elements arrive in another address space; narrower heads are padded with zeros to 8.
+LEAST_HEAD = 8
 # Rows or queries of a block, which share a read of the prefix: each costs registers for a query and two results.
 LARGEST_BLOCK = 4
 # A threadgroup with more keys than this shares them with others while the GPU has room. Not tuned: no GPU was at hand.
@@ -59,6 +61,11 @@ def prefix_attention(
     """
     check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
     b, h, t, d = q.shape
+    if d < LEAST_HEAD:
+        spare = [(0, 0), (0, 0), (0, 0), (0, LEAST_HEAD - d)]
+        q, k, v, prefix_q, prefix_k, prefix_v = (mx.pad(a, spare) for a in (q, k, v, prefix_q, prefix_k, prefix_v))
+        padded = prefix_attention(engine, q, k, v, prefix_q, prefix_k, prefix_v, gate, scale=scale, length=length)
+        return padded[..., :d]
     shared, frames, slots = prefix_q.shape[0], prefix_k.shape[2], k.shape[2]
     simdgroups = _simdgroups(d)
     gate = gate.reshape(1) if isinstance(gate, mx.array) else scalar(float(gate))

@@ -67,6 +67,11 @@ def test_every_head_dim(ops: Ops, dim: int) -> None:
     check(ops, dataclasses.replace(CASE, dim=dim, steps=3))
 
 
+@pytest.mark.parametrize("dim", (1, 4, 20, 100))
+def test_odd_head_dims(ops: Ops, dim: int) -> None:
+    check(ops, dataclasses.replace(CASE, dim=dim, heads=1, pairs=1, length=1, frames=1))
+
+
 @pytest.mark.parametrize(("length", "frames"), ((1, 1), (1, 2048), (2048, 1), (1500, 501), (257, 251)))
 def test_long_caches_and_prefixes(ops: Ops, length: int, frames: int) -> None:
     check(ops, dataclasses.replace(CASE, length=length, slots=length + 3, frames=frames, heads=1))

@@ -7,12 +7,18 @@ import re
 import shlex
 import subprocess
 import sys
+from fnmatch import fnmatch
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 from model.cli import arguments
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pytest brings it
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -58,6 +64,21 @@ def test_another_kernels_package_in_front_of_ours_is_named(tmp_path: Path, conte
 
 def test_no_distribution_of_ours_is_named_kernels() -> None:
     assert 'name = "instruct-musicgen-mlx"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_every_file_that_the_program_reads_is_packed() -> None:
+    """A wheel holds what `package-data` matches; an editable install would never miss the rest."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = setuptools["package-data"]["*"]
+    unpacked = {".py", ".pyc", ".so", ".dylib", ".mid", ".sh"}  # code, built files, and what only people use
+    files = [
+        file.relative_to(ROOT)
+        for package in ("kernels", "reference", "model", "bench")
+        for file in (ROOT / package).rglob("*")
+        if file.is_file() and file.suffix not in unpacked and not {"native", "results"} & set(file.parts)
+    ]
+    missed = [str(file) for file in files if not any(fnmatch(file.name, pattern) for pattern in patterns)]
+    assert len(files) > 10 and missed == [], "add a pattern to package-data in pyproject.toml"
 
 
 def commands() -> list[str]:

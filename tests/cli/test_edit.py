@@ -63,11 +63,14 @@ def test_options_reach_the_model(tmp_path: Path, bundle: Path, clip: Path, run: 
     assert np.array_equal(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], np.array(want))
 
 
-def test_same_seed_same_bytes_and_another_seed_others(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
+@pytest.mark.parametrize("backend", [name for name in backends.names() if name != "interpreter"])
+def test_same_seed_same_bytes_and_another_seed_others(tmp_path: Path, clip: Path, run: Run, backend: str) -> None:
     outs = []
     for seed in (3, 3, 4):
-        run("edit", clip, "-i", TEXT, "-o", tmp_path / "out.wav", *on(bundle), "--seed", str(seed))
-        outs.append((tmp_path / "out.wav").read_bytes())
+        out = tmp_path / "out.wav"
+        command = ("edit", clip, "-i", TEXT, "-o", out, "--model", demo_path(), "--backend", backend)
+        assert f"backend {backend}" in run(*command, "--seed", str(seed)).out
+        outs.append(out.read_bytes())
     assert outs[0] == outs[1] != outs[2]
 
 

@@ -138,7 +138,7 @@ def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> Non
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; what it yields takes the steps done and the steps in all."""
+    """A bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all."""
     from rich import progress
     from rich.console import Console
 
@@ -146,7 +146,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
         progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rtf]}"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    with progress.Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    console = Console(stderr=True)
+    disable = quiet or not console.is_terminal
+    with progress.Progress(*columns, console=console, disable=disable, transient=True) as bar:
         task = bar.add_task("reading clip and text", total=None, rtf="")
         begun: float | None = None
         first = 0

@@ -121,6 +121,16 @@ def test_backend_that_cannot_run_here(clip: Path, bundle: Path, run: Run) -> Non
     )
 
 
+@pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
+def test_without_a_fused_backend_one_line_warns(clip: Path, bundle: Path) -> None:
+    """The reference runs instead; the reason it gives is the native backend's own."""
+    command = edit(clip, bundle)[:-2]
+    done = _program(*command, "--max-steps", "5", env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": "int3"})
+    warning, *others = done.stderr.splitlines()
+    assert warning.startswith("warning: no fused backend: ") and "INSTRUCT_MUSICGEN_ACTIVATIONS='int3'" in warning
+    assert done.returncode == 0 and "backend reference" in done.stdout and not any("arning" in o for o in others)
+
+
 @pytest.mark.parametrize("out", ["absent/out.wav", "file/out.wav", "/proc/out.wav"])
 def test_output_that_cannot_be_written_is_refused_before_the_work(
     clip: Path, tmp_path: Path, run: Run, out: str, monkeypatch: pytest.MonkeyPatch

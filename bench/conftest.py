@@ -1,4 +1,4 @@
-"""`pytest bench --benchmark-only`: pytest-benchmark's own statistics over the same cases; `bench compare` reads its JSON.
+"""`pytest bench --benchmark-only`: pytest-benchmark over the same cases; `bench compare` reads its JSON.
 
     pytest bench --benchmark-only --benchmark-json=a.json --benchmark-save-data
 """

@@ -135,7 +135,7 @@ def matmul(
     """A packed product."""
 
     def make(rng: np.random.Generator) -> Arguments:
-        arguments = {"x": _normal(rng, m, k)} | packed(rng, n, k, bits, group_size)
+        arguments: Arguments = {"x": _normal(rng, m, k)} | packed(rng, n, k, bits, group_size)
         if norm:
             arguments["norm"] = _norm(rng, k)
         if residual:

@@ -72,7 +72,7 @@ def _machine_seconds() -> float:
         user, nice, system, _idle, _iowait, irq, softirq, steal = fields
         return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
     try:
-        import psutil
+        import psutil  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
         return float("nan")
     times = psutil.cpu_times()

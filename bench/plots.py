@@ -72,7 +72,7 @@ def roofline(results: Sequence[Result], path: Path) -> Path:
     size = sum(first["step_bytes"].values())
     rates = np.geomspace(5, 1000, 50)
     axes.plot(rates, size / rates / 1e6, color="black", label=f"bound for {size / 1e9:.3g} GB a step")
-    for chip in chips.CHIPS[::2]:
+    for chip in {c.bandwidth: c for c in reversed(chips.CHIPS)}.values():
         axes.annotate(chip.name, (chip.bandwidth, size / chip.bandwidth / 1e6), fontsize=7, rotation=30)
         axes.plot(chip.bandwidth, size / chip.bandwidth / 1e6, "|", color="black")
     for n, (r, c) in enumerate(columns):

@@ -80,4 +80,4 @@ def tables(result: Result) -> list[Table]:
         from . import peers
 
         return [peers.table(result)]
-    return [kernels.table(result)]
+    return kernels.tables_of(result)

@@ -90,7 +90,7 @@ def tables(
         numbers = [f"{here / 1e9:.3g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
         chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now (measured, not published)"])
     headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s"]
-    notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic; no Apple chip was measured."]
+    notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], parts),
         Table(f"roofline: {what}", headers, chip_rows, notes),

@@ -316,13 +316,15 @@ def spread(first: int, total: int, count: int) -> list[int]:
 
 def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
     """All steps of a window through the model's own generator; seconds of each."""
-    ticks: list[float] = []
+    ticks = [time.perf_counter()]
     tokens = prompt
     for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):  # noqa: B007 the last one is used
         ticks.append(time.perf_counter())
     mx.eval(tokens)
-    # The generator builds step j+1 before it waits for step j: the wait for j lies between the yields of j and j+1.
-    return list(np.diff([*ticks[1:], time.perf_counter()]))
+    # The first item is what was known before. A step that is still running when it is yielded (on a GPU) shows up one
+    # step later; what is left at the end belongs to the last.
+    ticks = [ticks[0], *ticks[2:-1], time.perf_counter()]
+    return [float(d) for d in np.diff(ticks)]
 
 
 def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:

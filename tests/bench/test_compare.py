@@ -1,0 +1,143 @@
+"""bench compare: the same code is no difference, a planted slowdown is one."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+import reference
+from bench import cli, compare, kernels
+from bench.kernel_cases import matmul
+from bench.session import STAGES
+
+ENVIRONMENT = {
+    "machine": "test", "slug": "test", "cores": 2, "memory": 8 << 30, "os": "test", "python": "3", "libraries": {},
+    "commit": "0", "dirty": False,
+}
+
+
+def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06, load: float = 0.0) -> dict:
+    """A result as `bench edit` saves it, of lognormal times whose rounds share a common drift."""
+    rng = np.random.default_rng(seed)
+    columns = []
+    drift = rng.lognormal(0, 0.2, rounds)
+    for label, base in (("fused", 0.05 * slower), ("reference", 0.5)):
+        times = base * drift[:, None] * rng.lognormal(0, noise, (rounds, len(STAGES)))
+        columns.append({
+            "label": label, "backend": "native" if label == "fused" else "reference", "geometry": {"bits": 4},
+            "rounds": [
+                {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "others": load} for row in times
+            ],
+        })
+    return {"schema": 1, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"}, "columns": columns}
+
+
+def outcomes(a: dict, b: dict) -> list[str]:
+    return [v.outcome for v in compare.compare(a, b)]
+
+
+def test_the_same_commit_is_no_difference():
+    false = sum("regression" in outcomes(edit(2 * s), edit(2 * s + 1)) for s in range(40))
+    assert false <= 2  # of 40 pairs of runs, eight comparisons each
+
+
+def test_a_planted_slowdown_of_20_percent_is_caught():
+    caught = sum("regression" in outcomes(edit(2 * s), edit(2 * s + 1, slower=1.2)) for s in range(40))
+    assert caught >= 38
+
+
+def test_faster_is_no_regression():
+    found = outcomes(edit(0, rounds=20), edit(1, slower=0.6, rounds=20))
+    assert set(found) == {"improvement"}
+
+
+def test_others_load_explains_a_slowdown():
+    a, b = edit(0), edit(1, slower=1.5)
+    assert "regression" in outcomes(a, b)
+    assert "regression" not in outcomes(a, edit(1, slower=1.5, load=1.0))
+
+
+def test_seconds_on_request():
+    b = edit(1)
+    for column in b["columns"]:  # a slower machine: both columns alike
+        for r in column["rounds"]:
+            r["seconds"] = {k: 2 * v for k, v in r["seconds"].items()}
+    assert "regression" not in outcomes(edit(0), b)
+    assert "regression" in [v.outcome for v in compare.compare(edit(0), b, seconds=True)]
+
+
+def write(path, result) -> str:
+    path.write_text(json.dumps(result))
+    return str(path)
+
+
+def test_exit_codes(tmp_path, capsys):
+    a, b = write(tmp_path / "a.json", edit(0)), write(tmp_path / "b.json", edit(1, slower=1.2))
+    assert cli.main(["compare", a, a]) == 0
+    assert cli.main(["compare", a, b]) == 1
+    assert "regression" in capsys.readouterr().out
+    assert cli.main(["compare", a, b, "--threshold", "60"]) == 0
+    assert cli.main(["compare", a, b, "--threshold", "-1"]) == 2
+    assert cli.main(["compare", a, str(tmp_path / "none.json")]) == 1
+    assert cli.main(["compare", a, write(tmp_path / "c.json", {"what": 1})]) == 1
+    other = copy.deepcopy(edit(0))
+    other["settings"]["name"] = "y"
+    assert cli.main(["compare", a, write(tmp_path / "d.json", other)]) == 1
+    assert all(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
+
+
+def test_reads_pytest_benchmark(tmp_path):
+    def run(seed: int, slower: float) -> dict:
+        rng = np.random.default_rng(seed)
+        times = {"reference": 1.0, "native": 0.1 * slower}
+        return {"benchmarks": [
+            {"name": f"t[{c}]", "extra_info": {"case": "k", "column": c},
+             "stats": {"data": list(t * rng.lognormal(0, 0.03, 60))}} for c, t in times.items()
+        ]}
+
+    a, b, slow = (write(tmp_path / f"{n}.json", run(n, s)) for n, s in ((0, 1.0), (1, 1.0), (2, 1.2)))
+    assert cli.main(["compare", a, b]) == 0
+    assert cli.main(["compare", a, slow]) == 1
+    bare = {"benchmarks": [{"name": "t", "stats": {}}]}
+    assert cli.main(["compare", a, write(tmp_path / "bare.json", bare)]) == 1
+
+
+class Slow:
+    """The reference whose packed product takes a fifth longer: it really waits."""
+
+    name = "slow"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __getattr__(self, name):
+        return getattr(reference, name)
+
+    def int4_matmul(self, *args, **kwargs):
+        start = time.perf_counter()
+        y = reference.int4_matmul(*args, **kwargs)
+        mx.eval(y)
+        until = start + (time.perf_counter() - start) * self.factor
+        while time.perf_counter() < until:
+            pass
+        return y
+
+
+@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "no difference"), (1.35, "regression")])
+def test_a_kernel_that_really_is_slower(factor, outcome):
+    """Measured, not made up: ratios within one run, so that a busy machine slows both sides."""
+    case = matmul("x", 2, 256, 256)
+
+    def run(factor: float) -> dict:
+        columns = {kernels.STOCK: Slow(1.0), "fused": Slow(factor)}
+        record = kernels.time_case(case, columns, repeat=40, limit=1.5)
+        return {"kind": "kernels", "cases": [record]}
+
+    found = outcomes(run(1.0), run(factor))
+    # On a machine that is too busy to tell, "too noisy" is the right answer for equal code, and never a regression.
+    assert found == [outcome] or (factor == 1.0 and found == ["too noisy to tell"])

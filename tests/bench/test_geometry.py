@@ -1,0 +1,52 @@
+"""bench.geometry: bytes a step must read, against the design's sums and against a loaded model's own arrays."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import pytest
+
+import reference
+from bench.geometry import Load, matrix_bytes, published, step_bytes
+from model.bundle import open_bundle
+from model.config import Quantization
+from model.edit import InstructMusicGen
+from model.synthetic import write_preset
+
+
+def test_large_at_4_bits():
+    """2.82 G packed weights of 4.5 bits, heads, two rows' caches at half of 250 steps, a prefix of 251 frames."""
+    parts = step_bytes(published("large", 4), Load(length=125, prefix=251), activations=mx.float16, weights=mx.float16)
+    norms = (3 * 48 + 1) * 2 * 2048 * 2
+    assert parts["weights"] - norms == 48 * 14 * 2048**2 * 4.5 / 8
+    assert parts["heads"] == 4 * 2048 * 2048 * 2
+    assert parts["self cache"] == 2 * 125 * 48 * 2 * 2048 * 2
+    assert parts["prefix"] == 251 * 48 * 2 * 2048 * 2
+    assert sum(parts.values()) == pytest.approx(1.82e9, rel=0.005)
+
+
+def test_prefix_counts_once_for_a_guidance_pair():
+    one, two = (
+        step_bytes(published("small", 4), Load(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16)
+        for g in (False, True)
+    )
+    assert one["prefix"] == two["prefix"] and 2 * one["self cache"] == two["self cache"]
+
+
+def test_dense_and_packed_matrices():
+    assert matrix_bytes((3, 64), None, 2) == 384
+    assert matrix_bytes((3, 64), Quantization(4, 32), 2) == 3 * (32 + 2 * 2 * 2)
+
+
+@pytest.mark.parametrize("bits", [4, 8, 16])
+def test_equals_the_loaded_arrays(tmp_path, bits):
+    model = InstructMusicGen(open_bundle(write_preset("demo", tmp_path / "b", bits=bits)), reference)
+    dtype = model.lm.dtype
+    parts = step_bytes(model.bundle.config, Load(), activations=dtype, weights=dtype)
+    arrays = [*model.lm.out_norm[:2]]
+    for layer in model.lm.layers:
+        for norm in (layer.norm1, layer.norm_cross, layer.norm2):
+            arrays += norm[:2]
+        for m in (layer.qkv, layer.self_out, layer.cross_q, layer.cross_out, layer.linear1, layer.linear2):
+            arrays += m.arrays()
+    assert parts["weights"] == sum(a.nbytes for a in arrays)
+    assert parts["heads"] == sum(a.nbytes for a in model.lm.heads.arrays())

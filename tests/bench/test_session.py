@@ -1,0 +1,112 @@
+"""bench.session and bench.counting: what a column measures, and that it can't claim a backend that didn't run."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import pytest
+
+import reference
+from bench import summary
+from bench.counting import Counted, fused_primitives, primitives, reference_calls, stock_primitives
+from bench.session import STAGES, Session, Settings, spread
+from tests import backends
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> str:
+    from model.synthetic import write_preset
+
+    return str(write_preset("demo", tmp_path_factory.mktemp("bench") / "demo"))
+
+
+@pytest.fixture(scope="module")
+def plain(demo) -> Session:
+    session = Session(Settings(demo, "reference", 0.2))
+    session.info = session.warm_up()
+    return session
+
+
+def test_a_round_is_a_whole_edit(plain):
+    r = plain.round()
+    assert set(r["seconds"]) == set(STAGES) and all(s > 0 for s in r["seconds"].values())
+    assert len(r["step_seconds"]) == plain.total_steps == 13
+    # The steps' own times make up the stage: nothing is timed outside of it or twice.
+    assert 0.5 * r["seconds"]["steps"] < sum(r["step_seconds"]) <= r["seconds"]["steps"]
+    assert all(done == whole for done, whole in r["measured"].values())
+    assert r["calls"]["prefix_attention"] == 13 * plain.model.lm.config.layers
+    assert all(20e6 < b < 4e9 for b in r["peak_rss"].values())
+
+
+def test_the_reference_says_so(plain):
+    assert plain.info["backend"] == "reference"
+    assert stock_primitives(plain.info["step_primitives"])["QuantizedMatmul"] == 24
+    assert plain.info["reference_calls"]["int4_matmul"] > 0
+
+
+@pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
+def test_the_fused_column_ran_fused_code(demo):
+    info = Session(Settings(demo, "native", 0.2)).warm_up()
+    assert info["backend"] == "native" and info["info"]["level"]
+    assert info["reference_calls"] == {}
+    assert stock_primitives(info["step_primitives"]) == {}
+    assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer
+    column = {"label": "fused", **info}
+    assert "calls into the reference in a whole edit: none" in summary.proof(column)
+
+
+class Impostor:
+    """Calls itself native and computes with the reference."""
+
+    name = "native"
+
+    def __getattr__(self, name):
+        return getattr(reference, name)
+
+
+def test_an_impostor_is_found_out(demo):
+    info = Session(Settings(demo, "native", 0.1), Impostor()).warm_up()
+    assert stock_primitives(info["step_primitives"])["QuantizedMatmul"] > 0
+    assert info["reference_calls"]["prefix_attention"] > 0
+    assert "prefix_attention" in summary.proof({"label": "fused", **info})
+
+
+def test_a_slow_column_measures_a_part_and_says_how_much(demo):
+    session = Session(Settings(demo, "reference", 0.6, limit=1e-4))
+    session.warm_up()
+    r = session.round()
+    assert r["measured"] == {
+        "codec encode": [10, 30], "codec decode": [10, 30], "adapter": [1, 4], "steps": [3, 33],
+    }
+    column = {"rounds": [r], "label": "reference", "backend": "reference"}
+    assert summary.projected(column, "steps") and summary.projected(column, summary.WHOLE)
+    assert not summary.projected(column, "text")
+    assert summary.samples(column, "adapter") == [r["seconds"]["adapter"] * 4]
+    assert len(r["step_seconds"]) == 3
+
+
+def test_steps_option_spreads_over_the_clip(demo):
+    session = Session(Settings(demo, "reference", 0.3, steps=4))
+    session.warm_up()
+    assert session.round()["measured"]["steps"] == [4, 18]
+    assert spread(0, 18, 3) == [3, 9, 15] and spread(5, 7, 2) == [5, 6]
+
+
+def test_batch_and_windows(demo):
+    session = Session(Settings(demo, "reference", 0.1, batch=2))
+    session.warm_up()
+    assert session.geometry()["batch"] == 2 and session.round()["calls"]["int4_matmul"] > 0
+
+
+def test_counting_changes_nothing():
+    ops = Counted(reference)
+    x, w = mx.ones((2, 8)), mx.ones((3, 8))
+    assert mx.array_equal(ops.linear(x, w), reference.linear(x, w))
+    assert ops.calls == {"linear": 1} and ops.name == "reference"
+    assert ops.compute_dtype(mx.float16) == reference.compute_dtype(mx.float16)
+
+
+def test_primitives_and_reference_calls():
+    with reference_calls() as calls:
+        y = reference.linear(mx.ones((2, 8)), mx.ones((3, 8)))
+    assert calls == {"linear": 1}
+    assert primitives(y)["Matmul"] == 1

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -20,12 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 class Child:
     """One `bench.worker`. Ends with its `with` block, whatever happens."""
 
-    def __init__(self, label: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, label: str, environment: Mapping[str, str] | None = None, *, command: Sequence[str] | None = None
+    ) -> None:
+        """`command`: another program that answers as `bench.worker` does."""
         self.label = label
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+            command or [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
             text=True, cwd=ROOT, env={**os.environ, **(environment or {})},
         )
 

@@ -63,8 +63,9 @@ def measure(args: argparse.Namespace) -> results.Result:
     name, bundle = _bundle(args)
     settings = _settings(args, str(bundle), demo=name == "demo bundle")
     labels = _labels(args)
-    repeat = _positive("--repeat", args.repeat or (3 if args.quick else 5))
-    result = results.new("edit", dataclasses.asdict(settings) | {"name": name, "repeat": repeat})
+    repeat = _positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
+    about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
+    result = results.new("edit", dataclasses.asdict(settings) | about)
     result["settings"].pop("model")
     with ExitStack() as stack, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)

@@ -62,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
         for each in tables_of(result):
             each.show(console.output())
     for case, label, value in wrong(result):
-        console.ERRORS.print(f"wrong result: {case}, {label}: relative error {value:.2g}", highlight=False, soft_wrap=True)
+        message = f"wrong result: {case}, {label}: relative error {value:.2g}"
+        console.ERRORS.print(message, highlight=False, soft_wrap=True)
     return 1 if wrong(result) else 0
 
 
@@ -105,7 +106,7 @@ def measure(args: argparse.Namespace) -> results.Result:
     from model.synthetic import PRESETS
 
     preset = PRESETS[args.size]
-    repeat = args.repeat or (7 if args.quick else 15)
+    repeat = args.repeat if args.repeat is not None else 7 if args.quick else 15
     if repeat < 1:
         raise UsageError(f"--repeat {args.repeat} must be at least 1")
     limit = args.limit or (3.0 if args.quick else 15.0)
@@ -253,11 +254,11 @@ def traffic_table(result: results.Result) -> tables.Table:
             t = record["traffic"]
             times = ", ".join(f"{name} {b['loaded'] / max(b['needed'], 1):.3g}x" for name, b in t["buffers"].items())
             rows.append([
-                record["case"], str(t["launches"]), tables.size(t["needed"]), f"{t['loaded'] / t['needed']:.3g}x", times,
-                f"{t['error']['relative_l2']:.1e}",
+                record["case"], str(t["launches"]), tables.size(t["needed"]), f"{t['loaded'] / t['needed']:.3g}x",
+                times, f"{t['error']['relative_l2']:.1e}",
             ])
     notes = [
-        "The Metal source as it is, run on this CPU in float16: accesses before any cache, so no time; 1x is the least. "
+        "The Metal source as it is, run on this CPU in float16: accesses before any cache, no time; 1x is the least. "
         "Scales and biases are asked for by several lanes of a simdgroup at once, which a GPU serves with one read."
     ]
     headers = ["case", "launches", "must be read", "loaded", "by buffer", "error"]

@@ -31,7 +31,8 @@ def new(kind: str, settings: dict[str, Any]) -> Result:
 def default_path(result: Result) -> Path:
     """Where `--save` without a name puts it: a file for each machine, commit, kind and model."""
     e, settings = result["environment"], result["settings"]
-    what = "-".join(str(part) for part in (result["kind"], settings.get("name")) if part)
+    bits = f"{settings['bits']}bit" if settings.get("bits") else None
+    what = "-".join(str(part) for part in (result["kind"], settings.get("name"), bits) if part).replace(" ", "-")
     return folder() / f"{e['slug']}-{e['commit']}-{what}.json"
 
 

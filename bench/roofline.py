@@ -84,7 +84,8 @@ def tables(
     for chip in chips.CHIPS:
         ms = total / chip.bandwidth / 1e6
         rtf = ms * steps_per_second / 1e3
-        chip_rows.append([chip.name, f"{chip.bandwidth:g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}", chip.source])
+        bounds = [f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
+        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source])
     if here:
         ms, rtf = total / here * 1e3, total / here * steps_per_second
         numbers = [f"{here / 1e9:.3g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]

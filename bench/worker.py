@@ -30,6 +30,10 @@ def serve(requests: TextIO, answers: TextIO) -> None:
 
                 session = Session(Settings(**request["settings"]))
                 answer = session.warm_up()
+            elif request["do"] == "load_peer":
+                from .peer_mlx import make
+
+                session, answer = make(**request["settings"]), {}
             elif request["do"] == "bandwidth":
                 from .bandwidth import Stream
 

@@ -26,7 +26,9 @@ def test_large_at_4_bits():
 
 def test_prefix_counts_once_for_a_guidance_pair():
     one, two = (
-        step_bytes(published("small", 4), Load(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16)
+        step_bytes(
+            published("small", 4), Load(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16
+        )
         for g in (False, True)
     )
     assert one["prefix"] == two["prefix"] and 2 * one["self cache"] == two["self cache"]

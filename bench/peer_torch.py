@@ -1,0 +1,89 @@
+"""transformers' MusicgenForCausalLM as a column of `bench peers`; runs on its own, in any Python that has torch.
+
+Random weights of the same geometry, key-value caches for itself and the text, inference mode, torch's fused attention,
+all cores. It has no adapter: a step does the work of plain MusicGen. JSON lines in, JSON lines out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+
+class Torch:
+    """The model and its caches, filled up to `start` positions."""
+
+    def __init__(self, dtype: str, rows: int, start: int, steps: int, text: int, dims: dict[str, int]) -> None:
+        import torch
+        from transformers import MusicgenForCausalLM
+        from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
+
+        self.torch, self.rows, self.start, self.steps = torch, rows, start, steps
+        torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        config = MusicgenDecoderConfig(
+            vocab_size=dims["card"], num_hidden_layers=dims["layers"], ffn_dim=dims["ffn"],
+            num_attention_heads=dims["heads"], hidden_size=dims["dim"], num_codebooks=dims["codebooks"],
+            max_position_embeddings=2048, attn_implementation="sdpa", pad_token_id=dims["card"],
+            bos_token_id=dims["card"],
+        )
+        with torch.device("meta"):
+            model = MusicgenForCausalLM(config).to(getattr(torch, dtype))
+        self.model = model.to_empty(device="cpu").eval()
+        with torch.no_grad():
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.uniform_(-0.02, 0.02)
+        self.codebooks = dims["codebooks"]
+        self.text = torch.zeros(rows, text, dims["dim"], dtype=getattr(torch, dtype)).uniform_(-1, 1)
+        self.cache: Any = None
+        with torch.inference_mode():
+            self.cache = self._forward(start).past_key_values
+
+    def _forward(self, length: int) -> Any:
+        ids = self.torch.zeros(self.rows * self.codebooks, length, dtype=self.torch.long)
+        return self.model(
+            input_ids=ids, encoder_hidden_states=self.text, past_key_values=self.cache, use_cache=True
+        )
+
+    def round(self) -> dict[str, Any]:
+        """Seconds of each step from `start` on."""
+        out = []
+        with self.torch.inference_mode():
+            for _ in range(self.steps):
+                begin = time.perf_counter()
+                logits = self._forward(1).logits
+                float(logits[0, 0, 0])
+                out.append(time.perf_counter() - begin)
+            self.cache.self_attention_cache.crop(-self.steps)
+        return {"step_seconds": out}
+
+
+def main() -> None:
+    """Answer {"do": "load" | "round"} until the input ends."""
+    # Started as a file, this folder leads sys.path: its `kernels` would be taken for the package transformers looks for.
+    sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    column: Any = None
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            if request["do"] == "load":
+                column = Torch(**request["settings"])
+                import torch
+                import transformers
+
+                bytes_ = sum(p.numel() * p.element_size() for p in column.model.parameters())
+                versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+                answer = {"versions": versions, "weight_bytes": bytes_, "threads": torch.get_num_threads()}
+            else:
+                answer = column.round()
+        except Exception as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,15 @@
 // INT4/INT8 product of a decode step, with what surrounds it:
 //   y = residual + gelu(norm(x) · dequant(w)^T + bias),  M = 1..8 rows, any N, K a multiple of GROUP (32, 64, 128).
 //
-// Grid: one threadgroup of SIMDGROUPS simdgroups per SIMDGROUPS · R outputs; a simdgroup makes R = 4 outputs of all M
-// rows. Matrices that share an input (q, k, v) are stacked along N and cost one launch.
+// Grid: one threadgroup of SIMDGROUPS simdgroups per SIMDGROUPS · R outputs; a simdgroup makes R outputs of all M rows
+// (R · M <= 32). Matrices that share an input (q, k, v) are stacked along N and cost one launch.
 //
 // Why not stock MLX: mx.quantized_matmul reads the weights once per row of x on M1 and M2, and norm, bias, gelu and
 // residual are four more launches. Here the weights are read once, whatever M is, and it is one launch. Each
 // threadgroup measures the norm of its M rows itself: x is a few KB and stays in the cache.
 //
-// Template: T result and x, BITS, GROUP, M, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the host: NORM, BIAS, GELU, RESIDUAL.
+// Template: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the host: NORM, BIAS, GELU, RESIDUAL.
 
-  constexpr int R = 4;
   const int K = x_shape[1];  // x [M, K]
   const int N = w_shape[0];  // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
   const uint simd = simdgroup_index_in_threadgroup;

@@ -13,11 +13,8 @@ from ..contract import Activation, Norm
 from .engine import SIMD, Engine
 
 DECODE_ROWS = 8
-OUTPUTS_PER_SIMDGROUP = 4
 # A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
 LEAST_OUTPUTS = 8
-# Simdgroups of a decode threadgroup. With a norm, which every threadgroup measures anew, more outputs share the work.
-PLAIN, NORMED = 2, 8
 
 
 def int4_matmul(
@@ -65,15 +62,15 @@ def int4_matmul(
     defines = {"BIAS": bias is not None, "GELU": activation == "gelu", "RESIDUAL": residual is not None}
 
     if decode:
-        simdgroups = PLAIN if norm is None else NORMED
-        template += [("M", m), ("SIMDGROUPS", simdgroups)]
+        outputs, simdgroups = _decode_shape(m, norm is not None)
+        template += [("M", m), ("R", outputs), ("SIMDGROUPS", simdgroups)]
         if norm is not None:
             inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
             template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
         defines["NORM"] = norm is not None
         file, threads = "int4_matmul.metal", simdgroups * SIMD
         headers: tuple[str, ...] = ("gelu.h", "rows.h", "packed_product.h")
-        grid = (-(-n // (simdgroups * OUTPUTS_PER_SIMDGROUP)), 1, 1)
+        grid = (-(-n // (simdgroups * outputs)), 1, 1)
     else:
         bm, bn = (32, 64) if m <= 32 else (64, 64)
         template += [("BM", bm), ("BN", bn)]
@@ -84,6 +81,17 @@ def int4_matmul(
         headers=headers, defines=defines,
     )
     return y.reshape(*x.shape[:-1], n)
+
+
+def _decode_shape(rows: int, normed: bool) -> tuple[int, int]:
+    """(outputs of a simdgroup, simdgroups of a threadgroup).
+
+    Four outputs and two simdgroups are MLX's choice for one row, good where x is a small part of the loads. A norm
+    reads its weight and bias along with x, and every threadgroup measures the rows anew: more outputs share that.
+    """
+    if not normed:
+        return 4, 2
+    return (8, 4) if rows <= 4 else (4, 8)
 
 
 @functools.cache

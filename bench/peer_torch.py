@@ -17,13 +17,14 @@ class Torch:
     """The model and its caches, filled up to `start` positions."""
 
     def __init__(self, dtype: str, rows: int, start: int, steps: int, text: int, dims: dict[str, int]) -> None:
-        import torch
+        import torch  # type: ignore[import-not-found,unused-ignore]
         from transformers import MusicgenForCausalLM
         from transformers.models.musicgen.configuration_musicgen import MusicgenDecoderConfig
 
         self.torch, self.rows, self.start, self.steps = torch, rows, start, steps
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-        config = MusicgenDecoderConfig(
+        make: Any = MusicgenDecoderConfig
+        config = make(
             vocab_size=dims["card"], num_hidden_layers=dims["layers"], ffn_dim=dims["ffn"],
             num_attention_heads=dims["heads"], hidden_size=dims["dim"], num_codebooks=dims["codebooks"],
             max_position_embeddings=2048, attn_implementation="sdpa", pad_token_id=dims["card"],
@@ -43,9 +44,8 @@ class Torch:
 
     def _forward(self, length: int) -> Any:
         ids = self.torch.zeros(self.rows * self.codebooks, length, dtype=self.torch.long)
-        return self.model(
-            input_ids=ids, encoder_hidden_states=self.text, past_key_values=self.cache, use_cache=True
-        )
+        cached = {"past_key_values": self.cache, "use_cache": True}
+        return self.model(input_ids=ids, encoder_hidden_states=self.text, **cached)
 
     def round(self) -> dict[str, Any]:
         """Seconds of each step from `start` on."""
@@ -62,7 +62,7 @@ class Torch:
 
 def main() -> None:
     """Answer {"do": "load" | "round"} until the input ends."""
-    # Started as a file, this folder leads sys.path: its `kernels` would be taken for the package transformers looks for.
+    # Started as a file, this folder leads sys.path, where transformers would take `kernels.py` for another package.
     sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

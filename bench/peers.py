@@ -29,10 +29,12 @@ OURS = "ours, no prefix"
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """The options of `bench peers`."""
     p = subparsers.add_parser("peers", help="a decode step against transformers (torch) and plain MLX")
-    p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="small", help="geometry (default small)")
+    p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="small",
+                   help="geometry (default small)")
     p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
     p.add_argument("--backend", default="auto", help="of our columns (default auto)")
-    p.add_argument("--start", type=int, default=125, metavar="POSITION", help="cache length at the first step (default 125)")
+    p.add_argument("--start", type=int, default=125, metavar="POSITION",
+                   help="cache length at the first step (default 125)")
     p.add_argument("--steps", type=int, default=5, help="steps a round (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
     p.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
@@ -61,7 +63,7 @@ def torch_python(asked: str | None) -> tuple[str | None, str]:
     """A Python with torch, or None and why not."""
     if asked is None:
         if importlib.util.find_spec("torch") is None:
-            return None, "torch is not installed here; pip install 'instruct-musicgen-mlx[peers]', or --torch-python PATH"
+            return None, "torch is not here; pip install 'instruct-musicgen-mlx[peers]', or --torch-python PATH"
         return sys.executable, ""
     try:
         done = subprocess.run([asked, "-c", "import torch, transformers"], capture_output=True, text=True)
@@ -89,8 +91,9 @@ def measure(args: argparse.Namespace) -> Result:
     ]
     python, missing = torch_python(args.torch_python)
     if python:
-        command = [python, str(Path(__file__).parent / "peer_torch.py")]
-        wanted += [(f"transformers, torch {d}", command, {"dtype": d, "dims": dims} | common) for d in ("float32", "bfloat16")]
+        script = [python, str(Path(__file__).parent / "peer_torch.py")]
+        for dtype in ("float32", "bfloat16"):
+            wanted.append((f"transformers, torch {dtype}", script, {"dtype": dtype, "dims": dims} | common))
     settings = {"name": f"{args.size}-{args.bits}bit", "repeat": args.repeat} | common
     result = results.new("peers", settings)
     result["missing"] = missing
@@ -131,9 +134,9 @@ def table(result: Result) -> tables.Table:
         rows.append([column["label"], note, tables.measured(stats.summarize(mine)), faster])
     notes = [
         f"{describe(result['environment'])}; {result['created'][:10]}",
-        f"{s['rows']} rows, cache of {s['start']} positions on, {s['text']} text tokens; medians of {s['repeat']} rounds of "
-        f"{s['steps']} steps in turn. The peers have no adapter: compare them with the first row, which leaves it out too. "
-        "torch computes with unquantized weights.",
+        f"{s['rows']} rows, cache of {s['start']} positions on, {s['text']} text tokens; medians of {s['repeat']} "
+        f"rounds of {s['steps']} steps in turn. The peers have no adapter: compare them with the first row, which "
+        "leaves it out too. torch computes with unquantized weights.",
     ]
     if result["missing"]:
         notes.append(f"Left out: transformers ({result['missing']}).")

@@ -77,7 +77,7 @@ def tables(result: Result) -> list[Table]:
     if result["kind"] == "edit":
         return [summary.table(result), summary.memory_table(result)]
     if result["kind"] == "peers":
-        from . import peers
+        from .peers import table
 
-        return [peers.table(result)]
+        return [table(result)]
     return kernels.tables_of(result)

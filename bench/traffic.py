@@ -30,8 +30,8 @@ def count(case: Case) -> dict[str, Any]:
 
     ops = MetalOps("interpreter", Engine(build, {"check": True}))
     arguments = case.make(np.random.default_rng(0))
-    own = cast(arguments, ops)  # type: ignore[arg-type]
-    result = call(ops, case.operation, own)  # type: ignore[arg-type]
+    own = cast(arguments, ops)
+    result = call(ops, case.operation, own)
     mx.eval(result)
     buffers: dict[str, dict[str, int]] = {}
     for kernel in built:

@@ -6,7 +6,7 @@ Settings, each also an environment variable read at first use:
 
 - instruction set, `set_level` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["levels"]`;
 - threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
-- activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "float32" (default) or "int8" (4-bit weights only).
+- activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8".
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ..contract import Activation, Norm
 from .loading import build_record, load
 
 name = "native"
-ACTIVATIONS = ("float32", "int8")
+ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/activations.h
 
 _extension, _reason = load()
-_activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "float32")
+_activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "int16")
 if _activations not in ACTIVATIONS:
     _extension, _reason = None, (
         f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"
@@ -92,11 +92,13 @@ def set_threads(count: int | None) -> None:
     _ext().set_threads(count or 0)
 
 
-def set_activations(activations: Literal["float32", "int8"]) -> None:
+def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:
     """The precision of activations inside products with 4-bit weights.
 
-    "float32" is exact to rounding. "int8" rounds them to 8 bits, one scale for every 64 (AVX2; 32 to 128 elsewhere):
-    faster, with a relative error of about 0.6 % a product. Operations made before keep what they were made with.
+    "float32" rounds nothing. "int16", the default, rounds them to 16 bits with a scale for every 64 (AVX2; 32 or 128
+    elsewhere) in products of up to 16 rows with K >= 1024: the relative error is about 1e-5 a product, below what
+    float32 sums of that length are allowed; shorter sums and more rows stay float32. "int8" rounds them to 8 bits
+    everywhere: faster, with a relative error of about 0.6 % a product. Operations made before keep what they had.
     """
     global _activations
     if activations not in ACTIVATIONS:
@@ -138,7 +140,7 @@ def int4_matmul(
         weight, shift, eps = norm or (None, None, 0.0)
         gelu = _gelu(activation)
         out: mx.array = _ext().int4_matmul(
-            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps, _activations == "int8"
+            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps, ACTIVATIONS.index(_activations)
         )
         return out
     except (ValueError, TypeError) as e:
@@ -203,11 +205,11 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops.cross_attention`."""
+    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops`."""
     try:
         weight, shift, eps = norm or (None, None, 0.0)
         out: mx.array = _ext().cross_attention(
-            x, w, scales, biases, k, v, scale, group_size, bits, weight, shift, eps, _activations == "int8"
+            x, w, scales, biases, k, v, scale, group_size, bits, weight, shift, eps, ACTIVATIONS.index(_activations)
         )
         return out
     except (ValueError, TypeError) as e:
@@ -229,8 +231,8 @@ def attention(
     except (ValueError, TypeError) as e:
         what = mask.shape if isinstance(mask, mx.array) else mask
         raise ValueError(
-            f"q {q.shape} {q.dtype}, k {k.shape} {k.dtype}, v {v.shape} {v.dtype} and mask {what} do not fit; they must be "
-            "float [B,H,T,D], [B,H,S,D], [B,H,S,D] and a float mask that broadcasts to [B,H,T,S]"
+            f"q {q.shape} {q.dtype}, k {k.shape} {k.dtype}, v {v.shape} {v.dtype} and mask {what} do not fit; "
+            "they must be float [B,H,T,D], [B,H,S,D], [B,H,S,D] and a float mask that broadcasts to [B,H,T,S]"
         ) from e
 
 
@@ -261,8 +263,8 @@ def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.arra
         return out
     except (ValueError, TypeError) as e:
         raise ValueError(
-            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape} do not fit; they must be "
-            "float [B,L,C], [4C,C], [4C,C] and [4C]"
+            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape} do not fit; "
+            "they must be float [B,L,C], [4C,C], [4C,C] and [4C]"
         ) from e
 
 
@@ -277,6 +279,6 @@ def _explain_signal(
 ) -> NoReturn:
     extra = "" if residual is None else f", residual {residual.shape} {residual.dtype}"
     raise ValueError(
-        f"x {x.shape} {x.dtype}, w {w.shape} {w.dtype}, bias {bias.shape} and stride={stride}{extra} do not fit; they must be "
-        "float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
+        f"x {x.shape} {x.dtype}, w {w.shape} {w.dtype}, bias {bias.shape} and stride={stride}{extra} do not fit; "
+        "they must be float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
     ) from error

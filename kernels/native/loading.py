@@ -39,7 +39,7 @@ def rebuild_command() -> str:
 def load() -> tuple[ModuleType | None, str | None]:
     """The extension, or None and the reason with the fix."""
     record = build_record()
-    built_for, running = record.get("mlx"), mx.__version__
+    built_for, running = record.get("mlx"), str(vars(mx)["__version__"])
     if built_for is not None and built_for != running:
         return None, (
             f"it was built for MLX {built_for} and MLX {running} is imported, whose C++ interface may differ; {SLOW}. "
@@ -50,8 +50,8 @@ def load() -> tuple[ModuleType | None, str | None]:
     except ModuleNotFoundError:
         return None, (
             f"its extension is not built for this Python ({sys.implementation.cache_tag}), usually because no C++20 "
-            f"compiler was found at install time; {SLOW}. Install one (apt-get install g++, or xcode-select --install), "
-            f"then: {rebuild_command()}"
+            f"compiler was found at install time; {SLOW}. Install one (apt-get install g++, or "
+            f"xcode-select --install), then: {rebuild_command()}"
         )
     except ImportError as e:
         return None, f"its extension does not load ({e}); {SLOW}. Rebuild it: {rebuild_command()}"

@@ -89,6 +89,8 @@ inline I maddubs_epi16(I a, I b) {
   return r;
 }
 inline I madd_epi16(I a, I b) { return {_mm256_madd_epi16(a.low, b.low), _mm256_madd_epi16(a.high, b.high)}; }
+inline I add_epi32(I a, I b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+inline I dpwssd_epi32(I sum, I a, I b) { return add_epi32(sum, madd_epi16(a, b)); }
 inline I dpbusd_epi32(I sum, I a, I b) {
   for (int l = 0; l < 64; ++l) at<int32_t>(sum)[l / 4] += at<uint8_t>(a)[l] * at<int8_t>(b)[l];
   return sum;
@@ -138,3 +140,5 @@ inline I dpbusd_epi32(I sum, I a, I b) {
 #define _mm512_maddubs_epi16 emulated::maddubs_epi16
 #define _mm512_madd_epi16 emulated::madd_epi16
 #define _mm512_dpbusd_epi32 emulated::dpbusd_epi32
+#define _mm512_dpwssd_epi32 emulated::dpwssd_epi32
+#define _mm512_add_epi32 emulated::add_epi32

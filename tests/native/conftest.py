@@ -25,7 +25,7 @@ def native() -> Iterator[ModuleType]:
     yield backend
     backend.set_level("auto")
     backend.set_threads(None)
-    backend.set_activations("float32")
+    backend.set_activations("int16")
 
 
 @pytest.fixture

@@ -55,13 +55,15 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
   k.dequantize(q, 0, n, dense.data(), padded(kk));
   k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
   k.product(q, packed.data(), m, 0, n, out.data(), n);
-  std::vector<float> out8(out.size()), packed8;
+  std::vector<float> out8(out.size()), out16(out.size());
   if (bits == 4) {
-    packed8.resize(size_t(k.packed_size_i8(m, kk, group)));
-    k.pack_i8(x.data(), padded(kk), m, kk, group, packed8.data());
-    k.product_i8(q, packed8.data(), m, 0, n, out8.data(), n);
+    for (int width : {8, 16}) {
+      std::vector<float> codes(size_t(k.packed_size_integer(m, kk, group, width)));
+      k.pack_integer(x.data(), padded(kk), m, kk, group, width, codes.data());
+      k.product_integer(q, codes.data(), m, 0, n, width, (width == 8 ? out8 : out16).data(), n);
+    }
   }
-  double worst = 0, worst8 = 0, unpack = 0;
+  double worst = 0, worst8 = 0, worst16 = 0, unpack = 0;
   for (int j = 0; j < n; ++j) {
     for (int r = 0; r < m; ++r) {
       double sum = 0, size = 0;
@@ -74,12 +76,15 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
         unpack = std::fmax(unpack, std::fabs(dense[size_t(j * padded(kk) + i)] - weight) / (std::fabs(s * code) + std::fabs(b)));
       }
       worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / size);
+      if (bits == 4) worst16 = std::fmax(worst16, std::fabs(out16[size_t(r * n + j)] - sum) / size);
       if (bits == 4) worst8 = std::fmax(worst8, std::fabs(out8[size_t(r * n + j)] - sum) / size);
     }
   }
   check("dequantize", bits, group, kk, unpack, 1.2e-7);
   check("product", bits * 1000 + group, kk, m, worst, 1e-6);
-  check("product_i8", bits * 1000 + group, kk, m, worst8, 1.3 / 254);  // half a step of the largest, which is at most 1.3
+  // Half a step of the largest, which is at most 1.3.
+  check("product, 16-bit x", bits * 1000 + group, kk, m, worst16, 1.3 / 65534 + 1e-6);
+  check("product, 8-bit x", bits * 1000 + group, kk, m, worst8, 1.3 / 254);
 }
 
 void dense_and_attention(const Kernels& k, DType dtype, int d, int count, int m) {

@@ -1,4 +1,4 @@
-"""An extension that is missing, or built for another MLX, is explained in one line; an install without a compiler works."""
+"""An extension that is missing, or built for another MLX, is explained; an install without a compiler works."""
 
 from __future__ import annotations
 

@@ -37,12 +37,12 @@ NB_MODULE(_extension, m) {
   m.def(
       "int4_matmul",
       [](const array& x, const array& w, const array& scales, const array& biases, int group_size, int bits, Maybe bias,
-         bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps, bool int8) {
+         bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
         return imn::int4_matmul(x, w, scales, biases, group_size, bits,
-                                projection(bias, gelu, residual, norm_weight, norm_bias, eps), int8);
+                                projection(bias, gelu, residual, norm_weight, norm_bias, eps), imn::Activations(activations));
       },
       "x"_a, "w"_a, "scales"_a, "biases"_a, "group_size"_a, "bits"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(),
-      "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a, "int8"_a);
+      "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a, "activations"_a);
   m.def(
       "linear",
       [](const array& x, const array& w, Maybe bias, bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias,
@@ -53,12 +53,12 @@ NB_MODULE(_extension, m) {
   m.def(
       "cross_attention",
       [](const array& x, const array& w, const array& scales, const array& biases, const array& k, const array& v, float scale,
-         int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, bool int8) {
+         int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
         return imn::cross_attention(x, w, scales, biases, k, v, scale, group_size, bits,
-                                    projection({}, false, {}, norm_weight, norm_bias, eps), int8);
+                                    projection({}, false, {}, norm_weight, norm_bias, eps), imn::Activations(activations));
       },
       "x"_a, "w"_a, "scales"_a, "biases"_a, "k"_a, "v"_a, "scale"_a, "group_size"_a, "bits"_a, "norm_weight"_a.none(),
-      "norm_bias"_a.none(), "eps"_a, "int8"_a);
+      "norm_bias"_a.none(), "eps"_a, "activations"_a);
   m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
   m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
   m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);
@@ -72,6 +72,7 @@ NB_MODULE(_extension, m) {
     return names;
   });
   m.def("set_level", [](const std::string& name) { return imn::force_level(name.c_str()); }, "name"_a);
+  m.def("int16_pays", [] { return imn::kernels().int16_pays; });
   m.def("threads", &imn::thread_count);
   m.def("set_threads", &imn::set_thread_count, "count"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("stop_threads", &imn::stop_pool, nb::call_guard<nb::gil_scoped_release>());

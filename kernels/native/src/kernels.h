@@ -35,6 +35,7 @@ inline int64_t padded(int64_t n, int64_t to = kMaxLanes) {
 struct Kernels {
   const char* name;
   int lanes;
+  bool int16_pays;  // whether 16-bit activations are faster than float32 ones
 
   // n contiguous elements to or from float32 (rounds to nearest even).
   void (*widen)(float* dst, const void* src, int64_t n, DType dtype);
@@ -50,10 +51,12 @@ struct Kernels {
   // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout.
   void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo);
 
-  // The same with int8 activations (one scale per row and block of weights); only 4-bit weights.
-  int64_t (*packed_size_i8)(int m, int k, int group);
-  void (*pack_i8)(const float* x, int64_t ldx, int m, int k, int group, float* packed);
-  void (*product_i8)(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo);
+  // The same with activations rounded to integers of `width` 16 or 8 bits (one scale per row and block of weights); only
+  // for 4-bit weights.
+  int64_t (*packed_size_integer)(int m, int k, int group, int width);
+  void (*pack_integer)(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed);
+  void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* out,
+                          int64_t ldo);
 
   // Rows n0..n1 of the matrix as float32, ld floats apart.
   void (*dequantize)(const Quantized& q, int n0, int n1, float* out, int64_t ld);

@@ -278,21 +278,34 @@ void product(const Quantized& q, const float* packed, int m, int n0, int n1, flo
   }
 }
 
-// --- int8 activations ----------------------------------------------------------------------------------------------
+// --- integer activations -------------------------------------------------------------------------------------------
 //
-// Packed for m rows: per block and row 2 * 4L int8 (elements with even index, then odd), then one float scale per block
-// and row, then the sums over groups of the *quantised* activations, so that the bias term fits the rounded product.
+// x rounded to 16 or 8 bits, one scale for each block and row: sums of a block are exact, in int32, and are scaled as
+// float32. Packed for m rows: per block and row its codes as `idot` reads them, then one scale per block and row, then the
+// sums over groups of the *rounded* x, so that the bias term fits the rounded product.
 
-int64_t packed_size_i8(int m, int k, int group) {
-  const int64_t blocks = up(k, kBlock<4>) / kBlock<4>;
-  return m * (blocks * (kBlock<4> / 4 + 1) + up(k / group, L));
+template <typename Code>
+constexpr int kRange = sizeof(Code) == 1 ? 127 : 32767;
+template <typename Code>
+constexpr int kCodeFloats = kBlock<4> * sizeof(Code) / 4;  // that the codes of a block take
+
+template <typename Code>
+inline int code_place(int i) {
+  constexpr int kParts = sizeof(Code) == 1 ? 2 : 4;
+  return i % kParts * (kBlock<4> / kParts) + i / kParts;
 }
 
-void pack_i8(const float* x, int64_t ldx, int m, int k, int group, float* packed) {
+int64_t packed_size_integer(int m, int k, int group, int width) {
+  const int64_t blocks = up(k, kBlock<4>) / kBlock<4>;
+  return m * (blocks * (kBlock<4> * (width / 8) / 4 + 1) + up(k / group, L));
+}
+
+template <typename Code>
+void pack_codes(const float* x, int64_t ldx, int m, int k, int group, float* packed) {
   constexpr int B = kBlock<4>;
   const int64_t blocks = up(k, B) / B, groups = k / group;
-  int8_t* codes = (int8_t*)packed;
-  float* scales = packed + m * blocks * (B / 4);
+  Code* codes = (Code*)packed;
+  float* scales = packed + m * blocks * kCodeFloats<Code>;
   float* sums = scales + m * blocks;
   for (int64_t i = 0; i < m * up(groups, L); ++i) sums[i] = 0.f;
   for (int64_t b = 0; b < blocks; ++b) {
@@ -301,23 +314,31 @@ void pack_i8(const float* x, int64_t ldx, int m, int k, int group, float* packed
       const int n = (int)min_<int64_t>(B, k - b * B);
       float top = 0.f;
       for (int i = 0; i < n; ++i) top = __builtin_fabsf(row[i]) > top ? __builtin_fabsf(row[i]) : top;
-      const float inverse = top > 0.f ? 127.f / top : 0.f, scale = top / 127.f;
+      const float inverse = top > 0.f ? kRange<Code> / top : 0.f;
+      // NaN or infinity in x must come out as such: through the scale.
+      float total = 0.f;
+      for (int i = 0; i < n; ++i) total += row[i] * 0.f;
+      const float scale = top / kRange<Code> + total;
       scales[b * m + r] = scale;
-      for (int i = 0; i < B; ++i) {
-        const int code = i < n ? (int)__builtin_rintf(row[i] * inverse) : 0;
-        codes[(i & 1) * (B / 2) + i / 2] = (int8_t)code;
-        if (i < n) sums[r * up(groups, L) + (b * B + i) / group] += scale * code;
+      float rounded[B];
+      for (int i = 0; i < B; ++i) rounded[i] = i < n ? (row[i] * inverse + 12582912.f) - 12582912.f : 0.f;
+      for (int i = 0; i < B; ++i) codes[code_place<Code>(i)] = (Code)(int)rounded[i];
+      for (int i = 0; i < n; i += min_(group, B)) {
+        sums[r * up(groups, L) + (b * B + i) / group] += scale * sum_of(rounded + i, min_(min_(group, B), n - i));
       }
     }
   }
 }
+void pack_integer(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed) {
+  width == 8 ? pack_codes<int8_t>(x, ldx, m, k, group, packed) : pack_codes<int16_t>(x, ldx, m, k, group, packed);
+}
 
-template <int M, int NR, int SPB>
-int product_i8_span(const Quantized& q, const float* packed, int n, int n1, float* out, int64_t ldo) {
+template <typename Code, int M, int NR, int SPB>
+int product_integer_span(const Quantized& q, const float* packed, int n, int n1, float* out, int64_t ldo) {
   constexpr int B = kBlock<4>;
   const int groups = q.k / q.group, words = q.k / 8, whole = words / L, blocks = (words + L - 1) / L;
   const int dup = q.group > B ? log2_(q.group / B) : 0;
-  const float* xscales = packed + (int64_t)M * blocks * (B / 4);
+  const float* xscales = packed + (int64_t)M * blocks * kCodeFloats<Code>;
   const float* sums = xscales + M * blocks;
   GroupTables t;
   for (; n + NR <= n1; n += NR) {
@@ -328,18 +349,16 @@ int product_i8_span(const Quantized& q, const float* packed, int n, int n1, floa
       load_groups(t.biases[r], q.biases, n + r, groups, q.dtype);
       for (int m = 0; m < M; ++m) acc[r][m] = vzero();
     }
-    const int8_t* codes = (const int8_t*)packed;
+    const Code* codes = (const Code*)packed;
     for (int b = 0; b < blocks; ++b, codes += M * B) {
       for (int r = 0; r < NR; ++r) {
-        VI wv;
-        if (b < whole) {
-          wv = wload(w + (int64_t)r * words + b * L);
-          prefetch(w + (int64_t)(r + 4 * NR) * words + b * L);
-        } else {
-          uint32_t tail[L] = {};
-          for (int l = 0; l < words - b * L; ++l) tail[l] = w[(int64_t)r * words + b * L + l];
-          wv = wload(tail);
+        const uint32_t* at = w + (int64_t)r * words + b * L;
+        uint32_t tail[L] = {};
+        if (b == whole) {
+          for (int l = 0; l < words - b * L; ++l) tail[l] = at[l];
         }
+        const VI wv = wload(b == whole ? tail : at);
+        prefetch(at + (int64_t)4 * NR * words);  // some rows ahead: these kernels are faster than the memory
         const VF s = block_scale<SPB>(t.scales[r], b, dup);
         for (int m = 0; m < M; ++m) {
           acc[r][m] = vfma(idot(wv, codes + m * B), vmul(s, vset1(xscales[b * M + m])), acc[r][m]);
@@ -352,36 +371,40 @@ int product_i8_span(const Quantized& q, const float* packed, int n, int n1, floa
   return n;
 }
 
-template <int M, int SPB>
-void product_i8_as(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+template <typename Code, int M, int SPB>
+void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
   constexpr int NR = M <= 4 ? 2 : 1;
-  const int n = product_i8_span<M, NR, SPB>(q, packed, n0, n1, out, ldo);
-  if constexpr (NR > 1) product_i8_span<M, 1, SPB>(q, packed, n, n1, out, ldo);
+  const int n = product_integer_span<Code, M, NR, SPB>(q, packed, n0, n1, out, ldo);
+  if constexpr (NR > 1) product_integer_span<Code, M, 1, SPB>(q, packed, n, n1, out, ldo);
 }
 
-template <int M>
-void product_i8_groups(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+template <typename Code, int M>
+void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
   const int per_block = kBlock<4> / q.group;
   if constexpr (kBlock<4> >= 128) {
-    if (per_block == 4) return product_i8_as<M, 4>(q, packed, n0, n1, out, ldo);
+    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, out, ldo);
   }
   if constexpr (kBlock<4> >= 64) {
-    if (per_block == 2) return product_i8_as<M, 2>(q, packed, n0, n1, out, ldo);
+    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, out, ldo);
   }
-  product_i8_as<M, 1>(q, packed, n0, n1, out, ldo);
+  product_integer_as<Code, M, 1>(q, packed, n0, n1, out, ldo);
 }
 
-void product_i8(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo) {
+template <typename Code>
+void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo) {
   switch (m) {
-    case 1: return product_i8_groups<1>(q, packed, n0, n1, out, ldo);
-    case 2: return product_i8_groups<2>(q, packed, n0, n1, out, ldo);
-    case 3: return product_i8_groups<3>(q, packed, n0, n1, out, ldo);
-    case 4: return product_i8_groups<4>(q, packed, n0, n1, out, ldo);
-    case 5: return product_i8_groups<5>(q, packed, n0, n1, out, ldo);
-    case 6: return product_i8_groups<6>(q, packed, n0, n1, out, ldo);
-    case 7: return product_i8_groups<7>(q, packed, n0, n1, out, ldo);
-    default: return product_i8_groups<8>(q, packed, n0, n1, out, ldo);
+    case 1: return product_integer_groups<Code, 1>(q, packed, n0, n1, out, ldo);
+    case 2: return product_integer_groups<Code, 2>(q, packed, n0, n1, out, ldo);
+    case 3: return product_integer_groups<Code, 3>(q, packed, n0, n1, out, ldo);
+    case 4: return product_integer_groups<Code, 4>(q, packed, n0, n1, out, ldo);
+    case 5: return product_integer_groups<Code, 5>(q, packed, n0, n1, out, ldo);
+    case 6: return product_integer_groups<Code, 6>(q, packed, n0, n1, out, ldo);
+    case 7: return product_integer_groups<Code, 7>(q, packed, n0, n1, out, ldo);
+    default: return product_integer_groups<Code, 8>(q, packed, n0, n1, out, ldo);
   }
+}
+void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* out, int64_t ldo) {
+  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, out, ldo);
 }
 
 // What one vector of consecutive weights is read from: a word, or half a word where 4 lanes take 4 bits each.
@@ -622,7 +645,8 @@ void weighted_sum(const float* p, int64_t ldp, int nq, const float* factors, con
 }
 
 constexpr Kernels table(const char* name) {
-  return {name,       L,          widen,      narrow, layer_norm, packed_size, pack,      product, packed_size_i8,
-          pack_i8,    product_i8, dequantize, dense,  gelu,       elu,         lstm_cell, scores,  softmax,
-          weighted_sum};
+  return {name,         L,         kInt16Pays, widen,       narrow, layer_norm, packed_size,
+          pack,         product,   packed_size_integer,     pack_integer, product_integer,
+          dequantize,   dense,     gelu,       elu,         lstm_cell,    scores,
+          softmax,      weighted_sum};
 }

@@ -12,6 +12,10 @@ namespace imn {
 namespace {
 
 constexpr int64_t kStreamed = 16;          // rows of x up to which weights are streamed rather than dequantised
+// Sums from here on may take activations as 16-bit integers with a scale per block. The error of that is 2e-5 |x| |w| /
+// sqrt(K) (a step of 1/32767 of a block's maximum), the rounding error allowed to K float32 products is 1.2e-7 sqrt(K) |x|
+// |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
+constexpr int kLongSum = 1024;
 constexpr int64_t kChunkBytes = 64 << 10;  // of weights: some microseconds of work, and fits a cache for many tiles of x
 
 int64_t chunk_rows(int64_t n, int64_t row_bytes) {
@@ -120,12 +124,19 @@ void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx
 
 }  // namespace
 
-void matmul(const Matmul& op, const Quantized& q, bool int8_activations) {
+// Bits of the integers that activations are rounded to, 0 for none.
+int integer_width(const Matmul& op, const Quantized& q, Activations activations) {
+  if (q.bits != 4 || activations == Activations::float32) return 0;
+  if (activations == Activations::int8) return 8;
+  return q.k >= kLongSum && op.rows <= kStreamed && kernels().int16_pays ? 16 : 0;
+}
+
+void matmul(const Matmul& op, const Quantized& q, Activations activations) {
   const Kernels& k = kernels();
+  const int width = integer_width(op, q, activations);
   int64_t ldx;
   const float* x = prepare(op, &ldx);
-  int8_activations = int8_activations && q.bits == 4;
-  if (op.rows > kStreamed && !int8_activations) {
+  if (op.rows > kStreamed && width == 0) {
     blocked(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t* ld) {
       *ld = padded(q.k);
       float* tile = scratch(kTile, (n1 - n0) * *ld);
@@ -134,18 +145,20 @@ void matmul(const Matmul& op, const Quantized& q, bool int8_activations) {
     });
     return;
   }
-  const int64_t size = int8_activations ? k.packed_size_i8(kMaxRows, q.k, q.group)
-                                        : k.packed_size(kMaxRows, q.k, q.group, q.bits);
+  const int64_t size = width != 0 ? k.packed_size_integer(kMaxRows, q.k, q.group, width)
+                                  : k.packed_size(kMaxRows, q.k, q.group, q.bits);
   const int64_t tiles = (op.rows + kMaxRows - 1) / kMaxRows;
   float* packed = scratch(kPacked, tiles * size);
   parallel_for(int(tiles), [&](int t) {
     const int64_t r = int64_t(t) * kMaxRows;
     const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
-    if (int8_activations) k.pack_i8(x + r * ldx, ldx, m, q.k, q.group, packed + t * size);
+    if (width != 0) k.pack_integer(x + r * ldx, ldx, m, q.k, q.group, width, packed + t * size);
     else k.pack(x + r * ldx, ldx, m, q.k, q.group, q.bits, packed + t * size);
   });
   stream(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
-    (int8_activations ? k.product_i8 : k.product)(q, packed + r / kMaxRows * size, m, n0, n1, y, ld);
+    const float* tile = packed + r / kMaxRows * size;
+    if (width != 0) k.product_integer(q, tile, m, n0, n1, width, y, ld);
+    else k.product(q, tile, m, n0, n1, y, ld);
   });
 }
 

@@ -1,6 +1,7 @@
 // The operations of kernels/contract.py on raw memory; each runs to its end on the pool of threads.
 #pragma once
 
+#include "activations.h"
 #include "tensor.h"
 
 namespace imn {
@@ -26,7 +27,7 @@ struct Matmul {
   DType out_dtype = DType::f32;
 };
 
-void matmul(const Matmul& op, const Quantized& q, bool int8_activations);
+void matmul(const Matmul& op, const Quantized& q, Activations activations);
 void matmul(const Matmul& op, const View& dense);
 
 struct Attention {

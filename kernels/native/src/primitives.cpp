@@ -179,9 +179,9 @@ void check_packed(const mx::array& w, const mx::array& scales, const mx::array& 
 
 class Int4Matmul : public Native {
  public:
-  Int4Matmul(int group, int bits, Options options, bool int8)
-      : Native("int4_matmul", options.state({double(group), double(bits), double(int8)})),
-        group_(group), bits_(bits), options_(options), int8_(int8) {}
+  Int4Matmul(int group, int bits, Options options, Activations activations)
+      : Native("int4_matmul", options.state({double(group), double(bits), double(activations)})),
+        group_(group), bits_(bits), options_(options), activations_(activations) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Matmul op;
@@ -191,7 +191,7 @@ class Int4Matmul : public Native {
     op.out = allocate(out);
     op.out_dtype = dtype_of(out);
     const PackedMatrix m{view(in[1]), view(in[2]), view(in[3]), group_, bits_};
-    return [=, int8 = int8_] { m.with([&](const Quantized& q) { matmul(op, q, int8); }); };
+    return [=, activations = activations_] { m.with([&](const Quantized& q) { matmul(op, q, activations); }); };
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
     auto shape = in[0].shape();
@@ -202,7 +202,7 @@ class Int4Matmul : public Native {
  private:
   int group_, bits_;
   Options options_;
-  bool int8_;
+  Activations activations_;
 };
 
 class Linear : public Native {
@@ -321,9 +321,9 @@ class PlainAttention : public Native {
 
 class CrossAttention : public Native {
  public:
-  CrossAttention(float scale, int group, int bits, Options options, bool int8)
-      : Native("cross_attention", options.state({scale, double(group), double(bits), double(int8)})),
-        scale_(scale), group_(group), bits_(bits), options_(options), int8_(int8) {}
+  CrossAttention(float scale, int group, int bits, Options options, Activations activations)
+      : Native("cross_attention", options.state({scale, double(group), double(bits), double(activations)})),
+        scale_(scale), group_(group), bits_(bits), options_(options), activations_(activations) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Matmul project;
@@ -343,10 +343,10 @@ class CrossAttention : public Native {
     const int64_t shape[4] = {texts, heads, steps, d}, strides[4] = {steps * n, d, n, 1};
     for (int i = 0; i < 4; ++i) op.q.shape[i] = shape[i], op.q.strides[i] = strides[i];
     for (int i = 0; i < 3; ++i) op.out_strides[i] = strides[i];
-    return [=, int8 = int8_]() mutable {
+    return [=, activations = activations_]() mutable {
       float* q = scratch(kWeights, project.rows * n);
       project.out = q;
-      m.with([&](const Quantized& matrix) { matmul(project, matrix, int8); });
+      m.with([&](const Quantized& matrix) { matmul(project, matrix, activations); });
       op.q.data = q;
       attention(op);
       const size_t done = size_t(texts * steps * n) * size_of(op.out_dtype);
@@ -363,7 +363,7 @@ class CrossAttention : public Native {
   float scale_;
   int group_, bits_;
   Options options_;
-  bool int8_;
+  Activations activations_;
 };
 
 // --- codec ---------------------------------------------------------------------------------------------------------
@@ -419,14 +419,14 @@ void check_signal(const mx::array& x, const mx::array& w, const mx::array& bias,
 }  // namespace
 
 mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases, int group_size,
-                      int bits, const Projection& p, bool int8_activations) {
+                      int bits, const Projection& p, Activations activations) {
   check_packed(w, scales, biases, group_size, bits);
   check_projection(x, w.shape(0), w.shape(1) * 32 / bits, p);
   auto shape = x.shape();
   shape.back() = w.shape(0);
   std::vector<mx::array> inputs{x, w, scales, biases};
   Options::append(p, inputs);
-  return make<Int4Matmul>(shape, x.dtype(), std::move(inputs), group_size, bits, Options(p), int8_activations);
+  return make<Int4Matmul>(shape, x.dtype(), std::move(inputs), group_size, bits, Options(p), activations);
 }
 
 mx::array linear(const mx::array& x, const mx::array& w, const Projection& p) {
@@ -469,7 +469,7 @@ mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::arr
 
 mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
                           const mx::array& k, const mx::array& v, float scale, int group_size, int bits, const Projection& p,
-                          bool int8_activations) {
+                          Activations activations) {
   check_packed(w, scales, biases, group_size, bits);
   check_projection(x, w.shape(0), w.shape(1) * 32 / bits, p);
   need(x.ndim() == 3 && is_heads(k) && is_heads(v) && k.shape() == v.shape(), "x, k or v");
@@ -477,7 +477,7 @@ mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::arra
   std::vector<mx::array> inputs{x, w, scales, biases, k, v};
   Options::append(p, inputs);
   return make<CrossAttention>(mx::Shape{x.shape(0), x.shape(1), w.shape(0)}, x.dtype(), std::move(inputs), scale, group_size,
-                              bits, Options(p), int8_activations);
+                              bits, Options(p), activations);
 }
 
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal) {

@@ -3,8 +3,10 @@
 #pragma once
 
 #include <optional>
+#include <variant>
 
 #include "mlx/array.h"
+#include "activations.h"
 
 namespace imn {
 
@@ -18,14 +20,14 @@ struct Projection {
 };
 
 mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                      int group_size, int bits, const Projection& p, bool int8_activations);
+                      int group_size, int bits, const Projection& p, Activations activations);
 mx::array linear(const mx::array& x, const mx::array& w, const Projection& p);
 mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::array& v, const mx::array& prefix_q,
                            const mx::array& prefix_k, const mx::array& prefix_v, const std::variant<float, mx::array>& gate,
                            float scale, const std::variant<int, mx::array>& length);
 mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
                           const mx::array& k, const mx::array& v, float scale, int group_size, int bits,
-                          const Projection& p, bool int8_activations);
+                          const Projection& p, Activations activations);
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);

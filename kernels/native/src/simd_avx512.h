@@ -54,4 +54,21 @@ inline VF idot(VI w, const int8_t* x) {
   return _mm512_cvtepi32_ps(_mm512_madd_epi16(sum, _mm512_set1_epi16(1)));
 #endif
 }
+inline VF idot(VI w, const int16_t* x) {
+  const VI mask = _mm512_set1_epi16(15);
+  VI a = _mm512_and_si512(w, mask), b = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
+  VI c = _mm512_and_si512(_mm512_srli_epi16(w, 8), mask), d = _mm512_srli_epi16(w, 12);
+  VI xa = _mm512_loadu_si512(x), xb = _mm512_loadu_si512(x + 32);
+  VI xc = _mm512_loadu_si512(x + 64), xd = _mm512_loadu_si512(x + 96);
+#if defined(__AVX512VNNI__)
+  a = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(_mm512_setzero_si512(), a, xa), b, xb);
+  c = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(_mm512_setzero_si512(), c, xc), d, xd);
+  return _mm512_cvtepi32_ps(_mm512_add_epi32(a, c));
+#else
+  a = _mm512_add_epi32(_mm512_madd_epi16(a, xa), _mm512_madd_epi16(b, xb));
+  c = _mm512_add_epi32(_mm512_madd_epi16(c, xc), _mm512_madd_epi16(d, xd));
+  return _mm512_cvtepi32_ps(_mm512_add_epi32(a, c));
+#endif
+}
+constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }

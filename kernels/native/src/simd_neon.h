@@ -52,4 +52,18 @@ inline VF idot(VI w, const int8_t* x) {
   return vcvtq_f32_s32(vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
 #endif
 }
+inline VF idot(VI w, const int16_t* x) {
+  const uint16x8_t halves = vreinterpretq_u16_u32(w), mask = vdupq_n_u16(15);
+  const int16x8_t fields[4] = {
+      vreinterpretq_s16_u16(vandq_u16(halves, mask)), vreinterpretq_s16_u16(vandq_u16(vshrq_n_u16(halves, 4), mask)),
+      vreinterpretq_s16_u16(vandq_u16(vshrq_n_u16(halves, 8), mask)), vreinterpretq_s16_u16(vshrq_n_u16(halves, 12))};
+  int32x4_t low = vdupq_n_s32(0), high = low;
+  for (int i = 0; i < 4; ++i) {
+    const int16x8_t xi = vld1q_s16(x + 8 * i);
+    low = vmlal_s16(low, vget_low_s16(fields[i]), vget_low_s16(xi));
+    high = vmlal_s16(high, vget_high_s16(fields[i]), vget_high_s16(xi));
+  }
+  return vcvtq_f32_s32(vpaddq_s32(low, high));
+}
+constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { __builtin_prefetch(p); }

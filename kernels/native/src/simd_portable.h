@@ -61,4 +61,14 @@ inline VF idot(VI w, const int8_t* x) {
   }
   return r;
 }
+inline VF idot(VI w, const int16_t* x) {
+  VF r;
+  for (int l = 0; l < L; ++l) {
+    int sum = 0;
+    for (int i = 0; i < 8; ++i) sum += int((w[l] >> (4 * i)) & 15) * x[i % 4 * 2 * L + 2 * l + i / 4];
+    r[l] = float(sum);
+  }
+  return r;
+}
+constexpr bool kInt16Pays = false;
 inline void prefetch(const void*) {}

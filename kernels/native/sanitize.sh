@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Builds the extension with ThreadSanitizer or AddressSanitizer and runs the kernel tests on it:
+#   kernels/native/sanitize.sh thread|address [pytest arguments]
+# Needs GCC and what the build needs (pip install "nanobind==3.1.*" cmake ninja) in the Python it is run with ($PYTHON).
+set -euo pipefail
+kind=${1:?usage: sanitize.sh thread|address [pytest arguments]}
+shift
+root=$(cd "$(dirname "$0")/../.." && pwd)
+python=${PYTHON:-python}
+build=${TMPDIR:-/tmp}/instruct-musicgen-$kind
+copy=$build/tree
+
+case $kind in
+  thread) library=libtsan.so ;;
+  address) library=libasan.so ;;
+  *) echo "the sanitizer is 'thread' or 'address', not '$kind'" >&2; exit 2 ;;
+esac
+
+# A copy of the tree, so that the extension in use stays as it is.
+mkdir -p "$copy"
+for part in kernels reference model tests pyproject.toml setup.py MANIFEST.in; do
+  rm -rf "${copy:?}/$part"
+  cp -r "$root/$part" "$copy/$part"
+done
+rm -f "$copy"/kernels/native/_extension*
+cmake -S "$root/kernels/native" -B "$build/cmake" -DPython_EXECUTABLE="$(command -v "$python")" \
+  -DIMN_SANITIZE="$kind" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$copy/kernels/native" >/dev/null
+cmake --build "$build/cmake" --parallel >/dev/null
+
+# The interpreter is not instrumented, so the runtime is loaded ahead of it, and so is libstdc++, whose exceptions it wraps.
+# Suppressed: what lies wholly in libraries that we do not build (see the file).
+export LD_PRELOAD="$(gcc -print-file-name=$library) $(gcc -print-file-name=libstdc++.so)"
+export TSAN_OPTIONS="exitcode=66 suppressions=$root/kernels/native/tsan.supp ignore_noninstrumented_modules=1"
+export ASAN_OPTIONS="detect_leaks=0 exitcode=66"
+cd "$copy"
+[ $# -gt 0 ] || set -- tests/native tests/kernels -k native --deselect \
+  tests/native/test_levels.py::test_levels_of_other_machines_are_right_on_an_emulator
+exec "$python" -m pytest -q -p no:cacheprovider "$@"

@@ -13,9 +13,9 @@ from . import backends
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(
-    "repeatable", deadline=None, max_examples=20, derandomize=True, suppress_health_check=list(HealthCheck)
+    "repeatable", deadline=None, max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck)
 )
-settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=200)
+settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 

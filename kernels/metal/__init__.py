@@ -40,9 +40,9 @@ class MetalOps:
     conv_transpose1d = staticmethod(reference.conv_transpose1d)
     lstm = staticmethod(reference.lstm)
 
-    def compute_dtype(self, stored: mx.Dtype) -> mx.Dtype:
-        """Activations keep the bundle's dtype: sums are in float32 anyway."""
-        return stored
+    # On a GPU activations keep the bundle's dtype. Where MLX computes on a CPU (under the interpreter) they are float32
+    # as the reference's are, so that the tokens of a whole edit can be compared.
+    compute_dtype = staticmethod(reference.compute_dtype)
 
     def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
         """Weights keep the bundle's dtype: bytes are what a decode step waits for."""

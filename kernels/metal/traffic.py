@@ -23,7 +23,8 @@ from .engine import Engine
 DIM, HEADS, HEAD_DIM, FFN = 2048, 32, 64, 8192
 SLOTS, FRAMES, TEXT = 251, 251, 12  # a 5 s edit: 251 positions, as many prefix frames, a short instruction
 GROUPS = {"weights": ("w",), "scales": ("scales", "biases"), "cache": ("k", "v"), "prefix": ("prefix_k", "prefix_v")}
-UNIFORM = ("_shape", "_strides", "_ndim", "sizes", "strides", "scale", "gate", "length", "eps")  # the same in all threads
+# Constants, the same in all threads.
+UNIFORM = ("_shape", "_strides", "_ndim", "sizes", "strides", "scale", "gate", "length", "eps")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Row:
     error: float  # largest error over the largest magnitude, against the oracle
 
 
-def _row(name: str, kernels: list[Any], result: mx.array, expected: Any) -> Row:
+def compared(name: str, kernels: list[Any], result: mx.array, expected: Any) -> Row:
+    """The line of a run whose kernels hold their counters."""
     needed: dict[str, int] = {}
     loaded: dict[str, int] = {}
     for kernel in kernels:
@@ -56,24 +58,27 @@ def _row(name: str, kernels: list[Any], result: mx.array, expected: Any) -> Row:
     return Row(name, len(kernels), sum(needed.values()) / 1e6, ratios, activations, memory, error)
 
 
-class _Inputs:
+class Inputs:
     """Seeded arrays in float16."""
 
     def __init__(self) -> None:
         self.rng = np.random.default_rng(1)
 
     def normal(self, *shape: int) -> mx.array:
+        """Of mean 0 and deviation 1."""
         return mx.array(self.rng.standard_normal(shape, dtype=np.float32)).astype(mx.float16)
 
     def packed(self, n: int, k: int) -> tuple[mx.array, mx.array, mx.array]:
+        """w, scales and biases of an [n, k] matrix whose products stay of order 1."""
         w, scales, biases = mx.quantize(self.normal(n, k) / math.sqrt(k), group_size=64, bits=4)
         return w, scales, biases
 
     def norm(self) -> tuple[mx.array, mx.array, float]:
+        """Weight, bias and epsilon of a layer norm over DIM."""
         return 1 + self.normal(DIM) / 10, self.normal(DIM) / 10, 1e-5
 
 
-def _measured(name: str, operation: str, *args: Any, **options: Any) -> Row:
+def measured(name: str, operation: str, *args: Any, **options: Any) -> Row:
     """One call of ours, and of the oracle's function of the same name."""
     from .. import interpreter
 
@@ -84,30 +89,30 @@ def _measured(name: str, operation: str, *args: Any, **options: Any) -> Row:
         return built[-1]
 
     result = getattr(MetalOps("interpreter", Engine(build, {"check": True})), operation)(*args, **options)
-    return _row(name, built, result, getattr(oracle, operation)(*args, **options))
+    return compared(name, built, result, getattr(oracle, operation)(*args, **options))
 
 
 def ours() -> Iterator[Row]:
     """The kernels of a decode step, and the tiled one."""
-    r = _Inputs()
+    r = Inputs()
     qkv = r.packed(3 * DIM, DIM)
     for rows in (1, 2, 4, 8):
-        yield _measured(f"norm + q, k, v, M={rows}", "int4_matmul", r.normal(rows, DIM), *qkv, norm=r.norm())
+        yield measured(f"norm + q, k, v, M={rows}", "int4_matmul", r.normal(rows, DIM), *qkv, norm=r.norm())
     x = r.normal(2, DIM)
-    yield _measured("out + residual, M=2", "int4_matmul", x, *r.packed(DIM, DIM), residual=x)
-    yield _measured(
+    yield measured("out + residual, M=2", "int4_matmul", x, *r.packed(DIM, DIM), residual=x)
+    yield measured(
         "norm + linear1 + gelu, M=2", "int4_matmul", x, *r.packed(FFN, DIM), norm=r.norm(), activation="gelu"
     )
-    yield _measured("linear2 + residual, M=2", "int4_matmul", r.normal(2, FFN), *r.packed(DIM, FFN), residual=x)
-    yield _measured("prefill tile, M=64, N=256", "int4_matmul", r.normal(64, DIM), *r.packed(256, DIM))
+    yield measured("linear2 + residual, M=2", "int4_matmul", r.normal(2, FFN), *r.packed(DIM, FFN), residual=x)
+    yield measured("prefill tile, M=64, N=256", "int4_matmul", r.normal(64, DIM), *r.packed(256, DIM))
     q, cache = r.normal(2, HEADS, 1, HEAD_DIM), r.normal(2, 2, HEADS, SLOTS, HEAD_DIM)
     prefix = [r.normal(1, HEADS, n, HEAD_DIM) for n in (1, FRAMES, FRAMES)]
     gate, scale = mx.array(0.5), 1 / math.sqrt(HEAD_DIM)
-    yield _measured(
+    yield measured(
         "prefix attention, pair", "prefix_attention", q, cache[0], cache[1], *prefix, gate, scale=scale, length=SLOTS
     )
     text = [r.normal(1, HEADS, TEXT, HEAD_DIM) for _ in range(2)]
-    yield _measured(
+    yield measured(
         "norm + q + text attention", "cross_attention", r.normal(2, 1, DIM), *r.packed(DIM, DIM), *text, scale=scale,
         norm=r.norm(),
     )
@@ -115,7 +120,7 @@ def ours() -> Iterator[Row]:
 
 def stock() -> Iterator[Row]:
     """MLX's kernels for the same work, without norm, bias, gelu, residual, gate and sums, which it launches apart."""
-    r = _Inputs()
+    r = Inputs()
     packed = r.packed(DIM, DIM)
     plans: list[tuple[str, Callable[..., tuple[Any, mx.array]], int]] = [
         ("MLX qmv_fast, M=1", traffic_stock.qmv_fast, 1),
@@ -125,17 +130,17 @@ def stock() -> Iterator[Row]:
     for name, run, rows in plans:
         x = r.normal(rows, DIM)
         kernel, y = run(x, *packed)
-        yield _row(name, [kernel], y, oracle.int4_matmul(x, *packed))
+        yield compared(name, [kernel], y, oracle.int4_matmul(x, *packed))
     tile, x = r.packed(256, DIM), r.normal(64, DIM)
     kernel, y = traffic_stock.qmm(x, *tile)
-    yield _row("MLX qmm_t, M=64, N=256", [kernel], y, oracle.int4_matmul(x, *tile))
+    yield compared("MLX qmm_t, M=64, N=256", [kernel], y, oracle.int4_matmul(x, *tile))
     q, k, v = r.normal(2, HEADS, 1, HEAD_DIM), *(r.normal(2, HEADS, SLOTS, HEAD_DIM) for _ in range(2))
     kernel, y = traffic_stock.sdpa_vector(q, k, v)
-    yield _row("MLX sdpa_vector, cache of two rows", [kernel], y, oracle.attention(q, k, v, scale=HEAD_DIM**-0.5))
+    yield compared("MLX sdpa_vector, cache of two rows", [kernel], y, oracle.attention(q, k, v, scale=HEAD_DIM**-0.5))
     q, k, v = r.normal(1, HEADS, 2, HEAD_DIM), *(r.normal(1, HEADS, FRAMES, HEAD_DIM) for _ in range(2))
     kernel, y = traffic_stock.sdpa_vector(q, k, v)
     expected = oracle.attention(q, k, v, scale=HEAD_DIM**-0.5)
-    yield _row("MLX sdpa_vector, prefix as two queries", [kernel], y, expected)
+    yield compared("MLX sdpa_vector, prefix as two queries", [kernel], y, expected)
 
 
 def main() -> None:

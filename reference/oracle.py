@@ -77,7 +77,7 @@ def linear(
         y = y + float64(bias)
     if activation == "gelu":
         y = gelu(y)
-    return y if residual is None else float64(residual) + y
+    return np.asarray(y if residual is None else float64(residual) + y, dtype=np.float64)
 
 
 def int4_matmul(

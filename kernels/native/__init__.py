@@ -140,7 +140,8 @@ def int4_matmul(
         weight, shift, eps = norm or (None, None, 0.0)
         gelu = _gelu(activation)
         out: mx.array = _ext().int4_matmul(
-            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps, ACTIVATIONS.index(_activations)
+            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps,
+            ACTIVATIONS.index(_activations),
         )
         return out
     except (ValueError, TypeError) as e:

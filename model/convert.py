@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from . import bundle_config, hub, layout, torch_file
+from . import bundle_config, hub, layout, recipes, torch_file
 from .bundle import check_codec, open_bundle
 from .codec_weights import codec_config, pretrained
 from .config import Config, Quantization
@@ -27,14 +27,16 @@ CODEC_FILE = "compression_state_dict.bin"
 
 
 def convert(
-    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4, group_size: int = 64
+    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4, group_size: int = 64,
+    recipe: str = "plain",
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
     `adapter`: the Lightning checkpoint (or a folder or repo with one); `base`: a folder or repo with `state_dict.bin`
     and `compression_state_dict.bin`; `t5`: a folder, which is copied, or a repo, which is referred to. `bits` 4 or 8
     quantizes the layers' projections (affine, `group_size` inputs a scale) and stores the rest as float16; 16 stores
-    float16 throughout; 32 is lossless. `out` appears whole or not at all. Returns its path.
+    float16 throughout; 32 is lossless. `recipe` (see `model.recipes`) chooses other bits for some modules, or better
+    scales; its name is kept in config.json. `out` appears whole or not at all. Returns its path.
 
     Raises UsageError for bits or a group size that don't fit, UserError for files that can't be used, and when the
     disk is full.
@@ -43,6 +45,9 @@ def convert(
         raise UsageError(f"--bits {bits}: choose one of {', '.join(map(str, BITS))}")
     if group_size not in GROUP_SIZES:
         raise UsageError(f"--group-size {group_size}: choose one of {', '.join(map(str, GROUP_SIZES))}")
+    chosen = recipes.named(recipe)
+    if bits not in (4, 8) and recipe != "plain":
+        raise UsageError(f"--recipe {recipe} quantizes and --bits {bits} does not; use --bits 4")
     checkpoint = _checkpoint(hub.resolve(adapter, allow_patterns=("*.ckpt", "*.bin")))
     folder = hub.resolve(base, allow_patterns=("state_dict.bin", CODEC_FILE))
     upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
@@ -53,16 +58,21 @@ def convert(
     quantization = Quantization(bits, group_size) if bits in (4, 8) else None
     if quantization:
         _check_groups(upstream, group_size)
-    config = Config(upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization)
+    config = Config(
+        upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization,
+        chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},
+    )  # fmt: skip
     stored = layout.stored(config)
     with new_folder(out) as part:
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
-        _write_tensors(part / "model.safetensors", stored, upstream, config)
+        _write_tensors(part / "model.safetensors", stored, upstream, config, chosen)
         _copy_codec(codec_source, part)
         if t5_folder:
             _copy(part / "t5", t5_folder, T5_COPIED)
         raw = bundle_config.render(config, codec, t5_name)
+        if quantization:
+            raw["quantization"]["recipe"] = recipe
         (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
         open_bundle(part)
     return Path(out)
@@ -123,7 +133,7 @@ def _check_groups(upstream: Upstream, group_size: int) -> None:
             raise UsageError(f"--group-size {group_size} does not divide {name}={width}; {advice}")
 
 
-def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config) -> None:
+def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config, recipe: recipes.Recipe) -> None:
     columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -134,18 +144,13 @@ def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Confi
                 raise UserError(f"{upstream.adapter_path}: {name} holds NaN or infinity; the checkpoint is damaged")
             module = name.removesuffix(".weight")
             if f"{module}.scales" in stored:
-                assert config.quantization is not None
-                _write_packed(writer, module, value, config.quantization, config.dtype)
+                q = config.recipe.get(module, config.quantization)
+                assert q is not None
+                for part, made in zip(("weight", "scales", "biases"), recipe.pack(mx.array(value), q, config.dtype)):
+                    writer.write(f"{module}.{part}", made)
             else:
                 writer.write(name, _narrowed(name, value, config.dtype))
             mx.clear_cache()
-
-
-def _write_packed(writer: TensorWriter, module: str, value: Array, q: Quantization, dtype: mx.Dtype) -> None:
-    weight, scales, biases = mx.quantize(mx.array(value), group_size=q.group_size, bits=q.bits)
-    writer.write(f"{module}.weight", weight)
-    writer.write(f"{module}.scales", scales.astype(dtype))
-    writer.write(f"{module}.biases", biases.astype(dtype))
 
 
 def _narrowed(name: str, value: Array, dtype: mx.Dtype) -> np.ndarray:

@@ -119,7 +119,8 @@ def _quantization(bundle: Bundle) -> dict[str, Any] | None:
     modules = [name.removesuffix(".scales") for name in bundle.sources if name.endswith(".scales")]
     kinds: Counter[Quantization] = Counter(bundle.config.recipe.get(module, default) for module in modules)
     others = [asdict(q) | {"modules": n} for q, n in kinds.items() if q != default]
-    return asdict(default) | {"modules": kinds[default], "others": others}
+    recipe = (bundle.raw_config.get("quantization") or {}).get("recipe")
+    return asdict(default) | {"modules": kinds[default], "others": others, "recipe": recipe}
 
 
 def _quantization_text(found: Mapping[str, Any] | None, dtype: str) -> str:
@@ -127,7 +128,8 @@ def _quantization_text(found: Mapping[str, Any] | None, dtype: str) -> str:
         return f"none, {dtype}"
     kinds = [found, *found["others"]]
     each = [f"{q['modules']} projections in {q['bits']} bits, groups of {q['group_size']}; " for q in kinds]
-    return f"{''.join(each)}the rest {dtype}"
+    recipe = f" (recipe {found['recipe']})" if isinstance(found["recipe"], str) else ""
+    return f"{''.join(each)}the rest {dtype}{recipe}"
 
 
 def _bytes(path: Path) -> int:

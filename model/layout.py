@@ -66,8 +66,8 @@ def stored(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
     layout: dict[str, tuple[mx.Dtype, Shape]] = {}
     for name, shape in lm_shapes(config.lm, config.adapter).items():
         module = name.removesuffix(".weight")
-        quantization = config.recipe.get(module, config.quantization)
-        if quantization and module in quantized:
+        quantization = config.recipe.get(module, config.quantization if module in quantized else None)
+        if quantization:
             layout |= packed(module, shape, quantization, config.dtype)
         else:
             layout[name] = (config.dtype, shape)

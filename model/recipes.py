@@ -11,47 +11,89 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .config import Quantization
+from . import layout
+from .config import AdapterConfig, LMConfig, Quantization
 from .errors import UsageError
 
 SHRINKS = (1.0, 0.92, 0.84, 0.76, 0.68)
 """How much of a group's range the search starts from; the values beyond it are clipped."""
 REFITS = 3
+BLOCK = 1 << 22
+"""Weights searched at once: about half a gigabyte of intermediate results."""
 
 Packed = tuple[mx.array, mx.array, mx.array]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """`search`: scales of least squared error instead of the range's. `other`: modules (by pattern) that differ."""
+    """`search`: scales of least squared error instead of the range's.
+
+    `other`: bits and group size (None: the default's) of the modules that differ, by pattern.
+    """
 
     name: str
     summary: str
     search: bool = False
-    other: tuple[tuple[str, Quantization], ...] = ()
+    other: tuple[tuple[str, int, int | None], ...] = ()
 
     def quantization(self, module: str, default: Quantization) -> Quantization | None:
-        """Of one module, by canonical name; None keeps it as floats."""
-        for pattern, quantization in self.other:
+        """Of one module, by canonical name; None keeps it as floats. Matrices of layers, heads and adapter only."""
+        if not _MATRIX.fullmatch(module):
+            return None
+        for pattern, bits, group_size in self.other:
             if re.fullmatch(pattern, module):
-                return quantization
+                return Quantization(max(bits, default.bits), group_size or default.group_size)
         return default if _PROJECTION.fullmatch(module) else None
 
     def pack(self, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
-        """`quantize` with this recipe's choice of scales."""
-        return quantize(weight, quantization, dtype, search=self.search)
+        """`quantize` with this recipe's choice of scales; a block of rows at a time, for the search needs room."""
+        if not self.search:
+            return quantize(weight, quantization, dtype, search=False)
+        rows = max(1, BLOCK // weight.shape[1])
+        blocks = []
+        for start in range(0, weight.shape[0], rows):
+            blocks.append(quantize(weight[start : start + rows], quantization, dtype, search=True))
+            mx.eval(blocks[-1])
+        w, scales, biases = (mx.concatenate(list(part)) for part in zip(*blocks))
+        return w, scales, biases
+
+    def overrides(self, lm: LMConfig, adapter: AdapterConfig, default: Quantization) -> dict[str, Quantization]:
+        """What `Config.recipe` must hold: the modules that differ from the default, and those only a recipe packs."""
+        usual = layout.projections(lm)
+        found = {}
+        for name in layout.lm_shapes(lm, adapter):
+            module = name.removesuffix(".weight")
+            quantization = self.quantization(module, default)
+            if quantization and (quantization != default or module not in usual):
+                found[module] = quantization
+        return found
 
 
 _PROJECTION = re.compile(r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])")
 _HEADS = r"linears\.\d+"
 _MERGE = r"cp_transformer\.merge_linear\.\d+"
-_EIGHT = Quantization(8, 64)
+_MATRIX = re.compile(f"{_PROJECTION.pattern}|{_HEADS}|{_MERGE}")
+_SCORES = r"layers\.\d+\.self_attn\.[qk]_proj"
+_PAYS = ((_HEADS, 8, None), (_MERGE, 8, None))
+"""8 bits where 16 are too many: in MusicGen-large it pays 204 MB, what the finer recipes below spend."""
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("plain", "the published layout: layer projections by mx.quantize, all else 16 bits"),
         Recipe("mse", "the published layout and size; each group's scale and bias of least squared error", search=True),
+        Recipe(
+            "mixed",
+            "mse, and 8 bits for self-attention's q and k, paid for by 8-bit output heads and merge_linear",
+            search=True,
+            other=((_SCORES, 8, None), *_PAYS),
+        ),
+        Recipe(
+            "fine",
+            "mse, and groups of 32, paid for by 8-bit output heads and merge_linear",
+            search=True,
+            other=(*_PAYS, (_PROJECTION.pattern, 4, 32)),
+        ),
     )
 }
 

@@ -68,14 +68,12 @@ def quantized(bundle: Bundle, recipe: Recipe, default: Quantization) -> Quantize
         raise UsageError(
             f"{bundle.path} already has {bits} bits; --bits and --recipes need a 16 or 32 bit bundle first"
         )
-    modules = {}
-    for name, shape in layout.lm_shapes(bundle.config.lm, bundle.config.adapter).items():
-        module = name.removesuffix(".weight")
-        if name.endswith(".weight") and (q := recipe.quantization(module, default)):
-            if shape[1] % q.group_size:
-                raise UsageError(f"groups of {q.group_size} do not divide {module} {list(shape)}; use --group-size 32")
-            modules[module] = q
-    other = {module: q for module, q in modules.items() if q != default}
+    lm, adapter = bundle.config.lm, bundle.config.adapter
+    other = recipe.overrides(lm, adapter, default)
+    for module, shape in layout.projections(lm).items():
+        size = other.get(module, default).group_size
+        if shape[1] % size:
+            raise UsageError(f"groups of {size} do not divide {module} {list(shape)}; use --group-size 32")
     config = replace(bundle.config, quantization=default, recipe=other)
     return Quantized(bundle.path, config, bundle.sources, bundle.raw_config, recipe, default)
 

@@ -83,6 +83,8 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
     add("--group-size", type=int, default=64, metavar="32|64|128",
         help="weights that share a scale (default 64)")
+    add("--recipe", default="plain", metavar="plain|mse|mixed|fine",
+        help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
 
 
 def _info(parser: argparse.ArgumentParser) -> None:

@@ -19,9 +19,10 @@ settings.register_profile("explore", settings.get_profile("repeatable"), derando
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-def pytest_report_header() -> list[str]:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what ran, at the end: `-q` leaves the header out."""
     absent = "; ".join(f"{name} ({why})" for name, why in backends.missing().items()) or "none"
-    return [f"backends under test: {', '.join(backends.names())}; not on this machine: {absent}"]
+    terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
 
 
 @pytest.fixture(scope="session", params=backends.names())

@@ -121,7 +121,7 @@ def _compare(
     inside = [(f.logits[f.inside], x[f.inside], f.tokens[f.inside]) for f, x in zip(forced, logits)]
     return Fidelity(
         label=variant.label,
-        backend=model.backend,
+        backend=_backend(model),
         megabytes=variant.megabytes,
         kl=float(all_kl.mean()),
         kl_p95=float(np.percentile(all_kl, 95)),
@@ -131,6 +131,16 @@ def _compare(
         kl_by_step=_by_step([np.nanmean(d, axis=1) for d in divergence]),
         equal_by_frame=_by_step([np.array(f.own == o)[0].mean(axis=0) for f, o in zip(forced, own)]),
     )
+
+
+def _backend(model: InstructMusicGen) -> str:
+    """Its name, and the precision of activations where the native backend is set to another than float32."""
+    if model.backend != "native":
+        return model.backend
+    from kernels import native
+
+    activations = native.info()["activations"]
+    return "native" if activations == "float32" else f"native ({activations} activations)"
 
 
 def _by_step(rows: Sequence[np.ndarray]) -> list[float]:

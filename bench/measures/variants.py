@@ -41,16 +41,18 @@ class Variant:
 
 @dataclass(frozen=True)
 class Quantized(Bundle):
-    """A dense bundle whose modules are quantized as they are read, as `convert` would with this recipe."""
+    """A dense bundle quantized as it is read, to the bit as `convert` would with this recipe."""
 
     recipe: Recipe
     default: Quantization
 
     def _load(self, wanted: Iterable[str]) -> dict[str, mx.array]:
         tensors = super()._load(wanted)
-        for name in [n for n in tensors if n.endswith(".weight")]:
+        for name in list(tensors):
             module = name.removesuffix(".weight")
-            if (quantization := self.recipe.quantization(module, self.default)) is None:
+            quantization = self.recipe.quantization(module, self.default) if name != module else None
+            if quantization is None:
+                tensors[name] = tensors[name].astype(self.config.dtype)
                 continue
             w, scales, biases = self.recipe.pack(tensors[name], quantization, self.config.dtype)
             if module.startswith("layers."):
@@ -74,7 +76,8 @@ def quantized(bundle: Bundle, recipe: Recipe, default: Quantization) -> Quantize
         size = other.get(module, default).group_size
         if shape[1] % size:
             raise UsageError(f"groups of {size} do not divide {module} {list(shape)}; use --group-size 32")
-    config = replace(bundle.config, quantization=default, recipe=other)
+    dtype = mx.float16 if bundle.config.dtype == mx.float32 else bundle.config.dtype
+    config = replace(bundle.config, dtype=dtype, quantization=default, recipe=other)
     return Quantized(bundle.path, config, bundle.sources, bundle.raw_config, recipe, default)
 
 
@@ -83,12 +86,13 @@ def stored_bytes(bundle: Bundle) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, source in bundle.sources.items():
         module = name.rpartition(".")[0] if name.endswith((".weight", ".scales", ".biases")) else name
-        q = bundle.recipe.quantization(module, bundle.default) if isinstance(bundle, Quantized) else None
-        if q is None or not name.endswith(".weight"):
-            size = math.prod(source.shape) * source.dtype.size
+        size = math.prod(source.shape)
+        if not isinstance(bundle, Quantized):
+            size *= source.dtype.size
+        elif name.endswith(".weight") and (q := bundle.recipe.quantization(module, bundle.default)):
+            size = size * q.bits // 8 + 2 * size // q.group_size * bundle.config.dtype.size
         else:
-            weights = math.prod(source.shape)
-            size = weights * q.bits // 8 + 2 * weights // q.group_size * bundle.config.dtype.size
+            size *= bundle.config.dtype.size
         sizes[module] = sizes.get(module, 0) + size
     return sizes
 

@@ -54,13 +54,14 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
   std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n)), packed(size_t(k.packed_size(m, kk, group, bits)));
   k.dequantize(q, 0, n, dense.data(), padded(kk));
   k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
-  k.product(q, packed.data(), m, 0, n, out.data(), n);
+  std::vector<float> tables(size_t(table_size(n, kk, group)));
+  k.product(q, packed.data(), m, 0, n, tables.data(), out.data(), n);
   std::vector<float> out8(out.size()), out16(out.size());
   if (bits == 4) {
     for (int width : {8, 16}) {
       std::vector<float> codes(size_t(k.packed_size_integer(m, kk, group, width)));
       k.pack_integer(x.data(), padded(kk), m, kk, group, width, codes.data());
-      k.product_integer(q, codes.data(), m, 0, n, width, (width == 8 ? out8 : out16).data(), n);
+      k.product_integer(q, codes.data(), m, 0, n, width, tables.data(), (width == 8 ? out8 : out16).data(), n);
     }
   }
   double worst = 0, worst8 = 0, worst16 = 0, unpack = 0;

@@ -32,6 +32,11 @@ inline int64_t padded(int64_t n, int64_t to = kMaxLanes) {
   return (n + to - 1) / to * to;
 }
 
+// Scales and biases of n rows, as float32.
+inline int64_t table_size(int64_t n, int k, int group) {
+  return 2 * n * padded(k / group);
+}
+
 struct Kernels {
   const char* name;
   int lanes;
@@ -48,15 +53,16 @@ struct Kernels {
   int64_t (*packed_size)(int m, int k, int group, int bits);
   // Arranges x [m, ldx] (float32) as `product` reads it, followed by its sums over each group.
   void (*pack)(const float* x, int64_t ldx, int m, int k, int group, int bits, float* packed);
-  // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout.
-  void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo);
+  // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout. `tables` has room for
+  // table_size(n1 - n0, ...) floats.
+  void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo);
 
   // The same with activations rounded to integers of `width` 16 or 8 bits (one scale per row and block of weights); only
   // for 4-bit weights.
   int64_t (*packed_size_integer)(int m, int k, int group, int width);
   void (*pack_integer)(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed);
-  void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* out,
-                          int64_t ldo);
+  void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables,
+                          float* out, int64_t ldo);
 
   // Rows n0..n1 of the matrix as float32, ld floats apart.
   void (*dequantize)(const Quantized& q, int n0, int n1, float* out, int64_t ld);

@@ -119,11 +119,15 @@ void pack(const float* x, int64_t ldx, int m, int k, int group, int bits, float*
   }
 }
 
-// Scales or biases of one row as float32, followed by zeros up to a whole vector.
-inline void load_groups(float* dst, const void* src, int64_t row, int groups, DType dtype) {
-  const void* at = (const char*)src + row * groups * (dtype == DType::f32 ? 4 : 2);
-  widen(dst, at, groups, dtype);
-  for (int g = groups; g < up(groups, L) + L; ++g) dst[g] = 0.f;
+// Scales or biases of rows n0..n1 as float32, each row followed by zeros up to a whole vector.
+void load_groups(float* dst, const void* src, int64_t n0, int64_t n1, int groups, DType dtype) {
+  const int64_t size = dtype == DType::f32 ? 4 : 2, ld = up(groups, L);
+  const char* at = (const char*)src + n0 * groups * size;
+  if (ld == groups) return widen(dst, at, (n1 - n0) * groups, dtype);
+  for (int64_t n = n0; n < n1; ++n, dst += ld, at += groups * size) {
+    widen(dst, at, groups, dtype);
+    for (int64_t g = groups; g < ld; ++g) dst[g] = 0.f;
+  }
 }
 
 // The scale of each lane for one block. A block has SPB groups, or a group has 2^dup blocks.
@@ -140,31 +144,39 @@ inline int log2_(int n) {
   return r;
 }
 
-constexpr int kMaxGroups = 1024;  // groups of a row that fit on the stack: K = 32768 at the least
+// The words of NR rows, block by block: the whole blocks where they lie, then the one in which K ends, padded with zeros.
+// body(block, words of row 0, words from one row to the next)
+template <int NR, typename Body>
+inline void each_block(const uint32_t* w, int words, const Body& body) {
+  const int whole = words / L, blocks = (words + L - 1) / L;
+  uint32_t tail[NR * L] = {};
+  for (int r = 0; r < NR; ++r) {
+    for (int l = 0; l < words - whole * L; ++l) tail[r * L + l] = w[(int64_t)r * words + whole * L + l];
+  }
+  for (int pass = 0; pass < 2; ++pass) {  // two passes over one loop, so that its body is compiled once
+    const uint32_t* at = pass == 0 ? w : tail;
+    const int64_t stride = pass == 0 ? words : L;
+    for (int b = pass == 0 ? 0 : whole; b < (pass == 0 ? whole : blocks); ++b, at += L) body(b, at, stride);
+  }
+}
 
-// NR rows of the matrix by M rows of x, block by block; words beyond the end of K count as zero.
+// NR rows of the matrix by M rows of x.
 //
 // What limits this on two-FMA cores is latency and registers: every sum of a block is a chain of dependent FMAs, so there
-// must be 8 or more chains in flight, and each value of x loaded should serve several rows of the matrix.
+// must be 8 or so chains in flight, and each value of x loaded should serve several rows of the matrix.
 template <int BITS, int M, int NR, int SPB>
 inline void product_rows(const Quantized& q, const float* xp, const float* scales, int64_t lds, int dup, int64_t row,
                          VF (&acc)[NR][M]) {
   constexpr int F = kFields<BITS>;
   // Few rows of x: sum a block unscaled, then scale once. Many: scale each vector of weights, M share the cost.
   constexpr bool kScaleFirst = M >= 4;
-  const int words = q.k / F, whole = words / L, blocks = (words + L - 1) / L;
-  const uint32_t* w = q.w + row * words;
-  for (int b = 0; b < blocks; ++b, xp += F * M * L) {
+  const int words = q.k / F;
+  each_block<NR>(q.w + row * words, words, [&](int b, const uint32_t* at, int64_t stride) {
     VI wv[NR];
     VF s[NR];
     for (int r = 0; r < NR; ++r) {
-      const uint32_t* at = w + (int64_t)r * words + b * L;
-      uint32_t tail[L] = {};
-      if (b == whole) {
-        for (int l = 0; l < words - b * L; ++l) tail[l] = at[l];
-      }
-      wv[r] = wload(b == whole ? tail : at);
-      prefetch(at + (int64_t)NR * words);  // the same place in the rows that follow: one group of rows ahead in time
+      wv[r] = wload(at + r * stride);
+      prefetch(at + (r + NR) * stride);  // the same place in the rows that follow: one group of rows ahead in time
       s[r] = block_scale<SPB>(scales + r * lds, b, dup);
     }
     VF part[NR][M];
@@ -191,7 +203,8 @@ inline void product_rows(const Quantized& q, const float* xp, const float* scale
         for (int m = 0; m < M; ++m) acc[r][m] = vfma(part[r][m], s[r], acc[r][m]);
       }
     }
-  }
+    xp += F * M * L;
+  });
 }
 
 // Lane by lane: biases times the sums of x, the other half of the affine product.
@@ -208,73 +221,89 @@ inline void add_bias_terms(const float* biases, int64_t ldb, const float* sums, 
 
 template <int M, int NR>
 inline void store_sums(const VF (&acc)[NR][M], int64_t row, float* out, int64_t ldo) {
-  for (int m = 0; m < M; ++m) {
-    for (int r = 0; r < NR; ++r) out[m * ldo + row + r] = vsum(acc[r][m]);
+  constexpr int N = NR * M, N4 = N / 4 * 4;
+  float sums[N];
+  for (int i = 0; i < N4; i += 4) {
+    vsum4(acc[i / M][i % M], acc[(i + 1) / M][(i + 1) % M], acc[(i + 2) / M][(i + 2) % M], acc[(i + 3) / M][(i + 3) % M],
+          sums + i);
   }
+  for (int i = N4; i < N; ++i) sums[i] = vsum(acc[i / M][i % M]);
+  for (int i = 0; i < N; ++i) out[i % M * ldo + row + i / M] = sums[i];
 }
 
-struct GroupTables {
-  float scales[4][kMaxGroups + 2 * 16];
-  float biases[4][kMaxGroups + 2 * 16];
-};
-
 template <int BITS, int M, int NR, int SPB>
-int product_span(const Quantized& q, const float* packed, int n, int n1, float* out, int64_t ldo) {
+int product_span(const Quantized& q, const float* packed, const float* scales, const float* biases, int n, int n1, float* out,
+                 int64_t ldo) {
   const int groups = q.k / q.group;
+  const int64_t ld = up(groups, L);
   const int dup = q.group > kBlock<BITS> ? log2_(q.group / kBlock<BITS>) : 0;
   const float* sums = packed + M * up(q.k, kBlock<BITS>);
-  GroupTables t;
-  for (; n + NR <= n1; n += NR) {
-    for (int r = 0; r < NR; ++r) {
-      load_groups(t.scales[r], q.scales, n + r, groups, q.dtype);
-      load_groups(t.biases[r], q.biases, n + r, groups, q.dtype);
-    }
+  for (const int n0 = n; n + NR <= n1; n += NR) {
     VF acc[NR][M];
     for (int r = 0; r < NR; ++r) {
       for (int m = 0; m < M; ++m) acc[r][m] = vzero();
     }
-    product_rows<BITS, M, NR, SPB>(q, packed, t.scales[0], kMaxGroups + 32, dup, n, acc);
-    add_bias_terms<M, NR>(t.biases[0], kMaxGroups + 32, sums, groups, acc);
+    product_rows<BITS, M, NR, SPB>(q, packed, scales + (n - n0) * ld, ld, dup, n, acc);
+    add_bias_terms<M, NR>(biases + (n - n0) * ld, ld, sums, groups, acc);
     store_sums<M, NR>(acc, n, out, ldo);
   }
   return n;
 }
 
+// The tables of scales and biases of rows n0..n1, then the rows, NR at a time and the rest singly:
+// span(rows at once as a type, first, last, scales, biases) returns the row it stopped at.
+template <int N>
+struct Int {
+  static constexpr int value = N;
+};
+template <int NR, typename Span>
+inline void all_rows(const Quantized& q, int n0, int n1, float* tables, const Span& span) {
+  const int groups = q.k / q.group;
+  const int64_t ld = up(groups, L);
+  float* scales = tables;
+  float* biases = tables + (n1 - n0) * ld;
+  load_groups(scales, q.scales, n0, n1, groups, q.dtype);
+  load_groups(biases, q.biases, n0, n1, groups, q.dtype);
+  const int n = span(Int<NR>(), n0, n1, scales, biases);
+  if constexpr (NR > 1) span(Int<1>(), n, n1, scales + (n - n0) * ld, biases + (n - n0) * ld);
+}
+
 template <int BITS, int M, int SPB>
-void product_as(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+void product_as(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
   // As many rows at once as leave the sums in 16 registers (M = 2: measured, 2 rows 5.4 ns a block, 3 rows 4.4, 4 rows 5.3).
   constexpr int NR = M == 1 ? 4 : (M == 2 ? 3 : (M <= 6 ? 2 : 1));
-  const int n = product_span<BITS, M, NR, SPB>(q, packed, n0, n1, out, ldo);
-  if constexpr (NR > 1) product_span<BITS, M, 1, SPB>(q, packed, n, n1, out, ldo);
+  all_rows<NR>(q, n0, n1, tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
+    return product_span<BITS, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
+  });
 }
 
 template <int BITS, int M>
-void product_groups(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+void product_groups(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
   const int per_block = kBlock<BITS> / q.group;
   if constexpr (kBlock<BITS> >= 128) {
-    if (per_block == 4) return product_as<BITS, M, 4>(q, packed, n0, n1, out, ldo);
+    if (per_block == 4) return product_as<BITS, M, 4>(q, packed, n0, n1, tables, out, ldo);
   }
   if constexpr (kBlock<BITS> >= 64) {
-    if (per_block == 2) return product_as<BITS, M, 2>(q, packed, n0, n1, out, ldo);
+    if (per_block == 2) return product_as<BITS, M, 2>(q, packed, n0, n1, tables, out, ldo);
   }
-  product_as<BITS, M, 1>(q, packed, n0, n1, out, ldo);
+  product_as<BITS, M, 1>(q, packed, n0, n1, tables, out, ldo);
 }
 
 template <int M>
-void product_bits(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
-  q.bits == 4 ? product_groups<4, M>(q, packed, n0, n1, out, ldo) : product_groups<8, M>(q, packed, n0, n1, out, ldo);
+void product_bits(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
+  q.bits == 4 ? product_groups<4, M>(q, packed, n0, n1, tables, out, ldo) : product_groups<8, M>(q, packed, n0, n1, tables, out, ldo);
 }
 
-void product(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo) {
+void product(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo) {
   switch (m) {
-    case 1: return product_bits<1>(q, packed, n0, n1, out, ldo);
-    case 2: return product_bits<2>(q, packed, n0, n1, out, ldo);
-    case 3: return product_bits<3>(q, packed, n0, n1, out, ldo);
-    case 4: return product_bits<4>(q, packed, n0, n1, out, ldo);
-    case 5: return product_bits<5>(q, packed, n0, n1, out, ldo);
-    case 6: return product_bits<6>(q, packed, n0, n1, out, ldo);
-    case 7: return product_bits<7>(q, packed, n0, n1, out, ldo);
-    default: return product_bits<8>(q, packed, n0, n1, out, ldo);
+    case 1: return product_bits<1>(q, packed, n0, n1, tables, out, ldo);
+    case 2: return product_bits<2>(q, packed, n0, n1, tables, out, ldo);
+    case 3: return product_bits<3>(q, packed, n0, n1, tables, out, ldo);
+    case 4: return product_bits<4>(q, packed, n0, n1, tables, out, ldo);
+    case 5: return product_bits<5>(q, packed, n0, n1, tables, out, ldo);
+    case 6: return product_bits<6>(q, packed, n0, n1, tables, out, ldo);
+    case 7: return product_bits<7>(q, packed, n0, n1, tables, out, ldo);
+    default: return product_bits<8>(q, packed, n0, n1, tables, out, ldo);
   }
 }
 
@@ -334,77 +363,73 @@ void pack_integer(const float* x, int64_t ldx, int m, int k, int group, int widt
 }
 
 template <typename Code, int M, int NR, int SPB>
-int product_integer_span(const Quantized& q, const float* packed, int n, int n1, float* out, int64_t ldo) {
+int product_integer_span(const Quantized& q, const float* packed, const float* scales, const float* biases, int n, int n1,
+                         float* out, int64_t ldo) {
   constexpr int B = kBlock<4>;
-  const int groups = q.k / q.group, words = q.k / 8, whole = words / L, blocks = (words + L - 1) / L;
+  const int groups = q.k / q.group, words = q.k / 8, blocks = (words + L - 1) / L;
+  const int64_t ld = up(groups, L);
   const int dup = q.group > B ? log2_(q.group / B) : 0;
   const float* xscales = packed + (int64_t)M * blocks * kCodeFloats<Code>;
   const float* sums = xscales + M * blocks;
-  GroupTables t;
-  for (; n + NR <= n1; n += NR) {
-    const uint32_t* w = q.w + (int64_t)n * words;
+  for (const int n0 = n; n + NR <= n1; n += NR) {
     VF acc[NR][M];
     for (int r = 0; r < NR; ++r) {
-      load_groups(t.scales[r], q.scales, n + r, groups, q.dtype);
-      load_groups(t.biases[r], q.biases, n + r, groups, q.dtype);
       for (int m = 0; m < M; ++m) acc[r][m] = vzero();
     }
     const Code* codes = (const Code*)packed;
-    for (int b = 0; b < blocks; ++b, codes += M * B) {
+    const float* s = scales + (n - n0) * ld;
+    each_block<NR>(q.w + (int64_t)n * words, words, [&](int b, const uint32_t* at, int64_t stride) {
       for (int r = 0; r < NR; ++r) {
-        const uint32_t* at = w + (int64_t)r * words + b * L;
-        uint32_t tail[L] = {};
-        if (b == whole) {
-          for (int l = 0; l < words - b * L; ++l) tail[l] = at[l];
-        }
-        const VI wv = wload(b == whole ? tail : at);
-        prefetch(at + (int64_t)4 * NR * words);  // some rows ahead: these kernels are faster than the memory
-        const VF s = block_scale<SPB>(t.scales[r], b, dup);
+        const VI wv = wload(at + r * stride);
+        prefetch(at + (r + 4 * NR) * stride);  // some rows ahead: this is faster than the memory
+        const VF sv = block_scale<SPB>(s + r * ld, b, dup);
         for (int m = 0; m < M; ++m) {
-          acc[r][m] = vfma(idot(wv, codes + m * B), vmul(s, vset1(xscales[b * M + m])), acc[r][m]);
+          acc[r][m] = vfma(idot(wv, codes + m * B), vmul(sv, vset1(xscales[b * M + m])), acc[r][m]);
         }
       }
-    }
-    add_bias_terms<M, NR>(t.biases[0], kMaxGroups + 32, sums, groups, acc);
+      codes += M * B;
+    });
+    add_bias_terms<M, NR>(biases + (n - n0) * ld, ld, sums, groups, acc);
     store_sums<M, NR>(acc, n, out, ldo);
   }
   return n;
 }
 
 template <typename Code, int M, int SPB>
-void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
   constexpr int NR = M <= 4 ? 2 : 1;
-  const int n = product_integer_span<Code, M, NR, SPB>(q, packed, n0, n1, out, ldo);
-  if constexpr (NR > 1) product_integer_span<Code, M, 1, SPB>(q, packed, n, n1, out, ldo);
+  all_rows<NR>(q, n0, n1, tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
+    return product_integer_span<Code, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
+  });
 }
 
 template <typename Code, int M>
-void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* out, int64_t ldo) {
+void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
   const int per_block = kBlock<4> / q.group;
   if constexpr (kBlock<4> >= 128) {
-    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, out, ldo);
+    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, tables, out, ldo);
   }
   if constexpr (kBlock<4> >= 64) {
-    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, out, ldo);
+    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, tables, out, ldo);
   }
-  product_integer_as<Code, M, 1>(q, packed, n0, n1, out, ldo);
+  product_integer_as<Code, M, 1>(q, packed, n0, n1, tables, out, ldo);
 }
 
 template <typename Code>
-void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* out, int64_t ldo) {
+void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo) {
   switch (m) {
-    case 1: return product_integer_groups<Code, 1>(q, packed, n0, n1, out, ldo);
-    case 2: return product_integer_groups<Code, 2>(q, packed, n0, n1, out, ldo);
-    case 3: return product_integer_groups<Code, 3>(q, packed, n0, n1, out, ldo);
-    case 4: return product_integer_groups<Code, 4>(q, packed, n0, n1, out, ldo);
-    case 5: return product_integer_groups<Code, 5>(q, packed, n0, n1, out, ldo);
-    case 6: return product_integer_groups<Code, 6>(q, packed, n0, n1, out, ldo);
-    case 7: return product_integer_groups<Code, 7>(q, packed, n0, n1, out, ldo);
-    default: return product_integer_groups<Code, 8>(q, packed, n0, n1, out, ldo);
+    case 1: return product_integer_groups<Code, 1>(q, packed, n0, n1, tables, out, ldo);
+    case 2: return product_integer_groups<Code, 2>(q, packed, n0, n1, tables, out, ldo);
+    case 3: return product_integer_groups<Code, 3>(q, packed, n0, n1, tables, out, ldo);
+    case 4: return product_integer_groups<Code, 4>(q, packed, n0, n1, tables, out, ldo);
+    case 5: return product_integer_groups<Code, 5>(q, packed, n0, n1, tables, out, ldo);
+    case 6: return product_integer_groups<Code, 6>(q, packed, n0, n1, tables, out, ldo);
+    case 7: return product_integer_groups<Code, 7>(q, packed, n0, n1, tables, out, ldo);
+    default: return product_integer_groups<Code, 8>(q, packed, n0, n1, tables, out, ldo);
   }
 }
-void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* out, int64_t ldo) {
-  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, out, ldo);
+void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables, float* out, int64_t ldo) {
+  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, tables, out, ldo);
 }
 
 // What one vector of consecutive weights is read from: a word, or half a word where 4 lanes take 4 bits each.
@@ -421,19 +446,24 @@ struct SpreadUnit<4> {
 
 template <int BITS>
 void dequantize_as(const Quantized& q, int n0, int n1, float* out, int64_t ld) {
+  constexpr int kSome = 64;  // groups whose scales are widened at once
   const int groups = q.k / q.group;
   using Unit = typename SpreadUnit<BITS>::type;
-  GroupTables t;
+  float scales[kSome], biases[kSome];
+  const int64_t size = q.dtype == DType::f32 ? 4 : 2;
   for (int n = n0; n < n1; ++n, out += ld) {
-    load_groups(t.scales[0], q.scales, n, groups, q.dtype);
-    load_groups(t.biases[0], q.biases, n, groups, q.dtype);
     const char* w = (const char*)(q.w + (int64_t)n * (q.k / kFields<BITS>));
-    for (int g = 0; g < groups; ++g) {
-      const VF s = vset1(t.scales[0][g]), b = vset1(t.biases[0][g]);
-      for (int k = g * q.group; k < (g + 1) * q.group; k += L) {
-        const Unit* at = (const Unit*)(w + k * BITS / 8);
-        if constexpr (BITS == 4) vstore(out + k, vfma(wspread4(at), s, b));
-        else vstore(out + k, vfma(wspread8(at), s, b));
+    for (int g0 = 0; g0 < groups; g0 += kSome) {
+      const int some = min_(kSome, groups - g0);
+      widen(scales, (const char*)q.scales + ((int64_t)n * groups + g0) * size, some, q.dtype);
+      widen(biases, (const char*)q.biases + ((int64_t)n * groups + g0) * size, some, q.dtype);
+      for (int g = 0; g < some; ++g) {
+        const VF s = vset1(scales[g]), b = vset1(biases[g]);
+        for (int k = (g0 + g) * q.group; k < (g0 + g + 1) * q.group; k += L) {
+          const Unit* at = (const Unit*)(w + (int64_t)k * BITS / 8);
+          if constexpr (BITS == 4) vstore(out + k, vfma(wspread4(at), s, b));
+          else vstore(out + k, vfma(wspread8(at), s, b));
+        }
       }
     }
   }

@@ -157,8 +157,9 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations) {
   });
   stream(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
     const float* tile = packed + r / kMaxRows * size;
-    if (width != 0) k.product_integer(q, tile, m, n0, n1, width, y, ld);
-    else k.product(q, tile, m, n0, n1, y, ld);
+    float* tables = scratch(kTile, table_size(n1 - n0, q.k, q.group));
+    if (width != 0) k.product_integer(q, tile, m, n0, n1, width, tables, y, ld);
+    else k.product(q, tile, m, n0, n1, tables, y, ld);
   });
 }
 

@@ -58,6 +58,10 @@ def run(args: argparse.Namespace) -> int:
     if args.keep_audio and not args.out:
         raise UsageError("--keep-audio needs --out, the folder to write to")
     asked = instructions.read(args.instructions) if args.instructions else instructions.of(TEXTS)
+    if not args.instructions and not args.clips:  # the shipped clip: drums, bass and piano
+        asked = [
+            dataclasses.replace(each, remains="bass and piano") if each.verb == "remove" else each for each in asked
+        ]
     files = material.clip_files(args.clips or [CLIP])
     if doubles := {f.stem for f in files if [g.stem for g in files].count(f.stem) > 1}:
         raise UsageError(f"two clips are named {sorted(doubles)[0]}; give them different names")

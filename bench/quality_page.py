@@ -11,6 +11,7 @@ import numpy as np
 from bench.stats import Interval
 
 from . import machine
+from .measures.clap import CHECKPOINT
 from .measures.instructions import Instruction
 from .measures.intervals import LEAST, differences, mean_interval, unit_means
 from .measures.page import Page, Section, Table, number
@@ -106,11 +107,11 @@ def page(
         if measure in ("CLAP", "CLAP change") or measure.startswith(("CLAP removed", "CLAP remains")):
             continue
         way, digits, what = MEASURES[measure]
-        text = what[0].upper() + what[1:] + ("." if way == "-" else f"; {way} is better.")
+        text = f"In {what}" + ("." if way == "-" else f"; {way} is better.")
         out.sections.append(
             Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
         )
-    out.sections.append(Section("Not measured", _limits(variants, present, why_not)))
+    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not)))
     return out
 
 
@@ -241,10 +242,12 @@ def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], me
     return Table(["instruction", *(row.label for row in rows)], lines)
 
 
-def _limits(variants: Sequence[Variant], present: Sequence[str], why_not: str) -> str:
+def _limits(variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str) -> str:
     lines = ["Listening: every figure here is a program's opinion of the sound."]
     if "CLAP" not in present:
         lines.append(f"CLAP score: {why_not}.")
+    elif clap != CHECKPOINT:
+        lines.append(f"CLAP score by the card's checkpoint, {CHECKPOINT}: another was given.")
     if "SI-SDR" not in present:
         lines.append("SI-SDR and the distance to the truth: no true stems (--stems).")
     lines.append(FAD)

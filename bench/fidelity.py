@@ -42,7 +42,12 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
     parser.add_argument("--backends", nargs="+", default=[], help="the model on these backends as well")
     parser.add_argument("--backend", default="auto", help="backend of every variant that doesn't name one")
-    parser.add_argument("--group-size", type=int, default=64, choices=(32, 64, 128), help="for --bits and --recipes")
+    parser.add_argument(
+        "--group-size",
+        type=int,
+        choices=(32, 64, 128),
+        help="for --bits and --recipes (default 64, or 32 where 64 does not divide)",
+    )
     parser.add_argument("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
 
 

@@ -105,7 +105,7 @@ def parse(
     recipes: Sequence[str] = (),
     backends: Sequence[str] = (),
     backend: str = "auto",
-    group_size: int = 64,
+    group_size: int | None = None,
 ) -> list[Variant]:
     """The variants that a command line names, the reference first; all must have the same architecture.
 
@@ -114,6 +114,9 @@ def parse(
     """
     variants = [_spec(model, backend)]
     first = variants[0]
+    if group_size is None:
+        lm = first.bundle.config.lm
+        group_size = 64 if lm.dim % 64 == 0 and lm.ffn % 64 == 0 else 32
     variants += [_spec(each, backend) for each in against]
     for name in backends:
         if name == "auto":

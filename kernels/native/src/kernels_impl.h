@@ -381,7 +381,7 @@ int product_integer_span(const Quantized& q, const float* packed, const float* s
     each_block<NR>(q.w + (int64_t)n * words, words, [&](int b, const uint32_t* at, int64_t stride) {
       for (int r = 0; r < NR; ++r) {
         const VI wv = wload(at + r * stride);
-        prefetch(at + (r + 4 * NR) * stride);  // some rows ahead: this is faster than the memory
+        prefetch(at + (r + 2 * NR) * stride);  // measured: 1, 2, 4 or 8 groups of rows ahead: 95, 90, 94, 105 ms
         const VF sv = block_scale<SPB>(s + r * ld, b, dup);
         for (int m = 0; m < M; ++m) {
           acc[r][m] = vfma(idot(wv, codes + m * B), vmul(sv, vset1(xscales[b * M + m])), acc[r][m]);

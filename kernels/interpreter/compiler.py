@@ -1,0 +1,143 @@
+"""Compiling C++ into shared libraries, once: g++ 12 or later or clang 16 or later, whichever is there.
+
+Libraries are kept in a user cache folder under a hash of all that they depend on. Each is written under a name of its
+own and renamed, so that processes compiling the same kernel at once don't disturb each other.
+INSTRUCT_MUSICGEN_INTERPRETER_CXX chooses the compiler, INSTRUCT_MUSICGEN_INTERPRETER_CACHE the folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+CANDIDATES = ("clang++", *(f"clang++-{n}" for n in range(22, 15, -1)), "g++", *(f"g++-{n}" for n in range(16, 11, -1)))
+OLDEST = {"clang": 16, "gcc": 12}
+CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
+
+
+class CompilerError(RuntimeError):
+    """No compiler, or a kernel that does not compile; the message says which and what to do."""
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """A C++ compiler that can build kernels: path, "gcc" or "clang", and its version line."""
+
+    path: str
+    family: str
+    version: str
+
+    def flags(self, *, check: bool, fp: str) -> list[str]:
+        """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast"."""
+        flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-w", "-fno-exceptions", "-fno-rtti"]
+        flags += ["-fno-strict-aliasing", "-fwrapv", "-ftemplate-depth=2000", *_machine(), *CONTRACTION[fp]]
+        if self.family == "gcc":
+            flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
+        else:
+            flags += ["-Xclang", "-ffloat16-excess-precision=none", "-fbracket-depth=2000"] if _x86() else ["-fbracket-depth=2000"]
+        if check:
+            return [*flags, "-O1", "-gline-tables-only" if self.family == "clang" else "-g1", "-fsanitize=thread,bounds"]
+        return [*flags, "-O2"]
+
+
+def _x86() -> bool:
+    return platform.machine().lower() in ("x86_64", "amd64")
+
+
+@functools.cache
+def _machine() -> list[str]:
+    """Instruction set options: what the processor has of x86-64-v3, whose conversions of halves matter most."""
+    if not _x86():
+        return []
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return ["-msse4.2"]
+    return ["-march=x86-64-v3"] if {"avx2", "fma", "f16c", "bmi2"} <= words else ["-msse4.2"]
+
+
+@functools.cache
+def compilers() -> tuple[Compiler, ...]:
+    """Those found here that are new enough, one of each family, clang first."""
+    chosen = os.environ.get("INSTRUCT_MUSICGEN_INTERPRETER_CXX")
+    found: dict[str, Compiler] = {}
+    for name in (chosen,) if chosen else CANDIDATES:
+        path = shutil.which(name)
+        if path is None:
+            continue
+        text = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+        line = text.splitlines()[0] if text else ""
+        family = "clang" if "clang" in line.lower() else "gcc"
+        number = re.search(r"(\d+)\.\d+", re.sub(r"\(.*?\)", "", line)) or re.search(r"(\d+)\.\d+", line)
+        if number and int(number.group(1)) >= OLDEST[family] and family not in found:
+            found[family] = Compiler(path, family, line)
+    return tuple(found[f] for f in ("clang", "gcc") if f in found)
+
+
+def compiler() -> Compiler:
+    """The one to use. Raises CompilerError if there is none."""
+    if not compilers():
+        raise CompilerError(
+            "the interpreter compiles kernels and found no C++ compiler; install g++ 12 or later or clang 16 or later "
+            "(Debian: apt-get install g++), or name one in INSTRUCT_MUSICGEN_INTERPRETER_CXX"
+        )
+    return compilers()[0]
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    chosen = os.environ.get("INSTRUCT_MUSICGEN_INTERPRETER_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(chosen) if chosen else Path(base) / "instruct-musicgen-mlx" / "interpreter"
+
+
+@functools.cache
+def _shim_hash() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([*(HERE / "shim").iterdir(), *(HERE / "runtime").iterdir()]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
+    """The library for a translation unit; compiled unless the cache has it. Raises CompilerError with the messages."""
+    key = hashlib.sha256("\0".join([using.version, using.path, *flags, _shim_hash(), text]).encode()).hexdigest()[:32]
+    folder = cache_folder()
+    library = folder / f"{name[:80]}-{key}.so"
+    if library.exists():
+        return library
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
+        source, object_file, out = (Path(scratch) / f"kernel.{e}" for e in ("cpp", "o", "so"))
+        source.write_text(text)
+        _run([using.path, *flags, "-I", str(HERE / "shim"), "-c", str(source), "-o", str(object_file)], name)
+        # Linked without the sanitizers' libraries: the runtime answers their calls.
+        undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
+        _run([using.path, "-shared", *undefined, str(object_file), "-o", str(out)], name)
+        os.replace(out, library)
+    return library
+
+
+def _run(command: list[str], name: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line] or [done.stderr]
+        raise CompilerError(f"kernel {name} does not compile:\n" + "\n".join(errors[:20]))
+
+
+def runtime_library() -> Path:
+    """The scheduler and the checks, compiled."""
+    using = compiler()
+    flags = ["-std=c++17", "-O2", "-fPIC", "-fno-strict-aliasing", "-fno-exceptions", "-g1", "-I", str(HERE / "runtime")]
+    text = (HERE / "runtime" / "runtime.cpp").read_text()
+    return build(text, flags, using, name="runtime")

@@ -1,0 +1,268 @@
+"""`metal_kernel`: the constructor and the object of `mx.fast.metal_kernel`, run on the CPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from .banned import banned
+from .compiler import Compiler, build, compiler
+from .faults import TOLERATED, Counters, Issue, KernelFault
+from .launch import INPUT, OUTPUT, Buffer, Library
+from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
+from .translate import unit
+
+MAX_THREADS = 1024
+FP = ("off", "contract", "fast")
+_NUMPY = {mx.bool_: np.bool_, mx.bfloat16: np.uint16, mx.complex64: np.complex64}
+_NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32")}
+_NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("int64", "float16", "float32")}
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """A kernel compiled for one choice of dtypes, template values and mode."""
+
+    signature: Signature
+    library: Library
+
+
+class MetalKernel:
+    """Made by `metal_kernel`; call it as the object that `mx.fast.metal_kernel` returns.
+
+    After a call with `check=True`: `counters` hold the bytes moved through each buffer, `threadgroup_bytes` the
+    threadgroup memory used, `issues` what was found.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        input_names: Sequence[str],
+        output_names: Sequence[str],
+        source: str,
+        header: str = "",
+        ensure_row_contiguous: bool = True,
+        atomic_outputs: bool = False,
+        compile_options: Mapping[str, Any] | None = None,
+        using: Compiler | None = None,
+    ) -> None:
+        if not output_names:
+            raise ValueError(f"[metal_kernel] Must specify at least one output for kernel {name}.")
+        mode = (compile_options or {}).get("math_mode", "safe")
+        if mode not in ("safe", "relaxed", "fast"):
+            raise ValueError(f"[metal_kernel] Unknown math_mode {mode!r}; use safe, relaxed or fast.")
+        self.name, self.source, self.header = name, source, header
+        self.input_names, self.output_names = list(input_names), list(output_names)
+        self.ensure_row_contiguous, self.atomic_outputs = ensure_row_contiguous, atomic_outputs
+        self._using = using
+        self._variants: dict[Any, _Variant] = {}
+        self._text_issues: list[Issue] | None = None
+        self.issues: list[Issue] = []
+        self.counters: dict[str, Counters] = {}
+        self.threadgroup_bytes = 0
+
+    def __call__(
+        self,
+        inputs: Sequence[Any],
+        output_shapes: Sequence[Sequence[int]],
+        output_dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        template: Sequence[tuple[str, TemplateValue]] | None = None,
+        init_value: float | None = None,
+        verbose: bool = False,
+        stream: Any = None,
+        *,
+        check: bool = False,
+        strict: bool = True,
+        seed: int = 0,
+        fp: str = "off",
+    ) -> list[mx.array]:
+        """Run the kernel now; inputs are evaluated. `grid` counts threads. Returns the outputs.
+
+        check: see every access (50 times slower or so) and raise KernelFault for what Metal forbids. strict=False
+        only records the kinds in `faults.TOLERATED`. seed: the order in which threads, simdgroups and threadgroups
+        run; results must not depend on it. fp: "off" rounds every operation, "contract" fuses multiply-adds as Metal
+        may, "fast" allows all that fast math does.
+        """
+        del stream  # there is one: this thread
+        arrays = [a if isinstance(a, mx.array) else mx.array(a) for a in inputs]
+        self._check_call(arrays, output_shapes, output_dtypes, grid, threadgroup, fp)
+        threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
+        mx.eval(arrays)
+        kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
+        variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp)
+        if verbose:
+            print(f"Generated source code for `{self.name}`:\n```\n{variant.signature.text}\n```")
+        issues = [*self._forbidden()] if check else []
+        if math.prod(threadgroup) > MAX_THREADS:
+            detail = f"{math.prod(threadgroup)} threads in a threadgroup; Metal has at most {MAX_THREADS}"
+            raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
+        views = [self._view(a) for a in arrays]
+        outputs = [_output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
+        keep: list[Any] = []
+        buffers = [
+            self._buffer(a.role, a.index, a.name, views, arrays, outputs, keep, init_value is not None)
+            for a in variant.signature.arguments
+        ]
+        outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
+        self.issues = [*issues, *outcome.issues]
+        self.counters, self.threadgroup_bytes = outcome.counters, outcome.threadgroup_bytes
+        raised = [i for i in self.issues if strict or i.kind not in TOLERATED]
+        if raised:
+            raise KernelFault(raised)
+        return [_result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]
+
+    def signature(
+        self,
+        inputs: Sequence[mx.array],
+        output_dtypes: Sequence[mx.Dtype],
+        template: Sequence[tuple[str, TemplateValue]] = (),
+    ) -> Signature:
+        """The source that MLX would generate for these arguments."""
+        kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in inputs)
+        return self._signature(kinds, tuple(output_dtypes), tuple(template))
+
+    def _signature(
+        self,
+        kinds: tuple[InputKind, ...],
+        dtypes: tuple[mx.Dtype, ...],
+        template: tuple[tuple[str, TemplateValue], ...],
+    ) -> Signature:
+        return generate(
+            self.name,
+            self.header,
+            self.source,
+            self.input_names,
+            kinds,
+            self.output_names,
+            dtypes,
+            template,
+            self.atomic_outputs,
+        )
+
+    def _variant(
+        self,
+        kinds: tuple[InputKind, ...],
+        dtypes: tuple[mx.Dtype, ...],
+        template: tuple[tuple[str, TemplateValue], ...],
+        check: bool,
+        fp: str,
+    ) -> _Variant:
+        key = (kinds, dtypes, tuple((n, type(v), v) for n, v in template), check, fp)
+        variant = self._variants.get(key)
+        if variant is None:
+            using = self._using or compiler()
+            signature = self._signature(kinds, dtypes, template)
+            text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
+            path = build(text, using.flags(check=check, fp=fp), using, name=signature.name)
+            variant = self._variants[key] = _Variant(signature, Library(path, self.name))
+        return variant
+
+    def _forbidden(self) -> list[Issue]:
+        """What the text uses that Metal lacks."""
+        if self._text_issues is None:
+            self._text_issues = [
+                Issue("not-metal", self.name, line, in_header, detail=detail)
+                for text, in_header in ((self.source, False), (self.header, True))
+                for line, detail in banned(text)
+            ]
+        return self._text_issues
+
+    def _view(self, a: mx.array) -> npt.NDArray[Any]:
+        """The array's own memory, strides included; a contiguous copy where the kernel asked for that."""
+        view = np.asarray(memoryview(a.view(mx.uint16) if a.dtype == mx.bfloat16 else a))  # type: ignore[arg-type]
+        if self.ensure_row_contiguous and not view.flags.c_contiguous:
+            view = np.ascontiguousarray(view)
+        return view
+
+    def _buffer(
+        self,
+        role: str,
+        index: int,
+        name: str,
+        views: list[npt.NDArray[Any]],
+        arrays: list[mx.array],
+        outputs: list[npt.NDArray[Any]],
+        keep: list[Any],
+        initialised: bool,
+    ) -> Buffer:
+        if role == "output":
+            out = outputs[index]
+            return Buffer(name, out.ctypes.data, out.nbytes, out.itemsize, OUTPUT, initialised=initialised)
+        view = views[index]
+        if role == "input":
+            before = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s < 0 and view.size)
+            after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
+            size = after - before + view.itemsize if view.size else 0
+            return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before)
+        facts = {
+            "shape": np.array(view.shape, dtype=np.int32),
+            "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),
+            "ndim": np.array([view.ndim], dtype=np.int32),
+        }[role]
+        keep.append(facts)
+        return Buffer(name, facts.ctypes.data, facts.nbytes, facts.itemsize, INPUT)
+
+    def _check_call(
+        self,
+        inputs: Sequence[mx.array],
+        shapes: Sequence[Sequence[int]],
+        dtypes: Sequence[mx.Dtype],
+        grid: tuple[int, int, int],
+        threadgroup: tuple[int, int, int],
+        fp: str,
+    ) -> None:
+        if len(inputs) != len(self.input_names):
+            raise ValueError(
+                f"[metal_kernel] Expected `inputs` to have size {len(self.input_names)} but got size {len(inputs)}."
+            )
+        for what, given in (("output_shapes", shapes), ("output_dtypes", dtypes)):
+            if len(given) != len(self.output_names):
+                raise ValueError(
+                    f"[metal_kernel] Expected `{what}` to have size {len(self.output_names)} but got size {len(given)}."
+                )
+        for what, size in (("grid", grid), ("threadgroup", threadgroup)):
+            if len(size) != 3 or any(n < 0 for n in size):
+                raise ValueError(f"[metal_kernel] {what}={tuple(size)} must be three numbers of at least 0")
+        if fp not in FP:
+            raise ValueError(f"[metal_kernel] fp={fp!r} is not known; use one of {', '.join(FP)}")
+
+
+def _output(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> npt.NDArray[Any]:
+    """Memory for an output: filled with `init_value`, else with bytes that show (NaN) where nothing is written."""
+    if init_value is not None:
+        filled = mx.full(tuple(shape), init_value, dtype=dtype)
+        filled = filled.view(mx.uint16) if dtype == mx.bfloat16 else filled
+        return np.array(filled)
+    out = np.empty(tuple(shape), dtype=_NUMPY[dtype])
+    if out.size:
+        out.reshape(-1).view(np.uint8)[:] = 0 if dtype == mx.bool_ else 0xFF
+    return out
+
+
+def _result(out: npt.NDArray[Any], dtype: mx.Dtype) -> mx.array:
+    array = mx.array(out)
+    return array.view(mx.bfloat16) if dtype == mx.bfloat16 else array
+
+
+def metal_kernel(
+    name: str,
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    source: str,
+    header: str = "",
+    ensure_row_contiguous: bool = True,
+    atomic_outputs: bool = False,
+    compile_options: Mapping[str, Any] | None = None,
+) -> MetalKernel:
+    """A kernel from the body of a Metal function, as `mx.fast.metal_kernel` makes it, to run on the CPU."""
+    return MetalKernel(
+        name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs, compile_options
+    )

@@ -1,0 +1,214 @@
+"""Running a compiled kernel: buffers in, outputs and, in check mode, what was found. Mirrors runtime/*.h."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+import subprocess
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .compiler import runtime_library
+from .faults import KINDS, Counters, Issue, located
+
+INPUT, OUTPUT = 0, 1
+OK, TOO_MUCH_MEMORY = 0, 1
+
+_lock = threading.Lock()  # the runtime runs one launch at a time
+
+
+class _Launch(ctypes.Structure):
+    _fields_ = (
+        ("entry", ctypes.c_void_p),
+        ("buffers", ctypes.c_void_p),
+        ("grid", ctypes.c_uint * 3),
+        ("threadgroup", ctypes.c_uint * 3),
+        ("seed", ctypes.c_uint),
+        ("check", ctypes.c_uint),
+    )
+
+
+class _Region(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("data", ctypes.c_void_p),
+        ("mapped", ctypes.c_void_p),
+        ("size", ctypes.c_uint64),
+        ("element", ctypes.c_uint32),
+        ("space", ctypes.c_int32),
+        ("initialised", ctypes.c_int32),
+        ("pad", ctypes.c_int32),
+        ("loaded", ctypes.c_uint64),
+        ("stored", ctypes.c_uint64),
+        ("unique_loaded", ctypes.c_uint64),
+        ("unique_stored", ctypes.c_uint64),
+        ("multi_writer", ctypes.c_uint64),
+    )
+
+
+class _Issue(ctypes.Structure):
+    _fields_ = (
+        ("fault", ctypes.c_int32),
+        ("line", ctypes.c_int32),
+        ("region", ctypes.c_int32),
+        ("write", ctypes.c_int32),
+        ("offset", ctypes.c_int64),
+        ("size", ctypes.c_uint64),
+        ("pc", ctypes.c_uint64),
+        ("other_pc", ctypes.c_uint64),
+        ("other_line", ctypes.c_int32),
+        ("lanes", ctypes.c_uint32),
+        ("thread", ctypes.c_uint32 * 3),
+        ("group", ctypes.c_uint32 * 3),
+        ("other_thread", ctypes.c_uint32 * 3),
+        ("other_group", ctypes.c_uint32),
+        ("count", ctypes.c_uint64),
+    )
+
+
+@dataclass
+class Buffer:
+    """Memory that the kernel sees: `size` bytes from `address`; its pointer argument is `offset` bytes further."""
+
+    name: str
+    address: int
+    size: int
+    element: int
+    space: int
+    offset: int = 0
+    initialised: bool = False
+
+
+@dataclass
+class Outcome:
+    """What a launch left behind."""
+
+    issues: list[Issue]
+    counters: dict[str, Counters]
+    threadgroup_bytes: int
+
+
+@functools.cache
+def _runtime() -> ctypes.CDLL:
+    runtime = ctypes.CDLL(str(runtime_library()), mode=ctypes.RTLD_GLOBAL)
+    runtime.mtl_run.argtypes = [ctypes.POINTER(_Launch), ctypes.POINTER(ctypes.c_uint64)]
+    runtime.mtl_check_begin.argtypes = [ctypes.POINTER(_Region), ctypes.c_uint, ctypes.c_void_p]
+    runtime.mtl_check_end.argtypes = [ctypes.c_uint, ctypes.c_int]
+    runtime.mtl_check_issues.restype = ctypes.POINTER(_Issue)
+    runtime.mtl_check_image.restype = ctypes.c_uint64
+    runtime.mtl_check_threadgroup_regions.argtypes = [ctypes.POINTER(ctypes.POINTER(_Region))]
+    return runtime
+
+
+class Library:
+    """A compiled kernel, loaded."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        _runtime()  # its functions are what the kernel's undefined symbols become
+        self.path, self.name = path, name
+        self._loaded = ctypes.CDLL(str(path))
+        self._entry = ctypes.cast(self._loaded.mtl_entry, ctypes.c_void_p)
+        self._lines: dict[int, int] = {}
+
+    def run(
+        self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int], *, seed: int, check: bool
+    ) -> Outcome:
+        """Run every threadgroup of the grid (in threads)."""
+        with _lock:
+            return self._run(buffers, grid, threadgroup, seed=seed, check=check)
+
+    def _run(
+        self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int], *, seed: int, check: bool
+    ) -> Outcome:
+        runtime, count = _runtime(), len(buffers)
+        runtime.mtl_check_clear()
+        addresses = [b.address + b.offset for b in buffers]
+        regions = (_Region * max(count, 1))()
+        if check:
+            for region, b in zip(regions, buffers):
+                region.name, region.data, region.size = b.name.encode(), b.address, b.size
+                region.element, region.space, region.initialised = b.element, b.space, int(b.initialised)
+            if not runtime.mtl_check_begin(regions, count, self._entry):
+                raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")
+            addresses = [region.mapped + b.offset for region, b in zip(regions, buffers)]
+        pointers = (ctypes.c_void_p * max(count, 1))(*addresses)
+        launch = _Launch(self._entry, ctypes.cast(pointers, ctypes.c_void_p))
+        launch.grid[:], launch.threadgroup[:], launch.seed, launch.check = grid, threadgroup, seed, int(check)
+        used = ctypes.c_uint64()
+        status = runtime.mtl_run(ctypes.byref(launch), ctypes.byref(used))
+        names = [b.name for b in buffers]
+        if check:
+            runtime.mtl_check_end(count, int(status == OK))
+            shared = ctypes.POINTER(_Region)()
+            n = runtime.mtl_check_threadgroup_regions(ctypes.byref(shared))
+            names += [shared[i].name.decode() for i in range(n)]
+        issues = self._issues(names)
+        if status == TOO_MUCH_MEMORY:
+            detail = f"{used.value} bytes of threadgroup memory; Metal has 32768"
+            issues.append(Issue("threadgroup-memory", self.name, detail=detail))
+        counters = {
+            b.name: Counters(r.size, r.loaded, r.stored, r.unique_loaded, r.unique_stored, r.multi_writer)
+            for b, r in zip(buffers, regions)
+        }
+        return Outcome(issues, counters if check else {}, used.value)
+
+    def _issues(self, names: Sequence[str]) -> list[Issue]:
+        runtime = _runtime()
+        found = runtime.mtl_check_issues()
+        image = runtime.mtl_check_image()
+        return [self._issue(found[i], names, image) for i in range(runtime.mtl_check_issue_count())]
+
+    def _issue(self, i: _Issue, names: Sequence[str], image: int) -> Issue:
+        line, in_header = located(i.line or self._line(i.pc, image))
+        kind = KINDS.get(i.fault, f"fault {i.fault}")
+        other_line = i.other_line or self._line(i.other_pc, image)
+        other = tuple(i.other_thread) if kind in ("race", "cross-threadgroup") or kind.startswith("divergent") else None
+        detail = ""
+        if kind == "crash":
+            detail = {8: "integer division by zero"}.get(i.lanes, f"address {i.offset & (2**64 - 1):#x}")
+        elif other_line == -1:
+            detail = "others have ended"
+        elif kind == "private-bounds":
+            detail = f"index {i.offset}"
+        return Issue(
+            kind,
+            self.name,
+            line,
+            in_header,
+            names[i.region] if 0 <= i.region < len(names) else None,
+            i.offset,
+            i.size,
+            bool(i.write),
+            (i.thread[0], i.thread[1], i.thread[2]) if kind != "unwritten-output" else None,
+            (other[0], other[1], other[2]) if other else None,
+            max(other_line, 0),
+            i.count,
+            detail,
+        )
+
+    def _line(self, pc: int, image: int) -> int:
+        """The line of the kernel's source or header that an instruction came from; 0 if unknown."""
+        if not pc:
+            return 0
+        if pc not in self._lines:
+            self._lines[pc] = _lookup(self.path, pc - image)
+        return self._lines[pc]
+
+
+def _lookup(library: Path, address: int) -> int:
+    """Innermost inlined frame that lies in the kernel's own text."""
+    if tool := shutil.which("addr2line"):
+        command = [tool, "-i", "-e", str(library), hex(address)]
+    elif tool := next(filter(None, (shutil.which(f"llvm-symbolizer{s}") for s in ("", "-16", "-19"))), None):
+        command = [tool, "--inlines", "--output-style=GNU", "--no-demangle", "-e", str(library), hex(address)]
+    else:
+        return 0
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for row in text.splitlines():
+        file, _, line = row.split(" (")[0].rpartition(":")
+        if Path(file).name in ("source", "header") and line.isdigit():
+            return int(line)
+    return 0

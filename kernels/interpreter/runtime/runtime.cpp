@@ -1,0 +1,4 @@
+// The runtime in one translation unit: one compiler call makes it.
+#include "check.cpp"
+#include "scheduler.cpp"
+#include "signals.cpp"

@@ -1,0 +1,66 @@
+"""A generated kernel as one C++ translation unit: MLX's prelude, the header, the body, and an entry for the runtime."""
+
+from __future__ import annotations
+
+import re
+
+from .rewrite import rewrite
+from .signature import Argument, Signature
+
+HEADER_LINES = 1_000_000
+"""Added to the line numbers of the header, so that a line tells which of the two texts it is in."""
+
+_BROUGHT = {
+    "MTL_HAS_COMPLEX": r"struct\s+complex(?:64)?_t\b",
+    "MTL_HAS_LIMITS": r"struct\s+Limits\b",
+    "MTL_HAS_LOC": r"\belem_to_loc\s*\([^;]*?\)\s*\{",
+    "MTL_HAS_CEILDIV": r"\bceildiv\s*\([^;()]*\)\s*\{",
+}
+_MLX_INCLUDE = re.compile(r'^([ \t]*)#[ \t]*include[ \t]*"mlx/[^"\n]*"', re.MULTILINE)
+
+
+def _pointer(a: Argument, slot: int, atomic: bool) -> str:
+    element = f"atomic<{a.type}>" if atomic and a.role == "output" else a.type
+    const = "" if a.role == "output" else "const "
+    return f"{'*' if a.by_reference else ''}({const}{element}*)b[{slot}]"
+
+
+def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
+    """The C++ text. Lines of the kernel's source keep their numbers; the header's count from `HEADER_LINES`.
+
+    `#include "mlx/..."` lines are dropped: MLX resolves them from its own folder, and a header handed to
+    `metal_kernel` has to bring what they name.
+    """
+    brought = [f"#define {macro} 1" for macro, pattern in _BROUGHT.items() if re.search(pattern, signature.header)]
+    header = rewrite(_MLX_INCLUDE.sub(r"\1", signature.header))
+    # The signature's lines are numbered so that the source's first line is line 1.
+    before = signature.prologue.count("\n")
+    kernel = rewrite(signature.prologue + "\n" + signature.source + "\n}\n")
+    arguments = [_pointer(a, slot, atomic_outputs) for slot, a in enumerate(signature.arguments)]
+    for _, type_name, value in signature.attributes:
+        arguments.append(f"metal::mtl_uint3({value})" if type_name == "uint3" else f"({type_name})({value})")
+    template = f"<{', '.join(signature.template_arguments)}>" if signature.template_arguments else ""
+    lines = [
+        "#define MTL_CHECK 1" if check else "",
+        *brought,
+        '#include "mlx_prelude.h"',
+        "static const unsigned mtl_zero[3] = {0, 0, 0};",
+        f'#line {HEADER_LINES + 1} "header"',
+        header,
+        "#undef MTL_ENTRY",
+        f'#line {0 if before == 0 else 1} "signature"',
+        _renumbered(kernel, before),
+        '#line 1 "entry"',
+        # Not instrumented: the argument table is the runtime's memory.
+        'extern "C" __attribute__((visibility("default"), no_sanitize("thread")))',
+        "void mtl_entry(void* const* b, const mtl_thread* t) {",
+        f"  {signature.name}{template}({', '.join(arguments)});",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _renumbered(kernel: str, before: int) -> str:
+    """Puts a `#line` behind the signature, whose lines come first."""
+    lines = kernel.split("\n")
+    return "\n".join([*lines[: before], '#line 1 "source"', *lines[before + 1 :]])

@@ -22,4 +22,5 @@ class KVCache:
     def write(self, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
         """Put kv [2,B,H,T,D] at `position`; gives all slots, k and v [B,H,S,D]. Slots not yet written hold zeros."""
         self.kv[:, :, :, position : position + kv.shape[3]] = kv
-        return unstack(self.kv)
+        k, v = unstack(self.kv)
+        return k, v

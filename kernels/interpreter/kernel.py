@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .banned import banned
-from .compiler import Compiler, build, compiler
+from .compiler import Compiler, CompilerError, build, compiler
 from .faults import TOLERATED, Counters, Issue, KernelFault
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
@@ -20,7 +20,7 @@ from .translate import unit
 
 MAX_THREADS = 1024
 FP = ("off", "contract", "fast")
-_NUMPY = {mx.bool_: np.bool_, mx.bfloat16: np.uint16, mx.complex64: np.complex64}
+_NUMPY: dict[mx.Dtype, Any] = {mx.bool_: np.bool_, mx.bfloat16: np.uint16, mx.complex64: np.complex64}
 _NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32")}
 _NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("int64", "float16", "float32")}
 
@@ -97,10 +97,15 @@ class MetalKernel:
         threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
         mx.eval(arrays)
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
-        variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp)
+        issues = [*self._forbidden()] if check else []
+        try:
+            variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp)
+        except CompilerError:
+            if issues:  # what Metal lacks explains it better than the C++ compiler's words
+                raise KernelFault(issues) from None
+            raise
         if verbose:
             print(f"Generated source code for `{self.name}`:\n```\n{variant.signature.text}\n```")
-        issues = [*self._forbidden()] if check else []
         if math.prod(threadgroup) > MAX_THREADS:
             detail = f"{math.prod(threadgroup)} threads in a threadgroup; Metal has at most {MAX_THREADS}"
             raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
@@ -194,7 +199,7 @@ class MetalKernel:
         initialised: bool,
     ) -> Buffer:
         if role == "output":
-            out = outputs[index]
+            out: npt.NDArray[Any] = outputs[index]
             return Buffer(name, out.ctypes.data, out.nbytes, out.itemsize, OUTPUT, initialised=initialised)
         view = views[index]
         if role == "input":
@@ -202,7 +207,7 @@ class MetalKernel:
             after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
             size = after - before + view.itemsize if view.size else 0
             return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before)
-        facts = {
+        facts: npt.NDArray[Any] = {
             "shape": np.array(view.shape, dtype=np.int32),
             "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),
             "ndim": np.array([view.ndim], dtype=np.int32),
@@ -241,7 +246,7 @@ def _output(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> 
         filled = mx.full(tuple(shape), init_value, dtype=dtype)
         filled = filled.view(mx.uint16) if dtype == mx.bfloat16 else filled
         return np.array(filled)
-    out = np.empty(tuple(shape), dtype=_NUMPY[dtype])
+    out: npt.NDArray[Any] = np.empty(tuple(shape), dtype=_NUMPY[dtype])
     if out.size:
         out.reshape(-1).view(np.uint8)[:] = 0 if dtype == mx.bool_ else 0xFF
     return out

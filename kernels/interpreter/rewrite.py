@@ -78,7 +78,8 @@ def _attributes(tokens: list[Token]) -> list[Token]:
 def _folded(tokens: list[Token]) -> list[Token]:
     """One `const` for each run of qualifiers with `const`, `constant` or `constexpr` in any number.
 
-    `constant` means `const` here; C++ forbids saying it twice. Method qualifiers (`f() const thread`) reduce to `const`.
+    `constant` means `const` here; C++ forbids saying it twice. A method's qualifiers (`f() const thread`) reduce to
+    `const`.
     """
     out: list[Token] = []
     i = 0
@@ -206,7 +207,7 @@ def _starts_statement(out: list[Token]) -> bool:
 
 
 def _variables(declaration: list[Token]) -> str | None:
-    """The replacement for the declaration `T a[N], b;` (without `threadgroup` and `;`), None if it declares pointers."""
+    """The replacement for `T a[N], b` (a declaration without `threadgroup` and `;`), None if it declares pointers."""
     start = next_solid(declaration, 0)
     qualifiers = ""
     if start < len(declaration) and declaration[start].text == "alignas":

@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Union
+from typing import TypeAlias
 
 import mlx.core as mx
 
-TemplateValue = Union[bool, int, mx.Dtype]
+TemplateValue: TypeAlias = bool | int | mx.Dtype
 
 # Inputs with fewer elements than this arrive in the constant address space.
 CONSTANT_BELOW = 8

@@ -65,10 +65,7 @@ def tokenize(source: str) -> list[Token]:
         if kind == "comment":
             kind, text = "space", _blank(text)
         tokens.append(Token(kind, text))
-        if kind == "space":
-            at_line_start = at_line_start or "\n" in text
-        else:
-            at_line_start = False
+        at_line_start = kind == "space" and (at_line_start or "\n" in text)
     return tokens
 
 

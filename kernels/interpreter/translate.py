@@ -14,6 +14,8 @@ _BROUGHT = {
     "MTL_HAS_COMPLEX": r"struct\s+complex(?:64)?_t\b",
     "MTL_HAS_LIMITS": r"struct\s+Limits\b",
     "MTL_HAS_LOC": r"\belem_to_loc\s*\([^;]*?\)\s*\{",
+    "MTL_HAS_TRAITS": r"struct\s+make_void\b",
+    "MTL_HAS_CONDITIONAL": r"struct\s+ConditionalType\b",
     "MTL_HAS_CEILDIV": r"\bceildiv\s*\([^;()]*\)\s*\{",
 }
 _MLX_INCLUDE = re.compile(r'^([ \t]*)#[ \t]*include[ \t]*"mlx/[^"\n]*"', re.MULTILINE)
@@ -32,7 +34,7 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     `metal_kernel` has to bring what they name.
     """
     brought = [f"#define {macro} 1" for macro, pattern in _BROUGHT.items() if re.search(pattern, signature.header)]
-    header = rewrite(_MLX_INCLUDE.sub(r"\1", signature.header))
+    header = _one_pointer_element(rewrite(_MLX_INCLUDE.sub(r"\1", signature.header)))
     # The signature's lines are numbered so that the source's first line is line 1.
     before = signature.prologue.count("\n")
     kernel = rewrite(signature.prologue + "\n" + signature.source + "\n}\n")
@@ -58,6 +60,20 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+_POINTER_ELEMENT = re.compile(r"template\s*<\s*typename T\s*>\s*struct pointer_element<\s*T\*>\s*\{[^}]*\}\s*;")
+_CONST_POINTER_ELEMENT = re.compile(_POINTER_ELEMENT.pattern.replace(r"<\s*T\*", r"<const\s+T\*"))
+
+
+def _one_pointer_element(header: str) -> str:
+    """MLX specialises `pointer_element` for each address space; without the spaces they are one."""
+    header = _CONST_POINTER_ELEMENT.sub(lambda m: "\n" * m.group().count("\n"), header)
+    first = _POINTER_ELEMENT.search(header)
+    if first is None:
+        return header
+    rest = _POINTER_ELEMENT.sub(lambda m: "\n" * m.group().count("\n"), header[first.end() :])
+    return header[: first.end()] + rest
 
 
 def _renumbered(kernel: str, before: int) -> str:

@@ -86,6 +86,13 @@ template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_3(uint3 elem, con
 }
 #endif
 
+#ifndef MTL_HAS_CONDITIONAL
+template <bool condition, typename T, typename U> struct ConditionalType { using type = U; };
+template <typename T, typename U> struct ConditionalType<true, T, U> { using type = T; };
+#endif
+#ifndef MLX_MTL_LOG
+#define MLX_MTL_LOG
+#endif
 #ifndef MTL_HAS_CEILDIV
 inline size_t ceildiv(size_t n, size_t m) { return (n + m - 1) / m; }
 #endif

@@ -3,8 +3,8 @@
 What is compared is each fused time as a ratio to the reference's of the same run (of the same round, where rounds were
 interleaved): machines and neighbours change seconds, much less that ratio. B regressed where the ratio grew by more
 than the threshold and the bootstrap interval of its growth, widened for the number of comparisons (Bonferroni), lies
-above half the threshold. Where other programs kept more cores busy during B than during A, the growth that this
-explains is taken off first.
+above half the threshold. Where other programs kept cores busy during B, what they can have cost a program that uses
+all cores is taken off first: on a busy machine a small regression is "too noisy to tell", never a false alarm.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from .stats import Interval
 from .tables import Table
 
 THRESHOLD = 0.10
+IDLE = 0.1
+"""Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 SHORT = 1e-3
 """Seconds under which a stage of an edit is not judged: a timer tick or a page fault would decide."""
 
@@ -93,20 +95,21 @@ def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: floa
     change = stats.change(
         a.values if relative else a.seconds, b.values if relative else b.seconds, confidence=confidence
     )
-    # A program on all cores is slowed by others' share of them; at most so much of a change is not the program's.
-    slower, faster = _explained(a, b), _explained(b, a)
+    slower, faster = _contention(b), _contention(a)
     grown = change.estimate / slower > 1 + threshold and change.low / slower > 1 + threshold / 2
     shrunk = change.estimate * faster < 1 / (1 + threshold) and change.high * faster < 1 / (1 + threshold / 2)
-    noisy = not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
+    moved = not 1 / (1 + threshold) < change.estimate < 1 + threshold
+    noisy = moved or not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
     outcome = "regression" if grown else "improvement" if shrunk else "too noisy to tell" if noisy else "no difference"
     return Verdict(name, change, outcome, relative, (len(a.values), len(b.values)))
 
 
-def _explained(quiet: Series, loaded: Series) -> float:
-    """By how much others' load can have slowed `loaded` against `quiet`, at most; 1 when it had less."""
-    cores = loaded.cores
-    free = max(cores - min(quiet.load, cores), 0.25) / max(cores - min(loaded.load, cores), 0.25)
-    return max(1.0, free)
+def _contention(run: Series) -> float:
+    """By how much others' load can have slowed a program on all cores, at most. It comes and goes: two runs under the
+    same load may differ by all of it."""
+    if run.load < IDLE:
+        return 1.0
+    return run.cores / max(run.cores - run.load, 0.25)
 
 
 def series(result: results.Result) -> dict[str, Series]:
@@ -151,7 +154,8 @@ def _kernels(result: results.Result) -> dict[str, Series]:
         for label, column in record["columns"].items():
             if label != STOCK:
                 base = stock["seconds"] if stock else None
-                out[f"{record['case']}, {label}"] = _series(column["seconds"], base)
+                load, cores = record.get("others") or 0.0, int(result["environment"]["cores"])
+                out[f"{record['case']}, {label}"] = _series(column["seconds"], base, load, cores)
     return out
 
 

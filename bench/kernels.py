@@ -157,11 +157,12 @@ def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float)
         runner.calibrate()
     round_seconds = sum(r.calls * r.estimate for r in runners.values())
     count = max(1, min(repeat, int(limit / max(round_seconds, 1e-9))))
-    started, n = time.perf_counter(), 0
+    started, n, before = time.perf_counter(), 0, machine.busy()
     while n < count or (n < MOST and time.perf_counter() - started < limit and _unsure(record)):
         for label, runner in list(runners.items()) if n % 2 == 0 else list(runners.items())[::-1]:
             record["columns"][label]["seconds"].append(runner.sample())
         n += 1
+    record["others"] = machine.others(before, machine.busy())
     for label, runner in runners.items():
         record["columns"][label]["calls"] = runner.calls
     return record

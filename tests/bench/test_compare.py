@@ -136,7 +136,8 @@ def test_a_kernel_that_really_is_slower(factor, outcome):
     def run(factor: float) -> dict:
         columns = {kernels.STOCK: Slow(1.0), "fused": Slow(factor)}
         record = kernels.time_case(case, columns, repeat=40, limit=1.5)
-        return {"kind": "kernels", "cases": [record]}
+        record["others"] = 0.0  # both sides use one thread, so neighbours slow them alike
+        return {"kind": "kernels", "environment": ENVIRONMENT, "cases": [record]}
 
     found = outcomes(run(1.0), run(factor))
     # On a machine that is too busy to tell, "too noisy" is the right answer for equal code, and never a regression.

@@ -207,11 +207,12 @@ class MetalKernel:
             after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
             size = after - before + view.itemsize if view.size else 0
             return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before)
-        facts: npt.NDArray[Any] = {
+        every: dict[str, npt.NDArray[Any]] = {
             "shape": np.array(view.shape, dtype=np.int32),
             "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),
             "ndim": np.array([view.ndim], dtype=np.int32),
-        }[role]
+        }
+        facts = every[role]
         keep.append(facts)
         return Buffer(name, facts.ctypes.data, facts.nbytes, facts.itemsize, INPUT)
 

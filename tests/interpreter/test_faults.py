@@ -1,4 +1,4 @@
-"""Planted faults: each is found in check mode and named, and its clean twin passes, with every compiler that is here."""
+"""Planted faults: each is found in check mode and named, its clean twin passes, with every compiler that is here."""
 
 from __future__ import annotations
 

@@ -69,7 +69,10 @@ def test_no_distribution_of_ours_is_named_kernels() -> None:
 def test_every_file_that_the_program_reads_is_packed() -> None:
     """A wheel holds what `package-data` matches; an editable install would never miss the rest."""
     setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    patterns = setuptools["package-data"]["*"]
+    by_package = setuptools["package-data"]
+    patterns = [str(Path("*", pattern)) for pattern in by_package["*"]]
+    for package in by_package.keys() - {"*"}:
+        patterns += [str(Path(*package.split("."), pattern)) for pattern in by_package[package]]
     unpacked = {".py", ".pyc", ".so", ".dylib", ".mid", ".sh"}  # code, built files, and what only people use
     files = [
         file.relative_to(ROOT)
@@ -77,7 +80,7 @@ def test_every_file_that_the_program_reads_is_packed() -> None:
         for file in (ROOT / package).rglob("*")
         if file.is_file() and file.suffix not in unpacked and not {"native", "results"} & set(file.parts)
     ]
-    missed = [str(file) for file in files if not any(fnmatch(file.name, pattern) for pattern in patterns)]
+    missed = [str(file) for file in files if not any(fnmatch(str(file), pattern) for pattern in patterns)]
     assert len(files) > 10 and missed == [], "add a pattern to package-data in pyproject.toml"
 
 

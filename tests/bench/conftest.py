@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if without_torch:
         terminalreporter.write_line(
-            f"{without_torch} CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]'; .ci/run does)"
+            f"{without_torch} CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')"
         )
 
 

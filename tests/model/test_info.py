@@ -47,7 +47,7 @@ def test_counts_and_sizes(golden_bundles: Callable[[int], Path], bits: int) -> N
     assert parts["codec"]["bytes"] == (path / "compression_state_dict.bin").stat().st_size
     assert parts["T5 text encoder"]["bytes"] == sum(p.stat().st_size for p in (GOLDEN / "t5").iterdir())
     assert found["total"]["weights"] == sum(part["weights"] for part in parts.values())
-    quantized = {"bits": bits, "group_size": 64, "modules": 30, "others": []}
+    quantized = {"bits": bits, "group_size": 64, "modules": 30, "others": [], "recipe": "plain"}
     assert found["quantization"] == (quantized if bits < 16 else None)
 
 

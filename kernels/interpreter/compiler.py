@@ -105,7 +105,7 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def _shim_hash() -> str:
+def shim_hash() -> str:
     digest = hashlib.sha256()
     for path in sorted([*(HERE / "shim").iterdir(), *(HERE / "runtime").iterdir()]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
@@ -114,7 +114,7 @@ def _shim_hash() -> str:
 
 def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     """The library for a translation unit; compiled unless the cache has it. Raises CompilerError with the messages."""
-    key = hashlib.sha256("\0".join([using.version, using.path, *flags, _shim_hash(), text]).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join([using.version, using.path, *flags, shim_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
     library = folder / f"{name[:80]}-{key}.so"
     if library.exists():

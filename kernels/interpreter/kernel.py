@@ -11,9 +11,10 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from . import address_space, lint
 from .banned import banned
 from .compiler import Compiler, CompilerError, build, compiler
-from .faults import TOLERATED, Counters, Issue, KernelFault
+from .faults import TOLERATED, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
 from .translate import unit
@@ -31,6 +32,7 @@ class _Variant:
 
     signature: Signature
     library: Library
+    lint: tuple[Issue, ...]  # of check mode
 
 
 class MetalKernel:
@@ -97,13 +99,14 @@ class MetalKernel:
         threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
         mx.eval(arrays)
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
-        issues = [*self._forbidden()] if check else []
+        issues = [*self._forbidden(template or ())] if check else []
         try:
             variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp)
         except CompilerError:
             if issues:  # what Metal lacks explains it better than the C++ compiler's words
                 raise KernelFault(issues) from None
             raise
+        issues += variant.lint
         if verbose:
             print(f"Generated source code for `{self.name}`:\n```\n{variant.signature.text}\n```")
         if math.prod(threadgroup) > MAX_THREADS:
@@ -167,16 +170,35 @@ class MetalKernel:
             signature = self._signature(kinds, dtypes, template)
             text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
             path = build(text, using.flags(check=check, fp=fp), using, name=signature.name)
-            variant = self._variants[key] = _Variant(signature, Library(path, self.name))
+            found = self._linted(signature) if check else ()
+            variant = self._variants[key] = _Variant(signature, Library(path, self.name), found)
         return variant
 
-    def _forbidden(self) -> list[Issue]:
+    def _linted(self, signature: Signature) -> tuple[Issue, ...]:
+        """What clang says of address spaces, if there is a clang."""
+        clang = lint.clang()
+        if clang is None:
+            return ()
+        found = []
+        for at, detail in lint.lint(signature, clang):
+            line, in_header = located(at)
+            found.append(Issue("address-space", self.name, line, in_header, detail=detail))
+        return tuple(found)
+
+    def _forbidden(self, template: Sequence[tuple[str, TemplateValue]]) -> list[Issue]:
         """What the text uses that Metal lacks."""
         if self._text_issues is None:
             self._text_issues = [
                 Issue("not-metal", self.name, line, in_header, detail=detail)
                 for text, in_header in ((self.source, False), (self.header, True))
                 for line, detail in banned(text)
+            ]
+            types = address_space.declarations(self.header)
+            types |= {name for name, value in template if isinstance(value, mx.Dtype)}
+            self._text_issues += [
+                Issue("address-space", self.name, line, in_header, detail=detail)
+                for text, in_header in ((self.source, False), (self.header, True))
+                for line, detail in address_space.missing(text, types)
             ]
         return self._text_issues
 

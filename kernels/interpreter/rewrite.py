@@ -15,7 +15,7 @@ _FLOAT = re.compile(r"^(?:\d[\d']*\.[\d']*(?:[eE][+-]?\d+)?|\.\d[\d']*(?:[eE][+-
 _NUMBER = re.compile(r"^([\d.']+(?:[eE][+-]?\d+)?)(h|H|bf|BF)$")
 
 
-def _directives(tokens: list[Token]) -> list[Token]:
+def rewrite_macros(tokens: list[Token]) -> list[Token]:
     """Rewrites the bodies of macro definitions, which can hold anything that code can."""
     out = []
     for token in tokens:
@@ -23,7 +23,7 @@ def _directives(tokens: list[Token]) -> list[Token]:
             match = re.match(r"(#[ \t]*define[ \t]+\w+(?:\([^)]*\))?)(.*)", token.text, re.DOTALL)
             if match:
                 body = match.group(2).replace("\\\n", "\n")
-                text = join(_attributes(_folded(_numbers(tokenize(body)))))
+                text = join(drop_attributes(_folded(float_literals(tokenize(body)))))
                 token = Token("directive", match.group(1) + text.replace("\n", "\\\n"))
             elif re.match(r"#[ \t]*pragma[ \t]+(once|METAL)", token.text):
                 token = Token("directive", "")
@@ -31,7 +31,7 @@ def _directives(tokens: list[Token]) -> list[Token]:
     return out
 
 
-def _numbers(tokens: list[Token]) -> list[Token]:
+def float_literals(tokens: list[Token]) -> list[Token]:
     """Floating literals without suffix are floats in Metal, not doubles; `h` and `bf` are suffixes."""
     for token in tokens:
         if token.kind != "number" or token.text[:2] in ("0x", "0X", "0b", "0B"):
@@ -51,7 +51,7 @@ def _is_floating(text: str) -> bool:
     return bool(_FLOAT.match(text)) and any(c in text for c in ".eE")
 
 
-def _attributes(tokens: list[Token]) -> list[Token]:
+def drop_attributes(tokens: list[Token]) -> list[Token]:
     """Drops `[[...]]`, keeping its line ends. A function constant that nobody sets becomes zero."""
     out: list[Token] = []
     i = 0
@@ -180,7 +180,7 @@ def _threadgroup_variables(tokens: list[Token]) -> list[Token]:
     depth = 0
     while i < len(tokens):
         token = tokens[i]
-        if token.kind == "word" and "threadgroup" in token.text.split() and _starts_statement(out) and depth > 0:
+        if token.kind == "word" and "threadgroup" in token.text.split() and starts_statement(out) and depth > 0:
             end = i
             nested = 0
             while end < len(tokens) and not (tokens[end].text == ";" and nested == 0):
@@ -197,7 +197,7 @@ def _threadgroup_variables(tokens: list[Token]) -> list[Token]:
     return out
 
 
-def _starts_statement(out: list[Token]) -> bool:
+def starts_statement(out: list[Token]) -> bool:
     for token in reversed(out):
         if token.kind in ("space", "directive"):
             continue
@@ -299,8 +299,8 @@ def _is_function(declaration: list[Token]) -> bool:
 
 def rewrite(source: str) -> str:
     """C++ for Metal `source`, with the same number of lines."""
-    tokens = _directives(_numbers(tokenize(source)))
-    tokens = _folded(_attributes(tokens))
+    tokens = rewrite_macros(float_literals(tokenize(source)))
+    tokens = _folded(drop_attributes(tokens))
     tokens = _threadgroup_variables(tokens)
     for token in tokens:
         if token.kind == "word" and any(w in _SPACES for w in token.text.split()):

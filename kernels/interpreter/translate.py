@@ -27,13 +27,17 @@ def _pointer(a: Argument, slot: int, atomic: bool) -> str:
     return f"{'*' if a.by_reference else ''}({const}{element}*)b[{slot}]"
 
 
+def brought(header: str) -> list[str]:
+    """Definitions that make MLX's prelude stand back where the header brings its parts."""
+    return [f"#define {macro} 1" for macro, pattern in _BROUGHT.items() if re.search(pattern, header)]
+
+
 def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     """The C++ text. Lines of the kernel's source keep their numbers; the header's count from `HEADER_LINES`.
 
     `#include "mlx/..."` lines are dropped: MLX resolves them from its own folder, and a header handed to
     `metal_kernel` has to bring what they name.
     """
-    brought = [f"#define {macro} 1" for macro, pattern in _BROUGHT.items() if re.search(pattern, signature.header)]
     header = _one_pointer_element(rewrite(_MLX_INCLUDE.sub(r"\1", signature.header)))
     # The signature's lines are numbered so that the source's first line is line 1.
     before = signature.prologue.count("\n")
@@ -44,7 +48,7 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     template = f"<{', '.join(signature.template_arguments)}>" if signature.template_arguments else ""
     lines = [
         "#define MTL_CHECK 1" if check else "",
-        *brought,
+        *brought(signature.header),
         '#include "mlx_prelude.h"',
         "static const unsigned mtl_zero[3] = {0, 0, 0};",
         f'#line {HEADER_LINES + 1} "header"',

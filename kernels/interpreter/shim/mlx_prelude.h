@@ -1,7 +1,11 @@
 // What MLX puts before every custom kernel (its utils.h): names, type limits, strided indexing. Each part stands back where
 // the kernel's own header brings it, as headers taken from MLX do (translate.py sets the MTL_HAS_ macros).
 #pragma once
+#ifdef MTL_LINT
+#include "lint.h"
+#else
 #include "metal_stdlib"
+#endif
 
 using namespace metal;
 
@@ -54,7 +58,7 @@ template <> struct Limits<bool> {
 
 #ifndef MTL_HAS_LOC
 template <typename IdxT = int64_t>
-METAL_FUNC IdxT elem_to_loc(IdxT elem, const int* shape, const int64_t* strides, int ndim) {
+METAL_FUNC IdxT elem_to_loc(IdxT elem, MTL_CONSTANT int* shape, MTL_CONSTANT int64_t* strides, int ndim) {
   IdxT loc = 0;
   for (int i = ndim - 1; i >= 0 && elem > 0; --i) {
     loc += (elem % shape[i]) * IdxT(strides[i]);
@@ -62,11 +66,11 @@ METAL_FUNC IdxT elem_to_loc(IdxT elem, const int* shape, const int64_t* strides,
   }
   return loc;
 }
-METAL_FUNC int64_t elem_to_loc(uint elem, const int* shape, const int64_t* strides, int ndim) {
+METAL_FUNC int64_t elem_to_loc(uint elem, MTL_CONSTANT int* shape, MTL_CONSTANT int64_t* strides, int ndim) {
   return elem_to_loc<int64_t>((int64_t)elem, shape, strides, ndim);
 }
 template <typename IdxT = int64_t>
-METAL_FUNC IdxT elem_to_loc(uint3 elem, const int* shape, const int64_t* strides, int ndim) {
+METAL_FUNC IdxT elem_to_loc(uint3 elem, MTL_CONSTANT int* shape, MTL_CONSTANT int64_t* strides, int ndim) {
   IdxT loc = elem.x * IdxT(strides[ndim - 1]) + elem.y * IdxT(strides[ndim - 2]);
   uint z = elem.z;
   for (int d = ndim - 3; d >= 0; --d) {
@@ -75,13 +79,13 @@ METAL_FUNC IdxT elem_to_loc(uint3 elem, const int* shape, const int64_t* strides
   }
   return loc;
 }
-template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_1(uint elem, const int64_t& stride) {
+template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_1(uint elem, MTL_CONSTANT int64_t& stride) {
   return elem * IdxT(stride);
 }
-template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_2(uint2 elem, const int64_t strides[2]) {
+template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_2(uint2 elem, MTL_CONSTANT int64_t* strides) {
   return elem.x * IdxT(strides[1]) + elem.y * IdxT(strides[0]);
 }
-template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_3(uint3 elem, const int64_t strides[3]) {
+template <typename IdxT = int64_t> METAL_FUNC IdxT elem_to_loc_3(uint3 elem, MTL_CONSTANT int64_t* strides) {
   return elem.x * IdxT(strides[2]) + elem.y * IdxT(strides[1]) + elem.z * IdxT(strides[0]);
 }
 #endif

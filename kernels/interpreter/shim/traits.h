@@ -215,7 +215,11 @@ template <> struct numeric_limits<unsigned long> : mtl_integer_limits<unsigned l
   };
 MTL_FLOAT_LIMITS(float, uint32_t, 0x7f800000u, 0x7fc00000u, 0x00800000u, 0x7f7fffffu, 0x34000000u, 1u, 24, 128, -125)
 MTL_FLOAT_LIMITS(half, uint16_t, 0x7c00, 0x7e00, 0x0400, 0x7bff, 0x1400, 1, 11, 16, -13)
+#ifdef MTL_LINT
+MTL_FLOAT_LIMITS(bfloat, uint64_t, 0, 0, 0, 0, 0, 0, 8, 128, -125)
+#else
 MTL_FLOAT_LIMITS(bfloat, uint16_t, 0x7f80, 0x7fc0, 0x0080, 0x7f7f, 0x3c00, 1, 8, 128, -125)
+#endif
 #undef MTL_FLOAT_LIMITS
 
 }  // namespace metal

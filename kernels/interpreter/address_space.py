@@ -1,0 +1,106 @@
+"""Pointers and references without an address space: C++ doesn't need one, Metal refuses them (its specification, 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .tokens import Token, tokenize
+
+_SPACES = {"device", "constant", "thread", "threadgroup", "threadgroup_imageblock", "ray_data", "object_data"}
+_SCALARS = (
+    "bool char uchar short ushort int uint long ulong half bfloat float size_t ptrdiff_t int8_t uint8_t int16_t "
+    "uint16_t int32_t uint32_t int64_t uint64_t float16_t bfloat16_t"
+).split()
+_TYPES = frozenset(
+    [*_SCALARS, *(f"{packed}{s}{n}" for s in _SCALARS[:13] for n in (2, 3, 4) for packed in ("", "packed_"))]
+    + ["complex64_t", "unsigned", "signed", "void", "atomic_int", "atomic_uint", "atomic_bool", "atomic_float"]
+)
+_TEMPLATES = {"vec", "packed_vec", "atomic", "array", "simdgroup_matrix"}
+_BEFORE = {"const", "volatile", "static", "constexpr", "inline", "typename", "unsigned", "signed", "metal", "::", "struct"}
+_AFTER = {"*", "&", ">", ")", ",", "const", "restrict", "__restrict"}
+
+
+def missing(text: str, declared: Iterable[str] = ()) -> list[tuple[int, str]]:
+    """(line, what is wrong) for each pointer or reference to a type by name that says no address space.
+
+    Looks at names known to be types: Metal's own, `declared`, and the text's template parameters, structs and aliases.
+    """
+    tokens: list[tuple[Token, int]] = []
+    line = 1
+    for token in tokenize(text):
+        if token.kind not in ("space", "directive"):
+            tokens.append((token, line))
+        line += token.text.count("\n")
+    words = [t.text for t, _ in tokens]
+    types = _TYPES | set(declared) | declarations(text)
+    scopes: list[tuple[int, set[str]]] = []  # of template parameters: braces outside, names
+    depth = 0
+    found = []
+    for i, (token, at) in enumerate(tokens):
+        depth += {"{": 1, "}": -1}.get(token.text, 0)
+        if token.text == "template" and i + 1 < len(words) and words[i + 1] == "<":
+            scopes.append((depth, _parameters(words, i + 1)))
+        elif token.text in ("}", ";"):
+            while scopes and scopes[-1][0] >= depth:
+                scopes.pop()
+        if token.text not in ("*", "&") or i == 0:
+            continue
+        after = tokens[i + 1][0] if i + 1 < len(tokens) else None
+        if after is None or not (after.kind == "word" or after.text in _AFTER):
+            continue
+        start = _type_start(words, i, types.union(*(names for _, names in scopes)))
+        if start is not None:
+            what = "pointer" if token.text == "*" else "reference"
+            shown = " ".join(words[start : i + 1])
+            found.append((at, f"`{shown}`: this {what} has no address space; say device, constant, threadgroup or thread"))
+    return found
+
+
+def _parameters(words: list[str], start: int) -> set[str]:
+    """Type parameters of the template parameter list that begins at `start`."""
+    names, depth = set(), 0
+    for i in range(start, len(words)):
+        depth += {"<": 1, ">": -1}.get(words[i], 0)
+        if depth == 0:
+            break
+        if words[i] in ("typename", "class") and words[i + 2 : i + 3] and words[i + 2] in (",", ">", "="):
+            names.add(words[i + 1])
+    return names
+
+
+def declarations(text: str) -> set[str]:
+    """Structs and aliases that the text declares."""
+    words = [t.text for t in tokenize(text) if t.kind not in ("space", "directive")]
+    names = set()
+    for before, name, after in zip(words, words[1:], [*words[2:], ""]):
+        if not (name[0].isalpha() or name[0] == "_"):
+            continue
+        if (before == "struct" and after in ("{", ":")) or (before == "using" and after == "="):
+            names.add(name)
+    return names
+
+
+def _type_start(words: list[str], star: int, types: frozenset[str] | set[str]) -> int | None:
+    """Where the type before `star` starts; None if it is no type, or has an address space."""
+    i = star - 1
+    while i >= 0 and words[i] in ("const", "volatile"):
+        i -= 1
+    if i < 0 or words[i] in _SPACES:
+        return None
+    if words[i] == ">":
+        depth = 0
+        while i >= 0:
+            depth += {">": 1, "<": -1}.get(words[i], 0)
+            i -= 1
+            if depth == 0:
+                break
+        if i < 0 or words[i] not in _TEMPLATES:
+            return None
+    elif words[i] not in types:
+        return None
+    while i > 0 and words[i - 1] in _BEFORE | _SPACES:
+        i -= 1
+        if words[i] in _SPACES:
+            return None
+    # A qualified name of someone's own (`a::T`), or a member (`x.half`), is not what it looks like.
+    return None if i > 0 and words[i - 1] in (".", "->", "::") else i

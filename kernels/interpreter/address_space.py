@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from .tokens import Token, tokenize
 
 _SPACES = {"device", "constant", "thread", "threadgroup", "threadgroup_imageblock", "ray_data", "object_data"}
-_SCALARS = (
-    "bool char uchar short ushort int uint long ulong half bfloat float size_t ptrdiff_t int8_t uint8_t int16_t "
-    "uint16_t int32_t uint32_t int64_t uint64_t float16_t bfloat16_t"
-).split()
-_TYPES = frozenset(
-    [*_SCALARS, *(f"{packed}{s}{n}" for s in _SCALARS[:13] for n in (2, 3, 4) for packed in ("", "packed_"))]
-    + ["complex64_t", "unsigned", "signed", "void", "atomic_int", "atomic_uint", "atomic_bool", "atomic_float"]
+_NUMBERS = "bool|char|uchar|short|ushort|int|uint|long|ulong|half|bfloat|float"
+_BUILTIN = re.compile(
+    rf"(packed_)?({_NUMBERS})[234]?|u?int(8|16|32|64)_t|b?float16_t|complex64_t|size_t|ptrdiff_t|unsigned|signed|void|"
+    r"atomic_(int|uint|bool|float)"
 )
 _TEMPLATES = {"vec", "packed_vec", "atomic", "array", "simdgroup_matrix"}
-_BEFORE = {"const", "volatile", "static", "constexpr", "inline", "typename", "unsigned", "signed", "metal", "::", "struct"}
+_BEFORE = {"const", "volatile", "static", "constexpr", "inline", "typename", "unsigned", "signed", "metal", "::"}
 _AFTER = {"*", "&", ">", ")", ",", "const", "restrict", "__restrict"}
 
 
@@ -32,7 +30,7 @@ def missing(text: str, declared: Iterable[str] = ()) -> list[tuple[int, str]]:
             tokens.append((token, line))
         line += token.text.count("\n")
     words = [t.text for t, _ in tokens]
-    types = _TYPES | set(declared) | declarations(text)
+    types = set(declared) | declarations(text)
     scopes: list[tuple[int, set[str]]] = []  # of template parameters: braces outside, names
     depth = 0
     found = []
@@ -52,7 +50,8 @@ def missing(text: str, declared: Iterable[str] = ()) -> list[tuple[int, str]]:
         if start is not None:
             what = "pointer" if token.text == "*" else "reference"
             shown = " ".join(words[start : i + 1])
-            found.append((at, f"`{shown}`: this {what} has no address space; say device, constant, threadgroup or thread"))
+            message = f"this {what} has no address space; say device, constant, threadgroup or thread"
+            found.append((at, f"`{shown}`: {message}"))
     return found
 
 
@@ -80,7 +79,7 @@ def declarations(text: str) -> set[str]:
     return names
 
 
-def _type_start(words: list[str], star: int, types: frozenset[str] | set[str]) -> int | None:
+def _type_start(words: list[str], star: int, types: set[str]) -> int | None:
     """Where the type before `star` starts; None if it is no type, or has an address space."""
     i = star - 1
     while i >= 0 and words[i] in ("const", "volatile"):
@@ -96,7 +95,7 @@ def _type_start(words: list[str], star: int, types: frozenset[str] | set[str]) -
                 break
         if i < 0 or words[i] not in _TEMPLATES:
             return None
-    elif words[i] not in types:
+    elif words[i] not in types and not _BUILTIN.fullmatch(words[i]):
         return None
     while i > 0 and words[i - 1] in _BEFORE | _SPACES:
         i -= 1

@@ -106,6 +106,7 @@ def cache_folder() -> Path:
 
 @functools.cache
 def shim_hash() -> str:
+    """Of the C++ beside this file: what is compiled or linted depends on it."""
     digest = hashlib.sha256()
     for path in sorted([*(HERE / "shim").iterdir(), *(HERE / "runtime").iterdir()]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

@@ -100,7 +100,7 @@ def unit(signature: Signature) -> str:
 def lint(signature: Signature, using: Compiler) -> list[Finding]:
     """What clang `using` says of the kernel's address spaces; remembered beside the compiled kernels."""
     text = unit(signature)
-    command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics", "-fno-color-diagnostics"]
+    command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
     key = hashlib.sha256("\0".join([using.version, *command, shim_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)

@@ -198,6 +198,7 @@ def _threadgroup_variables(tokens: list[Token]) -> list[Token]:
 
 
 def starts_statement(out: list[Token]) -> bool:
+    """Does a statement begin behind these tokens?"""
     for token in reversed(out):
         if token.kind in ("space", "directive"):
             continue

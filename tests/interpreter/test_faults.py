@@ -44,6 +44,8 @@ FAULTS = {
     "too much threadgroup memory": ("shared[64]", "shared[16384]", "threadgroup-memory"),
     "double": ("float total", "double total", "not-metal"),
     "std": ("simd_sum(a[i])", "std::max(a[i], 0.0f)", "not-metal"),
+    "no address space": ("float total", "const float* p = a; float total", "address-space"),
+    "reference without address space": ("float total", "float& r = out[i]; float total", "address-space"),
     "private array": ("float total =", "float p[4]; p[(t & 7)] = 1; float total =", "private-bounds"),
 }
 

@@ -14,7 +14,7 @@ _BUILTIN = re.compile(
     r"atomic_(int|uint|bool|float)"
 )
 _TEMPLATES = {"vec", "packed_vec", "atomic", "array", "simdgroup_matrix"}
-_BEFORE = {"const", "volatile", "static", "constexpr", "inline", "typename", "unsigned", "signed", "metal", "::"}
+_BEFORE = {"const", "volatile", "static", "constexpr", "inline", "typename", "unsigned", "signed", "::"}
 _AFTER = {"*", "&", ">", ")", ",", "const", "restrict", "__restrict"}
 
 
@@ -98,8 +98,7 @@ def _type_start(words: list[str], star: int, types: set[str]) -> int | None:
     elif words[i] not in types and not _BUILTIN.fullmatch(words[i]):
         return None
     while i > 0 and words[i - 1] in _BEFORE | _SPACES:
-        i -= 1
+        i -= 2 if words[i - 1] == "::" else 1  # the name before `::` too
         if words[i] in _SPACES:
             return None
-    # A qualified name of someone's own (`a::T`), or a member (`x.half`), is not what it looks like.
-    return None if i > 0 and words[i - 1] in (".", "->", "::") else i
+    return None if i > 0 and words[i - 1] in (".", "->") else max(i, 0)  # a member (`x.half`) is no type

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from . import address_space, lint
 from .banned import banned
 from .compiler import Compiler, CompilerError, build, compiler
-from .faults import TOLERATED, Counters, Issue, KernelFault, located
+from .faults import TOLERATED, WARNINGS, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
 from .translate import unit
@@ -122,7 +122,7 @@ class MetalKernel:
         outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
         self.issues = [*issues, *outcome.issues]
         self.counters, self.threadgroup_bytes = outcome.counters, outcome.threadgroup_bytes
-        raised = [i for i in self.issues if strict or i.kind not in TOLERATED]
+        raised = [i for i in self.issues if i.kind not in (WARNINGS if strict else TOLERATED)]
         if raised:
             raise KernelFault(raised)
         return [_result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]

@@ -13,11 +13,12 @@ import re
 import subprocess
 import tempfile
 
+from . import prelude
 from .compiler import HERE, Compiler, cache_folder, compilers, shim_hash
 from .rewrite import drop_attributes, float_literals, starts_statement
 from .signature import Signature
 from .tokens import Token, join, next_solid, tokenize
-from .translate import HEADER_LINES, brought
+from .translate import HEADER_LINES
 
 Finding = tuple[int, str]
 """(line of the translation unit, message)"""
@@ -85,8 +86,9 @@ def unit(signature: Signature) -> str:
     return "\n".join(
         [
             "#define MTL_LINT 1",
-            *brought(signature.header),
-            '#include "mlx_prelude.h"',
+            '#include "lint.h"',
+            '#line 1 "prelude"',
+            "" if prelude.brought(signature.header) else _text(prelude.source()),
             f'#line {HEADER_LINES + 1} "header"',
             _text(signature.header),
             '#line 1 "signature"',

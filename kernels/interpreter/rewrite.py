@@ -288,8 +288,14 @@ def _deduplicated(tokens: list[Token]) -> list[Token]:
 
 def _is_function(declaration: list[Token]) -> bool:
     """Is this a function with its body, and not a braced initialiser inside something longer?"""
-    depth = 0
-    for token in declaration:
+    depth = angles = 0
+    for before, token in zip([Token("space", ""), *declaration], declaration):
+        if token.text == "<" and (angles or before.text == "template"):
+            angles += 1
+        elif token.text == ">" and angles:
+            angles -= 1
+        elif angles:
+            continue
         if token.text == "{" and depth == 0:
             return True
         if token.text == "=" and depth == 0:

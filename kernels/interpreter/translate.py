@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import re
 
+from . import prelude
 from .rewrite import rewrite
 from .signature import Argument, Signature
 
 HEADER_LINES = 1_000_000
 """Added to the line numbers of the header, so that a line tells which of the two texts it is in."""
 
-_BROUGHT = {
-    "MTL_HAS_COMPLEX": r"struct\s+complex(?:64)?_t\b",
-    "MTL_HAS_LIMITS": r"struct\s+Limits\b",
-    "MTL_HAS_LOC": r"\belem_to_loc\s*\([^;]*?\)\s*\{",
-    "MTL_HAS_TRAITS": r"struct\s+make_void\b",
-    "MTL_HAS_CONDITIONAL": r"struct\s+ConditionalType\b",
-    "MTL_HAS_CEILDIV": r"\bceildiv\s*\([^;()]*\)\s*\{",
-}
 _MLX_INCLUDE = re.compile(r'^([ \t]*)#[ \t]*include[ \t]*"mlx/[^"\n]*"', re.MULTILINE)
 
 
@@ -27,18 +20,15 @@ def _pointer(a: Argument, slot: int, atomic: bool) -> str:
     return f"{'*' if a.by_reference else ''}({const}{element}*)b[{slot}]"
 
 
-def brought(header: str) -> list[str]:
-    """Definitions that make MLX's prelude stand back where the header brings its parts."""
-    return [f"#define {macro} 1" for macro, pattern in _BROUGHT.items() if re.search(pattern, header)]
-
-
 def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     """The C++ text. Lines of the kernel's source keep their numbers; the header's count from `HEADER_LINES`.
 
     `#include "mlx/..."` lines are dropped: MLX resolves them from its own folder, and a header handed to
     `metal_kernel` has to bring what they name.
     """
-    header = _one_pointer_element(rewrite(_MLX_INCLUDE.sub(r"\1", signature.header)))
+    header = _MLX_INCLUDE.sub(r"\1", signature.header)
+    own = prelude.brought(header)
+    header = _one_pointer_element(rewrite(prelude.without_internals(header) if own else header))
     # The signature's lines are numbered so that the source's first line is line 1.
     before = signature.prologue.count("\n")
     kernel = rewrite(signature.prologue + "\n" + signature.source + "\n}\n")
@@ -48,12 +38,12 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     template = f"<{', '.join(signature.template_arguments)}>" if signature.template_arguments else ""
     lines = [
         "#define MTL_CHECK 1" if check else "",
-        *brought(signature.header),
-        '#include "mlx_prelude.h"',
+        '#include "metal_stdlib"',
+        '#line 1 "prelude"',
+        "" if own else prelude.compiled(),
         "static const unsigned mtl_zero[3] = {0, 0, 0};",
         f'#line {HEADER_LINES + 1} "header"',
         header,
-        "#undef MTL_ENTRY",
         f'#line {0 if before == 0 else 1} "signature"',
         _renumbered(kernel, before),
         '#line 1 "entry"',

@@ -9,7 +9,6 @@
 #define METAL_FUNC inline __attribute__((always_inline))
 #define METAL_INTERNAL inline __attribute__((always_inline))
 #define METAL_CONST const
-#define MTL_CONSTANT const  // of the prelude's parameters; the lint gives it its address space
 #define __METAL__ 1
 #define __METAL_VERSION__ 310
 #define __HAVE_BFLOAT__ 1

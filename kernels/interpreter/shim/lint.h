@@ -12,7 +12,6 @@
 #define METAL_FUNC inline
 #define METAL_INTERNAL inline
 #define METAL_CONST constant
-#define MTL_CONSTANT constant
 #define __METAL__ 1
 #define __METAL_VERSION__ 310
 #define __HAVE_BFLOAT__ 1

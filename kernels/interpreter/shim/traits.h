@@ -23,10 +23,7 @@ template <bool b, class T = void> using enable_if_t = typename enable_if<b, T>::
 template <bool, class A, class B> struct conditional { using type = A; };
 template <class A, class B> struct conditional<false, A, B> { using type = B; };
 template <bool b, class A, class B> using conditional_t = typename conditional<b, A, B>::type;
-template <class...> using mtl_void_t = void;
-#ifndef MTL_HAS_TRAITS
-template <class...> using void_t = void;
-#endif
+template <class...> using mtl_void_t = void;  // Metal has no void_t and is_empty: MLX's kernels bring their own
 
 template <class T> struct remove_const { using type = T; };
 template <class T> struct remove_const<const T> { using type = T; };
@@ -100,9 +97,6 @@ template <class T> struct is_signed : bool_constant<mtl_arithmetic<remove_cv_t<T
 template <class T> struct is_unsigned : bool_constant<is_integral<T>::value && !is_signed<T>::value> {};
 template <class T> struct is_enum : bool_constant<__is_enum(T)> {};
 template <class T> struct is_class : bool_constant<__is_class(T)> {};
-#ifndef MTL_HAS_TRAITS
-template <class T> struct is_empty : bool_constant<__is_empty(T)> {};
-#endif
 template <class T> struct is_scalar : bool_constant<is_arithmetic<T>::value || is_pointer<T>::value || __is_enum(T)> {};
 template <class A, class B> struct is_base_of : bool_constant<__is_base_of(A, B)> {};
 template <class T> struct is_trivially_copyable : bool_constant<__is_trivially_copyable(T)> {};
@@ -149,9 +143,6 @@ template <class T> constexpr bool is_signed_v = is_signed<T>::value;
 template <class T> constexpr bool is_unsigned_v = is_unsigned<T>::value;
 template <class T> constexpr bool is_enum_v = is_enum<T>::value;
 template <class T> constexpr bool is_class_v = is_class<T>::value;
-#ifndef MTL_HAS_TRAITS
-template <class T> constexpr bool is_empty_v = is_empty<T>::value;
-#endif
 template <class T> constexpr bool is_scalar_v = is_scalar<T>::value;
 template <class A, class B> constexpr bool is_base_of_v = is_base_of<A, B>::value;
 template <class A, class B> constexpr bool is_convertible_v = is_convertible<A, B>::value;

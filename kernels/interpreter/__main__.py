@@ -1,0 +1,7 @@
+"""`python -m kernels.interpreter`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -13,8 +13,10 @@ from kernels.interpreter.compiler import HERE
 # Enough of the standard headers: those of another machine are not installed.
 STUBS = {
     "cstdint": "typedef unsigned long uintptr_t;",
-    "cstring": "namespace std { inline void* memset(void* p, int v, unsigned long n) { return __builtin_memset(p, v, n); }"
-    " inline void* memcpy(void* d, const void* s, unsigned long n) { return __builtin_memcpy(d, s, n); } }",
+    "cstring": """namespace std {
+inline void* memset(void* p, int v, unsigned long n) { return __builtin_memset(p, v, n); }
+inline void* memcpy(void* d, const void* s, unsigned long n) { return __builtin_memcpy(d, s, n); }
+}""",
 }
 
 

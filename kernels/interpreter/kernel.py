@@ -168,6 +168,12 @@ class MetalKernel:
         if variant is None:
             using = self._using or compiler()
             signature = self._signature(kinds, dtypes, template)
+            if signature.ends_early:
+                raise CompilerError(
+                    f"kernel {self.name}: MLX generates source that does not compile for several outputs with an "
+                    "input's shape, strides or ndim and no thread attribute; mention one, such as "
+                    "thread_position_in_grid"
+                )
             text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
             path = build(text, using.flags(check=check, fp=fp), using, name=signature.name)
             found = self._linted(signature) if check else ()

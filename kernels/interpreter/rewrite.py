@@ -304,11 +304,29 @@ def _is_function(declaration: list[Token]) -> bool:
     return False
 
 
+def _single_swizzles(tokens: list[Token]) -> list[Token]:
+    """`v.zyx.xy` becomes `v.zy`: a swizzle here has no swizzles of its own."""
+    out: list[Token] = []
+    for token in tokens:
+        out.append(token)
+        if len(out) < 4 or out[-2].text != "." or out[-4].text != ".":
+            continue
+        first, second = out[-3].text, token.text
+        for letters in ("xyzw", "rgba"):
+            if 2 <= len(first) <= 4 and not set(first) - set(letters) and not set(second) - set(letters):
+                places = [letters.index(c) for c in second]
+                if max(places) < len(first):
+                    token.text = "".join(first[p] for p in places)
+                    del out[-3:-1]
+                break
+    return out
+
+
 def rewrite(source: str) -> str:
     """C++ for Metal `source`, with the same number of lines."""
     tokens = rewrite_macros(float_literals(tokenize(source)))
     tokens = _folded(drop_attributes(tokens))
-    tokens = _threadgroup_variables(tokens)
+    tokens = _threadgroup_variables(_single_swizzles(tokens))
     for token in tokens:
         if token.kind == "word" and any(w in _SPACES for w in token.text.split()):
             token.text = " ".join(w for w in token.text.split() if w not in _SPACES) or ""

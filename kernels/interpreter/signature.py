@@ -84,6 +84,11 @@ class Signature:
     template_arguments: tuple[str, ...]
 
     @property
+    def ends_early(self) -> bool:
+        """Does MLX close the parameter list before its end? (Several outputs, facts of inputs, no attribute.)"""
+        return self.prologue.count(") {\n") > 1
+
+    @property
     def text(self) -> str:
         """The whole, as `mx.fast.metal_kernel(..., verbose=True)` prints it."""
         return self.header + self.prologue + self.source + self.epilogue
@@ -154,18 +159,24 @@ def generate(
     lines = []
     for slot, a in enumerate(arguments):
         symbol = "&" if a.by_reference else "*"
+        end = ",\n"
         if a.role == "output":
             element = f"atomic<{a.type}>" if atomic_outputs else a.type
-            lines.append(f"  device {element}* {a.name} [[buffer({slot})]]")
+            line = f"  device {element}* {a.name} [[buffer({slot})]]"
+            # MLX ends the list by counting slots, which is too early where facts about inputs took some of them.
+            end = ",\n" if attributes or slot < len(inputs) + len(output_names) - 1 else ") {\n"
         else:
-            lines.append(f"  const {a.space} {a.type}{symbol} {a.name} [[buffer({slot})]]")
-    lines += [f"  {type_name} {attribute} [[{attribute}]]" for attribute, type_name, _ in attributes]
+            line = f"  const {a.space} {a.type}{symbol} {a.name} [[buffer({slot})]]"
+        lines.append(line + end)
+    for attribute, type_name, _ in attributes:
+        end = ") {\n" if attribute == attributes[-1][0] else ",\n"
+        lines.append(f"  {type_name} {attribute} [[{attribute}]]{end}")
 
     prologue = ""
     if template:
         parameters = ", ".join(f"{kind} {arg}" for (kind, _), (arg, _) in zip(values, template))
         prologue += f"template <{parameters}>\n"
-    prologue += f"[[kernel]] void {full}(\n" + ",\n".join(lines) + ") {\n"
+    prologue += f"[[kernel]] void {full}(\n" + "".join(lines)
     epilogue = "\n}\n"
     if template:
         instance = f"{full}<{', '.join(text for _, text in values)}>"

@@ -1,0 +1,318 @@
+"""Conformance of the Metal library's stand-in: types, vectors, simd functions, matrices, atomics, under each compiler.
+
+Right answers come from numpy, from mlx (bfloat), or from the Metal Shading Language Specification's words.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from kernels.interpreter import CompilerError, compilers
+from kernels.interpreter.kernel import MetalKernel
+
+LANES = np.arange(32)
+rng = np.random.default_rng(0)
+
+
+@pytest.fixture(params=compilers(), ids=lambda c: c.family)
+def run(request: pytest.FixtureRequest) -> Any:
+    """run(source, outputs as (shape, dtype), threads, inputs by name, ...) -> list of mx.array"""
+
+    def call(
+        source: str, outputs: list[tuple[tuple[int, ...], Any]], threads: int = 32, check: bool = True, **inputs: Any
+    ) -> list[mx.array]:
+        names = ["out", "out2", "out3"][: len(outputs)]
+        arrays = {k: v if isinstance(v, mx.array) else mx.array(v) for k, v in inputs.items()}
+        kernel = MetalKernel("shim", list(arrays), names, "uint i = thread_position_in_grid.x;\n" + source,
+                             using=request.param)
+        return kernel(
+            inputs=list(arrays.values()), grid=(threads, 1, 1), threadgroup=(min(threads, 256), 1, 1), check=check,
+            output_shapes=[s for s, _ in outputs], output_dtypes=[d for _, d in outputs],
+        )
+
+    return call
+
+
+def same(a: mx.array, b: npt.ArrayLike) -> None:
+    assert np.array_equal(np.array(a), np.asarray(b), equal_nan=True), (np.array(a), b)
+
+
+# Types
+
+
+def floats() -> npt.NDArray[np.float32]:
+    """Ordinary, tiny, huge, special, and halfway between two halves or bfloats."""
+    bits = rng.integers(0, 2**32, 4000, dtype=np.uint64).astype(np.uint32)
+    halves = np.arange(0, 0x7C00, 37, dtype=np.uint16).view(np.float16).astype(np.float32)
+    halfway = np.nextafter(halves, np.float32(np.inf), dtype=np.float32)
+    between = (halves[:-1] + halves[1:]) / 2
+    bf = (rng.integers(0, 2**15, 500, dtype=np.uint32) << 16 | 0x8000).astype(np.uint32).view(np.float32)
+    special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 65504, 65520, 65519.99, 1e-8, 6e-8, 3e38], np.float32)
+    return np.concatenate([bits.view(np.float32), halves, halfway, between, bf, special]).astype(np.float32)
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")
+def test_conversions(run: Any) -> None:
+    x = floats()
+    source = "out[i] = half(a[i]); out2[i] = float(half(a[i])); out3[i] = bfloat16_t(a[i]);"
+    shape = (x.size,)
+    half, back, bf = run(source, [(shape, mx.float16), (shape, mx.float32), (shape, mx.bfloat16)], x.size, False, a=x)
+    same(half, x.astype(np.float16))
+    same(back, x.astype(np.float16).astype(np.float32))
+    finite = ~np.isnan(x)
+    right = np.array(mx.array(x).astype(mx.bfloat16).view(mx.uint16))
+    assert np.array_equal(np.array(bf.view(mx.uint16))[finite], right[finite])
+    assert np.isnan(np.array(bf.astype(mx.float32))[~finite]).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid", "ignore:divide")
+def test_half_rounds_after_every_operation(run: Any) -> None:
+    a, b, c = (rng.normal(size=512).astype(np.float16) for _ in range(3))
+    source = """half s = a[i] * b[i] + c[i]; out[i] = s;
+out2[i] = a[i] / b[i] - c[i];
+half t = a[i]; t += b[i]; t *= c[i]; out3[i] = t;"""
+    shape = ((512,), mx.float16)
+    first, second, third = run(source, [shape] * 3, 512, a=a, b=b, c=c)
+    same(first, a * b + c)
+    same(second, a / b - c)
+    same(third, (a + b) * c)
+
+
+def test_bfloat_rounds_after_every_operation(run: Any) -> None:
+    a, b, c = (mx.array(rng.normal(size=512)).astype(mx.bfloat16) for _ in range(3))
+    source = """bfloat16_t s = a[i] * b[i] + c[i]; out[i] = s;
+out2[i] = a[i] + 1.5f;       // a float: bfloat converts to it
+bfloat16_t t = a[i]; t -= b[i]; t *= 3; out3[i] = t;"""
+    outputs = [((512,), t) for t in (mx.bfloat16, mx.float32, mx.bfloat16)]
+    first, second, third = run(source, outputs, 512, a=a, b=b, c=c)
+    assert mx.array_equal(first, a * b + c)
+    assert mx.array_equal(second, a.astype(mx.float32) + 1.5)
+    assert mx.array_equal(third, (a - b) * mx.array(3, dtype=mx.bfloat16))
+
+
+@pytest.mark.parametrize("value", ["1.5f", "half(1.5f)"])
+def test_nothing_becomes_bfloat_by_itself(run: Any, value: str) -> None:
+    with pytest.raises(CompilerError):
+        run(f"out[i] = {value};", [((32,), mx.bfloat16)])
+    run(f"out[i] = bfloat16_t({value});", [((32,), mx.bfloat16)])
+
+
+def test_literals_are_single_precision(run: Any) -> None:
+    source = """auto x = 0.1; auto h = 1.5h;
+out[0] = sizeof(x); out[1] = sizeof(h); out[2] = x == 0.1f; out[3] = 1e-1 == 0.1f;"""
+    (out,) = run(source, [((4,), mx.int32)], 1)
+    same(out, [4, 2, 1, 1])
+
+
+def test_sizes_and_signs(run: Any) -> None:
+    source = """out[0] = sizeof(long); out[1] = sizeof(size_t); out[2] = sizeof(float3); out[3] = sizeof(packed_float3);
+out[4] = sizeof(half4); out[5] = alignof(float4); out[6] = char(-1) < 0;
+out[7] = sizeof(bfloat4); out[8] = sizeof(bool4);"""
+    (out,) = run(source, [((9,), mx.int32)], 1)
+    same(out, [8, 8, 16, 12, 8, 16, 1, 8, 4])
+
+
+# Vectors
+
+
+def test_swizzles(run: Any) -> None:
+    source = """float4 v(1.0, 2.0, 3.0, 4.0);
+v.xy = v.yx;                       // 2 1 3 4
+v.zw += float2(10.0, 20.0);        // 2 1 13 24
+const float4 c = v;
+float4 w = c.wzyx;                 // 24 13 1 2
+w.rgb = float3(7.0);               // 7 7 7 2
+float2 p = c.xw;
+float3 q = float3(p, w.a);         // 2 24 2
+v.x = w.w; v[1] = q.y;
+float4 r = float4(v.xy, q.zx);     // 2 24 2 2
+for (int k = 0; k < 4; k++) { out[k] = v[k]; out[4 + k] = w[k]; out[8 + k] = r[k]; }
+w.xy = c.xy; out[12] = w.x; out[13] = w.y; out[14] = w.z; out[15] = c.xyz.zy.y;"""
+    (out,) = run(source, [((16,), mx.float32)], 1)
+    same(out, [2, 24, 13, 24, 7, 7, 7, 2, 2, 24, 2, 2, 2, 1, 7, 1])
+
+
+def test_vector_arithmetic(run: Any) -> None:
+    source = """const device float4* p = (const device float4*)a;
+float4 v = p[0], w = p[1];
+float4 r = 2.0f * v - w / v;
+bool4 less = v < w;
+float4 s = select(v, w, less), m = fma(v, w, float4(1.0f)), n = max(v, 0.0f);
+uint4 u = uint4(1u, 2u, 3u, 4u) << 2u;
+half2 h = half2(v.xy); int2 k = int2(float2(1.9, -1.9));
+((device float4*)out)[0] = r; ((device float4*)out)[1] = s; ((device float4*)out)[2] = m; ((device float4*)out)[3] = n;
+out[16] = dot(v, w); out[17] = any(less); out[18] = all(less); out[19] = u.w; out[20] = float(h.y);
+out[21] = k.x; out[22] = k.y;
+out[23] = length(v.xyz);"""
+    a = rng.normal(size=8).astype(np.float32)
+    v, w = a[:4], a[4:]
+    (out,) = run(source, [((24,), mx.float32)], 1, a=a)
+    right = np.concatenate([
+        2 * v - w / v, np.where(v < w, w, v), (v.astype(np.float64) * w + 1).astype(np.float32), np.maximum(v, 0),
+        [v @ w, (v < w).any(), (v < w).all(), 16, np.float16(v[1]), 1, -1, np.linalg.norm(v[:3])],
+    ])
+    assert np.allclose(np.array(out), right, rtol=1e-6, atol=1e-7)
+
+
+def test_reinterpretation_and_bits(run: Any) -> None:
+    source = """
+out[0] = as_type<uint>(1.0f); out[1] = as_type<uint>(half2(half(1.0f), half(2.0f)));
+out[2] = as_type<ushort>(half(1.0f));
+out[3] = popcount(0xF0F0u); out[4] = clz(1u); out[5] = ctz(8u); out[6] = reverse_bits(1u);
+out[7] = mulhi(0x80000000u, 4u);
+out[8] = extract_bits(0xABCDu, 4u, 8u);
+out[9] = insert_bits(0u, 0xFFu, 8u, 4u); out[10] = rotate(0x80000001u, 1u);
+out[11] = abs(-5); out[12] = clamp(9, 1, 4); out[13] = absdiff(3u, 7u); out[14] = addsat(0xFFFFFFFFu, 2u);
+out[15] = max3(1, 9, 4);"""
+    (out,) = run(source, [((16,), mx.uint32)], 1)
+    same(out, [0x3F800000, 0x40003C00, 0x3C00, 8, 31, 3, 0x80000000, 2, 0xBC, 0xF00, 3, 5, 4, 4, 0xFFFFFFFF, 9])
+
+
+def test_minimum_and_maximum_ignore_nan(run: Any) -> None:
+    source = """out[0] = max(NAN, 1.0f); out[1] = min(1.0f, NAN);
+out[2] = isnan(fmax(NAN, NAN)); out[3] = isinf(-INFINITY);"""
+    (out,) = run(source, [((4,), mx.float32)], 1)
+    same(out, [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["exp", "log", "sqrt", "rsqrt", "sin", "tanh", "floor", "rint", "exp2", "trunc"])
+def test_functions(run: Any, name: str) -> None:
+    x = np.abs(rng.normal(size=64)).astype(np.float32) + 0.5
+    right = {"rsqrt": lambda v: 1 / np.sqrt(v)}.get(name, getattr(np, name, None))
+    source = f"out[i] = metal::{name}(a[i]); out2[i] = fast::{name}(half(a[i]));"
+    source += f"out3[i] = precise::{name}(bfloat16_t(a[i]));"
+    wide, half, bf = run(source, [((64,), mx.float32), ((64,), mx.float16), ((64,), mx.bfloat16)], 64, a=x)
+    assert np.allclose(np.array(wide), right(x.astype(np.float64)), rtol=1e-6)
+    assert np.allclose(np.array(half), right(x.astype(np.float16).astype(np.float64)), rtol=2**-10)
+    rounded = np.array(mx.array(x).astype(mx.bfloat16).astype(mx.float32)).astype(np.float64)
+    assert np.allclose(np.array(bf.astype(mx.float32)), right(rounded), rtol=2**-7)
+
+
+# simdgroups
+
+SIMD: dict[str, tuple[str, Any]] = {
+    "sum": ("simd_sum(x)", lambda a: np.full(32, a.sum())),
+    "product": ("simd_product(x % 3 + 1)", lambda a: np.full(32, (a % 3 + 1).prod().astype(np.int32))),
+    "min": ("simd_min(x)", lambda a: np.full(32, a.min())),
+    "max": ("simd_max(x)", lambda a: np.full(32, a.max())),
+    "and": ("simd_and(x | 4)", lambda a: np.full(32, np.bitwise_and.reduce(a | 4))),
+    "or": ("simd_or(x)", lambda a: np.full(32, np.bitwise_or.reduce(a))),
+    "xor": ("simd_xor(x)", lambda a: np.full(32, np.bitwise_xor.reduce(a))),
+    "broadcast": ("simd_broadcast(x, 5)", lambda a: np.full(32, a[5])),
+    "broadcast_first": ("simd_broadcast_first(x)", lambda a: np.full(32, a[0])),
+    "shuffle": ("simd_shuffle(x, (i * 7) % 32)", lambda a: a[LANES * 7 % 32]),
+    "shuffle_xor": ("simd_shuffle_xor(x, 9)", lambda a: a[LANES ^ 9]),
+    "shuffle_down": ("simd_shuffle_down(x, 3)", lambda a: np.where(LANES < 29, np.roll(a, -3), a)),
+    "shuffle_up": ("simd_shuffle_up(x, 3)", lambda a: np.where(LANES >= 3, np.roll(a, 3), a)),
+    "rotate_down": ("simd_shuffle_rotate_down(x, 3)", lambda a: np.roll(a, -3)),
+    "rotate_up": ("simd_shuffle_rotate_up(x, 3)", lambda a: np.roll(a, 3)),
+    "fill_down": ("simd_shuffle_and_fill_down(x, -int(i), 3)", lambda a: np.concatenate([a[3:], -LANES[:3]])),
+    "fill_up": ("simd_shuffle_and_fill_up(x, -int(i), 3)", lambda a: np.concatenate([-LANES[29:], a[:29]])),
+    "inclusive": ("simd_prefix_inclusive_sum(x)", np.cumsum),
+    "exclusive": ("simd_prefix_exclusive_sum(x)", lambda a: np.cumsum(a) - a),
+    "all": ("simd_all(x >= 0) + 2 * simd_all(x > 50)", lambda a: np.full(32, 1)),
+    "any": ("simd_any(x == 77) + 2 * simd_any(x > 50)", lambda a: np.full(32, 2)),
+    "ballot": ("int(simd_vote::vote_t(simd_ballot(i % 2 == 0)))", lambda a: np.full(32, 0x55555555)),
+    "quad_sum": ("quad_sum(x)", lambda a: np.repeat(a.reshape(8, 4).sum(1), 4)),
+    "quad_xor": ("quad_shuffle_xor(x, 1)", lambda a: a[LANES ^ 1]),
+    "quad_broadcast": ("quad_broadcast(x, 2)", lambda a: np.repeat(a[2::4], 4)),
+    "vector": ("simd_sum(int2(x, 1)).x + simd_sum(int2(x, 1)).y", lambda a: np.full(32, a.sum() + 32)),
+}
+
+
+def test_simd_functions(run: Any) -> None:
+    """All in one kernel: what differs is told by its row."""
+    a = np.where((b := rng.integers(0, 76, 32)) < 60, b, 60).astype(np.int32)
+    a[3] = 60
+    lines = "\n".join(f"out[{row} * 32 + i] = {code};" for row, (code, _) in enumerate(SIMD.values()))
+    (out,) = run(f"int x = a[i];\n{lines}", [((len(SIMD), 32), mx.int32)], a=a)
+    for row, (name, (_, right)) in zip(np.array(out), SIMD.items()):
+        assert np.array_equal(row, right(a)), name
+
+
+def test_lanes_that_do_not_exist_take_no_part(run: Any) -> None:
+    (out,) = run("out[i] = simd_sum(1.0f) + simd_max(float(i));", [((40,), mx.float32)], 40)
+    same(out, [32 + 31.0] * 32 + [8 + 39.0] * 8)
+
+
+def test_positions_at_the_edge_of_the_grid(run: Any) -> None:
+    names = ["thread_position_in_grid", "thread_position_in_threadgroup", "threadgroup_position_in_grid",
+             "threads_per_threadgroup", "dispatch_threads_per_threadgroup", "threadgroups_per_grid", "threads_per_grid"]
+    fields = [f"{n}.{c}" for n in names for c in "xyz"]
+    fields += ["thread_index_in_threadgroup", "simdgroup_index_in_threadgroup", "thread_index_in_simdgroup",
+               "simdgroups_per_threadgroup", "threads_per_simdgroup"]
+    grid, group = np.array([7, 5, 3]), np.array([4, 2, 3])
+    source = "uint at = (thread_position_in_grid.z * 5 + thread_position_in_grid.y) * 7 + thread_position_in_grid.x;\n"
+    source += "\n".join(f"out[at * {len(fields)} + {k}] = {f};" for k, f in enumerate(fields))
+    kernel = MetalKernel("edges", [], ["out"], source)
+    (out,) = kernel(inputs=[], grid=(7, 5, 3), threadgroup=(4, 2, 3), output_shapes=[(3, 5, 7, len(fields))],
+                    output_dtypes=[mx.uint32], check=True)
+    got = np.array(out)
+    for z, y, x in np.ndindex(3, 5, 7):
+        at = np.array([x, y, z])
+        place, size = at // group, np.minimum(group, grid - at // group * group)
+        inside = at - place * group
+        index = (inside[2] * size[1] + inside[1]) * size[0] + inside[0]
+        right = [*at, *inside, *place, *size, *group, 2, 3, 1, *grid]
+        right += [index, index // 32, index % 32, -(-size.prod() // 32), 32]
+        assert got[z, y, x].tolist() == right, (x, y, z)
+
+
+# Matrices and atomics
+
+
+def test_matrix_layout_and_product(run: Any) -> None:
+    a, b, c = (rng.integers(-8, 8, (8, 8)).astype(np.float32) for _ in range(3))
+    source = """simdgroup_float8x8 x, y, z, d;
+simdgroup_load(x, a, 8); simdgroup_load(y, b, 8, ulong2(0, 0), true); simdgroup_load(z, c, 8);
+simdgroup_multiply_accumulate(d, x, y, z);
+simdgroup_store(d, out, 8);
+simdgroup_store(x, out2, 8, ulong2(0, 0), true);
+const uint qid = i / 4, row = (qid & 4) + (i / 2) % 4, col = (qid & 2) * 2 + (i % 2) * 2;  // MLX's get_coord
+out3[row * 8 + col] = x.thread_elements()[0]; out3[row * 8 + col + 1] = x.thread_elements()[1];"""
+    shape = ((8, 8), mx.float32)
+    product, transposed, layout = run(source, [shape] * 3, a=a, b=b, c=c)
+    same(product, a @ b.T + c)
+    same(transposed, a.T)
+    same(layout, a)
+
+
+def test_matrix_of_halves(run: Any) -> None:
+    a, b = (rng.integers(-8, 8, (16, 8)).astype(np.float16) for _ in range(2))
+    source = """simdgroup_half8x8 x, y; simdgroup_float8x8 d = make_filled_simdgroup_matrix<float, 8, 8>(1.0f);
+simdgroup_load(x, a, 8, ulong2(0, 8)); simdgroup_load(y, b, 8);
+simdgroup_multiply_accumulate(d, x, y, d); simdgroup_store(d, out, 8);"""
+    (out,) = run(source, [((8, 8), mx.float32)], a=a, b=b)
+    same(out, a[8:].astype(np.float32) @ b[:8].astype(np.float32) + 1)
+
+
+def test_atomics(run: Any) -> None:
+    source = """threadgroup atomic_uint count; threadgroup atomic_int low;
+if (i == 0) {
+  atomic_store_explicit(&count, 0u, memory_order_relaxed);
+  atomic_store_explicit(&low, 1000, memory_order_relaxed);
+}
+threadgroup_barrier(mem_flags::mem_threadgroup);
+atomic_fetch_add_explicit(&count, i, memory_order_relaxed);
+atomic_fetch_min_explicit(&low, int(i) - 20, memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup);
+if (i == 0) out[0] = atomic_load_explicit(&count, memory_order_relaxed);
+if (i == 0) out[1] = atomic_load_explicit(&low, memory_order_relaxed);"""
+    (out,) = run(source, [((2,), mx.int32)], 64)
+    same(out, [2016, -20])
+
+
+def test_atomic_outputs() -> None:
+    kernel = MetalKernel("add", ["a"], ["out"], """uint i = thread_position_in_grid.x;
+atomic_fetch_add_explicit(&out[i % 4], a[i], memory_order_relaxed);""", atomic_outputs=True)
+    a = mx.array(rng.integers(0, 9, 100).astype(np.float32))
+    (out,) = kernel(
+        inputs=[a], grid=(100, 1, 1), threadgroup=(32, 1, 1), output_shapes=[(4,)], output_dtypes=[mx.float32],
+        init_value=1.5, check=True,
+    )
+    same(out, np.array(a).reshape(25, 4).sum(0) + 1.5)

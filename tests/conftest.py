@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from kernels import Ops
+from kernels.interpreter import compilers, lint
 
 from . import backends
 
@@ -22,6 +24,11 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what ran, at the end: `-q` leaves the header out."""
     absent = "; ".join(f"{name} ({why})" for name, why in backends.missing().items()) or "none"
+    compiled = ", ".join(c.version for c in compilers()) or "none"
+    spaces = "by clang" if lint.clang() else "by name only (no clang 16 or later)"
+    terminalreporter.write_line(f"interpreter's compilers: {compiled}; address spaces checked {spaces}")
+    if importlib.util.find_spec("torch") is None:
+        terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
 
 

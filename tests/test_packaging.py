@@ -97,7 +97,7 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     taken = [line for line in README.splitlines() if re.match(pattern[1], line)]
     assert taken == commands()[:2] and len(taken) == 2
     assert "model/demo/clip.flac" in taken[0] and taken[0].endswith(".venv/bin/bench")
-    assert taken[1].endswith(".venv/bin/pytest")
+    assert taken[1].endswith(".venv/bin/pytest -n auto")
     assert 'bash -euo pipefail -c "${commands[0]}"' in CI and 'bash -euo pipefail -c "${commands[1]}"' in CI
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -57,7 +58,9 @@ class Child:
         """End the process."""
         process = self._process
         if process.stdin is not None:
-            process.stdin.close()
+            # Closing flushes what a process that has died will never read.
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
         try:
             process.wait(timeout=2)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""Bundles to compare, and the tests that need torch: run where it is installed, else deselected, which the run's last lines say."""
+"""Bundles to compare; and the tests that need torch, deselected without it (the run's last lines say so)."""
 
 from __future__ import annotations
 

@@ -155,6 +155,7 @@ def test_a_column_that_dies_is_explained():
         child.ask("load", settings={"model": "/nowhere", "backend": "reference", "seconds": 1})
     with Child("reference") as child:
         child._process.kill()
+        child._process.wait()  # so that the request meets a closed pipe, every time
         with pytest.raises(UserError, match="killed by signal 9"):
             child.ask("round")
 

@@ -32,6 +32,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "backend(name): skipped where the machine cannot run it, which the end says")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for mark in item.iter_markers("backend"):
+            if reason := backends.missing().get(mark.args[0]):
+                item.add_marker(pytest.mark.skip(reason=f"{mark.args[0]}: {reason}"))
+
+
 @pytest.fixture(scope="session", params=backends.names())
 def ops(request: pytest.FixtureRequest) -> Ops:
     """The operations of one backend. A backend that should run here and does not load is an error, not a skip."""

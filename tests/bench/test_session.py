@@ -63,6 +63,7 @@ class Impostor:
         return getattr(reference, name)
 
 
+@pytest.mark.backend("native")
 def test_an_impostor_is_found_out(demo):
     info = Session(Settings(demo, "native", 0.1), Impostor()).warm_up()
     assert stock_primitives(info["step_primitives"])["QuantizedMatmul"] > 0

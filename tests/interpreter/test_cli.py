@@ -10,6 +10,8 @@ import pytest
 
 from kernels.interpreter.cli import main
 
+pytestmark = pytest.mark.backend("interpreter")
+
 SUMS = """// Row sums.
 // check: --input a=float16[4,100] --output out=float32[4] --grid 32 4 --threadgroup 32 --template T=float16
 // check: --input a=float32[2,7] --output out=float32[2] --grid 32 2 --threadgroup 32 --template T=float32

@@ -8,6 +8,8 @@ import pytest
 from kernels.interpreter import KernelFault, compilers
 from kernels.interpreter.kernel import MetalKernel
 
+pytestmark = pytest.mark.backend("interpreter")
+
 N = 128
 CLEAN = """
 uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;

@@ -12,6 +12,8 @@ import pytest
 from kernels import interpreter
 from kernels.interpreter import compiler, signature
 
+pytestmark = pytest.mark.backend("interpreter")
+
 DTYPES = list(signature.TYPE_NAMES)
 
 

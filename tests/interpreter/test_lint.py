@@ -11,6 +11,8 @@ from kernels import interpreter
 from kernels.interpreter import address_space, lint
 from kernels.metal.traffic_stock import KERNELS
 
+pytestmark = pytest.mark.backend("interpreter")
+
 HEADER = "template <typename T> T first(const device T* p) { return *p; }\n"
 SOURCE = """
 uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;

@@ -15,6 +15,8 @@ import pytest
 from kernels.interpreter import CompilerError, compilers
 from kernels.interpreter.kernel import MetalKernel
 
+pytestmark = pytest.mark.backend("interpreter")
+
 LANES = np.arange(32)
 rng = np.random.default_rng(0)
 

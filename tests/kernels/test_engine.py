@@ -16,6 +16,8 @@ from kernels import interpreter, metal
 
 from .test_metal_checked import ATTENTION, BF16, CASES, F16, MATMUL, PROMPT, attention, matmul
 
+pytestmark = pytest.mark.backend("interpreter")
+
 
 def test_variants_have_names_of_their_own() -> None:
     """MLX keeps a library under its kernel's name: two sources under one name would run the first of them."""

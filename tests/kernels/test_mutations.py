@@ -18,6 +18,8 @@ from kernels import Ops, interpreter, metal
 from . import test_int4_matmul, test_prefix_attention
 from .test_metal_checked import ATTENTION, PROMPT, Case, attention, cross, matmul
 
+pytestmark = pytest.mark.backend("interpreter")
+
 DECODE = matmul()
 PREFILL = matmul(rows=(35,), norm=False, n=67)
 DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)

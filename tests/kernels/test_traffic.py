@@ -8,6 +8,8 @@ import pytest
 from kernels.metal import traffic, traffic_stock
 from reference import oracle
 
+pytestmark = pytest.mark.backend("interpreter")
+
 
 @pytest.mark.parametrize("rows", range(1, 9))
 def test_weights_are_read_once(rows: int) -> None:

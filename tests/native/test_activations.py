@@ -14,6 +14,8 @@ import pytest
 
 from .conftest import Packed, relative_error
 
+pytestmark = pytest.mark.backend("native")
+
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 16, 21, 100])
 @pytest.mark.parametrize("k", [256, 1024])

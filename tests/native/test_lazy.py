@@ -13,6 +13,8 @@ import reference
 
 from .conftest import Packed, relative_error
 
+pytestmark = pytest.mark.backend("native")
+
 
 def heads(rng: np.random.Generator, *shape: int) -> mx.array:
     return mx.array(rng.normal(size=shape).astype(np.float32))

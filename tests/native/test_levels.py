@@ -16,6 +16,8 @@ import pytest
 
 from .conftest import Packed, relative_error
 
+pytestmark = pytest.mark.backend("native")
+
 HERE = Path(__file__).parent
 SOURCES = HERE.parents[1] / "kernels" / "native" / "src"
 

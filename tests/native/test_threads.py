@@ -15,6 +15,8 @@ import pytest
 
 from .conftest import Packed
 
+pytestmark = pytest.mark.backend("native")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +81,8 @@ def live(state: dict[str, Array]) -> dict[str, Array]:
         stem = name[: -len(".base_layer.weight")]
         a, b = (w.pop(f"{stem}.lora_{x}.default.weight") for x in "AB")
         w[f"{stem}.weight"] = w.pop(name) + LORA_SCALE * (b @ a)
-    for name in list(w):
-        if (".self_attn." in name and name.split(".")[-2] in {"q_proj", "k_proj", "v_proj"}) or name.endswith("cross_attention.in_proj_weight"):
-            del w[name]
-    return w
+    dead = re.compile(r".*(self_attn\.[qkv]_proj\.weight|cross_attention\.in_proj_weight)")
+    return {name: value for name, value in w.items() if not dead.fullmatch(name)}
 
 
 def merged(state: dict[str, Array]) -> dict[str, Array]:

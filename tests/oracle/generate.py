@@ -92,7 +92,7 @@ def upstream_windows(n: int, max_duration: float, extend_stride: float) -> list[
 
 
 def windowed(codes: Array, special: int, max_duration: float, extend_stride: float, generate: Generate) -> Array:
-    """Upstream's edit of codes [B,K,N] (without the extra frame), frames lost and skipped as it loses and skips them."""
+    """Upstream's edit of codes [B,K,N] (without the extra frame), with the frames it loses and skips."""
     clips = np.concatenate([codes, np.full((*codes.shape[:2], 1), special)], axis=2)
     pieces: list[Array] = []
     made = codes[:, :, :0]

@@ -50,6 +50,8 @@ class Greedy:
     texts: Sequence[str]
     guidance: float = 3.0
     margin: Margin = field(default_factory=Margin)
+    largest: float = 0.0
+    """Magnitude of the scores seen."""
 
     def __call__(self, clip: Array, frames: int, prompt: Array | None = None) -> Array:
         """[B,K,frames] for a clip [B,K,n] with its extra frame; `prompt` [B,K,P] holds the first P frames."""
@@ -68,6 +70,7 @@ class Greedy:
             u = logits(up, past, np.zeros_like(cond), prefix, frames)[:, :, -1]
             scores = u + (c - u) * self.guidance
             self.margin.note(scores[open_])
+            self.largest = max(self.largest, float(np.abs(scores).max()))
             sequence[:, :, j] = np.where(open_, scores.argmax(axis=-1), sequence[:, :, j])
         return undelayed(sequence)
 

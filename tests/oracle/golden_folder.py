@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from . import files, random_upstream
 from .adapter import Prefix, embed, prefixes
@@ -89,6 +90,12 @@ class _Run:
 
 def write(case: Case, folder: Path) -> Path:
     """Make the folder; gives it."""
+    # At these sizes threads only wait for each other; on a busy machine, for a minute.
+    with threadpool_limits(1):
+        return _write(case, folder)
+
+
+def _write(case: Case, folder: Path) -> Path:
     paths = random_upstream.write(case.shape, folder)
     run = _Run(case, files.read(paths["adapter"], paths["base"], paths["t5"]))
     parts = {

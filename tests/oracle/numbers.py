@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -59,11 +59,16 @@ def joined(x: Array) -> Array:
 
 @dataclass
 class Margin:
-    """The smallest gap between the best and the second best of every choice made."""
+    """How far the best of every choice is ahead of the second best, note by note."""
 
-    least: float = np.inf
+    gaps: list[Array] = field(default_factory=list)
 
     def note(self, scores: Array) -> None:
-        """Best is largest; along the last axis."""
+        """A choice of the largest along the last axis."""
         top = np.partition(scores, -2, axis=-1)
-        self.least = min(self.least, float((top[..., -1] - top[..., -2]).min()))
+        self.gaps.append(top[..., -1] - top[..., -2])
+
+    @property
+    def least(self) -> float:
+        """The closest choice of all."""
+        return min((float(gap.min()) for gap in self.gaps), default=math.inf)

@@ -1,4 +1,4 @@
-"""Golden A converted once a session, at each precision."""
+"""Golden configurations, converted once a session at each precision."""
 
 from __future__ import annotations
 
@@ -8,22 +8,40 @@ from pathlib import Path
 import pytest
 
 from model.convert import convert
+from tests.oracle import golden_folder
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "A"
+from .golden import FOLDERS, A, Golden
+
+GOLDEN = A.folder
+Converted = Callable[[Golden, int], Path]
+
+
+@pytest.fixture(scope="session", params=[*(f.name for f in FOLDERS), "oracle-B"])
+def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Golden:
+    """Each folder of tests/golden, and a configuration like B that the float64 oracle makes here."""
+    if request.param == "oracle-B":
+        return Golden(golden_folder.write(golden_folder.B, tmp_path_factory.mktemp("oracle") / "B"))
+    return Golden(GOLDEN.parent / request.param)
 
 
 @pytest.fixture(scope="session")
-def golden_bundles(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """bits -> the bundle of golden A converted with them (once)."""
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
+    """(golden, bits) -> the bundle converted with them, once."""
     folder = tmp_path_factory.mktemp("golden")
 
-    def bundle(bits: int) -> Path:
-        out = folder / str(bits)
+    def bundle(golden: Golden, bits: int) -> Path:
+        out = folder / f"{golden.folder.name}-{bits}"
         if not out.exists():
-            convert(adapter=GOLDEN / "upstream.ckpt", base=GOLDEN / "base", t5=GOLDEN / "t5", out=out, bits=bits)
+            convert(**golden.upstream, out=out, bits=bits, group_size=golden.group_size)
         return out
 
     return bundle
+
+
+@pytest.fixture(scope="session")
+def golden_bundles(converted: Converted) -> Callable[[int], Path]:
+    """bits -> the bundle of golden A converted with them."""
+    return lambda bits: converted(A, bits)
 
 
 @pytest.fixture(scope="session")

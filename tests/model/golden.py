@@ -1,4 +1,4 @@
-"""The golden vectors of configuration A, and how closely a float32 implementation must meet them."""
+"""Folders of golden vectors, and how closely a float32 implementation must meet them."""
 
 from __future__ import annotations
 
@@ -6,23 +6,51 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
-A = Path(__file__).parents[1] / "golden" / "A"
-CONFIG = json.loads((A / "config.json").read_text())
-TEXTS = CONFIG["texts"]
+FOLDERS = sorted(path.parent for path in (Path(__file__).parents[1] / "golden").glob("*/config.json"))
+"""Every configuration that is there: a folder put beside A is tested as A is."""
 
 RELATIVE = 100 * 2.0**-24 * 16
 """Two correct float32 evaluations differ by each sum's rounding, eps · sqrt(K) with K up to 256, through the hundred or
 so sums that lie between a network's input and its output: 9.5e-5 of the tensor's largest magnitude."""
 
 
-def tensors(name: str) -> dict[str, mx.array]:
-    loaded = mx.load(str(A / f"{name}.safetensors"))
-    assert isinstance(loaded, dict)
-    return loaded
+class Golden:
+    """One folder of golden vectors."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: dict[str, Any] = self.json("config")
+        self.texts: list[str] = self.config["texts"]
+
+    def json(self, name: str) -> dict[str, Any]:
+        loaded = json.loads((self.folder / f"{name}.json").read_text())
+        assert isinstance(loaded, dict)
+        return loaded
+
+    def tensors(self, name: str) -> dict[str, mx.array]:
+        loaded = mx.load(str(self.folder / f"{name}.safetensors"))
+        assert isinstance(loaded, dict)
+        return loaded
+
+    @property
+    def upstream(self) -> dict[str, Path]:
+        """The upstream files, as `convert` names them."""
+        return {"adapter": self.folder / "upstream.ckpt", "base": self.folder / "base", "t5": self.folder / "t5"}
+
+    @property
+    def group_size(self) -> int:
+        """The largest that `convert` can use on its dimensions, at most the default."""
+        return next(g for g in (64, 32) if self.config["dim"] % g == self.config["ffn"] % g == 0)
+
+
+A = Golden(FOLDERS[0])
+CONFIG, TEXTS, tensors = A.config, A.texts, A.tensors
+"""Of the first folder: what tests use that are not about upstream's numbers."""
 
 
 def assert_close(got: mx.array, want: mx.array, what: str = "") -> None:

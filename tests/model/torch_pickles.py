@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-STORAGES = ("FloatStorage", "BFloat16Storage", "UntypedStorage")
+STORAGES = ("FloatStorage", "HalfStorage", "BFloat16Storage", "UntypedStorage")
 
 
 class Storage:

@@ -12,6 +12,7 @@ from kernels import Ops
 from kernels.interpreter import compilers, lint
 
 from . import backends
+from .native import emulators
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(
@@ -29,6 +30,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.write_line(f"interpreter's compilers: {compiled}; address spaces checked {spaces}")
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
+    for line in emulators.summary():
+        terminalreporter.write_line(line)
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
 
 

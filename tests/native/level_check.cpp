@@ -52,7 +52,7 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
   }
   const Quantized q{w.data(), scales.data(), biases.data(), DType::f16, n, kk, group, bits};
   std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n)), packed(size_t(k.packed_size(m, kk, group, bits)));
-  k.dequantize(q, 0, n, dense.data(), padded(kk));
+  k.dequantize(q, 0, n, 0, kk, dense.data(), padded(kk));
   k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
   std::vector<float> tables(size_t(table_size(n, kk, group)));
   k.product(q, packed.data(), m, 0, n, tables.data(), out.data(), n);

@@ -109,6 +109,6 @@ def test_a_source_distribution_would_hold_every_source() -> None:
     listed = (ROOT / "MANIFEST.in").read_text()
     folder = ROOT / "kernels" / "native"
     assert "recursive-include kernels/native/src *.cpp *.h" in listed
-    assert {p.suffix for p in (folder / "src").iterdir()} <= {".cpp", ".h"}
+    assert {p.suffix for p in (folder / "src").rglob("*") if p.is_file()} <= {".cpp", ".h"}
     named = re.findall(r"src/(\w+\.cpp)", (folder / "CMakeLists.txt").read_text())
     assert set(named) == {p.name for p in (folder / "src").glob("*.cpp")}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from . import emulators
 from .conftest import Packed, relative_error
 
 pytestmark = pytest.mark.backend("native")
@@ -82,22 +81,11 @@ def test_the_variable_forces_a_level_and_a_wrong_one_is_explained() -> None:
             assert "BackendUnavailable" in done.stderr and "INSTRUCT_MUSICGEN_ISA='sse9'" in done.stderr
 
 
-EMULATED = {
-    # name: (compiler, its flags, what runs the program)
-    "avx512": ("g++", ["-mavx2", "-mfma", "-mf16c", "-include", "avx512_emulated.h"], []),
-    "avx512vnni": ("g++", ["-mavx2", "-mfma", "-mf16c", "-DEMULATE_VNNI", "-include", "avx512_emulated.h"], []),
-    "neon": ("aarch64-linux-gnu-g++", ["-static"], ["qemu-aarch64"]),
-}
-
-
-@pytest.mark.parametrize("level", EMULATED)
+@pytest.mark.parametrize("level", emulators.EMULATED)
 def test_levels_of_other_machines_are_right_on_an_emulator(level: str, tmp_path: Path, native: ModuleType) -> None:
-    compiler, flags, runner = EMULATED[level]
-    for tool in (compiler, *runner):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed (apt-get install g++-aarch64-linux-gnu qemu-user)")
-    if level.startswith("avx512") and (platform.machine() != "x86_64" or "avx2" not in native.info()["levels"]):
-        pytest.skip("AVX-512 is emulated with AVX2, which this machine does not have")
+    compiler, flags, runner = emulators.EMULATED[level]
+    if why := emulators.missing(level):
+        pytest.skip(why)  # tests/conftest.py says so at the end of the run
     program = tmp_path / "check"
     subprocess.run(
         [compiler, "-std=c++20", "-O1", "-fno-strict-aliasing", "-fno-math-errno", "-fno-trapping-math", *flags,

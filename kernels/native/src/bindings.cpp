@@ -6,6 +6,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
+#include <new>
 
 #include "kernels.h"
 #include "mlx/version.h"
@@ -78,13 +79,21 @@ NB_MODULE(_extension, m) {
   m.def("stop_threads", &imn::stop_pool, nb::call_guard<nb::gil_scoped_release>());
   m.def("load_blas", [](const std::string& path) { return imn::load_blas(path.c_str()); }, "path"_a);
   m.def("blas", [] { return std::string(imn::blas_name()); });
-  // For tests of the pool: the sum of 0..count-1, each added by the chunk of that number.
+  // For tests of the pool: the sum of 0..count-1, each added by the chunk of that number; and chunks that run out of memory.
   m.def(
       "pool_sum",
       [](int count) {
         std::atomic<int64_t> sum{0};
         imn::parallel_for(count, [&](int i) { sum.fetch_add(i, std::memory_order_relaxed); });
         return sum.load();
+      },
+      "count"_a, nb::call_guard<nb::gil_scoped_release>());
+  m.def(
+      "pool_fail",
+      [](int count) {
+        imn::parallel_for(count, [](int i) {
+          if (i % 2 == 1) throw std::bad_alloc();
+        });
       },
       "count"_a, nb::call_guard<nb::gil_scoped_release>());
 }

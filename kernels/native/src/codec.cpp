@@ -12,6 +12,7 @@ namespace imn {
 namespace {
 
 constexpr int64_t kBlockFloats = 48 << 10;  // of input per block: its ELU and the products find it in the L2 cache
+constexpr int64_t kShares = 16;             // blocks that a signal is cut into at least, where it is long enough
 
 // w [N, k, C] as float32, contiguous.
 const float* weights(const View& w) {
@@ -40,10 +41,11 @@ const float* load_bias(const View& bias) {
   return flat;
 }
 
-// The block size, in steps of `floats` input floats each, that suits the cache and gives every thread several blocks.
+// The block size, in steps of `floats` input floats each, that suits the cache and leaves several blocks for every thread.
+// It follows from the shape alone, as BLAS rounds differently where a product's edges lie elsewhere.
 int64_t block_steps(int64_t steps, int64_t floats) {
   const int64_t by_size = std::max<int64_t>(8, kBlockFloats / std::max<int64_t>(1, floats));
-  const int64_t by_share = std::max<int64_t>(8, steps / (4 * thread_count()));
+  const int64_t by_share = std::max<int64_t>(8, steps / kShares);
   return std::min(by_size, by_share);
 }
 
@@ -68,7 +70,7 @@ void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu
   // Wide weights are packed by BLAS for every block: longer blocks for them.
   const int64_t block = std::max(block_steps(steps, std::max(stride * c, n)), std::min<int64_t>(steps, 64));
   const int64_t blocks = (steps + block - 1) / block;
-  const int64_t width = n > 256 && batch * blocks < 4 * thread_count() ? 128 : n;  // few blocks: split the features too
+  const int64_t width = n > 256 && batch * blocks < kShares ? 128 : n;  // few blocks: split the features too
   const int64_t across = (n + width - 1) / width;
   parallel_for(int(batch * blocks * across), [&](int chunk) {
     const int64_t n0 = chunk % across * width, wide = std::min(width, n - n0);

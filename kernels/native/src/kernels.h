@@ -32,7 +32,7 @@ inline int64_t padded(int64_t n, int64_t to = kMaxLanes) {
   return (n + to - 1) / to * to;
 }
 
-// Scales and biases of n rows, as float32.
+// Room for the scales and biases of n rows, as float32.
 inline int64_t table_size(int64_t n, int k, int group) {
   return 2 * n * padded(k / group);
 }
@@ -64,8 +64,8 @@ struct Kernels {
   void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables,
                           float* out, int64_t ldo);
 
-  // Rows n0..n1 of the matrix as float32, ld floats apart.
-  void (*dequantize)(const Quantized& q, int n0, int n1, float* out, int64_t ld);
+  // Columns k0..k1 (whole groups) of rows n0..n1 of the matrix as float32, ld floats apart.
+  void (*dequantize)(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld);
 
   // out[r * ldo + n] = x_r . w_n for dense w [N, ldw]; x rows are zero-padded to kMaxLanes; m <= kMaxRows.
   void (*dense)(const void* w, int64_t ldw, DType dtype, int k, const float* x, int64_t ldx, int m, int n0, int n1,

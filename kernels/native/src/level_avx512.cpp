@@ -5,9 +5,9 @@
 
 namespace imn {
 namespace {
-#include "scalar_math.h"
-#include "simd_avx512.h"
-#include "kernels_impl.h"
+#include "inner/scalar_math.h"
+#include "inner/simd_avx512.h"
+#include "inner/all.h"
 }  // namespace
 
 extern const Kernels kernels_avx512 = table("avx512");

@@ -3,9 +3,9 @@
 
 namespace imn {
 namespace {
-#include "scalar_math.h"
-#include "simd_portable.h"
-#include "kernels_impl.h"
+#include "inner/scalar_math.h"
+#include "inner/simd_portable.h"
+#include "inner/all.h"
 }  // namespace
 
 extern const Kernels kernels_portable = table("portable");

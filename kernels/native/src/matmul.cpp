@@ -16,10 +16,12 @@ constexpr int64_t kStreamed = 16;          // rows of x up to which weights are 
 // sqrt(K) (a step of 1/32767 of a block's maximum), the rounding error allowed to K float32 products is 1.2e-7 sqrt(K) |x|
 // |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
 constexpr int kLongSum = 1024;
-constexpr int64_t kChunkBytes = 64 << 10;  // of weights: some microseconds of work, and fits a cache for many tiles of x
+constexpr int64_t kTileRows = 320;         // rows of x and
+constexpr int64_t kTileDepth = 512;        // columns of x and of the weights that one call of BLAS takes, at most
+constexpr int64_t kChunkBytes = 256 << 10;  // of weights: some 15 us of work, and fits the L2 cache for many tiles of x
 
 int64_t chunk_rows(int64_t n, int64_t row_bytes) {
-  constexpr int64_t kMultiple = 12;  // of the 1, 2, 3 or 4 rows that kernels take at once
+  constexpr int64_t kMultiple = 24;  // what the kernels of packed weights take at once, and so of their 1, 2, 3 or 4 rows
   const int64_t by_size = kChunkBytes / std::max<int64_t>(1, row_bytes);
   const int64_t by_share = n / (4 * thread_count());
   return std::max<int64_t>(1, std::min(by_size, by_share) / kMultiple) * kMultiple;
@@ -94,31 +96,31 @@ void stream(const Matmul& op, int64_t n, int64_t row_bytes, const Product& produ
   });
 }
 
-// tile(n0, n1, &ld) gives rows n0..n1 of the weights as float32.
+// tile(n0, n1, k0, k1, &ld) gives that part of the weights as float32.
+//
+// BLAS rounds a product differently where its edges lie elsewhere, so its tiles follow from the shape alone: the result
+// does not depend on the number of threads. They are wide enough that BLAS packs x seldom, but eight or more; and as deep
+// as the L2 cache holds, so that BLAS finds there what was just dequantised.
 template <typename Tile>
 void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
-  const int threads = thread_count();
-  // Tiles wide enough that BLAS packs x seldom, but several for every thread; else split the rows of x too.
-  const int64_t width = std::clamp<int64_t>((n / (3 * threads) + 31) / 32 * 32, 64, 384);
+  const int64_t width = std::clamp<int64_t>((n / 8 + 31) / 32 * 32, 64, 256);
   const int64_t across = (n + width - 1) / width;
-  const int64_t wanted = (3 * threads + across - 1) / across;
-  const int64_t height = std::clamp<int64_t>(((op.rows + wanted - 1) / wanted + 7) / 8 * 8, 64, 512);
-  const int64_t down = (op.rows + height - 1) / height;
-  // Row blocks of one tile run one after another, so that its dequantised weights are used again.
-  const int64_t shares = std::min(down, wanted);
-  parallel_for(int(across * shares), [&](int chunk) {
-    const int64_t n0 = chunk / shares * width, n1 = std::min(n, n0 + width), share = chunk % shares;
-    int64_t ldw = k;
-    const float* w = tile(n0, n1, &ldw);
+  const int64_t down = (op.rows + kTileRows - 1) / kTileRows;
+  const int64_t height = ((op.rows + down - 1) / down + 7) / 8 * 8;
+  parallel_for(int(across * down), [&](int chunk) {
+    const int64_t n0 = chunk / down * width, n1 = std::min(n, n0 + width);
+    const int64_t r0 = chunk % down * height, r1 = std::min(op.rows, r0 + height);
     const float* bias = load_bias(op.epilogue, n0, n1);
-    for (int64_t block = share * down / shares; block < (share + 1) * down / shares; ++block) {
-      const int64_t r0 = block * height, r1 = std::min(op.rows, r0 + height);
-      const bool direct = op.out_dtype == DType::f32;
-      float* y = direct ? static_cast<float*>(op.out) + r0 * n + n0 : scratch(kResult, height * width);
-      const int64_t ldy = direct ? n : width;
-      sgemm_nt(r1 - r0, n1 - n0, k, x + r0 * ldx, ldx, w, ldw, 0.f, y, ldy);
-      for (int64_t r = r0; r < r1; ++r) finish(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
+    const bool direct = op.out_dtype == DType::f32;
+    float* y = direct ? static_cast<float*>(op.out) + r0 * n + n0 : scratch(kResult, height * width);
+    const int64_t ldy = direct ? n : width;
+    for (int64_t k0 = 0; k0 < k; k0 += kTileDepth) {
+      const int64_t k1 = std::min(k, k0 + kTileDepth);
+      int64_t ldw;
+      const float* w = tile(n0, n1, k0, k1, &ldw);
+      sgemm_nt(r1 - r0, n1 - n0, k1 - k0, x + r0 * ldx + k0, ldx, w, ldw, k0 == 0 ? 0.f : 1.f, y, ldy);
     }
+    for (int64_t r = r0; r < r1; ++r) finish(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
   });
 }
 
@@ -137,10 +139,10 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations) {
   int64_t ldx;
   const float* x = prepare(op, &ldx);
   if (op.rows > kStreamed && width == 0) {
-    blocked(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t* ld) {
-      *ld = padded(q.k);
+    blocked(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) {
+      *ld = padded(k1 - k0);
       float* tile = scratch(kTile, (n1 - n0) * *ld);
-      k.dequantize(q, int(n0), int(n1), tile, *ld);
+      k.dequantize(q, int(n0), int(n1), int(k0), int(k1), tile, *ld);
       return tile;
     });
     return;
@@ -174,14 +176,16 @@ void matmul(const Matmul& op, const View& w) {
       kern.dense(w.data, w.strides[0], w.dtype, int(k), x + r * ldx, ldx, m, n0, n1, y, ld);
     });
   } else {
-    blocked(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t* ld) -> const float* {
+    blocked(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) -> const float* {
       if (w.dtype == DType::f32 && rows_ready && w.strides[0] >= k) {
         *ld = w.strides[0];
-        return static_cast<const float*>(w.at(n0 * w.strides[0]));
+        return static_cast<const float*>(w.at(n0 * w.strides[0] + k0));
       }
-      *ld = padded(k);
+      *ld = padded(k1 - k0);
       float* tile = scratch(kTile, (n1 - n0) * *ld);
-      load_rows(tile, w, n0, n1, *ld);
+      for (int64_t i = n0; i < n1; ++i) {
+        load(tile + (i - n0) * *ld, w, i * w.strides[0] + k0 * w.strides[1], k1 - k0, w.strides[1]);
+      }
       return tile;
     });
   }

@@ -7,9 +7,12 @@
 #include <condition_variable>
 #include <cstdint>
 #include <cstdlib>
+#include <exception>
 #include <mutex>
 #include <new>
+#include <system_error>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -89,10 +92,11 @@ class Pool {
       }
       return;
     }
-    const bool nested = inside_chunk;
-    inside_chunk = true;
+    struct Nested {
+      const bool before = std::exchange(inside_chunk, true);
+      ~Nested() { inside_chunk = before; }
+    } nested;
     for (int i = 0; i < count; ++i) fn(context, i);
-    inside_chunk = nested;
   }
 
  private:
@@ -112,6 +116,10 @@ class Pool {
       if (spin < kSpins) relax();
       else std::this_thread::yield();  // a claimed chunk whose thread lost its core: let it have ours
     }
+    if (failed_.load(std::memory_order_acquire)) {
+      failed_.store(false, std::memory_order_relaxed);
+      std::rethrow_exception(std::exchange(error_, nullptr));
+    }
   }
 
   void take_chunks() {
@@ -124,7 +132,11 @@ class Pool {
       const ChunkFn fn = fn_.load(std::memory_order_relaxed);
       const void* context = context_.load(std::memory_order_relaxed);
       inside_chunk = true;
-      fn(context, begin_.load(std::memory_order_relaxed) + int(ticket & kMask));
+      try {
+        fn(context, begin_.load(std::memory_order_relaxed) + int(ticket & kMask));
+      } catch (...) {  // no memory; the caller hears of the first one when no thread works on its data any more
+        if (!failed_.exchange(true, std::memory_order_relaxed)) error_ = std::current_exception();
+      }
       inside_chunk = false;
       done_.fetch_add(1, std::memory_order_release);
       ticket = ticket_.load(std::memory_order_acquire);
@@ -152,7 +164,11 @@ class Pool {
 
   void start_workers() {
     stopping_.store(false);
-    for (int i = 1; i < size(); ++i) workers_.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < size(); ++i) workers_.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {
+      // The system gives no more threads: those there are, and the caller, do the work.
+    }
   }
 
   void stop_workers() {
@@ -173,6 +189,8 @@ class Pool {
   std::atomic<int> size_{0};
   std::atomic<int> sleepers_{0};
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;  // of the first chunk that failed; written by its thread before done_ counts the chunk
   std::atomic<ChunkFn> fn_{nullptr};
   std::atomic<const void*> context_{nullptr};
   std::atomic<int> begin_{0};

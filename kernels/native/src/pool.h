@@ -13,8 +13,9 @@ using ChunkFn = void (*)(const void* context, int chunk);
 
 void run_chunks(int count, ChunkFn fn, const void* context);
 
-// Runs fn(chunk) for 0 <= chunk < count on the pool and returns when all are done. fn must not throw. A call from inside
-// a chunk, or while another thread uses the pool, runs on the calling thread alone.
+// Runs fn(chunk) for 0 <= chunk < count on the pool and returns when all are done; if some threw (no memory), the first
+// one's exception is thrown then. A call from inside a chunk, or while another thread uses the pool, runs on the calling
+// thread alone.
 template <typename F>
 void parallel_for(int count, const F& fn) {
   run_chunks(

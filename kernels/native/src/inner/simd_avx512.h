@@ -71,4 +71,4 @@ inline VF idot(VI w, const int16_t* x) {
 #endif
 }
 constexpr bool kInt16Pays = true;
-inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

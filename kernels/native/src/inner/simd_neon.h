@@ -66,4 +66,4 @@ inline VF idot(VI w, const int16_t* x) {
   return vcvtq_f32_s32(vpaddq_s32(low, high));
 }
 constexpr bool kInt16Pays = true;
-inline void prefetch(const void* p) { __builtin_prefetch(p); }
+inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

@@ -1,0 +1,41 @@
+// Packed weights as float32 rows, for products of many rows.
+
+// What one vector of consecutive weights is read from: a word, or half a word where 4 lanes take 4 bits each.
+template <int BITS>
+struct SpreadUnit {
+  using type = uint32_t;
+};
+#if defined(IMN_HALF_WORDS)
+template <>
+struct SpreadUnit<4> {
+  using type = uint16_t;
+};
+#endif
+
+template <int BITS>
+void dequantize_as(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld) {
+  constexpr int kSome = 64;  // groups whose scales are widened at once
+  const int groups = q.k / q.group;
+  using Unit = typename SpreadUnit<BITS>::type;
+  float scales[kSome], biases[kSome];
+  const int64_t size = q.dtype == DType::f32 ? 4 : 2;
+  for (int n = n0; n < n1; ++n, out += ld) {
+    const char* w = (const char*)(q.w + (int64_t)n * (q.k / kFields<BITS>));
+    for (int g0 = k0 / q.group; g0 < k1 / q.group; g0 += kSome) {
+      const int some = min_(kSome, k1 / q.group - g0);
+      widen(scales, (const char*)q.scales + ((int64_t)n * groups + g0) * size, some, q.dtype);
+      widen(biases, (const char*)q.biases + ((int64_t)n * groups + g0) * size, some, q.dtype);
+      for (int g = 0; g < some; ++g) {
+        const VF s = vset1(scales[g]), b = vset1(biases[g]);
+        for (int k = (g0 + g) * q.group; k < (g0 + g + 1) * q.group; k += L) {
+          const Unit* at = (const Unit*)(w + (int64_t)k * BITS / 8);
+          if constexpr (BITS == 4) vstore(out + k - k0, vfma(wspread4(at), s, b));
+          else vstore(out + k - k0, vfma(wspread8(at), s, b));
+        }
+      }
+    }
+  }
+}
+void dequantize(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld) {
+  (q.bits == 4 ? dequantize_as<4> : dequantize_as<8>)(q, n0, n1, k0, k1, out, ld);
+}

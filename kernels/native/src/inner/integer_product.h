@@ -1,0 +1,129 @@
+// The product with packed weights, activations rounded to integers.
+//
+// x rounded to 16 or 8 bits, one scale for each block and row: sums of a block are exact, in int32, and are scaled as
+// float32. Packed for m rows: per block and row its codes as `idot` reads them, then one scale per block and row, then the
+// sums over groups of the *rounded* x, so that the bias term fits the rounded product.
+
+template <typename Code>
+constexpr int kRange = sizeof(Code) == 1 ? 127 : 32767;
+template <typename Code>
+constexpr int kCodeFloats = kBlock<4> * sizeof(Code) / 4;  // that the codes of a block take
+
+constexpr float kSmallestTop = 1e-34f;
+
+template <typename Code>
+inline int code_place(int i) {
+  constexpr int kParts = sizeof(Code) == 1 ? 2 : 4;
+  return i % kParts * (kBlock<4> / kParts) + i / kParts;
+}
+
+int64_t packed_size_integer(int m, int k, int group, int width) {
+  const int64_t blocks = up(k, kBlock<4>) / kBlock<4>;
+  return m * (blocks * (kBlock<4> * (width / 8) / 4 + 1) + up(k / group, L));
+}
+
+template <typename Code>
+void pack_codes(const float* x, int64_t ldx, int m, int k, int group, float* packed) {
+  constexpr int B = kBlock<4>;
+  const int64_t blocks = up(k, B) / B, groups = k / group;
+  Code* codes = (Code*)packed;
+  float* scales = packed + m * blocks * kCodeFloats<Code>;
+  float* sums = scales + m * blocks;
+  for (int64_t i = 0; i < m * up(groups, L); ++i) sums[i] = 0.f;
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int r = 0; r < m; ++r, codes += B) {
+      const float* row = x + r * ldx + b * B;
+      const int n = (int)min_<int64_t>(B, k - b * B);
+      float top = 0.f;
+      for (int i = 0; i < n; ++i) top = __builtin_fabsf(row[i]) > top ? __builtin_fabsf(row[i]) : top;
+      // Below this the inverse would be infinite; such blocks get codes of fewer digits, as floats there have.
+      if (top < kSmallestTop) top = kSmallestTop;
+      const float inverse = kRange<Code> / top;
+      // NaN or infinity in x must come out as such: through the scale.
+      float total = 0.f;
+      for (int i = 0; i < n; ++i) total += row[i] * 0.f;
+      const float scale = top / kRange<Code> + total;
+      scales[b * m + r] = scale;
+      float rounded[B];
+      for (int i = 0; i < B; ++i) rounded[i] = i < n ? (row[i] * inverse + 12582912.f) - 12582912.f : 0.f;
+      for (int i = 0; i < B; ++i) codes[code_place<Code>(i)] = (Code)(int)rounded[i];
+      for (int i = 0; i < n; i += min_(group, B)) {
+        sums[r * up(groups, L) + (b * B + i) / group] += scale * sum_of(rounded + i, min_(min_(group, B), n - i));
+      }
+    }
+  }
+}
+void pack_integer(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed) {
+  width == 8 ? pack_codes<int8_t>(x, ldx, m, k, group, packed) : pack_codes<int16_t>(x, ldx, m, k, group, packed);
+}
+
+template <typename Code, int M, int NR, int SPB>
+int product_integer_span(const Quantized& q, const float* packed, const float* scales, const float* biases, int n, int n1,
+                         float* out, int64_t ldo) {
+  constexpr int B = kBlock<4>;
+  const int groups = q.k / q.group, words = q.k / 8, blocks = (words + L - 1) / L;
+  const int64_t ld = up(groups, L);
+  const int dup = q.group > B ? log2_(q.group / B) : 0;
+  const int64_t fetch = ahead((int64_t)NR * words * 4);
+  const float* xscales = packed + (int64_t)M * blocks * kCodeFloats<Code>;
+  const float* sums = xscales + M * blocks;
+  for (const int n0 = n; n + NR <= n1; n += NR) {
+    VF acc[NR][M];
+    for (int r = 0; r < NR; ++r) {
+      for (int m = 0; m < M; ++m) acc[r][m] = vzero();
+    }
+    const Code* codes = (const Code*)packed;
+    const float* s = scales + (n - n0) * ld;
+    each_block<NR>(q.w + (int64_t)n * words, words, [&](int b, const uint32_t* at, int64_t stride) {
+      for (int r = 0; r < NR; ++r) {
+        const VI wv = wload(at + r * stride);
+        prefetch((const char*)(at + r * stride) + fetch);
+        const VF sv = block_scale<SPB>(s + r * ld, b, dup);
+        for (int m = 0; m < M; ++m) {
+          acc[r][m] = vfma(idot(wv, codes + m * B), vmul(sv, vset1(xscales[b * M + m])), acc[r][m]);
+        }
+      }
+      codes += M * B;
+    });
+    add_bias_terms<M, NR>(biases + (n - n0) * ld, ld, sums, groups, acc);
+    store_sums<M, NR>(acc, n, out, ldo);
+  }
+  return n;
+}
+
+template <typename Code, int M, int SPB>
+void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
+  constexpr int NR = M <= 4 ? 2 : 1;
+  all_rows<NR>(q, n0, n1, tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
+    return product_integer_span<Code, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
+  });
+}
+
+template <typename Code, int M>
+void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
+  const int per_block = kBlock<4> / q.group;
+  if constexpr (kBlock<4> >= 128) {
+    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, tables, out, ldo);
+  }
+  if constexpr (kBlock<4> >= 64) {
+    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, tables, out, ldo);
+  }
+  product_integer_as<Code, M, 1>(q, packed, n0, n1, tables, out, ldo);
+}
+
+template <typename Code>
+void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo) {
+  switch (m) {
+    case 1: return product_integer_groups<Code, 1>(q, packed, n0, n1, tables, out, ldo);
+    case 2: return product_integer_groups<Code, 2>(q, packed, n0, n1, tables, out, ldo);
+    case 3: return product_integer_groups<Code, 3>(q, packed, n0, n1, tables, out, ldo);
+    case 4: return product_integer_groups<Code, 4>(q, packed, n0, n1, tables, out, ldo);
+    case 5: return product_integer_groups<Code, 5>(q, packed, n0, n1, tables, out, ldo);
+    case 6: return product_integer_groups<Code, 6>(q, packed, n0, n1, tables, out, ldo);
+    case 7: return product_integer_groups<Code, 7>(q, packed, n0, n1, tables, out, ldo);
+    default: return product_integer_groups<Code, 8>(q, packed, n0, n1, tables, out, ldo);
+  }
+}
+void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables, float* out, int64_t ldo) {
+  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, tables, out, ldo);
+}

@@ -1,0 +1,60 @@
+#include "projection_inputs.h"
+
+namespace imn {
+namespace {
+
+// A view without gaps; copied to `store`, as float32, only if it has some.
+View packed(const View& v, std::vector<float>& store) {
+  if (v.contiguous()) return v;
+  const int64_t n = v.last(), rows = v.rows();
+  store.resize(size_t(rows * n));
+  load_rows(store.data(), v, 0, rows, n);
+  View copy = v;
+  copy.data = store.data();
+  copy.dtype = DType::f32;
+  for (int64_t i = v.ndim - 1, stride = 1; i >= 0; --i) {
+    copy.strides[i] = stride;
+    stride *= v.shape[i];
+  }
+  return copy;
+}
+
+}  // namespace
+
+void PackedMatrix::with(const std::function<void(const Quantized&)>& f) const {
+  std::vector<float> kept_w, kept_scales, kept_biases;
+  const View w_ = packed(w, kept_w);
+  View s_ = packed(scales, kept_scales), b_ = packed(biases, kept_biases);
+  auto widen = [](View& v, std::vector<float>& kept) {
+    if (v.dtype == DType::f32) return;
+    kept.resize(size_t(v.shape[0] * v.shape[1]));
+    kernels().widen(kept.data(), v.data, int64_t(kept.size()), v.dtype);
+    v.data = kept.data(), v.dtype = DType::f32;
+  };
+  if (s_.dtype != b_.dtype) widen(s_, kept_scales), widen(b_, kept_biases);  // one of them had gaps
+  f(Quantized{static_cast<const uint32_t*>(w_.data), s_.data, b_.data, s_.dtype, int(w_.shape[0]),
+              int(w_.shape[1] * 32 / bits), group, bits});
+}
+
+void check_projection(const mx::array& x, int n, int k, const Projection& p) {
+  need(is_float(x) && x.ndim() >= 1 && x.ndim() <= size_t(kMaxDims) && x.size() > 0 && x.shape(-1) == k, "x");
+  auto vector = [](const Maybe& a, int size) { return !a || (is_float(*a) && a->ndim() == 1 && a->shape(0) == size); };
+  need(vector(p.bias, n), "bias");
+  need(vector(p.norm_weight, k) && vector(p.norm_bias, k) && p.norm_weight.has_value() == p.norm_bias.has_value(), "norm");
+  if (p.residual) {
+    auto shape = x.shape();
+    shape.back() = n;
+    need(p.residual->shape() == shape && p.residual->dtype() == x.dtype(), "residual");
+  }
+}
+
+void check_packed(const mx::array& w, const mx::array& scales, const mx::array& biases, int group, int bits) {
+  need((bits == 4 || bits == 8) && (group == 32 || group == 64 || group == 128), "bits or group_size");
+  need(w.dtype() == mx::uint32 && w.ndim() == 2 && w.size() > 0, "w");
+  const int k = w.shape(1) * 32 / bits;
+  need(k % group == 0, "K and group_size");
+  const mx::Shape want{w.shape(0), k / group};
+  need(scales.shape() == want && biases.shape() == want && is_float(scales) && scales.dtype() == biases.dtype(), "scales");
+}
+
+}  // namespace imn

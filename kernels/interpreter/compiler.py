@@ -25,6 +25,12 @@ OLDEST = {"clang": 16, "gcc": 12}
 CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
 
 
+HEADER_LINES = 1_000_000
+"""Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
+
+_HEADER_LINE = re.compile(r"\bheader:(\d{7,}):")
+
+
 class CompilerError(RuntimeError):
     """No compiler, or a kernel that does not compile; the message says which and what to do."""
 
@@ -135,7 +141,8 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
 def _run(command: list[str], name: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line] or [done.stderr]
+        text = _HEADER_LINE.sub(lambda m: f"header:{int(m.group(1)) - HEADER_LINES}:", done.stderr)
+        errors = [line for line in text.splitlines() if "error" in line or "undefined" in line] or [text]
         raise CompilerError(f"kernel {name} does not compile:\n" + "\n".join(errors[:20]))
 
 

@@ -197,7 +197,7 @@ class MetalKernel:
             self._text_issues = [
                 Issue("not-metal", self.name, line, in_header, detail=detail)
                 for text, in_header in ((self.source, False), (self.header, True))
-                for line, detail in banned(text)
+                for line, detail in banned(text, body=not in_header)
             ]
             types = address_space.declarations(self.header)
             types |= {name for name, value in template if isinstance(value, mx.Dtype)}

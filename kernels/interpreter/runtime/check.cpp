@@ -327,6 +327,9 @@ int find_image(dl_phdr_info* info, size_t, void* entry) {
 }  // namespace
 
 int add_issue(mtl_issue issue) {
+  constexpr int kLine = (1 << MTL_LINE_BITS) - 1;
+  issue.line &= kLine;
+  if (issue.other_line > 0) issue.other_line &= kLine;
   for (size_t i = 0; i < issues.size(); i++) {
     mtl_issue& o = issues[i];
     if (o.fault == issue.fault && o.line == issue.line && o.pc == issue.pc && o.region == issue.region) {

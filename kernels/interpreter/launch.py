@@ -46,7 +46,7 @@ class _Region(ctypes.Structure):
         ("element", ctypes.c_uint32),
         ("space", ctypes.c_int32),
         ("initialised", ctypes.c_int32),
-        ("pad", ctypes.c_int32),
+        ("floating", ctypes.c_int32),
         ("loaded", ctypes.c_uint64),
         ("stored", ctypes.c_uint64),
         ("unique_loaded", ctypes.c_uint64),
@@ -86,6 +86,7 @@ class Buffer:
     space: int
     offset: int = 0
     initialised: bool = False
+    floating: bool = False
 
 
 @dataclass
@@ -137,6 +138,7 @@ class Library:
             for region, b in zip(regions, buffers):
                 region.name, region.data, region.size = b.name.encode(), b.address, b.size
                 region.element, region.space, region.initialised = b.element, b.space, int(b.initialised)
+                region.floating = int(b.floating)
             if not runtime.mtl_check_begin(regions, count, self._entry):
                 raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")
             addresses = [region.mapped + b.offset for region, b in zip(regions, buffers)]
@@ -182,6 +184,8 @@ class Library:
             detail = "threads of the threadgroup have ended and never reach this barrier"
         elif kind == "private-bounds":
             detail = f"index {i.offset}"
+        elif kind == "uninitialised-read" and i.write:
+            detail = "stores a value that comes from a private variable before anything was assigned to it"
         return Issue(
             kind,
             self.name,

@@ -25,6 +25,13 @@ OLDEST = {"clang": 16, "gcc": 12}
 CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
 
 
+HEADER_LINES = 1_000_000
+"""Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
+
+_UNINITIALISED = re.compile(r"^(?:source|header):(\d+):.*warning: (.*uninitialized.*) \[-W", re.MULTILINE)
+_HEADER_LINE = re.compile(r"\bheader:(\d{7,}):")
+
+
 class CompilerError(RuntimeError):
     """No compiler, or a kernel that does not compile; the message says which and what to do."""
 
@@ -39,7 +46,14 @@ class Compiler:
 
     def flags(self, *, check: bool, fp: str) -> list[str]:
         """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast"."""
-        flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-w", "-fno-exceptions", "-fno-rtti"]
+        flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
+        if not check:
+            flags.append("-w")
+        elif self.family == "gcc":
+            flags.append("-Wuninitialized")
+        else:
+            # Private floats that nobody sets are NaN, of a pattern that the runtime knows.
+            flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized", "-ftrivial-auto-var-init=pattern"]
         flags += ["-fno-strict-aliasing", "-fwrapv", "-ftemplate-depth=2000", *_machine(), *CONTRACTION[fp]]
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
@@ -124,7 +138,11 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
         source, object_file, out = (Path(scratch) / f"kernel.{e}" for e in ("cpp", "o", "so"))
         source.write_text(text)
-        _run([using.path, *flags, "-I", str(HERE / "shim"), "-c", str(source), "-o", str(object_file)], name)
+        said = _run([using.path, *flags, "-I", str(HERE / "shim"), "-c", str(source), "-o", str(object_file)], name)
+        warned = [m.group() for m in _UNINITIALISED.finditer(said)]
+        if warned:
+            (Path(scratch) / "warnings").write_text("\n".join(warned))
+            os.replace(Path(scratch) / "warnings", library.with_suffix(".txt"))
         # Linked without the sanitizers' libraries: the runtime answers their calls.
         undefined = ["-undefined", "dynamic_lookup"] if sys.platform == "darwin" else []
         _run([using.path, "-shared", *undefined, str(object_file), "-o", str(out)], name)
@@ -132,11 +150,23 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     return library
 
 
-def _run(command: list[str], name: str) -> None:
+def warnings(library: Path) -> list[tuple[int, str]]:
+    """(line of the translation unit, message) of what the compiler remarked while it built a checked kernel."""
+    try:
+        text = library.with_suffix(".txt").read_text()
+    except FileNotFoundError:
+        return []
+    return [(int(line), message) for line, message in _UNINITIALISED.findall(text)]
+
+
+def _run(command: list[str], name: str) -> str:
+    """Runs a compiler; returns what it says."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if "error" in line or "undefined" in line] or [done.stderr]
+        text = _HEADER_LINE.sub(lambda m: f"header:{int(m.group(1)) - HEADER_LINES}:", done.stderr)
+        errors = [line for line in text.splitlines() if "error" in line or "undefined" in line] or [text]
         raise CompilerError(f"kernel {name} does not compile:\n" + "\n".join(errors[:20]))
+    return done.stderr
 
 
 def runtime_library() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .translate import HEADER_LINES
+from .compiler import HEADER_LINES
 
 KINDS = {
     1: "out-of-bounds",
@@ -40,10 +40,10 @@ _EXPLAINED = {
     "cross-threadgroup": "conflicts with an access of another threadgroup; threadgroups run in any order",
     "divergent-barrier": "not all threads of the threadgroup reach this barrier",
     "divergent-simd": "not all lanes of the simdgroup reach this simd operation",
-    "ended-lanes": "lanes that have ended take no part in this simd operation",
+    "ended-lanes": "divergent simd operation: lanes of the simdgroup have ended and take no part in it",
     "unwritten-output": "bytes of the output are never written",
     "misaligned": "address is not a multiple of the access's size",
-    "private-bounds": "index beyond a private array",
+    "private-bounds": "index beyond an array",
     "crash": "the kernel crashed",
     "wild-access": "accesses memory that is none of the kernel's buffers",
 }

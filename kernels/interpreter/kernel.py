@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -13,7 +14,7 @@ import numpy.typing as npt
 
 from . import address_space, lint
 from .banned import banned
-from .compiler import Compiler, CompilerError, build, compiler
+from .compiler import Compiler, CompilerError, build, compiler, warnings
 from .faults import TOLERATED, WARNINGS, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
@@ -116,7 +117,7 @@ class MetalKernel:
         outputs = [_output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
         keep: list[Any] = []
         buffers = [
-            self._buffer(a.role, a.index, a.name, views, arrays, outputs, keep, init_value is not None)
+            self._buffer(a.role, a.index, a.name, views, arrays, outputs, output_dtypes, keep, init_value is not None)
             for a in variant.signature.arguments
         ]
         outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
@@ -176,7 +177,7 @@ class MetalKernel:
                 )
             text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
             path = build(text, using.flags(check=check, fp=fp), using, name=signature.name)
-            found = self._linted(signature) if check else ()
+            found = (*self._linted(signature), *self._warned(path)) if check else ()
             variant = self._variants[key] = _Variant(signature, Library(path, self.name), found)
         return variant
 
@@ -191,13 +192,19 @@ class MetalKernel:
             found.append(Issue("address-space", self.name, line, in_header, detail=detail))
         return tuple(found)
 
+    def _warned(self, library: Path) -> Iterator[Issue]:
+        """Variables that the compiler saw used before anything was assigned to them."""
+        for at, detail in warnings(library):
+            line, in_header = located(at)
+            yield Issue("uninitialised-read", self.name, line, in_header, detail=detail)
+
     def _forbidden(self, template: Sequence[tuple[str, TemplateValue]]) -> list[Issue]:
         """What the text uses that Metal lacks."""
         if self._text_issues is None:
             self._text_issues = [
                 Issue("not-metal", self.name, line, in_header, detail=detail)
                 for text, in_header in ((self.source, False), (self.header, True))
-                for line, detail in banned(text)
+                for line, detail in banned(text, body=not in_header)
             ]
             types = address_space.declarations(self.header)
             types |= {name for name, value in template if isinstance(value, mx.Dtype)}
@@ -223,18 +230,23 @@ class MetalKernel:
         views: list[npt.NDArray[Any]],
         arrays: list[mx.array],
         outputs: list[npt.NDArray[Any]],
+        dtypes: Sequence[mx.Dtype],
         keep: list[Any],
         initialised: bool,
     ) -> Buffer:
         if role == "output":
             out: npt.NDArray[Any] = outputs[index]
-            return Buffer(name, out.ctypes.data, out.nbytes, out.itemsize, OUTPUT, initialised=initialised)
+            floating = mx.issubdtype(dtypes[index], mx.floating)
+            return Buffer(
+                name, out.ctypes.data, out.nbytes, out.itemsize, OUTPUT, initialised=initialised, floating=floating
+            )
         view = views[index]
         if role == "input":
             before = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s < 0 and view.size)
             after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
             size = after - before + view.itemsize if view.size else 0
-            return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before)
+            floating = mx.issubdtype(arrays[index].dtype, mx.floating)
+            return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before, floating=floating)
         every: dict[str, npt.NDArray[Any]] = {
             "shape": np.array(view.shape, dtype=np.int32),
             "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),

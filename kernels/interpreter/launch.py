@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -16,6 +17,11 @@ from .faults import KINDS, Counters, Issue, located
 
 INPUT, OUTPUT = 0, 1
 OK, TOO_MUCH_MEMORY = 0, 1
+
+_UNDEFINED = "undefined behaviour that the compiler saw, such as an index beyond a private array"
+_SIGNALS = {signal.SIGFPE: "integer division by zero", signal.SIGILL: _UNDEFINED, signal.SIGTRAP: _UNDEFINED}
+
+_TWO_THREADS = ("race", "cross-threadgroup", "divergent-barrier", "divergent-simd", "ended-lanes")
 
 _lock = threading.Lock()  # the runtime runs one launch at a time
 
@@ -40,7 +46,7 @@ class _Region(ctypes.Structure):
         ("element", ctypes.c_uint32),
         ("space", ctypes.c_int32),
         ("initialised", ctypes.c_int32),
-        ("pad", ctypes.c_int32),
+        ("floating", ctypes.c_int32),
         ("loaded", ctypes.c_uint64),
         ("stored", ctypes.c_uint64),
         ("unique_loaded", ctypes.c_uint64),
@@ -80,6 +86,7 @@ class Buffer:
     space: int
     offset: int = 0
     initialised: bool = False
+    floating: bool = False
 
 
 @dataclass
@@ -131,6 +138,7 @@ class Library:
             for region, b in zip(regions, buffers):
                 region.name, region.data, region.size = b.name.encode(), b.address, b.size
                 region.element, region.space, region.initialised = b.element, b.space, int(b.initialised)
+                region.floating = int(b.floating)
             if not runtime.mtl_check_begin(regions, count, self._entry):
                 raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")
             addresses = [region.mapped + b.offset for region, b in zip(regions, buffers)]
@@ -159,20 +167,25 @@ class Library:
         runtime = _runtime()
         found = runtime.mtl_check_issues()
         image = runtime.mtl_check_image()
-        return [self._issue(found[i], names, image) for i in range(runtime.mtl_check_issue_count())]
+        issues = [self._issue(found[i], names, image) for i in range(runtime.mtl_check_issue_count())]
+        # An index beyond an array in threadgroup memory is seen twice: the access that follows tells the buffer.
+        beyond = {(i.line, i.in_header) for i in issues if i.kind == "out-of-bounds"}
+        return [i for i in issues if i.kind != "private-bounds" or (i.line, i.in_header) not in beyond]
 
     def _issue(self, i: _Issue, names: Sequence[str], image: int) -> Issue:
         line, in_header = located(i.line or self._line(i.pc, image))
         kind = KINDS.get(i.fault, f"fault {i.fault}")
         other_line = i.other_line or self._line(i.other_pc, image)
-        other = tuple(i.other_thread) if kind in ("race", "cross-threadgroup") or kind.startswith("divergent") else None
+        other = tuple(i.other_thread) if kind in _TWO_THREADS else None
         detail = ""
         if kind == "crash":
-            detail = {8: "integer division by zero"}.get(i.lanes, f"address {i.offset & (2**64 - 1):#x}")
-        elif other_line == -1:
-            detail = "others have ended"
+            detail = _SIGNALS.get(i.lanes, f"address {i.offset & (2**64 - 1):#x}")
+        elif other_line == -1 and kind == "divergent-barrier":
+            detail = "threads of the threadgroup have ended and never reach this barrier"
         elif kind == "private-bounds":
             detail = f"index {i.offset}"
+        elif kind == "uninitialised-read" and i.write:
+            detail = "stores a value that comes from a private variable before anything was assigned to it"
         return Issue(
             kind,
             self.name,

@@ -14,11 +14,10 @@ import subprocess
 import tempfile
 
 from . import prelude
-from .compiler import HERE, Compiler, cache_folder, compilers, shim_hash
+from .compiler import HEADER_LINES, HERE, Compiler, cache_folder, compilers, shim_hash
 from .rewrite import drop_attributes, float_literals, starts_statement
 from .signature import Signature
 from .tokens import Token, join, next_solid, tokenize
-from .translate import HEADER_LINES
 
 Finding = tuple[int, str]
 """(line of the translation unit, message)"""

@@ -322,6 +322,38 @@ def _single_swizzles(tokens: list[Token]) -> list[Token]:
     return out
 
 
+def _member_specialisations(tokens: list[Token]) -> list[Token]:
+    """Drops `template <>` before a member function inside its class, which g++ refuses: the overload is as good."""
+    out: list[Token] = []
+    inside = [False]  # of each open brace: is it a class's?
+    statement: list[str] = []
+    i = 0
+    while i < len(tokens):
+        token = tokens[i]
+        if token.text == "template" and inside[-1]:
+            opening = next_solid(tokens, i + 1)
+            closing = next_solid(tokens, opening + 1)
+            after = next_solid(tokens, closing + 1)
+            words = [t.text for t in (tokens[j] for j in (opening, closing, after) if j < len(tokens))]
+            if words[:2] == ["<", ">"] and words[2:] not in (["struct"], ["class"]):
+                out.append(Token("space", "\n" * join(tokens[i:after]).count("\n") or " "))
+                i = after
+                continue
+        if token.text == "{":
+            inside.append(any(w in ("struct", "class", "union") for w in statement) and "(" not in statement)
+            statement = []
+        elif token.text == "}":
+            inside = inside[:-1] or [False]
+            statement = []
+        elif token.text == ";":
+            statement = []
+        elif token.kind not in ("space", "directive"):
+            statement.append(token.text)
+        out.append(token)
+        i += 1
+    return out
+
+
 def rewrite(source: str) -> str:
     """C++ for Metal `source`, with the same number of lines."""
     tokens = rewrite_macros(float_literals(tokenize(source)))
@@ -330,4 +362,4 @@ def rewrite(source: str) -> str:
     for token in tokens:
         if token.kind == "word" and any(w in _SPACES for w in token.text.split()):
             token.text = " ".join(w for w in token.text.split() if w not in _SPACES) or ""
-    return join(_deduplicated(tokens))
+    return join(_deduplicated(_member_specialisations(tokens)))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 
 from . import prelude
+from .compiler import HEADER_LINES
 from .rewrite import rewrite
 from .signature import Argument, Signature
-
-HEADER_LINES = 1_000_000
-"""Added to the line numbers of the header, so that a line tells which of the two texts it is in."""
 
 _MLX_INCLUDE = re.compile(r'^([ \t]*)#[ \t]*include[ \t]*"mlx/[^"\n]*"', re.MULTILINE)
 

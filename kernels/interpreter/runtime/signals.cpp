@@ -1,5 +1,5 @@
-// A kernel that crashes must not take Python down: SIGSEGV, SIGBUS and SIGFPE on the thread that runs it end the launch
-// and become an issue.
+// A kernel that crashes must not take Python down: these signals on the thread that runs it end the launch and become an
+// issue. SIGILL and SIGTRAP come from the instruction that compilers leave where they see that behaviour is undefined.
 #include <csetjmp>
 #include <csignal>
 #include <pthread.h>
@@ -12,14 +12,15 @@ sigjmp_buf crash_trap;
 
 namespace {
 pthread_t runner;
-const int kSignals[3] = {SIGSEGV, SIGBUS, SIGFPE};
-struct sigaction old_actions[3];
+const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+constexpr int kCount = sizeof kSignals / sizeof *kSignals;
+struct sigaction old_actions[kCount];
 stack_t old_stack;
 
 void on_signal(int signal, siginfo_t* info, void* context) {
   if (!rt.running || !pthread_equal(pthread_self(), runner)) {
     // Not ours: hand back to the handler before us, and fault again.
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < kCount; i++)
       if (kSignals[i] == signal) sigaction(signal, &old_actions[i], nullptr);
     return;
   }
@@ -36,7 +37,7 @@ void on_signal(int signal, siginfo_t* info, void* context) {
   i.region = -1;
   i.pc = pc;
   i.lanes = (uint32_t)signal;
-  i.offset = signal == SIGFPE ? 0 : (int64_t)(uintptr_t)info->si_addr;
+  i.offset = signal == SIGSEGV || signal == SIGBUS ? (int64_t)(uintptr_t)info->si_addr : 0;
   if (rt.current)
     for (int d = 0; d < 3; d++)
       i.thread[d] = rt.current->self.position_in_grid[d], i.group[d] = rt.current->self.threadgroup_position[d];
@@ -57,10 +58,10 @@ void catch_signals() {
   struct sigaction action = {};
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
-  for (int i = 0; i < 3; i++) sigaction(kSignals[i], &action, &old_actions[i]);
+  for (int i = 0; i < kCount; i++) sigaction(kSignals[i], &action, &old_actions[i]);
 }
 
 void release_signals() {
-  for (int i = 0; i < 3; i++) sigaction(kSignals[i], &old_actions[i], nullptr);
+  for (int i = 0; i < kCount; i++) sigaction(kSignals[i], &old_actions[i], nullptr);
   sigaltstack(&old_stack, nullptr);
 }

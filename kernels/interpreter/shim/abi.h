@@ -41,6 +41,8 @@ struct mtl_variable {
   void* memory;
 };
 
+constexpr int MTL_LINE_BITS = 21;  // of the `line` that the functions below take; the column is above
+
 enum mtl_kind { MTL_SIMD = 0, MTL_QUAD = 1, MTL_SIMD_BARRIER = 2, MTL_MATRIX = 3 };
 
 extern "C" {

@@ -78,7 +78,8 @@ template <class T, int C, int R> struct simdgroup_matrix {
 typedef simdgroup_matrix<float, 8, 8> simdgroup_float8x8;
 typedef simdgroup_matrix<half, 8, 8> simdgroup_half8x8;
 typedef simdgroup_matrix<bfloat, 8, 8> simdgroup_bfloat8x8;
-template <class T, int C, int R> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+template <class T, int C, int R = C> simdgroup_matrix<T, C, R> make_filled_simdgroup_matrix(T);
+template <class T, int C, int R = C> simdgroup_matrix<T, C, R> make_diagonal_simdgroup_matrix(T);
 template <class M, class P> void simdgroup_load(M&, P, ulong = 8, vec<ulong, 2> = 0, bool = false);
 template <class M, class P> void simdgroup_store(const M&, P, ulong = 8, vec<ulong, 2> = 0, bool = false);
 template <class D, class A, class B, class C> void simdgroup_multiply_accumulate(D&, const A&, const B&, const C&);

@@ -5,6 +5,14 @@
 #include "abi.h"
 #include "math.h"
 
+#ifndef __clang__
+namespace std {
+struct source_location {  // what g++ wants to see before it tells a column
+  struct __impl { const char *_M_file_name, *_M_function_name; unsigned _M_line, _M_column; };
+};
+}  // namespace std
+#endif
+
 namespace metal {
 
 enum class mem_flags : uint {
@@ -19,7 +27,19 @@ MTL_INLINE constexpr mem_flags operator|(mem_flags a, mem_flags b) { return (mem
 MTL_INLINE constexpr mem_flags operator&(mem_flags a, mem_flags b) { return (mem_flags)((uint)a & (uint)b); }
 enum thread_scope { thread_scope_thread, thread_scope_simdgroup, thread_scope_threadgroup, thread_scope_device };
 
-#define MTL_LINE int line = __builtin_LINE()
+// A call's place: its line, and above that its column, as several calls may stand on one line.
+#ifdef __clang__
+#define MTL_LINE int line = mtl_site(__builtin_LINE(), __builtin_COLUMN())
+#else
+#define MTL_LINE int line = mtl_site(__builtin_source_location())
+#endif
+MTL_INLINE constexpr int mtl_site(unsigned line, unsigned column) { return (int)(line | (column & 0x3ff) << MTL_LINE_BITS); }
+#ifndef __clang__
+MTL_INLINE int mtl_site(const void* here) {
+  const auto* at = (const std::source_location::__impl*)here;
+  return mtl_site(at->_M_line, at->_M_column);
+}
+#endif
 MTL_INLINE void threadgroup_barrier(mem_flags f, MTL_LINE) { mtl_threadgroup_barrier((uint)f, line); }
 MTL_INLINE void threadgroup_barrier(mem_flags f, thread_scope, MTL_LINE) { mtl_threadgroup_barrier((uint)f, line); }
 MTL_INLINE void simdgroup_barrier(mem_flags f, MTL_LINE) { mtl_simdgroup_barrier((uint)f, line); }

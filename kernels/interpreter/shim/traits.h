@@ -154,6 +154,9 @@ template <class T> MTL_INLINE constexpr remove_reference_t<T>&& move(T&& x) { re
 template <class T> MTL_INLINE constexpr T&& forward(remove_reference_t<T>& x) { return static_cast<T&&>(x); }
 template <class T> MTL_INLINE void swap(T& a, T& b) { T t = a; a = b; b = t; }
 
+template <class T> using uniform = T;  // a promise that all threads hold the same value
+template <class T> MTL_INLINE constexpr T make_uniform(T x) { return x; }
+
 template <class T, size_t n>
 struct array {
   T __elems[n];

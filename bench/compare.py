@@ -18,7 +18,7 @@ import numpy as np
 
 from model.errors import UsageError, UserError
 
-from . import console, results, stats, summary
+from . import console, machine, results, stats, summary
 from .environment import describe
 from .session import STAGES
 from .stats import Interval
@@ -38,7 +38,7 @@ class Series:
     values: list[float]
     seconds: list[float]
     relative: bool
-    load: float = 0.0  # cores that others kept busy, median over the rounds
+    load: float = 0.0  # cores that others kept busy
     cores: int = 1
 
 
@@ -134,7 +134,7 @@ def _edit(result: results.Result) -> dict[str, Series]:
     columns = {c["label"]: c for c in result["columns"]}
     label = "fused" if "fused" in columns else result["columns"][0]["label"]
     fused, base = columns[label], columns.get("reference") if label != "reference" else None
-    load = float(np.median([r["others"] or 0.0 for r in fused["rounds"]]))
+    load = machine.others(r["busy"] for r in fused["rounds"]) or 0.0
     cores = int(result["environment"]["cores"])
     what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
     out = {}
@@ -146,15 +146,15 @@ def _edit(result: results.Result) -> dict[str, Series]:
 
 
 def _kernels(result: results.Result) -> dict[str, Series]:
-    from .kernels import STOCK
+    from .kernels import SGEMM, STOCK
 
     out = {}
     for record in result["cases"]:
         stock = record["columns"].get(STOCK)
         for label, column in record["columns"].items():
-            if label != STOCK:
+            if label not in (STOCK, SGEMM):
                 base = stock["seconds"] if stock else None
-                load, cores = record.get("others") or 0.0, int(result["environment"]["cores"])
+                load, cores = machine.others([record["busy"]]) or 0.0, int(result["environment"]["cores"])
                 out[f"{record['case']}, {label}"] = _series(column["seconds"], base, load, cores)
     return out
 

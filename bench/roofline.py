@@ -85,12 +85,12 @@ def tables(
         ms = total / chip.bandwidth / 1e6
         rtf = ms * steps_per_second / 1e3
         bounds = [f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source])
+        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source, chip.checked])
     if here:
         ms, rtf = total / here * 1e3, total / here * steps_per_second
         numbers = [f"{here / 1e9:.3g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now (measured, not published)"])
-    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s"]
+        chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now", "measured"])
+    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s", "read"]
     notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], parts),

@@ -69,12 +69,14 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
     a, b = results.load(args.a), results.load(args.b)
-    verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
+    with results.intact(args.a, args.b):
+        verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
+        shown = table(a, b, verdicts, args.threshold)
     bad = [v for v in verdicts if v.outcome == "regression"]
     if args.json:
         print(json.dumps([v.__dict__ | {"change": v.change._asdict()} for v in verdicts]))
     else:
-        table(a, b, verdicts, args.threshold).show(console.output())
+        shown.show(console.output())
     return 1 if bad else 0
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,13 @@ def load(path: str | Path) -> Result:
     if "kind" in result and result.get("schema") != SCHEMA:
         raise UserError(f"{path} has schema {result.get('schema')!r}, this bench reads {SCHEMA}; measure again")
     return result
+
+
+@contextmanager
+def intact(*files: str | Path) -> Iterator[None]:
+    """Around computing from loaded results: UserError for one that was cut short, edited or made by other code."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError) as e:
+        names = " or ".join(map(str, files))
+        raise UserError(f"{names} is incomplete or damaged ({type(e).__name__}: {e}); measure again") from e

@@ -18,7 +18,7 @@ import numpy as np
 
 from model.errors import UsageError, UserError
 
-from . import console, results, stats, summary
+from . import console, machine, results, stats, summary
 from .environment import describe
 from .session import STAGES
 from .stats import Interval
@@ -38,7 +38,7 @@ class Series:
     values: list[float]
     seconds: list[float]
     relative: bool
-    load: float = 0.0  # cores that others kept busy, median over the rounds
+    load: float = 0.0  # cores that others kept busy
     cores: int = 1
 
 
@@ -69,12 +69,14 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
     a, b = results.load(args.a), results.load(args.b)
-    verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
+    with results.intact(args.a, args.b):
+        verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
+        shown = table(a, b, verdicts, args.threshold)
     bad = [v for v in verdicts if v.outcome == "regression"]
     if args.json:
         print(json.dumps([v.__dict__ | {"change": v.change._asdict()} for v in verdicts]))
     else:
-        table(a, b, verdicts, args.threshold).show(console.output())
+        shown.show(console.output())
     return 1 if bad else 0
 
 
@@ -134,7 +136,7 @@ def _edit(result: results.Result) -> dict[str, Series]:
     columns = {c["label"]: c for c in result["columns"]}
     label = "fused" if "fused" in columns else result["columns"][0]["label"]
     fused, base = columns[label], columns.get("reference") if label != "reference" else None
-    load = float(np.median([r["others"] or 0.0 for r in fused["rounds"]]))
+    load = machine.others(r["busy"] for r in fused["rounds"]) or 0.0
     cores = int(result["environment"]["cores"])
     what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
     out = {}
@@ -146,15 +148,15 @@ def _edit(result: results.Result) -> dict[str, Series]:
 
 
 def _kernels(result: results.Result) -> dict[str, Series]:
-    from .kernels import STOCK
+    from .kernels import SGEMM, STOCK
 
     out = {}
     for record in result["cases"]:
         stock = record["columns"].get(STOCK)
         for label, column in record["columns"].items():
-            if label != STOCK:
+            if label not in (STOCK, SGEMM):
                 base = stock["seconds"] if stock else None
-                load, cores = record.get("others") or 0.0, int(result["environment"]["cores"])
+                load, cores = machine.others([record["busy"]]) or 0.0, int(result["environment"]["cores"])
                 out[f"{record['case']}, {label}"] = _series(column["seconds"], base, load, cores)
     return out
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
+import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from model.errors import UsageError
 
-from . import console, interpose, results, sizes, summary
+from . import console, interpose, options, results, sizes, stats, summary
 from .columns import Child
 from .session import Settings
 
 COLUMNS = ("fused", "reference", "openblas")
+MORE = 20.0
+"""Seconds that rounds may take where nobody said how many: short edits have more, until their ratio is sure."""
+MOST = 60
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -33,28 +36,20 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--columns", default=None, metavar="LIST",
                    help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
                    "where it can run)")
-    p.add_argument("--repeat", type=int, help="rounds of each column (default 5, with --quick 3)")
+    p.add_argument("--repeat", type=int, help="rounds of each column (default 5, with --quick 3, and more of "
+                   "short edits until the ratio is sure)")
     p.add_argument("--limit", type=float, metavar="SECONDS",
                    help="what a stage of a slow column may take in a round before it is measured in part and projected "
                    "(default 20, with --quick 2; 0 for no limit)")
     p.add_argument("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
-    p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
-    p.add_argument("--save", nargs="?", const="", metavar="FILE",
-                   help="keep the result (default bench/results/<machine>-<commit>-edit-<model>.json)")
+    options.add(p, "edit-<model>")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, save."""
+    options.check(args)
     result = measure(args)
-    if args.save is not None:
-        saved = results.save(result, args.save or None)
-        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)
-    if args.json:
-        print(json.dumps(result))
-        return 0
-    out = console.output()
-    summary.table(result).show(out)
-    summary.memory_table(result).show(out)
+    options.finish(args, result, [summary.table(result), summary.memory_table(result)])
     return 0
 
 
@@ -63,7 +58,8 @@ def measure(args: argparse.Namespace) -> results.Result:
     name, bundle = _bundle(args)
     settings = _settings(args, str(bundle), demo=name == "demo bundle")
     labels = _labels(args)
-    repeat = _positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
+    repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
+    more = (MORE / 2 if args.quick else MORE) if args.repeat is None else 0.0
     about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
     result = results.new("edit", dataclasses.asdict(settings) | about)
     result["settings"].pop("model")
@@ -83,14 +79,23 @@ def measure(args: argparse.Namespace) -> results.Result:
         with Child("bandwidth") as child:
             result["bandwidth"] = child.ask("bandwidth", metal=columns[0]["backend"] == "metal")
         bar.update(task, advance=1, description="measuring")
-        for n in range(repeat):
+        n, started = 0, time.perf_counter()
+        while n < repeat or (more and n < MOST and time.perf_counter() - started < more and _unsure(columns)):
             # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
             order = list(zip(children, columns))
             for child, column in order if n % 2 == 0 else order[::-1]:
                 column["rounds"].append(child.ask("round"))
                 bar.advance(task)
+            n += 1
+            if n >= repeat:
+                bar.update(task, total=len(labels) * (n + 2) + 1)
     result["columns"] = columns
     return result
+
+
+def _unsure(columns: list[dict[str, Any]]) -> bool:
+    times = [summary.samples(c, summary.WHOLE) for c in columns]
+    return any(stats.unsure(other, times[0]) for other in times[1:])
 
 
 def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
@@ -114,10 +119,10 @@ def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
         raise UsageError(f"--seconds {seconds:g} must lie between 0.02 (one frame) and 600")
     limit = args.limit if args.limit is not None else (2.0 if args.quick else 20.0)
     if args.steps is not None:
-        _positive("--steps", args.steps)
+        options.positive("--steps", args.steps)
     return Settings(
-        model=model, backend=args.backend, seconds=seconds, batch=_positive("--batch", args.batch), steps=args.steps,
-        limit=limit or None,
+        model=model, backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
+        steps=args.steps, limit=limit or None,
     )
 
 
@@ -131,9 +136,3 @@ def _labels(args: argparse.Namespace) -> list[str]:
     if len(set(labels)) < len(labels):
         raise UsageError(f"--columns {args.columns} names a column twice")
     return labels
-
-
-def _positive(option: str, value: int) -> int:
-    if value < 1:
-        raise UsageError(f"{option} {value} must be at least 1")
-    return value

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from model.config import AdapterConfig, Config, Quantization
-from model.layout import NORMS, lm_shapes, projections
+from model.config import AdapterConfig, Config, LMConfig, Quantization
+from model.layout import NORMS, projections
 from model.synthetic import MAX_N_FRAMES, PRESETS
 
 PARTS = ("weights", "heads", "embedding", "self cache", "prefix", "text")
@@ -75,14 +75,14 @@ def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx
     }
 
 
-def prefill_flops(config: Config, rows: int) -> float:
-    """Multiply-adds times two of the adapter over `rows` frames: its merge maps and the layers' six matrices."""
+def prefill_flops(config: Config, rows: int, frames: int) -> float:
+    """Multiply-adds times two of the adapter over `rows` clips of `frames`: its merge maps, the layers' six matrices,
+    and causal attention (scores and values, half of the square)."""
     lm = config.lm
-    per_layer = lm.dim * lm.dim * (1 + 4) + 2 * lm.dim * lm.ffn
-    attention = 2 * rows * lm.dim / 2  # scores and values, causal
-    return 2.0 * rows * config.adapter.layers * (per_layer + attention)
+    matrices = lm.dim * lm.dim * (1 + 4) + 2 * lm.dim * lm.ffn
+    return 2.0 * rows * frames * config.adapter.layers * (matrices + frames * lm.dim)
 
 
-def parameters(config: Config) -> int:
-    """Parameters of the LM and the adapter."""
-    return sum(math.prod(shape) for shape in lm_shapes(config.lm, config.adapter).values())
+def decoder_parameters(lm: LMConfig) -> int:
+    """Parameters of the LM alone, as its peers have it: no adapter."""
+    return sum(math.prod(shape) for shape in projections(lm).values()) + (2 * lm.card + 1) * lm.codebooks * lm.dim

@@ -33,6 +33,7 @@ class Case:
     flops: float
     needed: tuple[str, ...]  # the arguments that must be read from memory
     quick: bool = False  # part of `--quick`
+    gemm_rows: int = 0  # of a bare product without epilogue: sgemm of so many rows does the same work
 
     def reads(self, arguments: Arguments) -> int:
         """Bytes that must be read, in the dtypes given: of caches only the rows in use."""
@@ -57,6 +58,14 @@ def cast(arguments: Arguments, ops: Ops) -> Arguments:
         return value
 
     return {name: one(name, value) for name, value in arguments.items()}
+
+
+def dense(arguments: Arguments) -> Arguments:
+    """The plain float32 product of an `int4_matmul`'s activations and dequantized matrix, as `linear` takes it."""
+    packing = {name: arguments[name] for name in ("bits", "group_size")}
+    scales, biases = (arguments[name].astype(mx.float32) for name in ("scales", "biases"))
+    w = mx.dequantize(arguments["w"], scales, biases, **packing)
+    return {"x": arguments["x"].astype(mx.float32), "w": w}
 
 
 def call(ops: Ops, operation: str, arguments: Arguments) -> mx.array:
@@ -143,7 +152,8 @@ def matmul(
         return arguments | ({"activation": "gelu"} if gelu else {})
 
     title = f"int4_matmul {name} M={m} N={n} K={k}{'' if bits == 4 else f' {bits} bits'}"
-    return Case(title, "int4_matmul", make, 2.0 * m * n * k, ("w", "scales", "biases"), quick)
+    bare = not (norm or gelu or residual)
+    return Case(title, "int4_matmul", make, 2.0 * m * n * k, ("w", "scales", "biases"), quick, m if bare else 0)
 
 
 def linear(name: str, m: int, n: int, k: int, *, norm: bool = False, quick: bool = False) -> Case:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import itertools
-import json
 import time
 from typing import Any
 
@@ -16,12 +15,16 @@ import kernels as fused
 from kernels.contract import Ops
 from model.errors import UsageError, UserError
 
-from . import console, machine, results, stats, tables
+from . import console, machine, options, results, stats, tables
 from .bandwidth import Stream
 from .environment import describe
-from .kernel_cases import Arguments, Case, call, cases, cast, error
+from .kernel_cases import Arguments, Case, call, cases, cast, dense, error
 
 STOCK = "stock MLX"
+SGEMM = "float32 sgemm"
+"""A yardstick, not a backend of ours: the BLAS that the native backend calls, on the dequantized matrix."""
+GEMM_ROWS = 64
+"""Rows from which a product is limited by arithmetic, so that sgemm is its yardstick."""
 FRESH_BYTES = 256 << 20
 SAMPLE_SECONDS = 0.02
 WRONG = 0.02
@@ -30,7 +33,6 @@ METAL = ("int4_matmul", "prefix_attention", "cross_attention")
 """Operations with Metal source of ours."""
 MOST = 200
 """Samples of a case, at most, on a noisy machine."""
-PRECISE = 0.03
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -46,21 +48,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--traffic", action=argparse.BooleanOptionalAction, default=None,
                    help="count the Metal kernels' bytes in the interpreter (default: unless --quick)")
     p.add_argument("--quick", action="store_true", help="fewer cases and samples: under a minute")
-    p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
-    p.add_argument("--save", nargs="?", const="", metavar="FILE", help="keep the result")
+    options.add(p, "kernels-<size>")
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print, save."""
+    options.check(args)
     result = measure(args)
-    if args.save is not None:
-        saved = results.save(result, args.save or None)
-        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)
-    if args.json:
-        print(json.dumps(result))
-    else:
-        for each in tables_of(result):
-            each.show(console.output())
+    options.finish(args, result, tables_of(result))
     for case, label, value in wrong(result):
         message = f"wrong result: {case}, {label}: relative error {value:.2g}"
         console.ERRORS.print(message, highlight=False, soft_wrap=True)
@@ -106,9 +101,7 @@ def measure(args: argparse.Namespace) -> results.Result:
     from model.synthetic import PRESETS
 
     preset = PRESETS[args.size]
-    repeat = args.repeat if args.repeat is not None else 7 if args.quick else 15
-    if repeat < 1:
-        raise UsageError(f"--repeat {args.repeat} must be at least 1")
+    repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 7 if args.quick else 15)
     limit = args.limit or (3.0 if args.quick else 15.0)
     chosen = [c for c in cases(preset.lm, preset.codec, group_size=preset.group_size)
               if (c.quick or not args.quick) and (not args.only or fnmatch.fnmatch(c.name, f"{args.only}*"))]
@@ -144,14 +137,14 @@ def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float)
     copies = max(1, min(16, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
     masters += [case.make(rng) for _ in range(copies - 1)]
     record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops, "columns": {}}
-    runners: dict[str, _Runner] = {}
-    for label, ops in columns.items():
-        runner = _Runner(case, ops, masters)
-        first = runner.result()
-        runners[label] = runner
+    runners = {label: _Runner(case.operation, ops, masters) for label, ops in columns.items()}
+    if "native" in columns and case.gemm_rows >= GEMM_ROWS:
+        runners[SGEMM] = _Runner("linear", columns["native"], [dense(m) for m in masters])
+    for label, runner in runners.items():
+        reads = runner.arguments[0]["w"].nbytes if label == SGEMM else case.reads(runner.arguments[0])
         record["columns"][label] = {
-            "backend": ops.name, "reads": case.reads(runner.arguments[0]), "copies": copies, "seconds": [],
-            "error": error(case, masters[0], first),
+            "backend": runner.ops.name, "reads": reads, "copies": copies, "seconds": [],
+            "error": error(case, masters[0], runner.result()),
         }
     for runner in runners.values():
         runner.calibrate()
@@ -162,25 +155,24 @@ def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float)
         for label, runner in list(runners.items()) if n % 2 == 0 else list(runners.items())[::-1]:
             record["columns"][label]["seconds"].append(runner.sample())
         n += 1
-    record["others"] = machine.others(before, machine.busy())
+    record["busy"] = machine.busy().since(before)
     for label, runner in runners.items():
         record["columns"][label]["calls"] = runner.calls
     return record
 
 
 def _unsure(record: dict[str, Any]) -> bool:
-    """Whether noise asks for more samples: a ratio's interval is wider than PRECISE either way."""
+    """Whether noise asks for more samples."""
     columns = record["columns"]
     base = columns.get(STOCK, next(iter(columns.values())))["seconds"]
-    ratios = [stats.paired_ratio(base, c["seconds"]) for c in columns.values() if c["seconds"] is not base]
-    return any((r.high - r.low) / 2 > PRECISE * r.estimate for r in ratios)
+    return any(stats.unsure(base, c["seconds"]) for c in columns.values() if c["seconds"] is not base)
 
 
 class _Runner:
-    """One column of a case: its arguments in its own dtypes, and how many calls make a sample."""
+    """One column of a case: the operation, its arguments in its own dtypes, and how many calls make a sample."""
 
-    def __init__(self, case: Case, ops: Ops, masters: list[Arguments]) -> None:
-        self.operation, self.ops = case.operation, ops
+    def __init__(self, operation: str, ops: Ops, masters: list[Arguments]) -> None:
+        self.operation, self.ops = operation, ops
         self.arguments = [cast(m, ops) for m in masters]
         mx.eval(list(itertools.chain.from_iterable(_arrays(a) for a in self.arguments)))
         self._turn = itertools.cycle(self.arguments)
@@ -243,8 +235,21 @@ def table(result: results.Result) -> tables.Table:
         "Error: relative L2 distance from the float64 oracle. Stock MLX is the reference: plain MLX in the dtype that "
         "serves it best here.",
     ]
+    notes += [note for record in result["cases"] if SGEMM in record["columns"] for note in against_sgemm(record)]
     headers = ["case", "backend", "time", "GB/s", "of streaming", "GFLOP/s", "error", "faster than stock"]
     return tables.Table(f"kernels at the shapes of {result['settings']['name']}", headers, rows, notes)
+
+
+def against_sgemm(record: dict[str, Any]) -> list[str]:
+    """What share of sgemm's speed each fused column reached in the same rounds."""
+    yardstick = record["columns"][SGEMM]["seconds"]
+    fused = {label: c["seconds"] for label, c in record["columns"].items() if label not in (STOCK, SGEMM)}
+    speeds = {label: stats.paired_ratio(yardstick, seconds) for label, seconds in fused.items()}
+    return [
+        f"{record['case']}: {label} runs at {tables.ratio(speed, len(yardstick))} of the speed of {SGEMM} on the "
+        "dequantized matrix, through the BLAS that the native backend calls."
+        for label, speed in speeds.items()
+    ]
 
 
 def traffic_table(result: results.Result) -> tables.Table:

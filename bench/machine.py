@@ -9,8 +9,9 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LINUX = sys.platform.startswith("linux")
 
@@ -42,6 +43,15 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def available() -> int:
+    """Bytes of memory that can be used without swapping: what Linux estimates, else three quarters of all."""
+    if LINUX:
+        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
+        if match:
+            return int(match[1]) << 10
+    return memory() * 3 // 4
+
+
 @functools.cache
 def cache_bytes() -> int:
     """Size of the last-level cache; 32 MiB where the system does not say."""
@@ -58,15 +68,22 @@ def slug() -> str:
 
 
 class Busy(NamedTuple):
-    """Processor seconds so far: of the whole machine (the hypervisor's theft counted in), and of this process tree."""
+    """Seconds: of the clock, of all cores working (the hypervisor's theft counted in; None where the system does not
+    say), and of this process and its ended children."""
 
     wall: float
-    machine: float
+    machine: float | None
     own: float
 
+    def since(self, start: Busy) -> Busy:
+        """What passed between two readings."""
+        known = self.machine is not None and start.machine is not None
+        worked = self.machine - start.machine if known else None  # type: ignore[operator]
+        return Busy(self.wall - start.wall, worked, self.own - start.own)
 
-def _machine_seconds() -> float:
-    """Seconds that all cores have been busy or stolen, since boot; nan where unknown."""
+
+def _machine_seconds() -> float | None:
+    """Seconds that all cores have been busy or stolen, since boot; None where unknown."""
     if LINUX:
         fields = [float(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
         user, nice, system, _idle, _iowait, irq, softirq, steal = fields
@@ -74,24 +91,22 @@ def _machine_seconds() -> float:
     try:
         import psutil  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
-        return float("nan")
+        return None
     times = psutil.cpu_times()
     return float(times.user + times.system + getattr(times, "nice", 0.0))
 
 
 def busy() -> Busy:
-    """Now, for `others`."""
+    """A reading now."""
     own = os.times()
     return Busy(time.perf_counter(), _machine_seconds(), own.user + own.system)
 
 
-def others(start: Busy, end: Busy) -> float | None:
-    """Cores that others kept busy between two readings; None where the system does not say.
+def others(spans: Iterable[Sequence[Any]]) -> float | None:
+    """Cores that others kept busy over spans of `Busy.since`, as saved; None where the system does not say.
 
-    Ticks are 10 ms long, so an interval under a tenth of a second says nothing and gives None.
+    The system counts in ticks of 10 ms, so spans of less than a tenth of a second in all say nothing and give None.
     """
-    wall = end.wall - start.wall
-    used = (end.machine - start.machine) - (end.own - start.own)
-    if wall < 0.1 or used != used:
-        return None
-    return max(0.0, used / wall)
+    known = [(wall, worked - own) for wall, worked, own in spans if worked is not None]
+    total = sum(wall for wall, _ in known)
+    return max(0.0, sum(theirs for _, theirs in known) / total) if total >= 0.1 else None

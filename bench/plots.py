@@ -11,7 +11,8 @@ import numpy as np
 from model.errors import UserError
 
 from . import chips, summary
-from .session import STAGES, spread
+from .partial import spread
+from .session import STAGES
 
 Result = dict[str, Any]
 COLOURS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from model.errors import UserError
 
 from . import environment
 
-SCHEMA = 1
+SCHEMA = 2
 Result = dict[str, Any]
 
 
@@ -34,6 +36,20 @@ def default_path(result: Result) -> Path:
     bits = f"{settings['bits']}bit" if settings.get("bits") else None
     what = "-".join(str(part) for part in (result["kind"], settings.get("name"), bits) if part).replace(" ", "-")
     return folder() / f"{e['slug']}-{e['commit']}-{what}.json"
+
+
+def check_writable(path: str | Path | None = None) -> None:
+    """UserError if no file can be made where `save` would put one."""
+    target = Path(path) if path else folder() / "result.json"
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder; name a file")
+    probe = target.with_name(f".{target.name}.probe")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as e:
+        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
 
 
 def save(result: Result, path: str | Path | None = None) -> Path:
@@ -63,3 +79,13 @@ def load(path: str | Path) -> Result:
     if "kind" in result and result.get("schema") != SCHEMA:
         raise UserError(f"{path} has schema {result.get('schema')!r}, this bench reads {SCHEMA}; measure again")
     return result
+
+
+@contextmanager
+def intact(*files: str | Path) -> Iterator[None]:
+    """Around computing from loaded results: UserError for one that was cut short, edited or made by other code."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, ZeroDivisionError) as e:
+        names = " or ".join(map(str, files))
+        raise UserError(f"{names} is incomplete or damaged ({type(e).__name__}: {e}); measure again") from e

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from model.errors import UsageError
+from model.errors import UsageError, UserError
 
 from . import chips, console, geometry, results, sizes, summary
 from .environment import describe
@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
         here = float(record["bytes"] / sorted(record["seconds"])[len(record["seconds"]) // 2])
     files = args.result or sorted(str(p) for p in results.folder().glob("*-edit-*.json"))
     points = [r for r in map(results.load, files) if r.get("kind") == "edit"]
+    if args.result and len(points) < len(files):
+        raise UserError("--result takes files that `bench edit --save` wrote; one of these is another kind of result")
     bound = compute(args.size, args.bits, args.seconds, args.batch, args.text)
     if args.json:
         print(json.dumps({"parts": bound, "this_machine": here, "chips": [
@@ -56,7 +58,9 @@ def run(args: argparse.Namespace) -> int:
         ]}))
         return 0
     out = console.output()
-    for each in tables(args, bound, here, points):
+    with results.intact(*files):
+        shown = tables(args, bound, here, points)
+    for each in shown:
         each.show(out)
     return 0
 
@@ -85,12 +89,12 @@ def tables(
         ms = total / chip.bandwidth / 1e6
         rtf = ms * steps_per_second / 1e3
         bounds = [f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source])
+        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source, chip.checked])
     if here:
         ms, rtf = total / here * 1e3, total / here * steps_per_second
         numbers = [f"{here / 1e9:.3g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now (measured, not published)"])
-    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s"]
+        chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now", "measured"])
+    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s", "read"]
     notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], parts),

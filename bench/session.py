@@ -6,14 +6,12 @@ the same clip; a slow baseline may do a part of a stage, and then says how much 
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import importlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -21,7 +19,7 @@ import numpy as np
 import kernels
 from kernels.contract import Ops
 from model import windows
-from model.adapter import Adapter, LayerPrefix
+from model.adapter import LayerPrefix
 from model.bundle import open_bundle
 from model.codebooks import positions
 from model.config import FRAME_RATE, HOP
@@ -29,11 +27,11 @@ from model.edit import InstructMusicGen
 from model.generate import Job, steps
 from model.sampling import Sampling
 from model.t5 import T5Encoder
-from model.transformer import Pair, Stream
 
 from . import machine, memory
 from .counting import Counted, primitives, reference_calls
-from .geometry import Load, step_bytes
+from .geometry import Load, prefill_flops, step_bytes
+from .partial import Parts, Prepared, clip, spread, stand_ins, truncated
 
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
 """The stages of an edit, in order; their sum is the edit."""
@@ -41,8 +39,6 @@ STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "co
 INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
 PROBE_FRAMES, PROBE_STEPS = 10, 2
-
-T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,27 +58,6 @@ class Settings:
         return max(1, round(self.seconds * FRAME_RATE))
 
 
-@dataclasses.dataclass(frozen=True)
-class Parts:
-    """How much of each divisible stage a round runs: frames of the codec, layers of the adapter, decode steps."""
-
-    frames: int
-    layers: int
-    steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepared:
-    """An adapter that has already run: gives `steps` its prefix, so that the two stages are timed apart."""
-
-    prefix: list[LayerPrefix]
-    config: Any
-
-    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
-        """The prefix computed before."""
-        return self.prefix
-
-
 class Clock:
     """Seconds, peak resident memory and peak MLX memory of each stage of a round."""
 
@@ -93,6 +68,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Time the block as `stage`; a stage may have several blocks."""
         memory.reset_peak_rss()
         mx.reset_peak_memory()
         start = time.perf_counter()
@@ -153,6 +129,9 @@ class Session:
             "step_primitives": graph,
             "reference_calls": dict(fallen_back),
             "step_bytes": self.traffic(),
+            "adapter_flops": sum(
+                prefill_flops(self.model.bundle.config, self.settings.batch, w.frames + 1) for w in self.plan
+            ),
             "dtypes": self._dtypes(),
             "geometry": self.geometry(),
         }
@@ -242,7 +221,8 @@ class Session:
         padded = mx.concatenate([codes, special], axis=2)
         mx.eval(padded)
         durations: list[float] = []
-        layers_left, steps_left = parts.layers, parts.steps
+        first_step = 0.0
+        layers_left = parts.layers
         whole = parts.layers == self.whole.layers and parts.steps == self.whole.steps
         for window in self.plan:
             condition_codes = padded[:, :, window.offset : window.offset + window.frames + 1]
@@ -255,8 +235,9 @@ class Session:
                 prompt = codes[:, :, window.offset : window.offset + window.prompt]
                 with clock("steps"):
                     durations += generate(job, condition_codes, prompt, window.frames)
+                first_step = first_step or durations[0]
             else:
-                durations += self._some_steps(clock, job, condition_codes, window, min(steps_left, self.total_steps))
+                first_step, durations = self._some_steps(clock, job, condition_codes, window, parts.steps)
                 break
             layers_left -= count
         with clock("codec decode"):
@@ -268,21 +249,25 @@ class Session:
                 "adapter": [parts.layers, self.whole.layers], "steps": [parts.steps, self.whole.steps],
             },
             "step_seconds": durations,
+            "first_step": first_step,
             "peak_rss": clock.rss,
             "mlx_peak": clock.mlx,
-            "others": machine.others(busy, machine.busy()),
+            "busy": machine.busy().since(busy),
             "calls": {name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
         }
 
     def _some_steps(
         self, clock: Clock, job: Job, condition: mx.array, window: windows.Window, count: int
-    ) -> list[float]:
-        """`count` steps at positions spread evenly over the window: a step's cost is affine in the cache's length, so
-        their mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
+    ) -> tuple[float, list[float]]:
+        """Seconds of a first step, then of `count` steps at positions spread evenly over the window: a step's cost is
+        affine in the cache's length, so their mean is the mean of all. The cache's rows in between hold zeros, which
+        cost the same to attend to."""
         stream = job.start(condition, window.frames)
         tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)
         keys = mx.random.split(mx.random.key(0), count + 1)
+        start = time.perf_counter()
         mx.eval(job.sampling(job.predict(stream, tokens), keys[count]))  # the caches come into being
+        first = time.perf_counter() - start
         durations = []
         with clock("steps"):
             pass
@@ -293,7 +278,7 @@ class Session:
                 tokens = job.sampling(job.predict(stream, tokens), keys[n])[..., None]
                 mx.eval(tokens)
                 durations.append(time.perf_counter() - start)
-        return durations
+        return first, durations
 
     def _step_graph(self) -> dict[str, int]:
         """Primitives of one decode step, read from the graph before it is evaluated."""
@@ -308,12 +293,6 @@ class Session:
         return primitives(job.predict(stream, tokens))
 
 
-def spread(first: int, total: int, count: int) -> list[int]:
-    """`count` positions in [first, total): the middles of as many equal parts."""
-    width = (total - first) / count
-    return [first + int((i + 0.5) * width) for i in range(count)]
-
-
 def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
     """All steps of a window through the model's own generator; seconds of each."""
     ticks = [time.perf_counter()]
@@ -325,35 +304,3 @@ def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> li
     # step later; what is left at the end belongs to the last.
     ticks = [ticks[0], *ticks[2:-1], time.perf_counter()]
     return [float(d) for d in np.diff(ticks)]
-
-
-def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
-    """The adapter's first `layers` layers."""
-    if layers == adapter.config.layers:
-        return adapter
-    part = copy.copy(adapter)
-    part.config = dataclasses.replace(adapter.config, layers=layers)
-    return part
-
-
-def stand_ins(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
-    """Prefixes for all layers: where only some were computed, copies in memory of their own, as costly to read."""
-    out = list(prefix)
-    while len(out) < layers:
-        source = prefix[len(out) % len(prefix)]
-        out.append(LayerPrefix(source.q + 0, source.k + 0, source.v + 0, source.gate))
-        mx.eval(out[-1].q, out[-1].k, out[-1].v)
-    return out
-
-
-def clip(frames: int, batch: int) -> mx.array:
-    """The shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
-    from model import audio
-
-    samples = audio.load(Path(windows.__file__).parent / "demo" / "clip.flac").samples
-    n = frames * HOP
-    tiled = np.tile(samples, -(-n // len(samples)))[:n]
-    return mx.array(np.stack([np.roll(tiled, row * HOP) for row in range(batch)]))
-
-
-__all__ = ["GUIDANCE", "INSTRUCTION", "STAGES", "Pair", "Parts", "Session", "Settings", "Stream", "clip"]

@@ -14,6 +14,8 @@ import numpy.typing as npt
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+PRECISE = 0.03
+"""Half an interval's width, relative to the ratio, below which more samples are not worth their time."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,6 +72,12 @@ def paired_ratio(
     medians = _medians(ratios, np.random.default_rng(seed))
     low, high = np.quantile(medians, ((1 - confidence) / 2, (1 + confidence) / 2))
     return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def unsure(slow: Sequence[float], fast: Sequence[float]) -> bool:
+    """Whether noise asks for more samples: the ratio's interval is wider than PRECISE either way."""
+    ratio = paired_ratio(slow, fast)
+    return (ratio.high - ratio.low) / 2 > PRECISE * ratio.estimate
 
 
 def change(

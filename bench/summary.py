@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import stats, tables
+from . import machine, stats, tables
 from .counting import fused_primitives, stock_primitives
 from .environment import describe
 from .session import STAGES
@@ -64,6 +64,18 @@ def step_rate(column: Column) -> float:
     return float(sum(column["step_bytes"].values())) / stats.summarize(step_samples(column)).median
 
 
+def adapter_rate(column: Column) -> float:
+    """Floating-point operations a second in the median run of the adapter."""
+    return float(column["adapter_flops"]) / stats.summarize(samples(column, "adapter")).median
+
+
+def start(column: Column) -> float:
+    """Seconds from opening the model to the end of its first step: loading, and the first small round up to there."""
+    first = column["warmup"]["first"]
+    before = STAGES[: STAGES.index("steps")]
+    return float(column["load_seconds"] + sum(first["seconds"][stage] for stage in before) + first["first_step"])
+
+
 def peak_rss(column: Column) -> int:
     """The process's largest resident set, loading included."""
     rounds = [*column["rounds"], *column["warmup"].values()]
@@ -108,6 +120,9 @@ def table(result: Result) -> Table:
     add("bytes a step must read", [tables.size(sum(c["step_bytes"].values())) for c in columns])
     add("read at", [f"{step_rate(c) / 1e9:.3g} GB/s" for c in columns])
     add("of streaming bandwidth", [f"{100 * step_rate(c) / streaming(result):.0f} %" for c in columns])
+    add("adapter at", [f"{adapter_rate(c) / 1e9:.3g} GFLOP/s" for c in columns])
+    add("load", [tables.seconds(c["load_seconds"]) for c in columns])
+    add("load to first step", [tables.seconds(start(c)) for c in columns])
     add("peak RSS", [tables.size(peak_rss(c)) for c in columns])
     add("peak MLX memory", [tables.size(mlx_peak(c)) for c in columns])
     return Table(title(result), headers, rows, notes(result))
@@ -158,6 +173,11 @@ def notes(result: Result) -> list[str]:
         f"Medians of {rounds} interleaved round{'s' * (rounds > 1)} after a warm-up, ± half the quartile distance; "
         "each column in a process of its own; ratios are medians of pairs with 95 % bootstrap intervals."
     )
+    out.append(
+        "Load to first step: opening the model, then the first edit in its process, of "
+        f"{columns[0]['warmup']['first']['measured']['codec encode'][0]} frames and one adapter layer, up to the end "
+        "of its first step; once, without imports; not part of the edit."
+    )
     method = result["bandwidth"]["method"]
     out.append(f"Streaming bandwidth of this machine, in this run: {streaming(result) / 1e9:.3g} GB/s ({method}).")
     for c in columns:
@@ -167,7 +187,7 @@ def notes(result: Result) -> list[str]:
     out += [proof(c) for c in columns]
     if columns[0]["backend"] == "reference":
         out.append("No fused backend ran: both columns are the reference.")
-    busy = [r["others"] for c in columns for r in c["rounds"] if r["others"] is not None]
-    if busy and max(busy) > 0.25:
-        out.append(f"Other programs used up to {max(busy):.1f} of {result['environment']['cores']} cores meanwhile.")
+    busy = max(machine.others(r["busy"] for r in c["rounds"]) or 0.0 for c in columns)
+    if busy > 0.25:
+        out.append(f"Other programs used {busy:.1f} of {result['environment']['cores']} cores meanwhile.")
     return out

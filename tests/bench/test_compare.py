@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, compare, kernels
+from bench import cli, compare, kernels, results
 from bench.kernel_cases import matmul
 from bench.session import STAGES
 
@@ -31,10 +31,14 @@ def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06
         columns.append({
             "label": label, "backend": "native" if label == "fused" else "reference", "geometry": {"bits": 4},
             "rounds": [
-                {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "others": load} for row in times
+                {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + load, 1.0]}
+                for row in times
             ],
         })
-    return {"schema": 1, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"}, "columns": columns}
+    return {
+        "schema": results.SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
+        "columns": columns,
+    }
 
 
 def outcomes(a: dict, b: dict) -> list[str]:
@@ -136,7 +140,7 @@ def test_a_kernel_that_really_is_slower(factor, outcome):
     def run(factor: float) -> dict:
         columns = {kernels.STOCK: Slow(1.0), "fused": Slow(factor)}
         record = kernels.time_case(case, columns, repeat=40, limit=1.5)
-        record["others"] = 0.0  # both sides use one thread, so neighbours slow them alike
+        record["busy"] = [1.0, None, 1.0]  # both sides use one thread, so neighbours slow them alike
         return {"kind": "kernels", "environment": ENVIRONMENT, "cases": [record]}
 
     found = outcomes(run(1.0), run(factor))

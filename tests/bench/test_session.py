@@ -8,7 +8,8 @@ import pytest
 import reference
 from bench import summary
 from bench.counting import Counted, fused_primitives, primitives, reference_calls, stock_primitives
-from bench.session import STAGES, Session, Settings, spread
+from bench.partial import spread
+from bench.session import STAGES, Session, Settings
 from tests import backends
 
 

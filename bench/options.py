@@ -1,0 +1,44 @@
+"""What the measuring subcommands share: the options for a result, and what becomes of one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable
+
+from model.errors import UsageError
+
+from . import console, results
+from .tables import Table
+
+
+def add(p: argparse.ArgumentParser, what: str) -> None:
+    """`--json` and `--save`; `what` is the end of the file's default name."""
+    p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
+    p.add_argument("--save", nargs="?", const="", metavar="FILE",
+                   help=f"keep the result (default bench/results/<machine>-<commit>-{what}.json)")
+
+
+def positive(option: str, value: int) -> int:
+    """The value; UsageError below 1."""
+    if value < 1:
+        raise UsageError(f"{option} {value} must be at least 1")
+    return value
+
+
+def check(args: argparse.Namespace) -> None:
+    """UserError if `--save` cannot be written: now, not after minutes of measuring."""
+    if args.save is not None:
+        results.check_writable(args.save or None)
+
+
+def finish(args: argparse.Namespace, result: results.Result, tables: Iterable[Table]) -> None:
+    """Print the result, as a table or as JSON, then save it: a full disk does not take what was measured."""
+    if args.json:
+        print(json.dumps(result))
+    else:
+        for table in tables:
+            table.show(console.output())
+    if args.save is not None:
+        saved = results.save(result, args.save or None)
+        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)

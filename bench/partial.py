@@ -1,0 +1,72 @@
+"""Running a part of an edit, so that a slow column takes minutes, not hours: which steps, layers and audio."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from model import windows
+from model.adapter import Adapter, LayerPrefix
+from model.config import HOP
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """How much of each divisible stage a round runs: frames of the codec, layers of the adapter, decode steps."""
+
+    frames: int
+    layers: int
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """An adapter that has already run: gives `steps` its prefix, so that the two stages are timed apart."""
+
+    prefix: list[LayerPrefix]
+    config: Any
+
+    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
+        """The prefix computed before."""
+        return self.prefix
+
+
+def spread(first: int, total: int, count: int) -> list[int]:
+    """`count` positions in [first, total): the middles of as many equal parts."""
+    width = (total - first) / count
+    return [first + int((i + 0.5) * width) for i in range(count)]
+
+
+def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
+    """The adapter's first `layers` layers."""
+    if layers == adapter.config.layers:
+        return adapter
+    part = copy.copy(adapter)
+    part.config = dataclasses.replace(adapter.config, layers=layers)
+    return part
+
+
+def stand_ins(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
+    """Prefixes for all layers: where only some were computed, copies in memory of their own, as costly to read."""
+    out = list(prefix)
+    while len(out) < layers:
+        source = prefix[len(out) % len(prefix)]
+        out.append(LayerPrefix(source.q + 0, source.k + 0, source.v + 0, source.gate))
+        mx.eval(out[-1].q, out[-1].k, out[-1].v)
+    return out
+
+
+def clip(frames: int, batch: int) -> mx.array:
+    """The shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
+    from model import audio
+
+    samples = audio.load(Path(windows.__file__).parent / "demo" / "clip.flac").samples
+    n = frames * HOP
+    tiled = np.tile(samples, -(-n // len(samples)))[:n]
+    return mx.array(np.stack([np.roll(tiled, row * HOP) for row in range(batch)]))

@@ -13,12 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import InstructMusicGen, layout
-from model.bundle import open_bundle
+from model.bundle import demo_path, open_bundle
 from model.config import AdapterConfig, Config, LMConfig, Quantization
 from model.convert import convert
 from model.errors import UsageError
 from model.info import describe
-from model.recipes import RECIPES, named, quantize
+from model.recipes import RECIPES, named, search
+from model.recipes import plain as by_mlx
 from model.writer import layout_bytes
 from reference import oracle
 
@@ -54,8 +55,8 @@ def squared_errors(weight: np.ndarray, packed: tuple[mx.array, mx.array, mx.arra
 )
 def test_the_search_never_loses_to_mlx(seed: int, kind: str, bits: int, size: int, dtype: mx.Dtype) -> None:
     q, weight = Quantization(bits, size), drawn(seed, 5, 256, kind)
-    plain = quantize(mx.array(weight), q, dtype, search=False)
-    found = quantize(mx.array(weight), q, dtype, search=True)
+    plain = by_mlx(mx.array(weight), q, dtype)
+    found = search(mx.array(weight), q, dtype)
     assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in plain]
     ours, theirs = squared_errors(weight, found, q), squared_errors(weight, plain, q)
     # Equal where nothing better was found; sums of squares are compared in float32 there and in float64 here.
@@ -106,7 +107,8 @@ def test_what_is_packed_how() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> None:
     source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
-    out = convert(**source, out=tmp_path / name, bits=4, recipe=name)
+    clips = [demo_path().parent / "clip.flac"] if named(name).calibrated else []
+    out = convert(**source, out=tmp_path / name, bits=4, recipe=name, clips=clips)
     raw = json.loads((out / "config.json").read_text())
     bundle = open_bundle(out)
     assert raw["quantization"]["recipe"] == describe(bundle)["quantization"]["recipe"] == name
@@ -118,7 +120,7 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
         weight = np.array(exact.tensors[f"{module}.weight"])
         q = bundle.config.recipe.get(module, FOUR) if f"{module}.scales" in bundle.sources else None
         if q is None:
-            assert name in ("plain", "mse") and not module.startswith("layers.")
+            assert name in ("plain", "mse", "calibrated") and not module.startswith("layers.")
             continue
         parts = mx.load(str(out / "model.safetensors"))
         made = oracle.dequantize(

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels
 from model import InstructMusicGen, layout
 from model.bundle import demo_path, open_bundle
 from model.config import AdapterConfig, Config, LMConfig, Quantization
@@ -22,6 +23,8 @@ from model.recipes import RECIPES, named, search
 from model.recipes import plain as by_mlx
 from model.writer import layout_bytes
 from reference import oracle
+
+from .. import backends, tolerance
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"
 LARGE = LMConfig(dim=2048, heads=32, ffn=8192, layers=48, card=2048)
@@ -132,6 +135,26 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
     model = InstructMusicGen.from_pretrained(out, backend="reference")
     codes = mx.zeros((1, 4, 3), dtype=mx.int32)
     assert model.edit_codes(codes, "Music piece. Instruct: Only Drums.", greedy=True).shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize("backend", backends.names())
+def test_packed_heads_are_computed_with_as_stored(backend: str, tmp_path: Path) -> None:
+    """Unpacked they were 16 bits in memory and at every step; the logits are those of the unpacked matrix."""
+    source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
+    bundle = open_bundle(convert(**source, out=tmp_path / "mixed", recipe="mixed"))
+    lm = InstructMusicGen(bundle, kernels.load(backend)).lm
+    (heads,) = lm.heads.parts
+    assert heads.quantization == Quantization(8, 64) and heads.weight.dtype == mx.uint32
+    parts = [bundle.tensors[f"linears.{k}.{p}"] for p in ("weight", "scales", "biases") for k in range(4)]
+    w = np.concatenate([oracle.dequantize(*parts[k::4], group_size=64, bits=8) for k in range(4)])
+    x = np.random.default_rng(0).standard_normal((1, 2, 64)).astype(np.float32)
+    found = np.array(lm.logits(mx.array(x).astype(lm.dtype)))
+    norm = (*(np.array(t.astype(mx.float32)) for t in lm.out_norm[:2]), lm.out_norm[2])
+    y, error = tolerance.normalised(np.array(mx.array(x).astype(lm.dtype).astype(mx.float32)), norm, lm.dtype)
+    expected, bits = y @ w.T, backends.ACTIVATION_BITS.get(backend)
+    bound = tolerance.product(y, error, np.abs(w), dtype=lm.dtype, activation_bits=bits)
+    off = np.abs(found.transpose(0, 2, 1, 3).reshape(expected.shape) - expected)
+    assert (off <= bound + tolerance.rounding(lm.dtype, expected)).all()
 
 
 def test_recipes_that_cannot_be(tmp_path: Path) -> None:

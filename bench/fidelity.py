@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model.bundle import demo_path
+from model.clips import clip_files
 from model.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
         materials = material.seeded(lm, args.texts, frames, args.seed)
         source = f"random codes (seed {args.seed}), which are not music"
     else:
-        files = material.clip_files(args.clips or [CLIP])
+        files = clip_files(args.clips or [CLIP])
         materials = material.from_clips(variants[0].load(), files, args.texts, frames)
         source = f"{len(files)} clip(s) through the codec, cut or repeated to {frames} frames"
     settings = fidelity_measure.Settings(args.seed, args.guidance, args.agreement, args.probes, tuple(args.by))

@@ -62,12 +62,15 @@ def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx
             continue  # the text's keys and values are computed once for a clip
         quantization = config.recipe.get(module, config.quantization)
         total += matrix_bytes(shape, quantization, dense)
+    heads = sum(
+        matrix_bytes((lm.card, lm.dim), config.recipe.get(f"linears.{k}"), dense) for k in range(lm.codebooks)
+    )
     norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * cached
     per_row = 2 * lm.layers * lm.dim * cached  # keys and values of one position
     adapted = 2 * config.adapter.layers * lm.dim * cached
     return {
         "weights": float(total + norms),
-        "heads": float(lm.codebooks * lm.card * lm.dim * dense),
+        "heads": float(heads),
         "embedding": float(load.rows * lm.codebooks * lm.dim * config.dtype.size),
         "self cache": load.rows * load.length * per_row,
         "prefix": float(load.batch * load.prefix * adapted),

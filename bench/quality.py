@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+from model.clips import clip_files
 from model.errors import UsageError
 
 from .fidelity import CLIP, TEXTS, add_variant_arguments, chosen
@@ -48,7 +49,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Edit, score, print the page, and write it with --out."""
     from . import quality_measure, quality_page
-    from .measures import instructions, material
+    from .measures import instructions
     from .measures.clap import CHECKPOINT, Clap
 
     if args.seeds < 1:
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         asked = [
             dataclasses.replace(each, remains="bass and piano") if each.verb == "remove" else each for each in asked
         ]
-    files = material.clip_files(args.clips or [CLIP])
+    files = clip_files(args.clips or [CLIP])
     if doubles := {f.stem for f in files if [g.stem for g in files].count(f.stem) > 1}:
         raise UsageError(f"two clips are named {sorted(doubles)[0]}; give them different names")
     clips = quality_measure.load_clips(files, args.stems, args.seconds)

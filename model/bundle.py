@@ -50,7 +50,7 @@ class Bundle:
 
     @cached_property
     def tensors(self) -> dict[str, mx.array]:
-        """The LM's and adapter's tensors under canonical names, lazy; projections as stored, the rest dense."""
+        """The LM's and adapter's tensors by canonical name, lazy; projections and heads as stored, the rest dense."""
         return self._load(self.sources)
 
     def reload(self, names: Iterable[str]) -> dict[str, mx.array]:
@@ -72,7 +72,7 @@ class Bundle:
         elif "cp_transformer.gates" in found:
             found["cp_transformer.gates"] = found["cp_transformer.gates"].reshape(-1)
         packed = [n.removesuffix(".scales") for n in found if n.endswith(".scales")]
-        for module in [m for m in packed if not m.startswith("layers.")]:
+        for module in [m for m in packed if not stays_packed(m)]:
             scales, biases = found.pop(f"{module}.scales"), found.pop(f"{module}.biases")
             q = self.config.recipe.get(module, self.config.quantization)
             assert q is not None
@@ -106,6 +106,11 @@ class Bundle:
         if not isinstance(name, str) or not hub.is_repo_name(name):
             return hub.T5
         return f"google-t5/{name}" if name.startswith("t5-") else name
+
+
+def stays_packed(module: str) -> bool:
+    """Whether a packed module is computed with as it is stored: projections and heads, which every step reads."""
+    return module.startswith(("layers.", "linears."))
 
 
 def demo_path() -> Path:

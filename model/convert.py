@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import mlx.core as mx
@@ -12,8 +12,12 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+import kernels
+
 from . import bundle_config, hub, layout, recipes, torch_file
 from .bundle import check_codec, open_bundle
+from .calibration import Calibration
+from .clips import clip_files
 from .codec_weights import codec_config, pretrained
 from .config import Config, Quantization
 from .errors import UsageError, UserError
@@ -25,10 +29,13 @@ BITS = (4, 8, 16, 32)
 GROUP_SIZES = (32, 64, 128)
 CODEC_FILE = "compression_state_dict.bin"
 
+Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
+"""Canonical name, weight [N, K], bits and group size, dtype of scales -> the packed module."""
+
 
 def convert(
     *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4, group_size: int = 64,
-    recipe: str = "plain",
+    recipe: str = "plain", clips: Sequence[str | Path] = (),
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
@@ -36,7 +43,8 @@ def convert(
     and `compression_state_dict.bin`; `t5`: a folder, which is copied, or a repo, which is referred to. `bits` 4 or 8
     quantizes the layers' projections (affine, `group_size` inputs a scale) and stores the rest as float16; 16 stores
     float16 throughout; 32 is lossless. `recipe` (see `model.recipes`) chooses other bits for some modules, or better
-    scales; its name is kept in config.json. `out` appears whole or not at all. Returns its path.
+    scales; its name is kept in config.json. The calibrated recipes run the 16-bit model over `clips` (files or folders)
+    first, and need room on disk for it meanwhile. `out` appears whole or not at all. Returns its path.
 
     Raises UsageError for bits or a group size that don't fit, UserError for files that can't be used, and when the
     disk is full.
@@ -48,6 +56,12 @@ def convert(
     chosen = recipes.named(recipe)
     if bits not in (4, 8) and recipe != "plain":
         raise UsageError(f"--recipe {recipe} quantizes and --bits {bits} does not; use --bits 4")
+    if chosen.calibrated != bool(clips):
+        raise UsageError(
+            f"--recipe {recipe} needs --clips to calibrate on" if chosen.calibrated
+            else f"--clips: --recipe {recipe} is not calibrated; use --recipe calibrated"
+        )
+    files = clip_files(clips)
     checkpoint = _checkpoint(hub.resolve(adapter, allow_patterns=("*.ckpt", "*.bin")))
     folder = hub.resolve(base, allow_patterns=("state_dict.bin", CODEC_FILE))
     upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
@@ -66,13 +80,16 @@ def convert(
     with new_folder(out) as part:
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
-        _write_tensors(part / "model.safetensors", stored, upstream, config, chosen)
+        dense = part / ".dense"
+        pack, seen = _packer(chosen, files, lambda: convert(adapter=adapter, base=base, t5=t5, out=dense, bits=16))
+        _write_tensors(part / "model.safetensors", stored, upstream, config, pack)
+        shutil.rmtree(dense, ignore_errors=True)
         _copy_codec(codec_source, part)
         if t5_folder:
             _copy(part / "t5", t5_folder, T5_COPIED)
         raw = bundle_config.render(config, codec, t5_name)
         if quantization:
-            raw["quantization"]["recipe"] = recipe
+            raw["quantization"] |= {"recipe": recipe} | ({"calibration": seen} if seen else {})
         (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
         open_bundle(part)
     return Path(out)
@@ -133,7 +150,22 @@ def _check_groups(upstream: Upstream, group_size: int) -> None:
             raise UsageError(f"--group-size {group_size} does not divide {name}={width}; {advice}")
 
 
-def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config, recipe: recipes.Recipe) -> None:
+def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], Path]) -> tuple[Pack, str]:
+    """How the recipe packs a module, and what it was calibrated on; `dense` makes the 16-bit bundle where it must."""
+    if not recipe.calibrated:
+        return lambda module, weight, quantization, dtype: recipe.pack(weight, quantization, dtype), ""
+    with Console(stderr=True).status("encoding clips"):
+        calibration = Calibration(open_bundle(dense()), kernels.load(), clips)
+
+    def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> recipes.Packed:
+        if not module.startswith("layers."):
+            return recipe.pack(weight, quantization, dtype)
+        return calibration.pack(module, weight, quantization, dtype)
+
+    return pack, calibration.summary
+
+
+def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config, pack: Pack) -> None:
     columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
@@ -146,7 +178,7 @@ def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Confi
             if f"{module}.scales" in stored:
                 q = config.recipe.get(module, config.quantization)
                 assert q is not None
-                for part, made in zip(("weight", "scales", "biases"), recipe.pack(mx.array(value), q, config.dtype)):
+                for part, made in zip(("weight", "scales", "biases"), pack(module, mx.array(value), q, config.dtype)):
                     writer.write(f"{module}.{part}", made)
             else:
                 writer.write(name, _narrowed(name, value, config.dtype))

@@ -28,12 +28,14 @@ Packed = tuple[mx.array, mx.array, mx.array]
 class Recipe:
     """`search`: scales of least squared error instead of the range's.
 
+    `calibrated`: layer projections by `model.feedback` for the inputs seen on clips; the others as `search` says.
     `other`: bits and group size (None: the default's) of the modules that differ, by pattern.
     """
 
     name: str
     summary: str
     search: bool = False
+    calibrated: bool = False
     other: tuple[tuple[str, int, int | None], ...] = ()
 
     def quantization(self, module: str, default: Quantization) -> Quantization | None:
@@ -46,16 +48,8 @@ class Recipe:
         return default if _PROJECTION.fullmatch(module) else None
 
     def pack(self, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
-        """`quantize` with this recipe's choice of scales; a block of rows at a time, for the search needs room."""
-        if not self.search:
-            return quantize(weight, quantization, dtype, search=False)
-        rows = max(1, BLOCK // weight.shape[1])
-        blocks = []
-        for start in range(0, weight.shape[0], rows):
-            blocks.append(quantize(weight[start : start + rows], quantization, dtype, search=True))
-            mx.eval(blocks[-1])
-        w, scales, biases = (mx.concatenate(list(part)) for part in zip(*blocks))
-        return w, scales, biases
+        """weight float [N, K] -> packed uint32, scales and biases (`dtype`) in `mx.quantize`'s layout."""
+        return (search if self.search else plain)(weight, quantization, dtype)
 
     def overrides(self, lm: LMConfig, adapter: AdapterConfig, default: Quantization) -> dict[str, Quantization]:
         """What `Config.recipe` must hold: the modules that differ from the default, and those only a recipe packs."""
@@ -94,6 +88,16 @@ RECIPES = {
             search=True,
             other=(*_PAYS, (_PROJECTION.pattern, 4, 32)),
         ),
+        Recipe(
+            "calibrated",
+            "the published layout and size; mse, and rounding errors made up for on the inputs your clips give",
+            search=True,
+            calibrated=True,
+        ),
+        Recipe(
+            "calibrated-mixed", "mixed, rounded as calibrated", search=True, calibrated=True,
+            other=((_SCORES, 8, None), *_PAYS),
+        ),
     )
 }
 
@@ -106,23 +110,47 @@ def named(name: str) -> Recipe:
         raise UsageError(f"recipe {name!r} is not known; use one of {', '.join(RECIPES)}") from None
 
 
-def quantize(weight: mx.array, quantization: Quantization, dtype: mx.Dtype, *, search: bool) -> Packed:
-    """weight float [N, K] -> packed uint32, scales and biases (`dtype`) in `mx.quantize`'s layout.
+def plain(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+    """`mx.quantize` of the float32 weights, its scales and biases rounded to `dtype`."""
+    w, scales, biases = mx.quantize(
+        weight.astype(mx.float32), group_size=quantization.group_size, bits=quantization.bits
+    )
+    return w, scales.astype(dtype), biases.astype(dtype)
 
-    With `search`, each group takes, among `mx.quantize`'s own choice and several clipped ranges refitted by least
-    squares (the integers fixed, then the scale and bias; REFITS times), what leaves the least squared error after the
-    scale and bias are rounded to `dtype`. So no group is further from its weights than with `mx.quantize`. Needs no
-    calibration; the same weights give the same bits.
+
+def search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+    """As `plain`, with scales of less squared error.
+
+    Each group takes, among `mx.quantize`'s own choice and several clipped ranges refitted by least squares (the
+    integers fixed, then the scale and bias; REFITS times), what leaves the least squared error after the scale and bias
+    are rounded to `dtype`. So no group is further from its weights than with `mx.quantize`. Needs no calibration; the
+    same weights give the same bits. A block of rows at a time, for it needs room.
     """
+    rows = max(1, BLOCK // weight.shape[1])
+    blocks = []
+    for start in range(0, weight.shape[0], rows):
+        blocks.append(_search(weight[start : start + rows], quantization, dtype))
+        mx.eval(blocks[-1])
+    w, scales, biases = (mx.concatenate(list(part)) for part in zip(*blocks))
+    return w, scales, biases
+
+
+def packed_words(integers: mx.array, bits: int) -> mx.array:
+    """Integers [N, K] below 2^bits -> uint32 [N, K·bits/32], the first in the lowest bits."""
+    words = integers.astype(mx.uint32).reshape(len(integers), -1, 32 // bits)
+    return (words << _shifts(bits)).sum(axis=-1).astype(mx.uint32)
+
+
+def _shifts(bits: int) -> mx.array:
+    return mx.arange(32 // bits, dtype=mx.uint32) * bits
+
+
+def _search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
     bits, size = quantization.bits, quantization.group_size
-    w, scales, biases = mx.quantize(weight.astype(mx.float32), group_size=size, bits=bits)
-    scales, biases = scales.astype(dtype), biases.astype(dtype)
-    if not search:
-        return w, scales, biases
+    w, scales, biases = plain(weight, quantization, dtype)
     rows, top = weight.shape[0], 2**bits - 1
     groups = weight.astype(mx.float32).reshape(rows, -1, size)
-    shifts = mx.arange(32 // bits, dtype=mx.uint32) * bits
-    integers = ((w[..., None] >> shifts) & top).reshape(groups.shape).astype(mx.float32)
+    integers = ((w[..., None] >> _shifts(bits)) & top).reshape(groups.shape).astype(mx.float32)
     best = integers, scales[..., None], biases[..., None]
     error = _error(groups, *best)
     low, high = groups.min(axis=-1, keepdims=True), groups.max(axis=-1, keepdims=True)
@@ -137,8 +165,7 @@ def quantize(weight: mx.array, quantization: Quantization, dtype: mx.Dtype, *, s
         better = mx.logical_and(_error(groups, q, s, b) < error, usable)
         best = mx.where(better, q, best[0]), mx.where(better, s, best[1]), mx.where(better, b, best[2])
         error = mx.minimum(error, mx.where(better, _error(groups, q, s, b), error))
-    words = best[0].astype(mx.uint32).reshape(rows, -1, 32 // bits)
-    return (words << shifts).sum(axis=-1).astype(mx.uint32), best[1][..., 0], best[2][..., 0]
+    return packed_words(best[0].reshape(rows, -1), bits), best[1][..., 0], best[2][..., 0]
 
 
 def _rounded(groups: mx.array, scale: mx.array, bias: mx.array, top: int) -> mx.array:

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import yaml
 
 from model import audio
+from model.clips import SUFFIXES
 from model.errors import UserError
-
-from .material import SUFFIXES
 
 _VERB = re.compile(r"(only|extract|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)
 KEYS = ("instruction", "caption", "remains")

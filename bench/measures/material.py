@@ -14,8 +14,6 @@ from model.config import LMConfig
 from model.edit import InstructMusicGen
 from model.errors import UserError
 
-SUFFIXES = {".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif"}
-
 
 @dataclass(frozen=True)
 class Material:
@@ -31,17 +29,6 @@ class Material:
     def frames(self) -> int:
         """T, at 50 a second."""
         return int(self.condition.shape[2])
-
-
-def clip_files(paths: Sequence[str | Path]) -> list[Path]:
-    """Audio files, those of a folder in order of their names. UserError: there are none."""
-    found: list[Path] = []
-    for path in map(Path, paths):
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path} has no audio files ({', '.join(sorted(SUFFIXES))})")
-        found += inside
-    return found
 
 
 def from_clips(model: InstructMusicGen, files: Sequence[Path], texts: Sequence[str], frames: int) -> list[Material]:

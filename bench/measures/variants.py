@@ -10,7 +10,7 @@ import mlx.core as mx
 
 import kernels
 from model import layout
-from model.bundle import Bundle, open_bundle
+from model.bundle import Bundle, open_bundle, stays_packed
 from model.config import Quantization
 from model.edit import InstructMusicGen
 from model.errors import UsageError, UserError
@@ -55,7 +55,7 @@ class Quantized(Bundle):
                 tensors[name] = tensors[name].astype(self.config.dtype)
                 continue
             w, scales, biases = self.recipe.pack(tensors[name], quantization, self.config.dtype)
-            if module.startswith("layers."):
+            if stays_packed(module):
                 tensors |= {name: w, f"{module}.scales": scales, f"{module}.biases": biases}
             else:  # as Bundle reads them
                 bits, size = quantization.bits, quantization.group_size

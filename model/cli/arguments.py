@@ -83,8 +83,10 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
     add("--group-size", type=int, default=64, metavar="32|64|128",
         help="weights that share a scale (default 64)")
-    add("--recipe", default="plain", metavar="plain|mse|mixed|fine",
+    add("--recipe", default="plain", metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
         help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
+    add("--clips", nargs="+", type=Path, default=[], metavar="CLIP",
+        help="audio files or folders that the calibrated recipes run the model over; the more like yours the better")
 
 
 def _info(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     path = convert(
         adapter=arguments.adapter, base=arguments.base, t5=arguments.t5, out=arguments.out, bits=arguments.bits,
-        group_size=arguments.group_size, recipe=arguments.recipe,
+        group_size=arguments.group_size, recipe=arguments.recipe, clips=arguments.clips,
     )  # fmt: skip
     print(f"{path}: written; describe it with: instruct-musicgen info {path}")

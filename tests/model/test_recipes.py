@@ -12,15 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import kernels
 from model import InstructMusicGen, layout
-from model.bundle import open_bundle
+from model.bundle import demo_path, open_bundle
 from model.config import AdapterConfig, Config, LMConfig, Quantization
 from model.convert import convert
 from model.errors import UsageError
 from model.info import describe
-from model.recipes import RECIPES, named, quantize
+from model.recipes import RECIPES, named, search
+from model.recipes import plain as by_mlx
 from model.writer import layout_bytes
 from reference import oracle
+
+from .. import backends, tolerance
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"
 LARGE = LMConfig(dim=2048, heads=32, ffn=8192, layers=48, card=2048)
@@ -54,8 +58,8 @@ def squared_errors(weight: np.ndarray, packed: tuple[mx.array, mx.array, mx.arra
 )
 def test_the_search_never_loses_to_mlx(seed: int, kind: str, bits: int, size: int, dtype: mx.Dtype) -> None:
     q, weight = Quantization(bits, size), drawn(seed, 5, 256, kind)
-    plain = quantize(mx.array(weight), q, dtype, search=False)
-    found = quantize(mx.array(weight), q, dtype, search=True)
+    plain = by_mlx(mx.array(weight), q, dtype)
+    found = search(mx.array(weight), q, dtype)
     assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in plain]
     ours, theirs = squared_errors(weight, found, q), squared_errors(weight, plain, q)
     # Equal where nothing better was found; sums of squares are compared in float32 there and in float64 here.
@@ -106,7 +110,8 @@ def test_what_is_packed_how() -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> None:
     source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
-    out = convert(**source, out=tmp_path / name, bits=4, recipe=name)
+    clips = [demo_path().parent / "clip.flac"] if named(name).calibrated else []
+    out = convert(**source, out=tmp_path / name, bits=4, recipe=name, clips=clips)
     raw = json.loads((out / "config.json").read_text())
     bundle = open_bundle(out)
     assert raw["quantization"]["recipe"] == describe(bundle)["quantization"]["recipe"] == name
@@ -118,7 +123,7 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
         weight = np.array(exact.tensors[f"{module}.weight"])
         q = bundle.config.recipe.get(module, FOUR) if f"{module}.scales" in bundle.sources else None
         if q is None:
-            assert name in ("plain", "mse") and not module.startswith("layers.")
+            assert name in ("plain", "mse", "calibrated") and not module.startswith("layers.")
             continue
         parts = mx.load(str(out / "model.safetensors"))
         made = oracle.dequantize(
@@ -130,6 +135,26 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
     model = InstructMusicGen.from_pretrained(out, backend="reference")
     codes = mx.zeros((1, 4, 3), dtype=mx.int32)
     assert model.edit_codes(codes, "Music piece. Instruct: Only Drums.", greedy=True).shape == (1, 4, 3)
+
+
+@pytest.mark.parametrize("backend", backends.names())
+def test_packed_heads_are_computed_with_as_stored(backend: str, tmp_path: Path) -> None:
+    """Unpacked they were 16 bits in memory and at every step; the logits are those of the unpacked matrix."""
+    source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
+    bundle = open_bundle(convert(**source, out=tmp_path / "mixed", recipe="mixed"))
+    lm = InstructMusicGen(bundle, kernels.load(backend)).lm
+    (heads,) = lm.heads.parts
+    assert heads.quantization == Quantization(8, 64) and heads.weight.dtype == mx.uint32
+    parts = [bundle.tensors[f"linears.{k}.{p}"] for p in ("weight", "scales", "biases") for k in range(4)]
+    w = np.concatenate([oracle.dequantize(*parts[k::4], group_size=64, bits=8) for k in range(4)])
+    x = np.random.default_rng(0).standard_normal((1, 2, 64)).astype(np.float32)
+    found = np.array(lm.logits(mx.array(x).astype(lm.dtype)))
+    norm = (*(np.array(t.astype(mx.float32)) for t in lm.out_norm[:2]), lm.out_norm[2])
+    y, error = tolerance.normalised(np.array(mx.array(x).astype(lm.dtype).astype(mx.float32)), norm, lm.dtype)
+    expected, bits = y @ w.T, backends.ACTIVATION_BITS.get(backend)
+    bound = tolerance.product(y, error, np.abs(w), dtype=lm.dtype, activation_bits=bits)
+    off = np.abs(found.transpose(0, 2, 1, 3).reshape(expected.shape) - expected)
+    assert (off <= bound + tolerance.rounding(lm.dtype, expected)).all()
 
 
 def test_recipes_that_cannot_be(tmp_path: Path) -> None:

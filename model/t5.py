@@ -197,10 +197,12 @@ def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
         stored[shared] = "encoder.embed_tokens.weight"
     wrong = []
     for name, shape in _shapes(config).items():
-        dtype, found = header.get(stored[name], (None, ()))
+        if stored[name] not in header:
+            wrong.append(f"{name} missing (needs {list(shape)} floats)")
+            continue
+        dtype, found = header[stored[name]]
         if dtype not in FLOATS or found != shape:
-            has = "missing" if dtype is None else f"{list(found)} {str(dtype).rpartition('.')[2]}"
-            wrong.append(f"{name} {has} (needs {list(shape)} floats)")
+            wrong.append(f"{name} {list(found)} {str(dtype).rpartition('.')[2]} (needs {list(shape)} floats)")
     if wrong:
         raise UserError(f"{path} does not fit its config.json: {'; '.join(wrong[:20])}")
     tensors = lazy(path)

@@ -136,7 +136,8 @@ def test_settings_come_from_the_file(tmp_path: Path, state: dict[str, np.ndarray
 def test_pad_mode_left_out_is_reflect(tmp_path: Path, state: dict[str, np.ndarray]) -> None:
     """As in audiocraft, whose SEANet has that default."""
     settings = {"  pad_mode: reflect\n": ""}
-    assert codec_config(exported(tmp_path / "x.bin", state, lambda text: _replaced(text, settings))).pad_mode == "reflect"
+    path = exported(tmp_path / "x.bin", state, lambda text: _replaced(text, settings))
+    assert codec_config(path).pad_mode == "reflect"
 
 
 def _replaced(text: str, changes: dict[str, str]) -> str:

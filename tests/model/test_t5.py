@@ -74,7 +74,7 @@ def test_instructions_that_would_not_fit_in_memory(folder: Path) -> None:
 def test_impossible_settings_are_named(folder: Path, key: str, value: object) -> None:
     config = json.loads((folder / "config.json").read_text()) | {key: value}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=f"config.json: {key} is "):
+    with pytest.raises(UserError, match=f": {key} is "):
         T5Encoder(folder, reference)
 
 
@@ -86,7 +86,7 @@ def test_weights_that_do_not_fit(folder: Path) -> None:
     changed = {n: a for n, a in weights.items() if n != norm} | {final: mx.zeros(32, dtype=mx.int32)}
     mx.eval(changed)
     mx.save_safetensors(str(path), changed)
-    with pytest.raises(UserError, match="does not fit its config.json") as caught:
+    with pytest.raises(UserError, match="does not fit its config") as caught:
         T5Encoder(folder, reference)
     assert f"{norm} missing (needs [32] floats)" in str(caught.value)
     assert f"{final} [32] int32 (needs [32] floats)" in str(caught.value)

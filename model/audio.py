@@ -72,7 +72,8 @@ def load(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> Cli
     _check_readable(path)
     try:
         # soundfile raises TypeError for headerless formats (.raw), whose rate and channels nobody can know.
-        with soundfile.SoundFile(path) as file:
+        # As bytes: a name need not be text.
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             mono, peak = _read_mono(path, file)
             source_rate, channels = int(file.samplerate), int(file.channels)
     except (soundfile.LibsndfileError, TypeError, OSError) as e:

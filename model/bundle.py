@@ -21,9 +21,8 @@ from .codec_weights import codec_config
 from .config import CodecConfig, Config, LMConfig, Quantization
 from .errors import UserError
 from .names import canonical
-from .safetensors_file import Header, lazy, read_header, read_json
+from .safetensors_file import FLOATS, Header, lazy, read_header, read_json
 
-FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 SHOWN = 20
 """Names that an error lists, of each kind."""
 

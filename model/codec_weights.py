@@ -27,6 +27,7 @@ Array = npt.NDArray[Any]
 PAD_MODES = ("reflect", "constant")
 TRAINING_ONLY = re.compile(r".*(?:_codebook|codebook)\.(?:inited|cluster_size|embed_avg)|.*\.codebook_usage")
 PRETRAINED = re.compile(r"(?://pretrained/)?(facebook/encodec_[\w]+)")
+DECODER_ONLY = {"trim_right_ratio", "final_activation", "final_activation_params"}
 MAX_WEIGHTS = 1 << 30
 """EnCodec at 32 kHz has 58 million."""
 
@@ -87,8 +88,14 @@ def _audiocraft_config(xp: XpConfig) -> CodecConfig:
     for key, value in {
         "causal": False, "channels": 1, "activation": "ELU", "norm": "weight_norm", "true_skip": True,
         "disable_norm_outer_blocks": 0, "decoder.trim_right_ratio": 1.0, "decoder.final_activation": None,
+        "activation_params.alpha": 1.0,
     }.items():  # fmt: skip
         xp.require(f"seanet.{key}", value)
+    # What stands under `encoder` and `decoder` overrides the settings above for that half.
+    for half, known in {"encoder": set[str](), "decoder": DECODER_ONLY}.items():
+        own = xp.get(f"seanet.{half}", {}) or {}
+        if not isinstance(own, dict) or set(own) - known:
+            raise UserError(f"{xp.path}: seanet.{half} is {own!r:.80}; settings of one half are not supported")
     xp.require("encodec.renormalize", False)
     xp.require("encodec.causal", False)
     return _checked(
@@ -98,7 +105,7 @@ def _audiocraft_config(xp: XpConfig) -> CodecConfig:
             ratios=tuple(xp.integers("seanet.ratios")),
             codebooks=xp.integer("rvq.n_q"),
             bins=xp.integer("rvq.bins"),
-            pad_mode=xp.text("seanet.pad_mode", "constant"),
+            pad_mode=xp.text("seanet.pad_mode", "reflect"),  # where it is absent, as audiocraft's SEANet
             kernel_size=xp.integer("seanet.kernel_size", 7),
             last_kernel_size=xp.integer("seanet.last_kernel_size", 7),
             residual_kernel_size=xp.integer("seanet.residual_kernel_size", 3),

@@ -56,7 +56,7 @@ class InstructMusicGen:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_repo: str | Path, *, backend: str = "auto", revision: str | None = None
+        cls, path_or_repo: str | Path, backend: str = "auto", *, revision: str | None = None
     ) -> InstructMusicGen:
         """Load a bundle from a folder or a Hugging Face repo, to run on `backend` (see `kernels.load`).
 
@@ -86,13 +86,13 @@ class InstructMusicGen:
         text: str | Sequence[str],
         audio: mx.array,
         max_steps: int | None = None,
-        *,
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
         guidance: float = 3.0,
         greedy: bool = False,
+        *,
         progress: Progress | None = None,
     ) -> mx.array:
         """Edit `audio` as `text` says.
@@ -108,7 +108,7 @@ class InstructMusicGen:
         if max_steps is not None:
             if max_steps < 1:
                 raise ValueError(f"max_steps={max_steps} must be at least 1 (50 steps make a second)")
-            audio = audio[..., : max_steps * HOP]
+            audio = audio[..., : min(max_steps * HOP, audio.shape[-1])]  # MLX takes 32-bit bounds only
         codes = self.edit_codes(
             self.encode(audio), text, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance,
             greedy=greedy, progress=progress,

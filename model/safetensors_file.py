@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,18 @@ from .writer import DTYPES
 MAX_HEADER = 100 << 20
 """The format's own limit."""
 
+FLOATS = (mx.float16, mx.bfloat16, mx.float32)
+"""What weights may be stored as."""
+
 Header = dict[str, tuple[mx.Dtype, Shape]]
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file; OSError for anything else, which may have no end or wait for a writer."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    return status.st_size
 
 
 def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
@@ -26,7 +39,7 @@ def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
         raise ValueError(f"it holds {constant}")
 
     try:
-        if path.stat().st_size > limit:
+        if file_size(path) > limit:
             raise ValueError(f"it has more than {limit} bytes")
         value = json.loads(path.read_bytes(), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as e:
@@ -40,7 +53,7 @@ def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
 def read_header(path: Path) -> Header:
     """Dtype and shape of each tensor by name. UserError: truncated, damaged, or a dtype that MLX doesn't have."""
     try:
-        size = path.stat().st_size
+        size = file_size(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+SMALLEST = 1e-30
+"""Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -28,7 +31,9 @@ class Sampling:
         """logits float32 [..., card] -> tokens int32 [...]; the same key gives the same tokens."""
         if self.greedy or self.temperature == 0:
             return mx.argmax(logits, axis=-1).astype(mx.int32)
-        probabilities = mx.softmax(logits / self.temperature, axis=-1)
+        # The largest is taken off first: divided by a small temperature it would overflow to infinity, and to NaN.
+        relative = logits - logits.max(axis=-1, keepdims=True)
+        probabilities = mx.softmax(relative / max(self.temperature, SMALLEST), axis=-1)
         if self.top_p > 0:
             order, kept = nucleus(probabilities, self.top_p)
             choice = mx.random.categorical(mx.log(kept), key=key)

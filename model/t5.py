@@ -6,11 +6,10 @@ shared by all layers, ReLU feed-forward. Always float32: T5's activations overfl
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -19,80 +18,104 @@ import numpy.typing as npt
 from kernels.contract import Ops
 
 from .errors import UserError
+from .safetensors_file import FLOATS, lazy, read_header, read_json
+from .xp_config import XpConfig
 
 MASKED = -1e9
 """Added to the score of a padded position; exp of it is exactly 0 in float32."""
+MAX_LAYERS = 1000
+MAX_TOKENS = 4096
+"""T5 was trained on 512; its attention takes memory with the square of the tokens."""
 
 
 class Tokenizer:
     """Text to token ids, each row ending with eos, padded to the longest row."""
 
     def __init__(self, folder: Path) -> None:
-        self._encode = _encoder(folder)
+        config = T5Config.of(folder)
+        self._folder, self._vocab = folder, config.vocab
+        self._encode = _encoder(folder, config.eos)
+        if self._encode("") != [config.eos]:
+            raise UserError(
+                f"{folder}: its tokenizer makes {self._encode('')[:9]} of an empty text where T5's makes "
+                f"[{config.eos}], the end of the sentence; put T5's own tokenizer.json or spiece.model there"
+            )
 
     def __call__(self, texts: Sequence[str]) -> tuple[mx.array, mx.array]:
         """ids int32 [B,L], mask int32 [B,L]. A row whose text is empty is the null text: its mask is 0 throughout."""
         rows = [self._encode(text) for text in texts]
         longest = max(len(row) for row in rows)
+        if longest > MAX_TOKENS:
+            raise UserError(f"the instruction has {longest} tokens; at most {MAX_TOKENS} are taken; shorten it")
         ids = np.zeros((len(rows), longest), dtype=np.int32)
         mask = np.zeros_like(ids)
         for i, (text, row) in enumerate(zip(texts, rows)):
             ids[i, : len(row)] = row
             mask[i, : len(row)] = bool(text)
+        if (largest := int(ids.max())) >= self._vocab:
+            raise UserError(
+                f"{self._folder}: its tokenizer gives token {largest}, and its weights have {self._vocab}; "
+                "take both from the same T5"
+            )
         return mx.array(ids), mx.array(mask)
 
 
-def _encoder(folder: Path) -> Callable[[str], list[int]]:
-    if (folder / "tokenizer.json").exists():
-        from tokenizers import Tokenizer as Fast
-
-        try:
-            fast = Fast.from_file(str(folder / "tokenizer.json"))
-        except Exception as e:  # the library raises bare Exception
-            raise UserError(f"{folder / 'tokenizer.json'} is not a tokenizer: {e}") from e
-        fast.no_padding()
-        fast.no_truncation()
-        return lambda text: list(fast.encode(text).ids)
-    if (folder / "spiece.model").exists():
-        from transformers import T5Tokenizer
-
-        slow = T5Tokenizer.from_pretrained(str(folder))
-        return lambda text: list(slow(text).input_ids)
+def _encoder(folder: Path, eos: int) -> Callable[[str], list[int]]:
+    for name, reader in (("tokenizer.json", _fast), ("spiece.model", _sentencepiece)):
+        if (folder / name).exists():
+            try:
+                return reader(folder, eos)
+            except Exception as e:  # the libraries raise bare Exception, RuntimeError, TypeError, ...
+                reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
+                raise UserError(f"{folder / name} is not a tokenizer that can be read: {reason}") from e
     raise UserError(f"{folder} has neither tokenizer.json nor spiece.model; give a complete T5 folder")
+
+
+def _fast(folder: Path, _: int) -> Callable[[str], list[int]]:
+    from tokenizers import Tokenizer as Fast
+
+    fast = Fast.from_file(str(folder / "tokenizer.json"))
+    fast.no_padding()
+    fast.no_truncation()  # the file itself says to append eos; Tokenizer checks it
+    return lambda text: list(fast.encode(text).ids)
+
+
+def _sentencepiece(folder: Path, eos: int) -> Callable[[str], list[int]]:
+    from sentencepiece import SentencePieceProcessor
+
+    path = folder / "spiece.model"
+    if not path.stat().st_size:  # the library takes it for no model given, and fails later
+        raise ValueError("it is empty")
+    pieces = SentencePieceProcessor(model_file=str(path))
+    return lambda text: [*pieces.encode(text), eos]
 
 
 class T5Encoder:
     """The encoder stack; holds its weights while it lives."""
 
     def __init__(self, folder: Path, ops: Ops) -> None:
-        config = _config(folder)
-        self.ops = ops
-        self.layers, self.heads = int(config["num_layers"]), int(config["num_heads"])
-        self.buckets = int(config.get("relative_attention_num_buckets", 32))
-        self.max_distance = int(config.get("relative_attention_max_distance", 128))
-        self.eps = float(config.get("layer_norm_epsilon", 1e-6))
-        self.dim = int(config["d_model"])
-        self._w = _weights(folder, self.layers, config)
+        self.ops, self.config = ops, T5Config.of(folder)
+        self._w = _weights(folder, self.config)
 
     def __call__(self, ids: mx.array, mask: mx.array) -> mx.array:
         """ids, mask int32 [B,L] -> last hidden state float32 [B,L,dim]. Masked positions hold no meaning."""
         x = self._w["shared.weight"][ids]
         bias = self._position_bias(ids.shape[1]) + mx.where(mask[:, None, None] > 0, 0.0, MASKED)
-        for i in range(self.layers):
+        for i in range(self.config.layers):
             name = f"encoder.block.{i}.layer"
             x = self._attention(x, bias, f"{name}.0")
             x = self._feed_forward(x, f"{name}.1")
         return self._norm(x, "encoder.final_layer_norm")
 
     def _norm(self, x: mx.array, name: str) -> mx.array:
-        return mx.fast.rms_norm(x, self._w[f"{name}.weight"], self.eps)
+        return mx.fast.rms_norm(x, self._w[f"{name}.weight"], self.config.eps)
 
     def _attention(self, x: mx.array, bias: mx.array, name: str) -> mx.array:
         h = self._norm(x, f"{name}.layer_norm")
         rows, steps = x.shape[:2]
         q, k, v = (
             self.ops.linear(h, self._w[f"{name}.SelfAttention.{p}.weight"])
-            .reshape(rows, steps, self.heads, -1)
+            .reshape(rows, steps, self.config.heads, -1)
             .transpose(0, 2, 1, 3)
             for p in "qkv"
         )
@@ -106,7 +129,7 @@ class T5Encoder:
     def _position_bias(self, steps: int) -> mx.array:
         """The learned bias of each relative position's bucket, float32 [1,H,L,L]."""
         position = np.arange(steps)
-        buckets = relative_buckets(position[None] - position[:, None], self.buckets, self.max_distance)
+        buckets = relative_buckets(position[None] - position[:, None], self.config.buckets, self.config.max_distance)
         table = self._w["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
         return table[mx.array(buckets)].transpose(2, 0, 1)[None]
 
@@ -124,54 +147,78 @@ def relative_buckets(distance: npt.NDArray[np.int64], buckets: int, max_distance
     return np.asarray(buckets_of, dtype=np.int32)
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text())
-        assert isinstance(config, dict)
-    except (OSError, ValueError, AssertionError) as e:
-        raise UserError(f"cannot read T5's configuration {path}: {e}") from e
-    for key in ("num_layers", "num_heads", "d_model", "d_kv", "d_ff", "vocab_size"):
-        if not isinstance(config.get(key), int) or config[key] < 1:
-            raise UserError(f"{path}: {key} is {config.get(key)!r}; it must be a positive integer")
-    kind = config.get("feed_forward_proj", "relu")
-    if kind != "relu":
-        raise UserError(f"{path}: feed_forward_proj is {kind!r}; only T5 v1.0 ('relu'), as t5-base is, can be used")
-    return config
+@dataclass(frozen=True)
+class T5Config:
+    """T5's encoder as its folder's config.json has it."""
+
+    dim: int
+    head_dim: int
+    heads: int
+    ffn: int
+    layers: int
+    vocab: int
+    buckets: int
+    max_distance: int
+    eps: float
+    eos: int
+
+    @classmethod
+    def of(cls, folder: Path) -> T5Config:
+        """UserError for a value that cannot be, or another kind of T5."""
+        path = folder / "config.json"
+        xp = XpConfig(read_json(path), path)
+        xp.require("feed_forward_proj", "relu")  # T5 v1.0, as t5-base is; v1.1 has gates
+        config = cls(
+            dim=xp.integer("d_model"),
+            head_dim=xp.integer("d_kv"),
+            heads=xp.integer("num_heads"),
+            ffn=xp.integer("d_ff"),
+            layers=xp.integer("num_layers", most=MAX_LAYERS),
+            vocab=xp.integer("vocab_size", most=1 << 24),
+            buckets=xp.integer("relative_attention_num_buckets", 32, least=4),
+            max_distance=xp.integer("relative_attention_max_distance", 128),
+            eps=xp.number("layer_norm_epsilon", 1e-6),
+            eos=xp.integer("eos_token_id", 1, least=0),
+        )
+        if config.max_distance <= config.buckets // 4:
+            raise UserError(
+                f"{path}: relative_attention_max_distance is {config.max_distance}; it must be more than a quarter of "
+                f"the {config.buckets} buckets"
+            )
+        return config
 
 
-def _weights(folder: Path, layers: int, config: dict[str, Any]) -> dict[str, mx.array]:
+def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
     """The encoder's tensors, float32, checked against the configuration; the decoder's, if there, are never read."""
     path = folder / "model.safetensors"
-    try:
-        tensors = mx.load(str(path))
-    except (RuntimeError, ValueError, OSError) as e:
-        raise UserError(f"cannot read T5's weights {path}: {e}") from e
-    assert isinstance(tensors, dict)
-    if "shared.weight" not in tensors and "encoder.embed_tokens.weight" in tensors:
-        tensors["shared.weight"] = tensors["encoder.embed_tokens.weight"]
-    shapes = _shapes(layers, config)
-    wrong = [f"{n} {tensors[n].shape if n in tensors else 'missing'} (needs {s})" for n, s in shapes.items()
-             if n not in tensors or tensors[n].shape != s]
+    header, shared = read_header(path), "shared.weight"
+    stored = {name: name for name in _shapes(config)}
+    if shared not in header:
+        stored[shared] = "encoder.embed_tokens.weight"
+    wrong = []
+    for name, shape in _shapes(config).items():
+        if stored[name] not in header:
+            wrong.append(f"{name} missing (needs {list(shape)} floats)")
+            continue
+        dtype, found = header[stored[name]]
+        if dtype not in FLOATS or found != shape:
+            wrong.append(f"{name} {list(found)} {str(dtype).rpartition('.')[2]} (needs {list(shape)} floats)")
     if wrong:
         raise UserError(f"{path} does not fit its config.json: {'; '.join(wrong[:20])}")
-    weights = {name: tensors[name].astype(mx.float32) for name in shapes}
+    tensors = lazy(path)
+    weights = {name: tensors[stored[name]].astype(mx.float32) for name in stored}
     mx.eval(weights)
     return weights
 
 
-def _shapes(layers: int, config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    dim, inner, ffn, heads, buckets, vocab = (
-        int(config.get(k, 32))
-        for k in ("d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets", "vocab_size")
-    )
-    inner *= heads
+def _shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+    dim, inner, ffn = config.dim, config.head_dim * config.heads, config.ffn
     shapes: dict[str, tuple[int, ...]] = {
-        "shared.weight": (vocab, dim),
+        "shared.weight": (config.vocab, dim),
         "encoder.final_layer_norm.weight": (dim,),
-        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (buckets, heads),
+        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (config.buckets, config.heads),
     }
-    for i in range(layers):
+    for i in range(config.layers):
         name = f"encoder.block.{i}.layer"
         for p in "qkv":
             shapes[f"{name}.0.SelfAttention.{p}.weight"] = (inner, dim)

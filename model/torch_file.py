@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from .errors import UserError
 from .inert_pickle import MalformedPickleError, Placeholder, Symbol, interpret
+from .safetensors_file import file_size
 
 MAX_PICKLE = 64 << 20
 """Bytes of pickle that are interpreted; the real checkpoints' are below 1 MB, the weights are not in it."""
@@ -97,7 +98,8 @@ def load(path: str | Path) -> Any:
     except MalformedPickleError as e:
         raise UserError(f"refusing the checkpoint {path}: {e}") from e
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
-        raise UserError(f"cannot read the checkpoint {path}: {_legacy(path) or e}") from e
+        reason = _legacy(path) or (e.strerror if isinstance(e, OSError) else None) or e
+        raise UserError(f"cannot read the checkpoint {path}: {reason}") from e
 
 
 def tensors(tree: Any, path: str | Path) -> dict[str, Tensor]:
@@ -114,7 +116,7 @@ class _Archive:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.file_size = path.stat().st_size
+        self.file_size = file_size(path)
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             infos = archive.infolist()
             names = [info.filename for info in infos]
@@ -228,6 +230,8 @@ def _short(value: Any) -> str:
 
 def _legacy(path: Path) -> str | None:
     """Why a file that is not a zip is not one, if it can be told."""
+    if not path.is_file():
+        return None
     try:
         with path.open("rb") as file:
             start = file.read(len(LEGACY_MAGIC))

@@ -53,16 +53,23 @@ class XpConfig:
         if found != value or (isinstance(value, bool) != isinstance(found, bool)):
             raise UserError(f"{self.path}: {key} is {found!r:.60}; only {value!r} is supported")
 
-    def integer(self, key: str, default: Any = _ABSENT, *, least: int = 1) -> int:
-        """An integer from `least` to a million."""
-        return self._natural(key, self.get(key, default), least)
+    def integer(self, key: str, default: Any = _ABSENT, *, least: int = 1, most: int = 1_000_000) -> int:
+        """An integer from `least` to `most`."""
+        return self._natural(key, self.get(key, default), least, most)
+
+    def number(self, key: str, default: Any = _ABSENT) -> float:
+        """A number from 0 to 1."""
+        value = self.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+            raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a number from 0 to 1")
+        return float(value)
 
     def integers(self, key: str) -> list[int]:
         """A list of positive integers."""
         value = self.get(key)
         if not isinstance(value, list) or not 0 < len(value) <= 16:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a short list of integers")
-        return [self._natural(key, each, 1) for each in value]
+        return [self._natural(key, each, 1, 1_000_000) for each in value]
 
     def text(self, key: str, default: Any = _ABSENT) -> str:
         """A string."""
@@ -71,7 +78,7 @@ class XpConfig:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be text")
         return value
 
-    def _natural(self, key: str, value: Any, least: int) -> int:
-        if type(value) is not int or not least <= value <= 1_000_000:
-            raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be an integer from {least} to 1000000")
+    def _natural(self, key: str, value: Any, least: int, most: int) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be an integer from {least} to {most}")
         return value

@@ -123,7 +123,7 @@ def _instruction(text: str) -> str:
 def _integer(low: int, high: float = math.inf) -> Callable[[str], int]:
     def integer(text: str) -> int:
         value = _parsed(int, text, "a whole number")
-        _check_range(value, low, high)
+        _check_range(text, value, low, high)
         return int(value)
 
     return integer
@@ -134,7 +134,7 @@ def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
         value = _parsed(float, text, "a number")
         if not math.isfinite(value):
             raise argparse.ArgumentTypeError(f"{text} is not finite")
-        _check_range(value, low, high)
+        _check_range(text, value, low, high)
         return float(value)
 
     return number
@@ -147,7 +147,7 @@ def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
 
 
-def _check_range(value: float, low: float, high: float) -> None:
+def _check_range(text: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
-        raise argparse.ArgumentTypeError(f"{value:g} must be {limit}")
+        limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise argparse.ArgumentTypeError(f"{text} must be {limit}")

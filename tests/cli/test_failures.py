@@ -247,3 +247,24 @@ def _read_until(descriptor: int, marker: bytes | None) -> bytes:
         if marker is not None and marker in seen:
             return seen
     raise AssertionError(f"timed out: {seen!r}")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "directory"])
+def test_files_without_an_end_are_not_read(tmp_path: Path, copy: Path, clip: Path, run: Run, kind: str) -> None:
+    make = {"fifo": os.mkfifo, "endless": lambda path: path.symlink_to("/dev/zero"), "directory": Path.mkdir}[kind]
+    for name in ("config.json", "t5/config.json", "model.safetensors", "compression_state_dict.bin"):
+        kept = (copy / name).read_bytes()
+        (copy / name).unlink()
+        make(copy / name)
+        out = clip.parent / "out.wav"
+        run("edit", clip, "-i", TEXT, "-o", out, "--model", copy).fails(1, name.rpartition("/")[2])
+        assert not out.exists()
+        (copy / name).rmdir() if kind == "directory" else (copy / name).unlink()
+        (copy / name).write_bytes(kept)
+
+
+def test_names_that_are_no_text(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
+    source, out = (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff" + name)) for name in (b".wav", b"out.wav"))
+    shutil.copy(clip, source)
+    done = run("edit", source, "-i", TEXT, "-o", out, "--model", bundle, "--backend", "reference", "--max-steps", "2")
+    assert done.code == 0 and out.exists()

@@ -20,7 +20,7 @@ Converted = Callable[[Golden, int], Path]
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     """Each folder of tests/golden, and a configuration like B that the float64 oracle makes here."""
     if request.param == "oracle-B":
-        return Golden(golden_folder.write(golden_folder.B, tmp_path_factory.mktemp("oracle") / "B"))
+        return Golden(golden_folder.write(golden_folder.B, tmp_path_factory.mktemp("oracle") / request.param))
     return Golden(GOLDEN.parent / request.param)
 
 

@@ -133,6 +133,13 @@ def test_settings_come_from_the_file(tmp_path: Path, state: dict[str, np.ndarray
     assert config.pad_mode == "constant" and config.sample_rate == 32000
 
 
+def test_pad_mode_left_out_is_reflect(tmp_path: Path, state: dict[str, np.ndarray]) -> None:
+    """As in audiocraft, whose SEANet has that default."""
+    settings = {"  pad_mode: reflect\n": ""}
+    path = exported(tmp_path / "x.bin", state, lambda text: _replaced(text, settings))
+    assert codec_config(path).pad_mode == "reflect"
+
+
 def _replaced(text: str, changes: dict[str, str]) -> str:
     for old, new in changes.items():
         assert old in text, old
@@ -151,6 +158,9 @@ REFUSED = {
     "is not EnCodec 32 kHz": ("ratios: [8, 5, 4, 4]", "ratios: [8, 5, 4, 2]"),
     "ratios": ("ratios: [8, 5, 4, 4]", "ratios: 8"),
     "bins": ("bins: 64", "bins: .nan"),
+    "activation_params.alpha": ("alpha: 1.0", "alpha: 0.5"),
+    "seanet.encoder": ("encoder: {}", "encoder: {n_filters: 8}"),
+    "seanet.decoder": ("decoder: {trim", "decoder: {n_filters: 8, trim"),
     "not YAML": ("device: cpu", "device: [cpu"),
 }
 

@@ -24,6 +24,7 @@ from model.convert import convert
 from model.errors import UsageError, UserError
 
 from .conftest import GOLDEN
+from .golden import CONFIG
 from .test_codec_weights import folder, hugging_face
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +76,7 @@ def upstream(tmp_path: Path, checkpoint: State, base: State) -> Callable[..., di
 def expected(checkpoint: State) -> State:
     """Every live weight of golden A, put together independently of the converter."""
     found: State = {}
-    dim = 64
+    dim = CONFIG["dim"]
     for name, value in checkpoint.items():
         if name.startswith((f"{LM}emb.", f"{LM}linears.", f"{LM}out_norm.")):
             found[name.removeprefix(LM)] = value
@@ -83,7 +84,7 @@ def expected(checkpoint: State) -> State:
         found[f"text_conditioner.output_proj.{part}"] = checkpoint[
             f"{LM}condition_provider.conditioners.description.output_proj.{part}"
         ]
-    for i in range(3):
+    for i in range(CONFIG["layers"]):
         source, target = f"{LAYERS}.{i}", f"layers.{i}"
         for norm in ("norm1", "norm_cross", "norm2"):
             for part in ("weight", "bias"):
@@ -97,7 +98,7 @@ def expected(checkpoint: State) -> State:
         cross = f"{source}.cross_attention"
         for p in "qv":
             a, b = (checkpoint[f"{cross}.{p}_proj.lora_{x}.default.weight"].astype(np.float64) for x in "AB")
-            merged = checkpoint[f"{cross}.{p}_proj.base_layer.weight"] + 8 / 4 * (b @ a)
+            merged = checkpoint[f"{cross}.{p}_proj.base_layer.weight"] + CONFIG["lora_scaling"] * (b @ a)
             found[f"{target}.cross_attn.{p}_proj.weight"] = merged.astype(np.float32)
         found[f"{target}.cross_attn.k_proj.weight"] = checkpoint[f"{cross}.k_proj.weight"]
         found[f"{target}.cross_attn.out_proj.weight"] = checkpoint[f"{cross}.out_proj.weight"]

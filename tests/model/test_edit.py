@@ -86,6 +86,20 @@ def test_generate_keeps_the_shape(m):
     assert_equal(short, m.generate(TEXTS[0], audio[: 3 * 640], greedy=True))
 
 
+def test_more_steps_than_the_clip_has_are_the_clip(m):
+    audio = tensors("chain")["short.audio"][0, 0]
+    whole = m.generate(TEXTS[0], audio, greedy=True)
+    for steps in (10**4, 2**31, 10**30):
+        assert_equal(m.generate(TEXTS[0], audio, steps, greedy=True), whole)
+
+
+def test_the_arguments_may_be_given_by_place(golden_bundle):
+    """text, audio, max_steps, seed, temperature, top_k, top_p, guidance, greedy; path, backend."""
+    audio, m = tensors("chain")["short.audio"][0, 0], InstructMusicGen.from_pretrained(golden_bundle, "reference")
+    placed = m.generate(TEXTS[0], audio, 5, 3, 0.9, 20, 0.0, 2.0, False)
+    assert_equal(placed, m.generate(TEXTS[0], audio, 5, seed=3, temperature=0.9, top_k=20, top_p=0.0, guidance=2.0))
+
+
 def test_numpy_scalars_and_integer_codes_are_fine(m, codes):
     as_int64 = mx.array(np.asarray(codes).astype(np.int64))
     assert_equal(m.edit_codes(as_int64, TEXTS, greedy=True), m.edit_codes(codes, TEXTS, greedy=True))
@@ -112,11 +126,11 @@ def test_bad_audio(m, audio, message):
         ({"codes": mx.zeros((1, 3, 5), dtype=mx.int32)}, "shape"),
         ({"codes": mx.zeros((1, 4, 0), dtype=mx.int32)}, "shape"),
         ({"codes": mx.zeros((1, 4, 5))}, "integers"),
-        ({"codes": mx.full((1, 4, 5), CONFIG["card"], dtype=mx.int32)}, "between 0 and 63"),
+        ({"codes": mx.full((1, 4, 5), CONFIG["card"], dtype=mx.int32)}, f"between 0 and {CONFIG['card'] - 1}"),
         ({"codes": mx.full((1, 4, 5), -1, dtype=mx.int32)}, "between -1"),
         ({"text": ["a", "b"]}, "2 texts for 1"),
         ({"guidance": float("nan")}, "guidance=nan"),
-        ({"window_frames": 41}, "window_frames=41"),
+        ({"window_frames": CONFIG["max_n_frames"] + 1}, "window_frames="),
         ({"window_frames": 8, "stride_frames": 9}, "stride_frames=9"),
         ({"top_p": 2.0}, "top_p"),
     ],

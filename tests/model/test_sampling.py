@@ -89,3 +89,12 @@ def test_greedy(sampling):
 def test_bad_settings(setting, message):
     with pytest.raises(ValueError, match=message):
         Sampling(**setting)
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-38, 1e-300])
+@pytest.mark.parametrize("kind", [{"top_k": 0}, {"top_k": 5}, {"top_p": 0.9}])
+def test_small_temperatures_approach_greedy(temperature, kind):
+    """Scores divided by them would be infinite, and every token as good as NaN."""
+    logits = mx.array(np.random.default_rng(0).permutation(200).reshape(4, 50).astype(np.float32))
+    got = Sampling(temperature=temperature, **kind)(logits, mx.random.key(0))
+    assert mx.array_equal(got, Sampling(greedy=True)(logits, mx.random.key(0)))

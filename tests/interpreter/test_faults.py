@@ -59,6 +59,12 @@ def run(source: str, using, **options) -> tuple[mx.array, MetalKernel]:
     return out, kernel
 
 
+def right() -> mx.array:
+    """What CLEAN computes."""
+    a = mx.arange(N, dtype=mx.float32)
+    return a.reshape(2, 64)[:, ::-1].reshape(-1) + mx.repeat(a.reshape(4, 32).sum(axis=1), 32)
+
+
 @pytest.fixture(params=compilers(), ids=lambda c: c.family)
 def using(request):
     return request.param
@@ -72,10 +78,7 @@ def test_there_is_a_compiler():
 @pytest.mark.parametrize("fp", ["off", "contract", "fast"])
 def test_the_clean_kernel_passes_and_is_right(using, seed, fp):
     out, kernel = run(CLEAN, using, check=True, seed=seed, fp=fp)
-    a = mx.arange(N, dtype=mx.float32)
-    mirrored = a.reshape(2, 64)[:, ::-1].reshape(-1)
-    sums = mx.repeat(a.reshape(4, 32).sum(axis=1), 32)
-    assert mx.array_equal(out, mirrored + sums)
+    assert mx.array_equal(out, right())
     assert kernel.issues == []
     assert kernel.counters["a"].unique_loaded == kernel.counters["out"].unique_stored == 4 * N
     assert kernel.threadgroup_bytes == 256

@@ -246,7 +246,8 @@ class MetalKernel:
             after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
             size = after - before + view.itemsize if view.size else 0
             floating = mx.issubdtype(arrays[index].dtype, mx.floating)
-            return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before, floating=floating)
+            start = view.ctypes.data + before
+            return Buffer(name, start, size, view.itemsize, INPUT, offset=-before, floating=floating)
         every: dict[str, npt.NDArray[Any]] = {
             "shape": np.array(view.shape, dtype=np.int32),
             "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),

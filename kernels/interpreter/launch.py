@@ -157,7 +157,7 @@ class Library:
             names += [shared[i].name.decode() for i in range(n)]
         found = runtime.mtl_check_issues()
         issues = self._named(found[: runtime.mtl_check_issue_count()], names, runtime.mtl_check_image())
-        return self._outcome(buffers, regions if check else (), status, used.value, issues)
+        return self._outcome(buffers, list(regions) if check else [], status, used.value, issues)
 
     def _outcome(
         self, buffers: Sequence[Buffer], regions: Sequence[_Region], status: int, used: int, issues: list[Issue]
@@ -217,9 +217,9 @@ class Library:
         return self._lines[pc]
 
 
-def _lookup(library: Path, address: int, tool: str = "addr2line") -> int:
+def _lookup(library: Path, address: int, addr2line: str) -> int:
     """Innermost inlined frame that lies in the kernel's own text."""
-    if tool := shutil.which(tool):
+    if tool := shutil.which(addr2line):
         command = [tool, "-i", "-e", str(library), hex(address)]
     elif tool := next(filter(None, (shutil.which(f"llvm-symbolizer{s}") for s in ("", "-16", "-19"))), None):
         command = [tool, "--inlines", "--output-style=GNU", "--no-demangle", "-e", str(library), hex(address)]

@@ -1,4 +1,4 @@
-"""The interpreter for aarch64, run on an emulator: kernels and runtime are cross-compiled, launches go through files."""
+"""The interpreter for aarch64 on an emulator: kernels and runtime are cross-compiled, launches go through files."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Emulated(launch.Library):
             folder = Path(scratch)
             words = [str(self.path), *map(str, (*grid, *threadgroup, seed, int(check), len(buffers)))]
             for i, b in enumerate(buffers):
-                words += [b.name, *map(str, (b.size, b.element, b.space, int(b.initialised), int(b.floating), b.offset))]
+                facts = (b.size, b.element, b.space, int(b.initialised), int(b.floating), b.offset)
+                words += [b.name, *map(str, facts)]
                 (folder / f"{i}.bin").write_bytes(ctypes.string_at(b.address, b.size))
             (folder / "launch.txt").write_text("\n".join(words))
             subprocess.run([TOOLS[2], "-L", LIBRARIES, _driver(), folder], check=True, timeout=120)
@@ -86,4 +87,4 @@ class Emulated(launch.Library):
         names = [*(b.name for b in buffers), *shared]
         found = (launch._Issue * (len(raw) // ctypes.sizeof(launch._Issue))).from_buffer_copy(raw)
         issues = self._named(found, names, int(image))
-        return self._outcome(buffers, regions if check else (), int(status), int(used), issues)
+        return self._outcome(buffers, list(regions) if check else [], int(status), int(used), issues)

@@ -66,7 +66,7 @@ def test_a_crash_is_a_fault(aarch64: Compiler) -> None:
 @pytest.mark.parametrize("rows", [2, 40])
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
 def test_our_matmul_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch, dtype: mx.Dtype, rows: int) -> None:
-    """A simdgroup per outputs, and tiles on `simdgroup_matrix`; there is no function in it that libraries round freely."""
+    """Decode, and tiles on `simdgroup_matrix`: neither calls a function that libraries round as they like."""
     rng = np.random.default_rng(rows)
     x, s, b = (mx.array(rng.normal(size=n).astype(np.float32)).astype(dtype) for n in ((rows, 64), (40, 2), (40, 2)))
     w = mx.array(rng.integers(0, 2**32, (40, 8), dtype=np.uint64).astype(np.uint32))

@@ -1,7 +1,8 @@
 """MLX's own Metal kernels through the interpreter, in check mode: sources that nobody here wrote, with known answers.
 
 The headers come from the wheel for macOS, `mlx-metal`; where no registry answers, from the installed MLX (which carries
-the same files), and the suite's last lines say so. Answers are computed in float64 by numpy. Tolerances: half a unit of the result's type at its largest value, plus float32 sums of K products.
+the same files), and the suite's last lines say so. Answers are computed in float64 by numpy. Tolerances: half a unit of
+the result's type at its largest value, plus float32 sums of K products.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ def test_the_wheel_for_macos_was_fetched() -> None:
     assert (wheel.KEPT / "quantized.h").stat().st_size > 10_000
 
 
-# What a header expects before it, as MLX's host code puts it there. The nax headers are for Metal 4's tensor operations.
+# What a header expects before it, as MLX's host code has it. The nax headers are for Metal 4's tensor operations.
 FIRST = {
     "quantized.h": QUANTIZED[:2], "fp_quantized.h": QUANTIZED[:2], "indexing/scatter.h": ("indexing/indexing.h",),
     "searchsorted.h": ("sort.h",), "steel/gemm/kernels": ("steel/gemm/gemm.h",),

@@ -1,4 +1,4 @@
-"""MLX's Metal kernels as Apple's wheel for macOS carries them, fetched from the registry once and kept in the user cache."""
+"""MLX's Metal kernels as its wheel for macOS carries them, fetched once and kept in the user cache."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def fetch() -> str | None:
             if KEPT.exists():  # another process was faster
                 return None
             command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--disable-pip-version-check"]
-            command += ["--platform", "macosx_14_0_arm64", "--only-binary", ":all:", "--retries", "1", "--timeout", "20"]
+            command += ["--platform", "macosx_14_0_arm64", "--only-binary", ":all:", "--retries", "1"]
             command += ["-d", scratch, f"mlx-metal=={KEPT.name}"]
             done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
             wheels = list(Path(scratch).glob("*.whl"))

@@ -110,7 +110,8 @@ def compiler() -> Compiler:
     if not compilers():
         raise CompilerError(
             "the interpreter compiles kernels and found no C++ compiler; "
-            f"install g++ {OLDEST['gcc']} or later or clang {OLDEST['clang']} or later (Debian: apt-get install g++), or name one in INSTRUCT_MUSICGEN_INTERPRETER_CXX"
+            f"install g++ {OLDEST['gcc']} or later or clang {OLDEST['clang']} or later "
+            "(Debian: apt-get install g++), or name one in INSTRUCT_MUSICGEN_INTERPRETER_CXX"
         )
     return compilers()[0]
 

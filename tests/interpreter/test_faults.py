@@ -71,7 +71,7 @@ FAULTS = {
     "threadgroup array": ("shared[t] =", "shared[t + 1] =", "out-of-bounds"),
     "threadgroup pointer": ("shared[t] =", "threadgroup float* p = shared; p[t + 1] =", "out-of-bounds"),
     "shape": ("+ total", "+ total * a_shape[1]", "out-of-bounds"),
-    "private variable": ("float total =", "float v; if (i != 7) v = 1; out[i] = v; float total =", "uninitialised-read"),
+    "private variable": ("float total =", "float v; if (i) v = 1; out[i] = v; float total =", "uninitialised-read"),
     "private sum": ("float total =", "float total; total +=", "uninitialised-read"),
     "lambda": ("simd_sum(a[i])", "[](float x) { return simd_sum(x); }(a[i])", "not-metal"),
     "static variable": ("float total", "static float kept = 0; float total", "not-metal"),
@@ -150,8 +150,10 @@ threadgroup_barrier(mem_flags::mem_threadgroup); float4 v = s4[t / 4]; out[i] = 
 if (i < 42) p[i] = packed_float3(1, 2, 3); else if (i < 44) out[84 + i] = 0;""",
     "components": """device float4* p = (device float4*)out;
 if (i < 32) { p[i].x = 1; p[i].yz = float2(2, 3); p[i].w = 4; }""",
-    "one value by many": "threadgroup float s[1]; s[0] = 7;\nthreadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[0];",
-    "assigned on every path that reads": "float v; bool b = a[i] > 3; if (b) v = a[i];\nif (b) out[i] = v; else out[i] = 0;",
+    "one value by many": """threadgroup float s[1]; s[0] = 7;
+threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[0];""",
+    "assigned on every path that reads": """float v; bool b = a[i] > 3; if (b) v = a[i];
+if (b) out[i] = v; else out[i] = 0;""",
     "NaN made and passed on": "out[i] = i % 2 ? NAN * a[i] + (INFINITY - INFINITY) : as_type<float>(0x7fffffffu);",
     "a static constant and a local struct": """static constant constexpr int N = 2;
 struct Twice { static float of(float x) { return N * x; } }; out[i] = Twice::of(a[i]);""",

@@ -78,7 +78,7 @@ def test_the_wheel_for_macos_was_fetched() -> None:
 FIRST = {
     "quantized.h": QUANTIZED[:2], "fp_quantized.h": QUANTIZED[:2], "indexing/scatter.h": ("indexing/indexing.h",),
     "searchsorted.h": ("sort.h",), "steel/gemm/kernels": ("steel/gemm/gemm.h",),
-    "steel/conv/kernels": ("steel/conv/conv.h",), "steel/attn/kernels": ("steel/attn/attn.h",),
+    "steel/conv/": ("steel/conv/conv.h",), "steel/attn/kernels": ("steel/attn/attn.h",),
 }
 ATOMIC = ("atomic.h", "reduction/ops.h")
 

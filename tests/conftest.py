@@ -12,6 +12,7 @@ from kernels import Ops
 from kernels.interpreter import compilers, lint
 
 from . import backends
+from .interpreter import emulated, wheel
 from .native import emulators
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
@@ -28,6 +29,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     compiled = ", ".join(c.version for c in compilers()) or "none"
     spaces = "by clang" if lint.clang() else "by name only (no clang 16 or later)"
     terminalreporter.write_line(f"interpreter's compilers: {compiled}; address spaces checked {spaces}")
+    terminalreporter.write_line(wheel.summary())
+    if problem := emulated.missing():
+        terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
     for line in emulators.summary():

@@ -89,6 +89,8 @@ def _input(text: str, rng: np.random.Generator) -> tuple[str, mx.array]:
 
 def _template(text: str) -> tuple[str, TemplateValue]:
     name, _, value = text.partition("=")
+    if not value:
+        raise _UsageError(f"{text!r} is not NAME=VALUE, such as T=float16 or N=4")
     if value in ("true", "false"):
         return name, value == "true"
     return name, int(value) if re.fullmatch(r"-?\d+", value) else _dtype(value)

@@ -1,4 +1,4 @@
-"""Compiling C++ into shared libraries, once: g++ 12 or later or clang 16 or later, whichever is there.
+"""Compiling C++ into shared libraries, once: clang 16 or later, or g++ 12 (on aarch64 13) or later.
 
 Libraries are kept in a user cache folder under a hash of all that they depend on. Each is written under a name of its
 own and renamed, so that processes compiling the same kernel at once don't disturb each other.
@@ -21,14 +21,16 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 CANDIDATES = ("clang++", *(f"clang++-{n}" for n in range(22, 15, -1)), "g++", *(f"g++-{n}" for n in range(16, 11, -1)))
-OLDEST = {"clang": 16, "gcc": 12}
+OLDEST = {"clang": 16, "gcc": 12 if platform.machine().lower() in ("x86_64", "amd64") else 13}  # with _Float16
 CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
 
 
 HEADER_LINES = 1_000_000
 """Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
 
-_UNINITIALISED = re.compile(r"^(?:source|header):(\d+):.*warning: (.*uninitialized.*) \[-W", re.MULTILINE)
+_UNINITIALISED = re.compile(
+    r"^(?:source|header):(\d+):.*warning: ((?!.*may be used).*uninitialized.*) \[-W", re.MULTILINE
+)
 _HEADER_LINE = re.compile(r"\bheader:(\d{7,}):")
 
 
@@ -53,8 +55,10 @@ class Compiler:
             flags.append("-Wuninitialized")
         else:
             # Private floats that nobody sets are NaN, of a pattern that the runtime knows.
-            flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized", "-ftrivial-auto-var-init=pattern"]
-        flags += ["-fno-strict-aliasing", "-fwrapv", "-ftemplate-depth=2000", *_machine(), *CONTRACTION[fp]]
+            flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized"]
+            flags.append("-ftrivial-auto-var-init=pattern")
+        flags += ["-fno-strict-aliasing", "-fwrapv", "-fsigned-char", "-ftemplate-depth=2000"]
+        flags += [*_machine(), *CONTRACTION[fp]]
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
         else:
@@ -105,7 +109,8 @@ def compiler() -> Compiler:
     """The one to use. Raises CompilerError if there is none."""
     if not compilers():
         raise CompilerError(
-            "the interpreter compiles kernels and found no C++ compiler; install g++ 12 or later or clang 16 or later "
+            "the interpreter compiles kernels and found no C++ compiler; "
+            f"install g++ {OLDEST['gcc']} or later or clang {OLDEST['clang']} or later "
             "(Debian: apt-get install g++), or name one in INSTRUCT_MUSICGEN_INTERPRETER_CXX"
         )
     return compilers()[0]

@@ -17,7 +17,7 @@ from .banned import banned
 from .compiler import Compiler, CompilerError, build, compiler, warnings
 from .faults import TOLERATED, WARNINGS, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
-from .signature import CONSTANT_BELOW, InputKind, Signature, TemplateValue, generate
+from .signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
 from .translate import unit
 
 MAX_THREADS = 1024
@@ -246,7 +246,8 @@ class MetalKernel:
             after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
             size = after - before + view.itemsize if view.size else 0
             floating = mx.issubdtype(arrays[index].dtype, mx.floating)
-            return Buffer(name, view.ctypes.data + before, size, view.itemsize, INPUT, offset=-before, floating=floating)
+            start = view.ctypes.data + before
+            return Buffer(name, start, size, view.itemsize, INPUT, offset=-before, floating=floating)
         every: dict[str, npt.NDArray[Any]] = {
             "shape": np.array(view.shape, dtype=np.int32),
             "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),
@@ -275,8 +276,11 @@ class MetalKernel:
                     f"[metal_kernel] Expected `{what}` to have size {len(self.output_names)} but got size {len(given)}."
                 )
         for what, size in (("grid", grid), ("threadgroup", threadgroup)):
-            if len(size) != 3 or any(n < 0 for n in size):
-                raise ValueError(f"[metal_kernel] {what}={tuple(size)} must be three numbers of at least 0")
+            if len(size) != 3 or any(n < 1 for n in size):
+                raise ValueError(f"[metal_kernel] {what}={tuple(size)} must be three numbers of at least 1")
+        for dtype in (*(a.dtype for a in inputs), *dtypes):
+            if dtype not in TYPE_NAMES:
+                raise ValueError(f"[metal_kernel] Metal has no {dtype}; use another dtype, such as float32")
         if fp not in FP:
             raise ValueError(f"[metal_kernel] fp={fp!r} is not known; use one of {', '.join(FP)}")
 

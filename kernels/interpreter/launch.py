@@ -113,6 +113,8 @@ def _runtime() -> ctypes.CDLL:
 class Library:
     """A compiled kernel, loaded."""
 
+    addr2line = "addr2line"
+
     def __init__(self, path: Path, name: str) -> None:
         _runtime()  # its functions are what the kernel's undefined symbols become
         self.path, self.name = path, name
@@ -153,21 +155,25 @@ class Library:
             shared = ctypes.POINTER(_Region)()
             n = runtime.mtl_check_threadgroup_regions(ctypes.byref(shared))
             names += [shared[i].name.decode() for i in range(n)]
-        issues = self._issues(names)
+        found = runtime.mtl_check_issues()
+        issues = self._named(found[: runtime.mtl_check_issue_count()], names, runtime.mtl_check_image())
+        return self._outcome(buffers, list(regions) if check else [], status, used.value, issues)
+
+    def _outcome(
+        self, buffers: Sequence[Buffer], regions: Sequence[_Region], status: int, used: int, issues: list[Issue]
+    ) -> Outcome:
         if status == TOO_MUCH_MEMORY:
-            detail = f"{used.value} bytes of threadgroup memory; Metal has 32768"
-            issues.append(Issue("threadgroup-memory", self.name, detail=detail))
+            detail = f"{used} bytes of threadgroup memory; Metal has 32768"
+            issues = [*issues, Issue("threadgroup-memory", self.name, detail=detail)]
         counters = {
             b.name: Counters(r.size, r.loaded, r.stored, r.unique_loaded, r.unique_stored, r.multi_writer)
             for b, r in zip(buffers, regions)
         }
-        return Outcome(issues, counters if check else {}, used.value)
+        return Outcome(issues, counters, used)
 
-    def _issues(self, names: Sequence[str]) -> list[Issue]:
-        runtime = _runtime()
-        found = runtime.mtl_check_issues()
-        image = runtime.mtl_check_image()
-        issues = [self._issue(found[i], names, image) for i in range(runtime.mtl_check_issue_count())]
+    def _named(self, found: Sequence[_Issue], names: Sequence[str], image: int) -> list[Issue]:
+        """The runtime's issues in words; `names` are the buffers', `image` where the kernel was loaded."""
+        issues = [self._issue(i, names, image) for i in found]
         # An index beyond an array in threadgroup memory is seen twice: the access that follows tells the buffer.
         beyond = {(i.line, i.in_header) for i in issues if i.kind == "out-of-bounds"}
         return [i for i in issues if i.kind != "private-bounds" or (i.line, i.in_header) not in beyond]
@@ -207,13 +213,13 @@ class Library:
         if not pc:
             return 0
         if pc not in self._lines:
-            self._lines[pc] = _lookup(self.path, pc - image)
+            self._lines[pc] = _lookup(self.path, pc - image, self.addr2line)
         return self._lines[pc]
 
 
-def _lookup(library: Path, address: int) -> int:
+def _lookup(library: Path, address: int, addr2line: str) -> int:
     """Innermost inlined frame that lies in the kernel's own text."""
-    if tool := shutil.which("addr2line"):
+    if tool := shutil.which(addr2line):
         command = [tool, "-i", "-e", str(library), hex(address)]
     elif tool := next(filter(None, (shutil.which(f"llvm-symbolizer{s}") for s in ("", "-16", "-19"))), None):
         command = [tool, "--inlines", "--output-style=GNU", "--no-demangle", "-e", str(library), hex(address)]

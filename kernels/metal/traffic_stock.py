@@ -20,18 +20,18 @@ PRELUDE = {"utils.h", "bf16.h", "bf16_math.h", "complex.h", "defines.h", "loggin
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"mlx/backend/metal/kernels/([^"]+)".*$', re.MULTILINE)
 
 
-def _flattened(name: str, seen: set[str]) -> str:
+def _flattened(name: str, folder: pathlib.Path, seen: set[str]) -> str:
     if name in seen or name in PRELUDE:
         return ""
     seen.add(name)
-    return _INCLUDE.sub(lambda m: _flattened(m.group(1), seen), (KERNELS / name).read_text())
+    return _INCLUDE.sub(lambda m: _flattened(m.group(1), folder, seen), (folder / name).read_text())
 
 
 @functools.cache
-def header(*names: str) -> str:
-    """The headers and all that they include from MLX, each once, as one text."""
+def header(*names: str, folder: pathlib.Path = KERNELS) -> str:
+    """The headers of MLX's kernels in `folder` and all that they include from there, each once, as one text."""
     seen: set[str] = set()
-    return "\n".join(_flattened(name, seen) for name in names)
+    return "\n".join(_flattened(name, folder, seen) for name in names)
 
 
 def _launch(

@@ -1,16 +1,32 @@
-"""The aarch64 half of the runtime cannot run here; clang can at least assemble it."""
+"""The interpreter for aarch64: barriers, simd operations, half precision, matrices and check mode, under emulation."""
 
 from __future__ import annotations
 
+import functools
 import subprocess
 from pathlib import Path
 
+import mlx.core as mx
+import numpy as np
 import pytest
 
-from kernels.interpreter import lint
-from kernels.interpreter.compiler import HERE
+from kernels.interpreter import KernelFault, kernel, lint
+from kernels.interpreter.compiler import HERE, Compiler
+from kernels.metal.engine import Engine
+from kernels.metal.int4_matmul import int4_matmul
 
-# Enough of the standard headers: those of another machine are not installed.
+from . import emulated, test_faults
+
+emulator = pytest.mark.skipif(emulated.missing() is not None, reason=str(emulated.missing()))
+
+
+@pytest.fixture
+def aarch64(monkeypatch: pytest.MonkeyPatch) -> Compiler:
+    emulated.use(monkeypatch)
+    return emulated.compiler()
+
+
+# Enough of the standard headers: those of another machine may not be installed.
 STUBS = {
     "cstdint": "typedef unsigned long uintptr_t;",
     "cstring": """namespace std {
@@ -20,8 +36,50 @@ inline void* memcpy(void* d, const void* s, unsigned long n) { return __builtin_
 }
 
 
+@emulator
+@pytest.mark.parametrize("check", [False, True])
+@pytest.mark.parametrize("seed", [0, 5])
+def test_barriers_and_simd_operations(aarch64: Compiler, check: bool, seed: int) -> None:
+    out, ran = test_faults.run(test_faults.CLEAN, aarch64, check=check, seed=seed)
+    assert mx.array_equal(out, test_faults.right())
+    assert ran.issues == [] and ran.threadgroup_bytes == 256
+
+
+@emulator
+@pytest.mark.parametrize("name", test_faults.FAULTS)
+def test_planted_faults_are_found(aarch64: Compiler, name: str) -> None:
+    test_faults.test_a_planted_fault_is_found(aarch64, name)
+
+
+@emulator
+def test_a_fault_says_where(aarch64: Compiler) -> None:
+    test_faults.test_a_fault_says_where(aarch64)
+
+
+@emulator
+def test_a_crash_is_a_fault(aarch64: Compiler) -> None:
+    with pytest.raises(KernelFault, match="crash: address"):
+        test_faults.run(test_faults.CLEAN.replace("out[i] =", "out[i + (1 << 28)] ="), aarch64)
+
+
+@emulator
+@pytest.mark.parametrize("rows", [2, 40])
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16], ids=str)
+def test_our_matmul_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch, dtype: mx.Dtype, rows: int) -> None:
+    """Decode, and tiles on `simdgroup_matrix`: neither calls a function that libraries round as they like."""
+    rng = np.random.default_rng(rows)
+    x, s, b = (mx.array(rng.normal(size=n).astype(np.float32)).astype(dtype) for n in ((rows, 64), (40, 2), (40, 2)))
+    w = mx.array(rng.integers(0, 2**32, (40, 8), dtype=np.uint64).astype(np.uint32))
+    here = int4_matmul(Engine(kernel.metal_kernel, {"check": True}), x, w, s, b, group_size=32)
+    emulated.use(monkeypatch)
+    build = functools.partial(kernel.MetalKernel, using=emulated.compiler())
+    there = int4_matmul(Engine(build, {"check": True}), x, w, s, b, group_size=32)
+    assert mx.array_equal(here, there)
+
+
 @pytest.mark.skipif(lint.clang() is None, reason="no clang 16 or later: only it assembles for other machines")
 def test_the_stack_switch_assembles(tmp_path: Path) -> None:
+    """Where there is no emulator."""
     clang = lint.clang()
     assert clang is not None
     for name, text in STUBS.items():

@@ -48,6 +48,37 @@ FAULTS = {
     "std": ("simd_sum(a[i])", "std::max(a[i], 0.0f)", "not-metal"),
     "no address space": ("float total", "const float* p = a; float total", "address-space"),
     "reference without address space": ("float total", "float& r = out[i]; float total", "address-space"),
+    "race within a simdgroup": ("shared[63 - t]", "shared[63 - t]; shared[t] = 0; out[i] += shared[t ^ 1]", "race"),
+    "plain beside atomic": (
+        "out[i] =",
+        "atomic_fetch_add_explicit((device atomic_uint*)out, 1u, memory_order_relaxed); threadgroup_barrier("
+        "mem_flags::mem_threadgroup); if (i == 5) out[0] = 1; else if (i > 0) out[i] =",
+        "race",
+    ),
+    "barrier in a loop of uneven length": (
+        "float total",
+        "for (uint k = 0; k < 1 + t / 32; k++) threadgroup_barrier(mem_flags::mem_threadgroup); float total",
+        "divergent-barrier",
+    ),
+    "two barriers on one line": (
+        "threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "if (t < 32) threadgroup_barrier(mem_flags::mem_threadgroup); "
+        "else threadgroup_barrier(mem_flags::mem_threadgroup);",
+        "divergent-barrier",
+    ),
+    "two simd operations on one line": (
+        "simd_sum(a[i])", "t % 2 ? simd_sum(a[i]) : simd_sum(-a[i])", "divergent-simd"
+    ),
+    "shuffle from no lane": ("simd_sum(a[i])", "simd_shuffle(a[i], ushort(t % 32 + 1))", "inactive-lane"),
+    "threadgroup array": ("shared[t] =", "shared[t + 1] =", "out-of-bounds"),
+    "threadgroup pointer": ("shared[t] =", "threadgroup float* p = shared; p[t + 1] =", "out-of-bounds"),
+    "shape": ("+ total", "+ total * a_shape[1]", "out-of-bounds"),
+    "private variable": ("float total =", "float v; if (i) v = 1; out[i] = v; float total =", "uninitialised-read"),
+    "private sum": ("float total =", "float total; total +=", "uninitialised-read"),
+    "lambda": ("simd_sum(a[i])", "[](float x) { return simd_sum(x); }(a[i])", "not-metal"),
+    "static variable": ("float total", "static float kept = 0; float total", "not-metal"),
+    "long long": ("float total", "long long many = 1; float total", "not-metal"),
+    "long double": ("+ total", "+ 1.0L", "not-metal"),
     "private array": ("float total =", "float p[4]; p[(t & 7)] = 1; float total =", "private-bounds"),
 }
 
@@ -59,6 +90,12 @@ def run(source: str, using, **options) -> tuple[mx.array, MetalKernel]:
         inputs=[a], grid=(N, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(N,)], output_dtypes=[mx.float32], **options
     )
     return out, kernel
+
+
+def right() -> mx.array:
+    """What CLEAN computes."""
+    a = mx.arange(N, dtype=mx.float32)
+    return a.reshape(2, 64)[:, ::-1].reshape(-1) + mx.repeat(a.reshape(4, 32).sum(axis=1), 32)
 
 
 @pytest.fixture(params=compilers(), ids=lambda c: c.family)
@@ -74,10 +111,7 @@ def test_there_is_a_compiler():
 @pytest.mark.parametrize("fp", ["off", "contract", "fast"])
 def test_the_clean_kernel_passes_and_is_right(using, seed, fp):
     out, kernel = run(CLEAN, using, check=True, seed=seed, fp=fp)
-    a = mx.arange(N, dtype=mx.float32)
-    mirrored = a.reshape(2, 64)[:, ::-1].reshape(-1)
-    sums = mx.repeat(a.reshape(4, 32).sum(axis=1), 32)
-    assert mx.array_equal(out, mirrored + sums)
+    assert mx.array_equal(out, right())
     assert kernel.issues == []
     assert kernel.counters["a"].unique_loaded == kernel.counters["out"].unique_stored == 4 * N
     assert kernel.threadgroup_bytes == 256
@@ -94,6 +128,67 @@ def test_a_planted_fault_is_found(using, name):
         assert kind in {issue.kind for issue in fault.issues}, fault
         return
     pytest.fail(f"{name}: not found")
+
+
+LEGAL = {
+    "whole simdgroups leave": "out[i] = 1; if (t >= 32) return; out[i] = simd_sum(1.0f);",
+    "double buffer": """threadgroup float s[2][64]; float v = 0; s[0][t] = a[i];
+for (int k = 0; k < 4; k++) {
+  threadgroup_barrier(mem_flags::mem_threadgroup); v += s[k % 2][63 - t]; s[(k + 1) % 2][t] = a[i] + k;
+} out[i] = v;""",
+    "memory used again": """threadgroup float s[64]; s[t] = a[i]; threadgroup_barrier(mem_flags::mem_threadgroup);
+float v = s[63 - t]; threadgroup_barrier(mem_flags::mem_threadgroup); s[t] = v;
+threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[63 - t];""",
+    "exchange within a simdgroup": """threadgroup float s[64]; s[t] = a[i];
+simdgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[t ^ 1];""",
+    "exchange through device memory": """out[i] = a[i]; threadgroup_barrier(mem_flags::mem_device);
+float v = out[i ^ 1]; threadgroup_barrier(mem_flags::mem_device); out[i] = v;""",
+    "atomics": """threadgroup atomic_uint c; if (t == 0) atomic_store_explicit(&c, 0u, memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup); atomic_fetch_add_explicit(&c, 1u, memory_order_relaxed);
+threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = atomic_load_explicit(&c, memory_order_relaxed);""",
+    "memory by another type": """threadgroup float4 s4[16]; threadgroup float* s = (threadgroup float*)s4; s[t] = a[i];
+threadgroup_barrier(mem_flags::mem_threadgroup); float4 v = s4[t / 4]; out[i] = v[t % 4];""",
+    "packed vectors": """device packed_float3* p = (device packed_float3*)out;
+if (i < 42) p[i] = packed_float3(1, 2, 3); else if (i < 44) out[84 + i] = 0;""",
+    "components": """device float4* p = (device float4*)out;
+if (i < 32) { p[i].x = 1; p[i].yz = float2(2, 3); p[i].w = 4; }""",
+    "one value by many": """threadgroup float s[1]; s[0] = 7;
+threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[0];""",
+    "assigned on every path that reads": """float v; bool b = a[i] > 3; if (b) v = a[i];
+if (b) out[i] = v; else out[i] = 0;""",
+    "NaN made and passed on": "out[i] = i % 2 ? NAN * a[i] + (INFINITY - INFINITY) : as_type<float>(0x7fffffffu);",
+    "a static constant and a local struct": """static constant constexpr int N = 2;
+struct Twice { static float of(float x) { return N * x; } }; out[i] = Twice::of(a[i]);""",
+}
+
+
+@pytest.mark.parametrize("name", LEGAL)
+def test_what_is_legal_is_no_fault(using, name):
+    for seed in (0, 5):
+        start = "uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;\n"
+        _, kernel = run(start + LEGAL[name], using, check=True, seed=seed)
+        assert kernel.issues == []
+
+
+def test_recursion_is_found_and_overloads_are_not(using):
+    deep = "float half_of(float x) { return x; }\nfloat half_of(int n) { return half_of(float(n)) / 2; }\n"
+    for header, lines in ((deep, []), (deep + "float fall(int n) { return n > 0 ? fall(n - 1) : half_of(n); }\n", [3])):
+        source = f"out[thread_position_in_grid.x] = {'fall' if lines else 'half_of'}(3);"
+        kernel = MetalKernel("recursive", [], ["out"], source, header, using=using)
+        try:
+            kernel(inputs=[], grid=(4, 1, 1), threadgroup=(4, 1, 1), output_shapes=[(4,)], output_dtypes=[mx.float32],
+                   check=True)
+        except KernelFault as fault:
+            assert [(i.kind, i.line, i.in_header) for i in fault.issues] == [("not-metal", n, True) for n in lines]
+        else:
+            assert not lines
+
+
+def test_undefined_behaviour_that_traps_leaves_python_alive(using):
+    with pytest.raises(KernelFault):
+        run(CLEAN.replace("float total", "float r[4] = {}; thread float* p = r; float s = 0;"
+                          " for (int k = 0; k <= 4; k++) s += p[k]; out[i] = s; out[i + 1000000] = s; float total"),
+            using, check=True)
 
 
 def test_a_fault_says_where(using):

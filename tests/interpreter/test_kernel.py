@@ -165,6 +165,8 @@ def test_a_crash_is_a_fault_and_python_lives_on() -> None:
         ({"template": [("T", 1.5)]}, "Invalid template argument"),
         ({"fp": "slow"}, "use one of off, contract, fast"),
         ({"grid": (4, 1)}, "three numbers"),
+        ({"threadgroup": (0, 1, 1)}, "threadgroup=\\(0, 1, 1\\) must be three numbers of at least 1"),
+        ({"output_dtypes": [mx.float64]}, "Metal has no mlx.core.float64"),
     ],
 )
 def test_wrong_calls(change: dict[str, Any], message: str) -> None:

@@ -1,12 +1,14 @@
 """MLX's own Metal kernels through the interpreter, in check mode: sources that nobody here wrote, with known answers.
 
-The headers are those that the installed MLX carries; the wheels for macOS hold the same files. Answers are computed in
-float64 by numpy. Tolerances: half a unit of the result's type at its largest value, plus float32 sums of K products.
+The headers come from the wheel for macOS, `mlx-metal`; where no registry answers, from the installed MLX (which carries
+the same files), and the suite's last lines say so. Answers are computed in float64 by numpy. Tolerances: half a unit of
+the result's type at its largest value, plus float32 sums of K products.
 """
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -16,7 +18,9 @@ import pytest
 
 from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
-from kernels.metal.traffic_stock import header
+from kernels.metal.traffic_stock import KERNELS, PRELUDE, header
+
+from . import wheel
 
 Wide = npt.NDArray[np.float64]
 F16, BF16, F32 = mx.float16, mx.bfloat16, mx.float32
@@ -31,15 +35,21 @@ def using(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    """Where the headers are."""
+    return KERNELS if wheel.fetch() else wheel.KEPT
+
+
 @pytest.fixture
-def gpu_like(using: Any) -> Any:
+def gpu_like(using: Any, folder: Path) -> Any:
     """Runs a source against MLX's headers: (headers, source, inputs, outputs, dtype, groups, threads, constants)."""
 
     def run(
         headers: tuple[str, ...], source: str, inputs: dict[str, mx.array], outputs: list[tuple[tuple[int, ...], Any]],
         dtype: Any, groups: tuple[int, int, int], threads: tuple[int, int, int], **constants: str,
     ) -> list[mx.array]:
-        text = header(*headers)
+        text = header(*headers, folder=folder)
         for name, value in constants.items():  # as MLX's host code sets function constants
             kind, _, rest = text.partition(f" {name} [[function_constant(")
             assert rest, name
@@ -55,6 +65,35 @@ def gpu_like(using: Any) -> Any:
         return result
 
     return run
+
+
+def test_the_wheel_for_macos_was_fetched() -> None:
+    """A skip here is repeated in the suite's last lines."""
+    if problem := wheel.fetch():
+        pytest.skip(f"NOT run on the wheel's headers: {problem}")
+    assert (wheel.KEPT / "quantized.h").stat().st_size > 10_000
+
+
+# What a header expects before it, as MLX's host code has it. The nax headers are for Metal 4's tensor operations.
+FIRST = {
+    "quantized.h": QUANTIZED[:2], "fp_quantized.h": QUANTIZED[:2], "indexing/scatter.h": ("indexing/indexing.h",),
+    "searchsorted.h": ("sort.h",), "steel/gemm/kernels": ("steel/gemm/gemm.h",),
+    "steel/conv/": ("steel/conv/conv.h",), "steel/attn/kernels": ("steel/attn/attn.h",),
+}
+ATOMIC = ("atomic.h", "reduction/ops.h")
+
+
+def test_every_header_compiles(using: Any, folder: Path) -> None:
+    found = sorted(str(p.relative_to(folder)) for p in folder.rglob("*.h") if "nax" not in p.name)
+    assert len(found) > 70
+    for name in found:
+        if name in PRELUDE:
+            continue
+        first = next((f for start, f in FIRST.items() if name.startswith(start)), ())
+        first = (*ATOMIC, *first) if "reduc" in name or "scatter" in name else first
+        text = header(*first, name, folder=folder)
+        kernel = MetalKernel("header_alone", [], ["out"], "out[thread_position_in_grid.x] = 1;", text, using=using)
+        kernel(inputs=[], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(1,)], output_dtypes=[F32])
 
 
 def wide(a: mx.array) -> Wide:

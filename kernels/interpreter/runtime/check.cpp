@@ -1,8 +1,9 @@
-// Check mode. The kernel is compiled with -fsanitize=thread, but these are the functions its instrumentation calls: every
-// access to memory is seen. Buffers lie in windows of a large reserved range, so an address tells its buffer, and an
-// access that misses is reported with the buffer it meant. Threads run one after another; what would be a race on a
-// GPU is found by remembering who touched each unit of memory since which barrier.
+// Check mode: every access of the kernel to memory comes here (from hooks.cpp). Buffers lie in windows of a large reserved
+// range, so an address tells its buffer, and an access that misses is reported with the buffer it meant. Threads run one
+// after another; what would be a race on a GPU is found by remembering who touched each unit of memory since which
+// barrier (shadow.h).
 #include "check.h"
+#include "shadow.h"
 
 #include <csignal>
 #include <cstdlib>
@@ -45,18 +46,6 @@ struct {
 
 const mtl_thread& self() { return rt.current->self; }
 
-mtl_issue describe(int fault, uintptr_t pc) {
-  mtl_issue i = {};
-  i.fault = fault;
-  i.region = -1;
-  i.pc = pc;
-  if (rt.current) {
-    std::memcpy(i.thread, self().position_in_grid, sizeof i.thread);
-    std::memcpy(i.group, self().threadgroup_position, sizeof i.group);
-  }
-  return i;
-}
-
 void position(uint64_t group, unsigned thread, uint32_t out[3]) {
   const mtl_thread& t = self();
   uint64_t rest = group;
@@ -69,46 +58,6 @@ void position(uint64_t group, unsigned thread, uint32_t out[3]) {
   }
   const unsigned p[3] = {thread % dims[0], thread / dims[0] % dims[1], thread / (dims[0] * dims[1])};
   for (int d = 0; d < 3; d++) out[d] = at[d] * t.dispatch_threads_per_threadgroup[d] + p[d];
-}
-
-inline uint64_t who_am_i(int domain, bool atomic) {
-  return 1ull << 63 | (uint64_t)atomic << 62 | (uint64_t)self().index_in_threadgroup << 52 |
-         (rt.group & 0xfffffff) << 24 | (uint64_t)(rt.epoch[domain] & 0x3fff) << 10 |
-         (rt.current->simdgroup->epoch[domain] & 0x3ff);
-}
-inline bool valid(uint64_t w) { return w >> 63; }
-inline unsigned thread_of(uint64_t w) { return w >> 52 & 0x3ff; }
-inline uint64_t group_of(uint64_t w) { return w >> 24 & 0xfffffff; }
-// May a and b happen at the same time?
-inline bool concurrent(uint64_t a, uint64_t b) {
-  if (a >> 62 & b >> 62 & 1) return false;  // both atomic
-  if (group_of(a) != group_of(b)) return true;
-  if (thread_of(a) == thread_of(b)) return false;
-  if ((a ^ b) >> 10 & 0x3fff) return false;  // a threadgroup barrier lies between
-  return thread_of(a) / kLanes != thread_of(b) / kLanes || (a & 0x3ff) == (b & 0x3ff);
-}
-
-inline bool bit(const uint8_t* bits, uint64_t i) { return bits[i >> 3] >> (i & 7) & 1; }
-inline void set_bits(uint8_t* bits, uint64_t from, uint64_t count) {
-  if ((from & 7) + count <= 8) {
-    bits[from >> 3] |= (uint8_t)(((1u << count) - 1) << (from & 7));
-    return;
-  }
-  for (uint64_t i = from; i < from + count;) {
-    if ((i & 7) == 0 && from + count - i >= 8) {
-      bits[i >> 3] = 0xff;
-      i += 8;
-    } else {
-      bits[i >> 3] |= (uint8_t)(1u << (i & 7));
-      i++;
-    }
-  }
-}
-uint64_t count_bits(const uint8_t* bits, uint64_t n) {
-  uint64_t c = 0;
-  for (uint64_t i = 0; i < n / 8; i++) c += (uint64_t)__builtin_popcount(bits[i]);
-  for (uint64_t i = n / 8 * 8; i < n; i++) c += bit(bits, i);
-  return c;
 }
 
 void settle() {
@@ -154,7 +103,7 @@ void out_of_bounds(unsigned index, uintptr_t address, uint64_t size, bool write,
   }
 }
 
-// The heart: one access of the running thread. line != 0: known without looking at pc.
+// The heart: an access to memory that threads share.
 __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offset, uint64_t size, bool write, bool atomic, uintptr_t pc,
                                        int line) {
   const bool shared = w.region->space == MTL_THREADGROUP;
@@ -228,42 +177,6 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
   }
 }
 
-inline void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line = 0) {
-  if (!rt.running) return;
-  if (__builtin_expect(pending.active, 0)) settle();
-  const uintptr_t address = (uintptr_t)p;
-  const uintptr_t index = (address - space) >> window_shift;
-  if (index >= kWindows) {
-    on_wild((const void*)p, size, write, pc);
-    return;
-  }
-  Window& w = windows[index];
-  const uint64_t offset = address - w.start;
-  if (__builtin_expect(index >= window_count || offset >= w.size || size > w.size - offset, 0)) {
-    out_of_bounds((unsigned)index, address, size, write, pc);
-    return;
-  }
-  if (__builtin_expect((address & (size - 1)) != 0 && (size & (size - 1)) == 0 && size <= 16 && !line, 0)) {
-    // Vectors and scalars lie at multiples of their size in Metal, except packed and three-component vectors.
-    mtl_issue i = describe(MTL_MISALIGNED, pc);
-    i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = write;
-    add_issue(i);
-  }
-  if (write) {
-    w.region->stored += size;
-    if (w.region->space == MTL_INPUT) {
-      mtl_issue i = describe(MTL_STORE_TO_INPUT, pc);
-      i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = 1;
-      add_issue(i);
-    }
-    set_bits(w.written, offset, size);
-  } else {
-    w.region->loaded += size;
-    set_bits(w.read, offset, size);
-  }
-  if (w.shadow) tracked(w, (unsigned)index, offset, size, write, atomic, pc, line);
-}
-
 bool reserve() {
   if (space) return true;
   for (window_shift = 32; window_shift >= 26; window_shift -= 2) {
@@ -322,9 +235,55 @@ int find_image(dl_phdr_info* info, size_t, void* entry) {
   return 1;
 }
 
-#define PC ((uintptr_t)__builtin_return_address(0) - 1)
-
 }  // namespace
+
+mtl_issue describe(int fault, uintptr_t pc) {
+  mtl_issue i = {};
+  i.fault = fault;
+  i.region = -1;
+  i.pc = pc;
+  if (rt.current) {
+    std::memcpy(i.thread, self().position_in_grid, sizeof i.thread);
+    std::memcpy(i.group, self().threadgroup_position, sizeof i.group);
+  }
+  return i;
+}
+
+void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line) {
+  if (!rt.running) return;
+  if (__builtin_expect(pending.active, 0)) settle();
+  const uintptr_t address = (uintptr_t)p;
+  const uintptr_t index = (address - space) >> window_shift;
+  if (index >= kWindows) {
+    on_wild((const void*)p, size, write, pc);
+    return;
+  }
+  Window& w = windows[index];
+  const uint64_t offset = address - w.start;
+  if (__builtin_expect(index >= window_count || offset >= w.size || size > w.size - offset, 0)) {
+    out_of_bounds((unsigned)index, address, size, write, pc);
+    return;
+  }
+  if (__builtin_expect((address & (size - 1)) != 0 && (size & (size - 1)) == 0 && size <= 16 && !line, 0)) {
+    // Vectors and scalars lie at multiples of their size in Metal, except packed and three-component vectors.
+    mtl_issue i = describe(MTL_MISALIGNED, pc);
+    i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = write;
+    add_issue(i);
+  }
+  if (write) {
+    w.region->stored += size;
+    if (w.region->space == MTL_INPUT) {
+      mtl_issue i = describe(MTL_STORE_TO_INPUT, pc);
+      i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = 1;
+      add_issue(i);
+    }
+    set_bits(w.written, offset, size);
+  } else {
+    w.region->loaded += size;
+    set_bits(w.read, offset, size);
+  }
+  if (w.shadow) tracked(w, (unsigned)index, offset, size, write, atomic, pc, line);
+}
 
 int add_issue(mtl_issue issue) {
   constexpr int kLine = (1 << MTL_LINE_BITS) - 1;
@@ -532,68 +491,6 @@ uint64_t mtl_check_image() { return image; }
 int mtl_check_threadgroup_regions(const mtl_region** out) {
   *out = threadgroup_regions.data();
   return (int)threadgroup_regions.size();
-}
-
-void mtl_atomic(const volatile void* address, unsigned size, int write, int line) {
-  if (write != 1) access(address, size, false, true, PC, line);
-  if (write) access(address, size, true, true, PC, line);
-}
-
-void mtl_report_lane(unsigned lane, int line) {
-  mtl_issue i = describe(MTL_INACTIVE_LANE, 0);
-  i.line = line;
-  i.offset = lane;
-  add_issue(i);
-}
-
-// The instrumentation's interface (LLVM's tsan_interface.h).
-#define MTL_HOOKS(n)                                                                             \
-  void __tsan_read##n(void* p) { access(p, n, false, false, PC); }                               \
-  void __tsan_write##n(void* p) { access(p, n, true, false, PC); }                               \
-  void __tsan_volatile_read##n(void* p) { access(p, n, false, false, PC); }                      \
-  void __tsan_volatile_write##n(void* p) { access(p, n, true, false, PC); }                      \
-  void __tsan_read_write##n(void* p) { access(p, n, false, false, PC), access(p, n, true, false, PC); } \
-  void __tsan_unaligned_read##n(void* p) { access(p, n, false, false, PC); }                     \
-  void __tsan_unaligned_write##n(void* p) { access(p, n, true, false, PC); }                     \
-  void __tsan_unaligned_volatile_read##n(void* p) { access(p, n, false, false, PC); }            \
-  void __tsan_unaligned_volatile_write##n(void* p) { access(p, n, true, false, PC); }            \
-  void __tsan_unaligned_read_write##n(void* p) { access(p, n, false, false, PC), access(p, n, true, false, PC); }
-MTL_HOOKS(1)
-MTL_HOOKS(2)
-MTL_HOOKS(4)
-MTL_HOOKS(8)
-MTL_HOOKS(16)
-void __tsan_read_range(void* p, unsigned long n) { if (n) access(p, n, false, false, PC); }
-void __tsan_write_range(void* p, unsigned long n) { if (n) access(p, n, true, false, PC); }
-void* __tsan_memcpy(void* d, const void* s, unsigned long n) {
-  if (n) access(s, n, false, false, PC), access(d, n, true, false, PC);
-  return std::memcpy(d, s, n);
-}
-void* __tsan_memmove(void* d, const void* s, unsigned long n) {
-  if (n) access(s, n, false, false, PC), access(d, n, true, false, PC);
-  return std::memmove(d, s, n);
-}
-void* __tsan_memset(void* d, int v, unsigned long n) {
-  if (n) access(d, n, true, false, PC);
-  return std::memset(d, v, n);
-}
-void __tsan_func_entry(void*) {}
-void __tsan_func_exit() {}
-void __tsan_init() {}
-void __tsan_ignore_thread_begin() {}
-void __tsan_ignore_thread_end() {}
-void __tsan_vptr_update(void**, void*) {}
-void __tsan_vptr_read(void**) {}
-
-// -fsanitize=bounds: an index beyond an array of known size, which includes private arrays.
-struct ubsan_location { const char* file; unsigned line, column; };
-void __ubsan_handle_out_of_bounds(void* data, void* index) {
-  if (!rt.running) return;
-  const ubsan_location* at = (const ubsan_location*)data;
-  mtl_issue i = describe(MTL_PRIVATE_BOUNDS, PC);
-  i.line = (int)at->line;
-  i.offset = (int64_t)index;
-  add_issue(i);
 }
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-// Check mode: what Python hands in and reads back (check.py mirrors these layouts).
+// Check mode: what Python hands in and reads back (launch.py mirrors these layouts).
 #pragma once
 #include "runtime.h"
 
@@ -50,14 +50,8 @@ struct mtl_issue {
   uint64_t count;
 };
 
-// What access checking remembers of one access to one unit of memory.
-struct Access {
-  uint64_t who;  // valid 1 | atomic 1 | thread 10 | threadgroup 28 | barriers 14 | simdgroup barriers 10
-  uint32_t pc;   // from the start of the kernel's image
-} __attribute__((packed));
-struct Shadow {
-  Access write, read, read2;
-};
-
+// One access of the running thread; line != 0: known without looking at pc.
+void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line = 0);
+mtl_issue describe(int fault, uintptr_t pc);  // by the running thread
 int add_issue(mtl_issue issue);  // merges repeats; returns its index
 void on_wild(const void* address, size_t size, bool write, uintptr_t pc);

@@ -1,4 +1,5 @@
 // The runtime in one translation unit: one compiler call makes it.
 #include "check.cpp"
+#include "hooks.cpp"
 #include "scheduler.cpp"
 #include "signals.cpp"

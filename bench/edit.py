@@ -76,11 +76,12 @@ def measure(args: argparse.Namespace) -> results.Result:
             columns.append({"label": label, "rounds": [], **record})
             children.append(child)
             bar.advance(task)
-        with Child("bandwidth") as child:
-            result["bandwidth"] = child.ask("bandwidth", metal=columns[0]["backend"] == "metal")
+        stream = stack.enter_context(Child("bandwidth"))
+        result["bandwidth"] = stream.ask("bandwidth", metal=columns[0]["backend"] == "metal") | {"rounds": []}
         bar.update(task, advance=1, description="measuring")
         n, started = 0, time.perf_counter()
         while n < repeat or (more and n < MOST and time.perf_counter() - started < more and _unsure(columns)):
+            result["bandwidth"]["rounds"].append(stream.ask("pass")["seconds"])
             # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
             order = list(zip(children, columns))
             for child, column in order if n % 2 == 0 else order[::-1]:

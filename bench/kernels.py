@@ -109,14 +109,15 @@ def measure(args: argparse.Namespace) -> results.Result:
         raise UsageError(f"--only {args.only} matches no case; `bench kernels --quick` lists some")
     columns = backends(args.backend)
     result = results.new("kernels", {"name": args.size, "repeat": repeat, "limit": limit})
-    result["bandwidth"] = Stream(metal="metal" in columns).measure()
+    stream = Stream(metal="metal" in columns)
+    result["bandwidth"] = stream.measure()
     result["cases"] = []
     traffic = args.traffic if args.traffic is not None else not args.quick and _interpreter()
     with console.progress() as bar:
         task = bar.add_task("kernels", total=len(chosen))
         for case in chosen:
             bar.update(task, description=case.name)
-            record = time_case(case, columns, repeat=repeat, limit=limit)
+            record = time_case(case, columns, repeat=repeat, limit=limit, stream=stream)
             if traffic and case.operation in METAL and case.flops < 1e9:
                 from .traffic import count
 
@@ -126,17 +127,21 @@ def measure(args: argparse.Namespace) -> results.Result:
     return result
 
 
-def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float) -> dict[str, Any]:
-    """One case on all columns: samples taken in turn, each over calls whose weights are not in the cache.
+def time_case(
+    case: Case, columns: dict[str, Ops], *, repeat: int, limit: float, stream: Stream | None = None
+) -> dict[str, Any]:
+    """One case on all columns: samples taken in turn, each over calls whose weights are not in the cache; and a pass of
+    `stream` with each, so that what slowed all of memory can be told from what slowed a kernel.
 
     A sample evaluates one graph of several independent calls, as a model does, and divides; each call reads another
     copy of the weights, as many as it takes to exceed the cache.
     """
     rng = np.random.default_rng(0)
     masters = [case.make(rng)]
-    copies = max(1, min(16, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
+    copies = max(1, min(64, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
     masters += [case.make(rng) for _ in range(copies - 1)]
-    record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops, "columns": {}}
+    record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops}
+    record |= {"columns": {}, "stream": []}
     runners = {label: _Runner(case.operation, ops, masters) for label, ops in columns.items()}
     if "native" in columns and case.gemm_rows >= GEMM_ROWS:
         runners[SGEMM] = _Runner("linear", columns["native"], [dense(m) for m in masters])
@@ -152,6 +157,8 @@ def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float)
     count = max(1, min(repeat, int(limit / max(round_seconds, 1e-9))))
     started, n, before = time.perf_counter(), 0, machine.busy()
     while n < count or (n < MOST and time.perf_counter() - started < limit and _unsure(record)):
+        if stream is not None:
+            record["stream"].append(stream.read())
         for label, runner in list(runners.items()) if n % 2 == 0 else list(runners.items())[::-1]:
             record["columns"][label]["seconds"].append(runner.sample())
         n += 1

@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
     options.check(args)
     result = measure(args)
     options.finish(args, result, [summary.table(result), summary.memory_table(result)])
-    return 0
+    bad = {summary.name(c): found for c in result["columns"] if (found := summary.unfused(c))}
+    for label, found in bad.items():
+        what = ", ".join(f"{n} {operation}" for operation, n in found.items())
+        console.ERRORS.print(f"not fused: {label} ran without its own kernels: {what}", highlight=False, soft_wrap=True)
+    return 1 if bad else 0
 
 
 def measure(args: argparse.Namespace) -> results.Result:

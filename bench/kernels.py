@@ -17,6 +17,7 @@ from model.errors import UsageError, UserError
 
 from . import console, machine, options, results, stats, tables
 from .bandwidth import Stream
+from .counting import FUSED
 from .environment import describe
 from .kernel_cases import Arguments, Case, call, cases, cast, dense, error
 
@@ -29,10 +30,9 @@ FRESH_BYTES = 256 << 20
 SAMPLE_SECONDS = 0.02
 WRONG = 0.02
 """Relative error past any rounding: bfloat16 keeps 8 bits, and int8 activations are off by 0.006."""
-METAL = ("int4_matmul", "prefix_attention", "cross_attention")
-"""Operations with Metal source of ours."""
+PASSES = 3
 MOST = 200
-"""Samples of a case, at most, on a noisy machine."""
+"""Samples of a case in a pass, at most, on a noisy machine."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -114,17 +114,31 @@ def measure(args: argparse.Namespace) -> results.Result:
     result["cases"] = []
     traffic = args.traffic if args.traffic is not None else not args.quick and _interpreter()
     with console.progress() as bar:
-        task = bar.add_task("kernels", total=len(chosen))
-        for case in chosen:
+        task = bar.add_task("kernels", total=PASSES * len(chosen))
+        # A machine has slow minutes, and memory lies better or worse: each case is timed in several passes over all of
+        # them, every time in fresh memory, so that its samples span the run.
+        each = -(-repeat // PASSES)
+        for n, case in itertools.product(range(PASSES), chosen):
             bar.update(task, description=case.name)
-            record = time_case(case, columns, repeat=repeat, limit=limit, stream=stream)
-            if traffic and case.operation in METAL and case.flops < 1e9:
-                from .traffic import count
+            record = time_case(case, columns, repeat=each, limit=limit / PASSES, stream=stream)
+            if n:
+                _join(next(r for r in result["cases"] if r["case"] == case.name), record)
+            else:
+                if traffic and case.operation in FUSED and case.flops < 1e9:
+                    from .traffic import count
 
-                record["traffic"] = count(case)
-            result["cases"].append(record)
+                    record["traffic"] = count(case)
+                result["cases"].append(record)
             bar.advance(task)
     return result
+
+
+def _join(record: dict[str, Any], later: dict[str, Any]) -> None:
+    """Add a later pass's samples."""
+    record["stream"] += later["stream"]
+    record["busy"] = [None if None in pair else sum(pair) for pair in zip(record["busy"], later["busy"])]
+    for label, column in record["columns"].items():
+        column["seconds"] += later["columns"][label]["seconds"]
 
 
 def time_case(

@@ -67,6 +67,8 @@ def measure(args: argparse.Namespace) -> results.Result:
     about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
     result = results.new("edit", dataclasses.asdict(settings) | about)
     result["settings"].pop("model")
+    reason = interpose.unavailable()
+    result["left_out"] = {"openblas": reason} if reason and args.columns is None and _full(args) else {}
     with ExitStack() as stack, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)
         children, columns = [], []
@@ -131,10 +133,14 @@ def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
     )
 
 
+def _full(args: argparse.Namespace) -> bool:
+    """Whether products are large enough for a real BLAS to matter."""
+    return args.size not in (None, "demo")
+
+
 def _labels(args: argparse.Namespace) -> list[str]:
     if args.columns is None:
-        full = args.size not in (None, "demo")
-        return [*COLUMNS[:2], *(["openblas"] if full and interpose.unavailable() is None else [])]
+        return [*COLUMNS[:2], *(["openblas"] if _full(args) and interpose.unavailable() is None else [])]
     labels = [label.strip() for label in args.columns.split(",")]
     if unknown := [label for label in labels if label not in COLUMNS]:
         raise UsageError(f"--columns {unknown[0]!r} is not known; use some of {', '.join(COLUMNS)}")

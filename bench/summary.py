@@ -193,6 +193,7 @@ def notes(result: Result) -> list[str]:
         cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [part(c, stage)] if a < b]
         if cut:
             out.append(f"~ projected, {c['label']}: {', '.join(cut)} (frames, layers or steps).")
+    out += [f"Left out: the {label} column: {reason}." for label, reason in result["left_out"].items()]
     out += [proof(c) for c in columns]
     if columns[0]["backend"] == "reference":
         out.append("No fused backend ran: both columns are the reference.")

@@ -159,6 +159,6 @@ def test_peers_that_do_not_fit_together_run_apart():
         return peers.Peer(label, None, {}, memory)
 
     ours, small, big, huge = peer("o", 2), peer("s", 2), peer("b", 12), peer("h", 40)
-    groups, too_large = peers.in_groups(ours, [small, big, huge], 20)
+    groups, too_large = peers.in_groups(ours, [small, big, huge], 19)
     assert groups == [[small], [big]] and too_large == [huge]
     assert peers.in_groups(ours, [small, big], 100) == ([[small, big]], [])

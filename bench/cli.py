@@ -7,9 +7,11 @@ asked for (or when the help lists them all).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -51,6 +53,8 @@ def parser(names: Sequence[str]) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's). 0: done; 1: failed or a regression; 2: wrong usage."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, _ended)
     arguments = list(sys.argv[1:] if argv is None else argv)
     wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
     if not wants_help and (not arguments or arguments[0].startswith("-")):
@@ -73,6 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         _say("out of memory; try a smaller --size or --seconds")
         return 1
+
+
+def _ended(_signal: int, _frame: object) -> None:
+    """A polite kill ends the columns' processes too: they are closed on the way out."""
+    sys.exit(143)
 
 
 def _say(message: str) -> None:

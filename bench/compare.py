@@ -1,9 +1,11 @@
 """`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
 
 What is compared is each fused time as a ratio to the reference's of the same run (of the same round, where rounds were
-interleaved): machines and neighbours change seconds, much less that ratio. B regressed where the ratio grew by more
-than the threshold and the bootstrap interval of its growth, widened for the number of comparisons (Bonferroni), lies
-above half the threshold. Where other programs kept cores busy during B, what they can have cost a program that uses
+interleaved), and as a ratio to a streaming pass over memory in that round: machines and neighbours change seconds, much
+less those ratios. The reference alone would not do: plain MLX on one core computes, the fused kernels wait for memory,
+and a machine's memory is slower for a minute at a time. B regressed where both ratios grew by more than the threshold
+and the bootstrap interval of their growth, widened for the number of comparisons (Bonferroni), lies above half the
+threshold. Where other programs kept cores busy during B, what they can have cost a program that uses
 all cores is taken off first: on a busy machine a small regression is "too noisy to tell", never a false alarm.
 """
 
@@ -25,6 +27,7 @@ from .stats import Interval
 from .tables import Table
 
 THRESHOLD = 0.10
+CAREFUL = ("no difference", "too noisy to tell", "improvement", "regression")
 IDLE = 0.1
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 SHORT = 1e-3
@@ -33,11 +36,10 @@ SHORT = 1e-3
 
 @dataclass(frozen=True)
 class Series:
-    """Samples of one thing measured: ratios to the baseline where there is one, else seconds."""
+    """Samples of one thing measured: seconds, and their ratios to each yardstick of the same rounds."""
 
-    values: list[float]
     seconds: list[float]
-    relative: bool
+    ratios: list[list[float]]
     load: float = 0.0  # cores that others kept busy
     cores: int = 1
 
@@ -93,17 +95,27 @@ def compare(
 
 
 def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: float, seconds: bool) -> Verdict:
-    relative = a.relative and b.relative and not seconds
-    change = stats.change(
-        a.values if relative else a.seconds, b.values if relative else b.seconds, confidence=confidence
-    )
-    slower, faster = _contention(b), _contention(a)
+    """The most careful of the verdicts by each yardstick that both runs have: something changed if all say so."""
+    pairs = list(zip(a.ratios, b.ratios))
+    relative = bool(pairs) and not seconds
+    found = [_judge(*pair, _contention(a), _contention(b), confidence, threshold)
+             for pair in (pairs if relative else [(a.seconds, b.seconds)])]
+    outcome, change = min(found, key=lambda f: (CAREFUL.index(f[0]), abs(np.log(f[1].estimate))))
+    if {"regression", "improvement"} <= {o for o, _ in found}:
+        outcome = "too noisy to tell"
+    return Verdict(name, change, outcome, relative, (len(a.seconds), len(b.seconds)))
+
+
+def _judge(
+    before: list[float], after: list[float], faster: float, slower: float, confidence: float, threshold: float
+) -> tuple[str, Interval]:
+    change = stats.change(before, after, confidence=confidence)
     grown = change.estimate / slower > 1 + threshold and change.low / slower > 1 + threshold / 2
     shrunk = change.estimate * faster < 1 / (1 + threshold) and change.high * faster < 1 / (1 + threshold / 2)
     moved = not 1 / (1 + threshold) < change.estimate < 1 + threshold
     noisy = moved or not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
     outcome = "regression" if grown else "improvement" if shrunk else "too noisy to tell" if noisy else "no difference"
-    return Verdict(name, change, outcome, relative, (len(a.values), len(b.values)))
+    return outcome, change
 
 
 def _contention(run: Series) -> float:
@@ -125,11 +137,9 @@ def series(result: results.Result) -> dict[str, Series]:
     raise UserError(f"a result of `bench {result['kind']}` holds nothing to compare; save `bench edit` or `kernels`")
 
 
-def _series(fused: list[float], base: list[float] | None, load: float = 0.0, cores: int = 1) -> Series:
-    """Ratios pair by pair."""
-    if base is None:
-        return Series(fused, fused, False, load, cores)
-    return Series([x / y for x, y in zip(fused, base)], fused, True, load, cores)
+def _ratios(times: list[float], *yardsticks: list[float] | None) -> list[list[float]]:
+    """Ratios pair by pair to each yardstick that there is."""
+    return [[x / y for x, y in zip(times, base)] for base in yardsticks if base]
 
 
 def _edit(result: results.Result) -> dict[str, Series]:
@@ -138,12 +148,14 @@ def _edit(result: results.Result) -> dict[str, Series]:
     fused, base = columns[label], columns.get("reference") if label != "reference" else None
     load = machine.others(r["busy"] for r in fused["rounds"]) or 0.0
     cores = int(result["environment"]["cores"])
+    stream = [float(np.median(passes)) for passes in result["bandwidth"]["rounds"]] if base else None
     what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
     out = {}
     for stage in (*STAGES, summary.WHOLE):
         times = summary.samples(fused, stage)
         if np.median(times) >= SHORT:
-            out[f"{what}: {stage}"] = _series(times, summary.samples(base, stage) if base else None, load, cores)
+            ratios = _ratios(times, summary.samples(base, stage) if base else None, stream)
+            out[f"{what}: {stage}"] = Series(times, ratios, load, cores)
     return out
 
 
@@ -153,11 +165,11 @@ def _kernels(result: results.Result) -> dict[str, Series]:
     out = {}
     for record in result["cases"]:
         stock = record["columns"].get(STOCK)
+        load, cores = machine.others([record["busy"]]) or 0.0, int(result["environment"]["cores"])
         for label, column in record["columns"].items():
             if label not in (STOCK, SGEMM):
-                base = stock["seconds"] if stock else None
-                load, cores = machine.others([record["busy"]]) or 0.0, int(result["environment"]["cores"])
-                out[f"{record['case']}, {label}"] = _series(column["seconds"], base, load, cores)
+                ratios = _ratios(column["seconds"], stock["seconds"] if stock else None, record["stream"])
+                out[f"{record['case']}, {label}"] = Series(column["seconds"], ratios, load, cores)
     return out
 
 
@@ -180,7 +192,7 @@ def _pytest(result: results.Result) -> dict[str, Series]:
         for label, data in columns.items():
             if label != "reference" or len(columns) == 1:
                 middle = float(np.median(base)) if base and label != "reference" else None
-                out[f"{case}, {label}"] = _series(data, [middle] * len(data) if middle else None)
+                out[f"{case}, {label}"] = Series(data, _ratios(data, [middle] * len(data) if middle else None))
     return out
 
 

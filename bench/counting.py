@@ -27,6 +27,9 @@ OPERATIONS = (
     "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
 )
 
+FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
+"""Operations that have a kernel of ours on every fused backend; the others are stock MLX on Metal."""
+
 STOCK = ("QuantizedMatmul", "Matmul", "AddMM", "ScaledDotProductAttention", "Convolution")
 """MLX's own primitives that do the arithmetic of `OPERATIONS`: a fused step must have none of them."""
 

@@ -50,7 +50,11 @@ def run(args: argparse.Namespace) -> int:
     options.check(args)
     result = measure(args)
     options.finish(args, result, [summary.table(result), summary.memory_table(result)])
-    return 0
+    bad = {summary.name(c): found for c in result["columns"] if (found := summary.unfused(c))}
+    for label, found in bad.items():
+        what = ", ".join(f"{n} {operation}" for operation, n in found.items())
+        console.ERRORS.print(f"not fused: {label} ran without its own kernels: {what}", highlight=False, soft_wrap=True)
+    return 1 if bad else 0
 
 
 def measure(args: argparse.Namespace) -> results.Result:
@@ -63,6 +67,8 @@ def measure(args: argparse.Namespace) -> results.Result:
     about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
     result = results.new("edit", dataclasses.asdict(settings) | about)
     result["settings"].pop("model")
+    reason = interpose.unavailable()
+    result["left_out"] = {"openblas": reason} if reason and args.columns is None and _full(args) else {}
     with ExitStack() as stack, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)
         children, columns = [], []
@@ -76,11 +82,12 @@ def measure(args: argparse.Namespace) -> results.Result:
             columns.append({"label": label, "rounds": [], **record})
             children.append(child)
             bar.advance(task)
-        with Child("bandwidth") as child:
-            result["bandwidth"] = child.ask("bandwidth", metal=columns[0]["backend"] == "metal")
+        stream = stack.enter_context(Child("bandwidth"))
+        result["bandwidth"] = stream.ask("bandwidth", metal=columns[0]["backend"] == "metal") | {"rounds": []}
         bar.update(task, advance=1, description="measuring")
         n, started = 0, time.perf_counter()
         while n < repeat or (more and n < MOST and time.perf_counter() - started < more and _unsure(columns)):
+            result["bandwidth"]["rounds"].append(stream.ask("pass")["seconds"])
             # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
             order = list(zip(children, columns))
             for child, column in order if n % 2 == 0 else order[::-1]:
@@ -126,10 +133,14 @@ def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
     )
 
 
+def _full(args: argparse.Namespace) -> bool:
+    """Whether products are large enough for a real BLAS to matter."""
+    return args.size not in (None, "demo")
+
+
 def _labels(args: argparse.Namespace) -> list[str]:
     if args.columns is None:
-        full = args.size not in (None, "demo")
-        return [*COLUMNS[:2], *(["openblas"] if full and interpose.unavailable() is None else [])]
+        return [*COLUMNS[:2], *(["openblas"] if _full(args) and interpose.unavailable() is None else [])]
     labels = [label.strip() for label in args.columns.split(",")]
     if unknown := [label for label in labels if label not in COLUMNS]:
         raise UsageError(f"--columns {unknown[0]!r} is not known; use some of {', '.join(COLUMNS)}")

@@ -17,6 +17,7 @@ from model.errors import UsageError, UserError
 
 from . import console, machine, options, results, stats, tables
 from .bandwidth import Stream
+from .counting import FUSED
 from .environment import describe
 from .kernel_cases import Arguments, Case, call, cases, cast, dense, error
 
@@ -29,10 +30,9 @@ FRESH_BYTES = 256 << 20
 SAMPLE_SECONDS = 0.02
 WRONG = 0.02
 """Relative error past any rounding: bfloat16 keeps 8 bits, and int8 activations are off by 0.006."""
-METAL = ("int4_matmul", "prefix_attention", "cross_attention")
-"""Operations with Metal source of ours."""
+PASSES = 3
 MOST = 200
-"""Samples of a case, at most, on a noisy machine."""
+"""Samples of a case in a pass, at most, on a noisy machine."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -109,34 +109,53 @@ def measure(args: argparse.Namespace) -> results.Result:
         raise UsageError(f"--only {args.only} matches no case; `bench kernels --quick` lists some")
     columns = backends(args.backend)
     result = results.new("kernels", {"name": args.size, "repeat": repeat, "limit": limit})
-    result["bandwidth"] = Stream(metal="metal" in columns).measure()
+    stream = Stream(metal="metal" in columns)
+    result["bandwidth"] = stream.measure()
     result["cases"] = []
     traffic = args.traffic if args.traffic is not None else not args.quick and _interpreter()
     with console.progress() as bar:
-        task = bar.add_task("kernels", total=len(chosen))
-        for case in chosen:
+        task = bar.add_task("kernels", total=PASSES * len(chosen))
+        # A machine has slow minutes, and memory lies better or worse: each case is timed in several passes over all of
+        # them, every time in fresh memory, so that its samples span the run.
+        each = -(-repeat // PASSES)
+        for n, case in itertools.product(range(PASSES), chosen):
             bar.update(task, description=case.name)
-            record = time_case(case, columns, repeat=repeat, limit=limit)
-            if traffic and case.operation in METAL and case.flops < 1e9:
-                from .traffic import count
+            record = time_case(case, columns, repeat=each, limit=limit / PASSES, stream=stream)
+            if n:
+                _join(next(r for r in result["cases"] if r["case"] == case.name), record)
+            else:
+                if traffic and case.operation in FUSED and case.flops < 1e9:
+                    from .traffic import count
 
-                record["traffic"] = count(case)
-            result["cases"].append(record)
+                    record["traffic"] = count(case)
+                result["cases"].append(record)
             bar.advance(task)
     return result
 
 
-def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float) -> dict[str, Any]:
-    """One case on all columns: samples taken in turn, each over calls whose weights are not in the cache.
+def _join(record: dict[str, Any], later: dict[str, Any]) -> None:
+    """Add a later pass's samples."""
+    record["stream"] += later["stream"]
+    record["busy"] = [None if None in pair else sum(pair) for pair in zip(record["busy"], later["busy"])]
+    for label, column in record["columns"].items():
+        column["seconds"] += later["columns"][label]["seconds"]
+
+
+def time_case(
+    case: Case, columns: dict[str, Ops], *, repeat: int, limit: float, stream: Stream | None = None
+) -> dict[str, Any]:
+    """One case on all columns: samples taken in turn, each over calls whose weights are not in the cache; and a pass of
+    `stream` with each, so that what slowed all of memory can be told from what slowed a kernel.
 
     A sample evaluates one graph of several independent calls, as a model does, and divides; each call reads another
     copy of the weights, as many as it takes to exceed the cache.
     """
     rng = np.random.default_rng(0)
     masters = [case.make(rng)]
-    copies = max(1, min(16, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
+    copies = max(1, min(64, -(-min(4 * machine.cache_bytes(), FRESH_BYTES) // max(case.reads(masters[0]), 1))))
     masters += [case.make(rng) for _ in range(copies - 1)]
-    record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops, "columns": {}}
+    record: dict[str, Any] = {"case": case.name, "operation": case.operation, "flops": case.flops}
+    record |= {"columns": {}, "stream": []}
     runners = {label: _Runner(case.operation, ops, masters) for label, ops in columns.items()}
     if "native" in columns and case.gemm_rows >= GEMM_ROWS:
         runners[SGEMM] = _Runner("linear", columns["native"], [dense(m) for m in masters])
@@ -152,6 +171,8 @@ def time_case(case: Case, columns: dict[str, Ops], *, repeat: int, limit: float)
     count = max(1, min(repeat, int(limit / max(round_seconds, 1e-9))))
     started, n, before = time.perf_counter(), 0, machine.busy()
     while n < count or (n < MOST and time.perf_counter() - started < limit and _unsure(record)):
+        if stream is not None:
+            record["stream"].append(stream.read())
         for label, runner in list(runners.items()) if n % 2 == 0 else list(runners.items())[::-1]:
             record["columns"][label]["seconds"].append(runner.sample())
         n += 1

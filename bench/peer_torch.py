@@ -62,7 +62,9 @@ class Torch:
 
 def main() -> None:
     """Answer {"do": "load" | "round"} until the input ends."""
-    # Started as a file, this folder leads sys.path, where transformers would take `kernels.py` for another package.
+    # transformers uses a package called kernels where it finds one; ours, in this folder (which leads sys.path), on
+    # PYTHONPATH or installed, is another.
+    sys.modules["kernels"] = None  # type: ignore[assignment]
     sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -78,6 +78,9 @@ def load(path: str | Path) -> Result:
         raise UserError(f"{path} is no result of bench or pytest-benchmark; give a file that `bench --save` wrote")
     if "kind" in result and result.get("schema") != SCHEMA:
         raise UserError(f"{path} has schema {result.get('schema')!r}, this bench reads {SCHEMA}; measure again")
+    part = {"edit": "columns", "peers": "columns", "kernels": "cases"}.get(result.get("kind", ""))
+    if part and not (isinstance(result.get(part), list) and result[part]):
+        raise UserError(f"{path} is incomplete: it has no {part}; measure again")
     return result
 
 

@@ -37,7 +37,7 @@ def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06
         })
     return {
         "schema": results.SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
-        "columns": columns,
+        "columns": columns, "bandwidth": {"rounds": [[0.1 * d] * 3 for d in drift]},
     }
 
 

@@ -48,11 +48,11 @@ def test_the_reference_says_so(plain):
 def test_the_fused_column_ran_fused_code(demo):
     info = Session(Settings(demo, "native", 0.2)).warm_up()
     assert info["backend"] == "native" and info["info"]["level"]
-    assert info["reference_calls"] == {}
+    assert info["reference_calls"] == {} and summary.unfused(info) == {}
     assert stock_primitives(info["step_primitives"]) == {}
     assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer
     column = {"label": "fused", **info}
-    assert "calls into the reference in a whole edit: none" in summary.proof(column)
+    assert "calls into the reference in a first small edit: none" in summary.proof(column)
 
 
 class Impostor:
@@ -70,6 +70,17 @@ def test_an_impostor_is_found_out(demo):
     assert stock_primitives(info["step_primitives"])["QuantizedMatmul"] > 0
     assert info["reference_calls"]["prefix_attention"] > 0
     assert "prefix_attention" in summary.proof({"label": "fused", **info})
+    assert summary.unfused(info)["prefix_attention"] > 0
+
+
+@pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
+def test_one_operation_that_is_not_fused_is_found_out(demo, monkeypatch):
+    """The real backend, its packed product replaced by the reference's."""
+    import kernels.native
+
+    monkeypatch.setattr(kernels.native, "int4_matmul", reference.int4_matmul)
+    info = Session(Settings(demo, "native", 0.1)).warm_up()
+    assert set(summary.unfused(info)) == {"int4_matmul", "QuantizedMatmul"}
 
 
 def test_a_slow_column_measures_a_part_and_says_how_much(demo):

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.stats import Interval
 
-from . import machine
+from . import machine, quality_fad
 from .measures.clap import CHECKPOINT
 from .measures.instructions import Instruction
 from .measures.intervals import LEAST, differences, mean_interval, unit_means
@@ -41,16 +41,6 @@ MEASURES = {
 }
 """Which way is better, decimals, and what it is."""
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
-
-FAD = (
-    "Fréchet audio distance: no maintained library fits. frechet-audio-distance 0.3.4 pins numpy below 2 (Python < "
-    "3.13) and "
-    "fetches its own checkpoints through laion_clap; fadtk and kadtk pin numpy below 2 and older transformers. It "
-    "would also "
-    "mislead here: it compares Gaussians fitted to embeddings, whose covariance of 512 dimensions is singular under "
-    "513 "
-    "recordings, and its bias grows as 1/recordings, so a handful of clips ranks noise."
-)
 
 
 def unit_axis(keys: Sequence[Key]) -> int | None:
@@ -111,7 +101,10 @@ def page(
         out.sections.append(
             Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
         )
-    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not)))
+    no_fad = quality_fad.why_not(rows, len(variants))
+    if no_fad is None:
+        out.sections.append(quality_fad.section(rows, len(variants)))
+    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not, no_fad)))
     return out
 
 
@@ -242,7 +235,9 @@ def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], me
     return Table(["instruction", *(row.label for row in rows)], lines)
 
 
-def _limits(variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str) -> str:
+def _limits(
+    variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str, no_fad: str | None
+) -> str:
     lines = ["Listening: every figure here is a program's opinion of the sound."]
     if "CLAP" not in present:
         lines.append(f"CLAP score: {why_not}.")
@@ -250,7 +245,8 @@ def _limits(variants: Sequence[Variant], present: Sequence[str], clap: str | Non
         lines.append(f"CLAP score by the card's checkpoint, {CHECKPOINT}: another was given.")
     if "SI-SDR" not in present:
         lines.append("SI-SDR and the distance to the truth: no true stems (--stems).")
-    lines.append(FAD)
+    if no_fad is not None:
+        lines.append(no_fad)
     lm = variants[0].bundle.config.lm
     random = variants[0].bundle.random_weights
     if random or (lm.layers, lm.dim) != (48, 2048):

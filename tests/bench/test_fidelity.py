@@ -33,7 +33,7 @@ def found(bundles: dict[str, Path]) -> dict[str, Fidelity]:
     others = [str(bundles[name]) for name in ("exact", "eight", "four", "damaged")]
     variants = parse(str(bundles["exact"]), others, backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 0)
-    every = fidelity_measure.measure(variants, codes, Settings(by=("kind", "layer", "matrix")), lambda _: None)
+    every = fidelity_measure.measure(variants, codes, Settings(by=("kind", "layer", "matrix")))
     return {each.label: each for each in every}
 
 
@@ -112,7 +112,7 @@ def test_numbers_against_plain_sums(bundles: dict[str, Path]) -> None:
     rng = np.random.default_rng(5)
     codes = [mx.array(rng.integers(0, lm.card, (1, 4, 9)).astype(np.int32)) for _ in range(2)]
     given = [material.Material("given", TEXTS[0], codes[0], codes[1])]
-    _, four = fidelity_measure.measure(variants, given, Settings(by=()), lambda _: None)
+    _, four = fidelity_measure.measure(variants, given, Settings(by=()))
     logits = []
     for variant in variants:
         model = variant.load()
@@ -174,7 +174,7 @@ def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path
     """On this random model; see bench/measures/README.md for what that says of trained ones."""
     variants = parse(str(bundles["exact"]), recipes=["plain", "mse", "mixed"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 77)
-    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()), lambda _: None)
+    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
     assert mse.kl < plain.kl and mixed.kl < 0.75 * plain.kl
     assert mixed.top1 > plain.top1 and mixed.perplexity < plain.perplexity
 
@@ -182,7 +182,7 @@ def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path
 def test_backends_agree(bundles: dict[str, Path]) -> None:
     variants = parse(str(bundles["four"]), backends=["auto"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS[:1], FRAMES, 0)
-    _, other = fidelity_measure.measure(variants, codes, Settings(), lambda _: None)
+    _, other = fidelity_measure.measure(variants, codes, Settings())
     assert other.kl < 1e-6 and other.top1 > 0.98 and other.layers[-1].stream < 1e-4
 
 

@@ -59,7 +59,7 @@ def rows(bundles: dict[str, Path]) -> dict[str, Row]:
     )
     clips = [song(seed) for seed in range(3)]
     settings = Settings(seeds=(0,))
-    return {r.label: r for r in measure(variants, clips, ASKED, settings, Spectrum(), lambda _: None)}
+    return {r.label: r for r in measure(variants, clips, ASKED, settings, Spectrum())}
 
 
 def mean(row: Row, name: str) -> float:
@@ -158,7 +158,7 @@ def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys:
     text = capsys.readouterr().out
     assert "Intervals resample clips." in text and "CLAP: not measured" in text
     assert "| exact (2) |" in text and "0 [0, 0] |" in text
-    assert "Fréchet audio distance: no maintained library fits" in text and "MusicGen-large 48 of 2048" in text
+    assert "Fréchet audio distance: it needs CLAP's embeddings." in text and "MusicGen-large 48 of 2048" in text
     paired = text.partition("## Paired differences")[2].partition("\n## ")[0]
     (line,) = [row for row in paired.splitlines() if row.startswith("| exact (2)")]
     assert {cell.strip() for cell in line.strip("| ").split("|")[1:]} == {"0 [0, 0]"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.stats import Interval
 
-from . import machine, quality_fad
+from . import machine, quality_fad, quality_plot
 from .measures.clap import CHECKPOINT
 from .measures.instructions import Instruction
 from .measures.intervals import LEAST, differences, mean_interval, unit_means
@@ -101,6 +101,7 @@ def page(
         out.sections.append(
             Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
         )
+    out.sections.append(_plot(rows, present, axis, len(variants)))
     no_fad = quality_fad.why_not(rows, len(variants))
     if no_fad is None:
         out.sections.append(quality_fad.section(rows, len(variants)))
@@ -135,6 +136,19 @@ def _intro(
             f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}.",
         ]
     )
+
+
+def _plot(rows: Sequence[Row], present: Sequence[str], axis: int | None, variants: int) -> Section:
+    titles = {}
+    for measure in present:
+        way, _, what = MEASURES[measure]
+        unit = ", dB" if what.startswith("dB") else ""
+        titles[measure] = f"{measure}{unit}" + (f" ({way} is better)" if way != "-" else "")
+    image = quality_plot.picture(rows, titles, axis, variants)
+    if image is None:
+        return Section("Plot", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'.")
+    text = "The means above, lines their intervals. Blue: variants; grey: what frames them. Infinite values have no dot."
+    return Section("Plot", text, picture=("quality.png", image, "mean and interval of each measure, by row"))
 
 
 def _values(row: Row, measure: str, instruction: str | None = None) -> dict[Key, float]:

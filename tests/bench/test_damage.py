@@ -55,7 +55,7 @@ MATRICES += [f"cross_attn.{p}_proj" for p in ("q", "k", "v", "out")] + ["linear1
 def test_a_matrix_and_a_row(matrix: str, bundles: dict[str, Path], tmp_path: Path) -> None:
     module = f"layers.2.{matrix}"
     whole = damaged(bundles["four"], tmp_path / "whole", f"{module}.")
-    # In a row of 64 weights rounding alone gives a gain of 1 % or 2 %, and the scale, without the bias, shifts it as well.
+    # In rows of 64 weights rounding alone gives a gain of 1 % or 2 %, and a scale without its bias shifts the row too.
     part = damaged(bundles["four"], tmp_path / "row", f"{module}.", 17, factor=1.1 if matrix == "linear2" else 1.25)
     healthy, found, row = compare(bundles["exact"], bundles["four"], whole, part)
     assert [m.module for m in found.scaled()] == [module]

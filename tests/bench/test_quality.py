@@ -164,6 +164,7 @@ def test_command(bundles: dict[str, Path], folder: Path, tmp_path: Path, capsys:
     assert {cell.strip() for cell in line.strip("| ").split("|")[1:]} == {"0 [0, 0]"}
     cells = json.loads((tmp_path / "out" / "quality.json").read_text())["cells"]
     assert {c["clip"] for c in cells} == {"s0", "s1", "s2"}
+    assert (tmp_path / "out" / "quality.png").read_bytes().startswith(b"\x89PNG")
     kept = sorted((tmp_path / "out" / "audio").iterdir())
     assert len(kept) == 3 * 2 * 2 * 2 and len(audio.load(kept[0]).samples) == 6400
 

@@ -147,7 +147,7 @@ def _plot(rows: Sequence[Row], present: Sequence[str], axis: int | None, variant
     image = quality_plot.picture(rows, titles, axis, variants)
     if image is None:
         return Section("Plot", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'.")
-    text = "The means above, lines their intervals. Blue: variants; grey: what frames them. Infinite values have no dot."
+    text = "The means above, lines their intervals. Blue: variants; grey: what frames them. Infinite ones have no dot."
     return Section("Plot", text, picture=("quality.png", image, "mean and interval of each measure, by row"))
 
 

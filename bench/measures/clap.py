@@ -33,6 +33,7 @@ class Clap:
             raise UserError(
                 f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or use --no-clap"
             ) from e
+        transformers.utils.logging.disable_progress_bar()
         try:
             self._model: Any = transformers.ClapModel.from_pretrained(checkpoint).eval().to(self._torch.float32)
             self._processor: Any = transformers.ClapProcessor.from_pretrained(checkpoint)

@@ -30,7 +30,7 @@ def picture(found: Sequence[Fidelity]) -> bytes | None:
         "KL, nats a token",
     )
     equal = [(f.label, [100 * x for x in f.equal_by_frame]) for f in others]
-    _by_step(axes[0, 1], equal, "Free generation, same seed: tokens equal to the reference's", "equal tokens, %")
+    _by_step(axes[0, 1], equal, "Generating freely, same seed: tokens as the reference's", "equal tokens, %")
     axes[0, 1].set_ylim(0, 105)
     _layers(axes[1, 0], others)
     _kinds(axes[1, 1], others)

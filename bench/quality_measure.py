@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -181,19 +182,21 @@ class _Judge:
         wanted = truth(instruction, clip.stems) if clip.stems else None
         if wanted is not None:
             out["SI-SDR"] = si_sdr(samples, wanted)
-            out["SI-SDRi"] = _gain(out["SI-SDR"], si_sdr(clip.samples, wanted))
+            before = si_sdr(clip.samples, wanted)
+            # An input that is the answer already (adding what is there) leaves nothing to gain.
+            out["SI-SDRi"] = _gain(out["SI-SDR"], before) if math.isfinite(before) else None
             out["log-mel to truth"] = log_mel_distance(samples, wanted, SAMPLE_RATE)
         if self.scorer is not None:
             if clip.name not in self._inputs:
                 self._inputs[clip.name] = self.scorer.audio(clip.samples, SAMPLE_RATE)
-            heard, before = self.scorer.audio(samples, SAMPLE_RATE), self._inputs[clip.name]
+            heard, untouched = self.scorer.audio(samples, SAMPLE_RATE), self._inputs[clip.name]
             asked = {"CLAP": instruction.caption}
             if instruction.verb == "remove":
                 remains = with_remains(instruction, clip.stems).remains
                 asked |= {"CLAP removed": instruction.stem or ""} | ({"CLAP remains": remains} if remains else {})
             for name, text in asked.items():
                 out[name] = self._cosine(heard, text)
-                out[f"{name} change"] = _gain(out[name], self._cosine(before, text))
+                out[f"{name} change"] = _gain(out[name], self._cosine(untouched, text))
         return out, heard
 
     def _cosine(self, recording: npt.NDArray[np.float32], text: str) -> float:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 
+import kernels
 from bench.stats import Interval
 
 from . import machine, quality_fad, quality_plot
@@ -30,7 +31,7 @@ MEASURES = {
     "CLAP remains": ("higher", 3, "removals only: cosine with what should remain"),
     "CLAP remains change": ("higher", 3, "the same, minus the input's"),
     "SI-SDR": ("higher", 2, "dB, likeness to the true stems at any volume"),
-    "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's"),
+    "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
     "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
     "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
     "log-mel to reference": (
@@ -87,12 +88,14 @@ def page(
         out.sections.append(Section("Removals", text, _removals(rows, removals)))
     out.sections.append(Section("Means", _means_text(present, axis), _means(rows, present, axis)))
     if len(variants) > 1:
+        scores = [m for m in present if not m.endswith(" change") and m != "SI-SDRi"]
         text = (
             f"Each variant minus {variants[0].label}, on the same clips, instructions and seeds; in brackets a 95 % "
             f"bootstrap "
-            "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0."
+            "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0. Changes "
+            "from the input differ by as much as the scores themselves, so they are left out."
         )
-        out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], present, axis)))
+        out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], scores, axis)))
     for measure in present:
         if measure in ("CLAP", "CLAP change") or measure.startswith(("CLAP removed", "CLAP remains")):
             continue
@@ -131,7 +134,10 @@ def _intro(
             "alone "
             "costs); with stems, the true answer, and the true answer through the codec: the ceiling of any edit.",
             f"CLAP: {clap}." if clap else f"CLAP: not measured ({why_not}).",
-            "; ".join(f"{v.label}: {v.bundle.path} on {v.backend}, {number(v.megabytes, 2)} MB" for v in variants)
+            "; ".join(
+                f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
+                for v in variants
+            )
             + ".",
             f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}.",
         ]

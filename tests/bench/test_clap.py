@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.bundle import demo_path
 from model.errors import UserError
 
 pytestmark = pytest.mark.eval
@@ -74,8 +75,10 @@ def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
 def test_a_folder_without_clap_is_one_clear_error(tmp_path: Path) -> None:
     from bench.measures.clap import Clap
 
-    with pytest.raises(UserError, match="--clap"):
-        Clap(str(tmp_path))
+    for folder in (tmp_path, demo_path(), demo_path() / "t5"):
+        with pytest.raises(UserError, match="--clap") as error:
+            Clap(str(folder))
+        assert "\n" not in str(error.value)
 
 
 def test_command_makes_the_cards_table(

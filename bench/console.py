@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+Item = TypeVar("Item")
 ERRORS = Console(stderr=True)
 
 
@@ -17,6 +19,16 @@ def progress() -> Progress:
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=ERRORS,
         transient=True, disable=not ERRORS.is_terminal,
     )
+
+
+def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar over them; where there is no terminal, one line at the beginning."""
+    if ERRORS.is_terminal:
+        with progress() as bar:
+            yield from bar.track(items, total=total, description=name)
+    else:
+        ERRORS.print(name, highlight=False, markup=False, soft_wrap=True)
+        yield from items
 
 
 @contextmanager

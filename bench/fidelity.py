@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         materials = material.from_clips(variants[0].load(), files, args.texts, frames)
         source = f"{len(files)} clip(s) through the codec, cut or repeated to {frames} frames"
     settings = fidelity_measure.Settings(args.seed, args.guidance, args.agreement, args.probes, tuple(args.by))
-    found = fidelity_measure.measure(variants, materials, settings, lambda line: print(line, file=sys.stderr))
+    found = fidelity_measure.measure(variants, materials, settings)
     page = fidelity_page.page(variants, found, materials, settings, source, notes)
     print(page.markdown(pictures=False))
     if args.out:

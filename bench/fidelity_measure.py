@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -16,10 +16,6 @@ from .measures.distribution import kl, negative_log_likelihood, top1_agreement, 
 from .measures.forcing import Float32
 from .measures.material import Material
 from .measures.variants import Quantized, Variant
-
-Say = Callable[[str], None]
-GAIN = 0.05
-"""Rounding to 4 bits changes a matrix's gain by less than 1 %, even one of 64 by 64."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,8 @@ class Fidelity:
     costs: dict[str, list[ablation.Cost]] = field(default_factory=dict)
 
     def scaled(self) -> list[weights.MatrixError]:
-        """Matrices whose size is off by more than GAIN: rounding does not do that."""
-        return [m for m in self.matrices if abs(m.gain - 1) > GAIN]
+        """Matrices whose size is off: rounding does not do that."""
+        return [m for m in self.matrices if m.scaled]
 
 
 @dataclass
@@ -70,28 +66,24 @@ class _Forced:
     logits: Float32
 
 
-def measure(variants: Sequence[Variant], materials: Sequence[Material], settings: Settings, say: Say) -> list[Fidelity]:
+def measure(variants: Sequence[Variant], materials: Sequence[Material], settings: Settings) -> list[Fidelity]:
     """The reference (first variant) against itself and against each other variant, in their order."""
     reference = variants[0].load()
-    say(f"reference: {variants[0].label}")
-    forced = [_reference(reference, each, settings) for each in materials]
+    forced = [_reference(reference, each, settings, variants[0].label) for each in materials]
     out = [_compare(variants[0], reference, forced, [f.logits for f in forced], [f.own for f in forced], settings)]
     for variant in variants[1:]:
-        say(f"variant: {variant.label}")
         other = variant.load()
         logits, own = [], []
         for each in forced:
             work = forcing.job(other, other.condition([each.material.text]), settings.guidance)
-            logits.append(forcing.forced(work, each.material, each.target))
-            own.append(forcing.generated(work, each.material, settings.seed))
+            logits.append(forcing.forced(work, each.material, each.target, variant.label))
+            own.append(forcing.generated(work, each.material, settings.seed, variant.label))
         found = _compare(variant, other, forced, logits, own, settings)
-        say("  layer by layer")
         _layers(found, reference, other, forced[: settings.probes], settings)
         if not _same_weights(variants[0], variant):
             modules = ablation.swappable(reference)
             found.matrices = weights.compare(reference.bundle, other.bundle, modules)
             for by in settings.by:
-                say(f"  costs by {by}")
                 found.costs[by] = _costs(reference, other, forced[: settings.probes], settings, by)
         out.append(found)
         del other
@@ -99,12 +91,12 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
     return out
 
 
-def _reference(model: InstructMusicGen, material: Material, settings: Settings) -> _Forced:
+def _reference(model: InstructMusicGen, material: Material, settings: Settings, label: str) -> _Forced:
     work = forcing.job(model, model.condition([material.text]), settings.guidance)
-    own = forcing.generated(work, material, settings.seed)
+    own = forcing.generated(work, material, settings.seed, label)
     target = own if material.target is None else material.target
     tokens, inside = forcing.expected(target, model.lm.config.special)
-    return _Forced(material, target, own, tokens, inside, forcing.forced(work, material, target))
+    return _Forced(material, target, own, tokens, inside, forcing.forced(work, material, target, label))
 
 
 def _compare(

@@ -177,9 +177,9 @@ def _weights(f: Fidelity) -> list[Section]:
     for name, found in kinds.items():
         mean = sum(m.error for m in found) / len(found)
         worst, far = max(found, key=lambda m: m.error), max(found, key=lambda m: abs(m.gain - 1))
-        rows.append(
-            [name, percent(mean, 2), f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"]
-        )
+        row = max(found, key=lambda m: abs(m.row_gain - 1))
+        cells = [f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"]
+        rows.append([name, percent(mean, 2), *cells, f"{row.row_gain:.3f} ({row.module}, row {row.row})"])
     scaled = f.scaled()
     verdict = "No matrix is scaled: every gain is within 5 % of 1."
     if scaled:
@@ -189,14 +189,21 @@ def _weights(f: Fidelity) -> list[Section]:
             f"{min(m.gain for m in scaled):.3f} "
             f"to {max(m.gain for m in scaled):.3f}), in layer(s) {', '.join(layers)}: damage, not quantization."
         )
+    if rows_scaled := [m for m in f.matrices if m.row_scaled]:
+        worst = max(rows_scaled, key=lambda m: abs(m.row_gain - 1))
+        verdict += (
+            f" {len(rows_scaled)} more with a single row scaled, most of all row {worst.row} of {worst.module} (gain "
+            f"{worst.row_gain:.3f}): damage too."
+        )
     text = (
         "How far the weights themselves are from the reference's, before anything runs: relative error (2-norm) and "
         "gain, the "
         f"factor by which a matrix is the reference's; rounding leaves it near 1.\n\n{verdict}"
     )
+    columns = ["kind", "mean error", "largest error", "gain furthest from 1", "of a row"]
     return [
         Section(
-            f"Weights: {f.label}", text, Table(["kind", "mean error", "largest error", "gain furthest from 1"], rows)
+            f"Weights: {f.label}", text, Table(columns, rows)
         )
     ]
 

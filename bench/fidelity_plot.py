@@ -30,11 +30,11 @@ def picture(found: Sequence[Fidelity]) -> bytes | None:
         "KL, nats a token",
     )
     equal = [(f.label, [100 * x for x in f.equal_by_frame]) for f in others]
-    _by_step(axes[0, 1], equal, "Free generation, same seed: tokens equal to the reference's", "equal tokens, %")
+    _by_step(axes[0, 1], equal, "Generating freely, same seed: tokens as the reference's", "equal tokens, %")
     axes[0, 1].set_ylim(0, 105)
     _layers(axes[1, 0], others)
     _kinds(axes[1, 1], others)
-    figure.suptitle(f"Distance from {found[0].label}")
+    figure.suptitle(f"Distance from {found[0].label} (lower is closer, but for equal tokens)")
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=110)
     return out.getvalue()
@@ -47,8 +47,16 @@ def _by_step(axes: Any, lines: Sequence[tuple[str, Sequence[float]]], title: str
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=label)
     axes.set(title=title, xlabel=f"step (mean of the {width} around it)", ylabel=unit)
-    axes.set_ylim(bottom=0)
+    if unit.startswith("KL") and _apart([float(np.mean(values)) for _, values in lines]):
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
     _finish(axes, "both")
+
+
+def _apart(means: Sequence[float]) -> bool:
+    """Whether they need a logarithmic axis to be seen beside each other (and have one: all are above 0)."""
+    return bool(means) and min(means) > 0 and max(means) > 10 * min(means)
 
 
 def _layers(axes: Any, others: Sequence[Fidelity]) -> None:
@@ -78,6 +86,9 @@ def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
         at = np.arange(len(kinds)) + (i - (len(costs) - 1) / 2) * width
         axes.barh(at, [each.get(kind, 0.0) for kind in kinds], width, label=label)
     axes.set_yticks(range(len(kinds)), kinds)
+    if _apart([float(np.mean(list(each.values()))) for each in costs.values()]):
+        axes.set_xscale("log")
+        axes.set_xlabel("KL, nats a token (no bar: it costs nothing)")
     _finish(axes, "x")
 
 

@@ -73,9 +73,7 @@ def run(args: argparse.Namespace) -> int:
         tuple(range(args.seeds)), args.guidance, args.temperature, args.top_k, args.greedy, args.seconds
     )
     keep = args.out / "audio" if args.keep_audio else None
-    rows = quality_measure.measure(
-        variants, clips, asked, settings, scorer, lambda line: print(line, file=sys.stderr), keep
-    )
+    rows = quality_measure.measure(variants, clips, asked, settings, scorer, keep)
     checkpoint = scorer.checkpoint if scorer else None
     page = quality_page.page(variants, rows, clips, asked, settings, checkpoint, "--no-clap was given")
     print(page.markdown(pictures=False))

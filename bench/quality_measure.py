@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Protocol
 
@@ -15,13 +17,14 @@ from model import audio
 from model.config import HOP, SAMPLE_RATE
 from model.edit import InstructMusicGen
 
+from .console import track
+from .measures.clap import clap_score
 from .measures.instructions import Instruction, Stems, stems, truth, with_remains
 from .measures.logmel import log_mel_distance
 from .measures.si_sdr import si_sdr
 from .measures.variants import Variant
 
 Samples = npt.NDArray[np.float32]
-Say = Callable[[str], None]
 Key = tuple[str, str, str]
 """Clip, instruction, seed ("-" where no seed plays a part)."""
 
@@ -72,9 +75,13 @@ class Row:
 
     label: str
     values: dict[str, dict[Key, float]] = field(default_factory=dict)
+    embeddings: dict[Key, Samples] = field(default_factory=dict)
+    """Of each recording, for what is measured over whole sets."""
 
-    def add(self, key: Key, scores: dict[str, float | None]) -> None:
-        """Keep a recording's scores; None is not kept."""
+    def add(self, key: Key, scores: dict[str, float | None], heard: Samples | None = None) -> None:
+        """Keep a recording's scores and embedding; None is not kept."""
+        if heard is not None:
+            self.embeddings[key] = heard
         for measure, value in scores.items():
             if value is not None:
                 self.values.setdefault(measure, {})[key] = value
@@ -96,40 +103,37 @@ def measure(
     instructions: Sequence[Instruction],
     settings: Settings,
     scorer: Scorer | None,
-    say: Say,
     keep: Path | None = None,
 ) -> list[Row]:
     """Rows for the input, the codec and (with stems) the truth, then one for each variant; all on the same cells."""
     first = variants[0].load()
     judge = _Judge(scorer)
     rows = [Row(INPUT), Row(CODEC)] + ([Row(TRUE), Row(CEILING)] if any(c.stems for c in clips) else [])
-    for clip in clips:
+    for clip in track(clips, "scoring the inputs"):
         through = _through(first, clip.samples)
         for instruction in instructions:
             key = (clip.name, instruction.text, "-")
-            rows[0].add(key, judge.score(clip, instruction, clip.samples))
-            rows[1].add(key, judge.score(clip, instruction, through))
+            rows[0].add(key, *judge.score(clip, instruction, clip.samples))
+            rows[1].add(key, *judge.score(clip, instruction, through))
             wanted = truth(instruction, clip.stems) if clip.stems else None
             if wanted is not None:
-                rows[2].add(key, judge.score(clip, instruction, wanted))
-                rows[3].add(key, judge.score(clip, instruction, _through(first, wanted)))
+                rows[2].add(key, *judge.score(clip, instruction, wanted))
+                rows[3].add(key, *judge.score(clip, instruction, _through(first, wanted)))
     references: dict[Key, Samples] = {}
     for number, variant in enumerate(variants):
         model = first if number == 0 else variant.load()
         row = Row(variant.label)
-        for clip in clips:
-            codes = model.encode(mx.array(clip.samples))
-            for instruction in instructions:
-                say(f"{variant.label}: {clip.name}: {instruction.short}")
-                for seed in settings.seeds:
-                    key = (clip.name, instruction.text, str(seed))
-                    edited = _edit(model, codes, instruction, settings, seed)[: len(clip.samples)]
-                    reference = references.setdefault(key, edited)
-                    scores = judge.score(clip, instruction, edited)
-                    scores["log-mel to reference"] = log_mel_distance(edited, reference, SAMPLE_RATE)
-                    row.add(key, scores)
-                    if keep is not None:
-                        _save(keep, variant.label, key, edited)
+        codes = {clip.name: model.encode(mx.array(clip.samples)) for clip in clips}
+        cells = list(product(clips, instructions, settings.seeds))
+        for clip, instruction, seed in track(cells, f"{variant.label}: editing and scoring"):
+            key = (clip.name, instruction.text, str(seed))
+            edited = _edit(model, codes[clip.name], instruction, settings, seed)[: len(clip.samples)]
+            reference = references.setdefault(key, edited)
+            scores, heard = judge.score(clip, instruction, edited)
+            scores["log-mel to reference"] = log_mel_distance(edited, reference, SAMPLE_RATE)
+            row.add(key, scores, heard)
+            if keep is not None:
+                _save(keep, variant.label, key, edited)
         rows.append(row)
         if number:
             del model
@@ -169,32 +173,37 @@ class _Judge:
         self._texts: dict[str, npt.NDArray[np.float32]] = {}
         self._inputs: dict[str, npt.NDArray[np.float32]] = {}
 
-    def score(self, clip: Clip, instruction: Instruction, samples: Samples) -> dict[str, float | None]:
-        """Every measure of one recording; None where there is nothing to compare with."""
+    def score(
+        self, clip: Clip, instruction: Instruction, samples: Samples
+    ) -> tuple[dict[str, float | None], Samples | None]:
+        """Every measure of one recording (None where there is nothing to compare with), and its embedding."""
+        heard: Samples | None = None
         out: dict[str, float | None] = {"log-mel to input": log_mel_distance(samples, clip.samples, SAMPLE_RATE)}
         wanted = truth(instruction, clip.stems) if clip.stems else None
         if wanted is not None:
             out["SI-SDR"] = si_sdr(samples, wanted)
-            out["SI-SDRi"] = _gain(out["SI-SDR"], si_sdr(clip.samples, wanted))
+            before = si_sdr(clip.samples, wanted)
+            # An input that is the answer already (adding what is there) leaves nothing to gain.
+            out["SI-SDRi"] = _gain(out["SI-SDR"], before) if math.isfinite(before) else None
             out["log-mel to truth"] = log_mel_distance(samples, wanted, SAMPLE_RATE)
         if self.scorer is not None:
             if clip.name not in self._inputs:
                 self._inputs[clip.name] = self.scorer.audio(clip.samples, SAMPLE_RATE)
-            heard, before = self.scorer.audio(samples, SAMPLE_RATE), self._inputs[clip.name]
+            heard, untouched = self.scorer.audio(samples, SAMPLE_RATE), self._inputs[clip.name]
             asked = {"CLAP": instruction.caption}
             if instruction.verb == "remove":
                 remains = with_remains(instruction, clip.stems).remains
                 asked |= {"CLAP removed": instruction.stem or ""} | ({"CLAP remains": remains} if remains else {})
             for name, text in asked.items():
                 out[name] = self._cosine(heard, text)
-                out[f"{name} change"] = _gain(out[name], self._cosine(before, text))
-        return out
+                out[f"{name} change"] = _gain(out[name], self._cosine(untouched, text))
+        return out, heard
 
     def _cosine(self, recording: npt.NDArray[np.float32], text: str) -> float:
         assert self.scorer is not None
         if text not in self._texts:
             self._texts[text] = self.scorer.text([text])[0]
-        return float(np.dot(recording.astype(np.float64), self._texts[text].astype(np.float64)))
+        return clap_score(recording, self._texts[text])
 
 
 def _gain(now: float | None, before: float) -> float:

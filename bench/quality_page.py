@@ -8,9 +8,10 @@ from importlib.metadata import version
 
 import numpy as np
 
+import kernels
 from bench.stats import Interval
 
-from . import machine
+from . import machine, quality_fad, quality_plot
 from .measures.clap import CHECKPOINT
 from .measures.instructions import Instruction
 from .measures.intervals import LEAST, differences, mean_interval, unit_means
@@ -30,7 +31,7 @@ MEASURES = {
     "CLAP remains": ("higher", 3, "removals only: cosine with what should remain"),
     "CLAP remains change": ("higher", 3, "the same, minus the input's"),
     "SI-SDR": ("higher", 2, "dB, likeness to the true stems at any volume"),
-    "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's"),
+    "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
     "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
     "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
     "log-mel to reference": (
@@ -41,16 +42,6 @@ MEASURES = {
 }
 """Which way is better, decimals, and what it is."""
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
-
-FAD = (
-    "Fréchet audio distance: no maintained library fits. frechet-audio-distance 0.3.4 pins numpy below 2 (Python < "
-    "3.13) and "
-    "fetches its own checkpoints through laion_clap; fadtk and kadtk pin numpy below 2 and older transformers. It "
-    "would also "
-    "mislead here: it compares Gaussians fitted to embeddings, whose covariance of 512 dimensions is singular under "
-    "513 "
-    "recordings, and its bias grows as 1/recordings, so a handful of clips ranks noise."
-)
 
 
 def unit_axis(keys: Sequence[Key]) -> int | None:
@@ -97,12 +88,14 @@ def page(
         out.sections.append(Section("Removals", text, _removals(rows, removals)))
     out.sections.append(Section("Means", _means_text(present, axis), _means(rows, present, axis)))
     if len(variants) > 1:
+        scores = [m for m in present if not m.endswith(" change") and m != "SI-SDRi"]
         text = (
             f"Each variant minus {variants[0].label}, on the same clips, instructions and seeds; in brackets a 95 % "
             f"bootstrap "
-            "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0."
+            "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0. Changes "
+            "from the input differ by as much as the scores themselves, so they are left out."
         )
-        out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], present, axis)))
+        out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], scores, axis)))
     for measure in present:
         if measure in ("CLAP", "CLAP change") or measure.startswith(("CLAP removed", "CLAP remains")):
             continue
@@ -111,7 +104,11 @@ def page(
         out.sections.append(
             Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
         )
-    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not)))
+    out.sections.append(_plot(rows, present, axis, len(variants)))
+    no_fad = quality_fad.why_not(rows, len(variants))
+    if no_fad is None:
+        out.sections.append(quality_fad.section(rows, len(variants)))
+    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not, no_fad)))
     return out
 
 
@@ -137,11 +134,27 @@ def _intro(
             "alone "
             "costs); with stems, the true answer, and the true answer through the codec: the ceiling of any edit.",
             f"CLAP: {clap}." if clap else f"CLAP: not measured ({why_not}).",
-            "; ".join(f"{v.label}: {v.bundle.path} on {v.backend}, {number(v.megabytes, 2)} MB" for v in variants)
+            "; ".join(
+                f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
+                for v in variants
+            )
             + ".",
             f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}.",
         ]
     )
+
+
+def _plot(rows: Sequence[Row], present: Sequence[str], axis: int | None, variants: int) -> Section:
+    titles = {}
+    for measure in present:
+        way, _, what = MEASURES[measure]
+        unit = ", dB" if what.startswith("dB") else ""
+        titles[measure] = f"{measure}{unit}" + (f" ({way} is better)" if way != "-" else "")
+    image = quality_plot.picture(rows, titles, axis, variants)
+    if image is None:
+        return Section("Plot", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'.")
+    text = "The means above, lines their intervals. Blue: variants; grey: what frames them. Infinite ones have no dot."
+    return Section("Plot", text, picture=("quality.png", image, "mean and interval of each measure, by row"))
 
 
 def _values(row: Row, measure: str, instruction: str | None = None) -> dict[Key, float]:
@@ -242,7 +255,9 @@ def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], me
     return Table(["instruction", *(row.label for row in rows)], lines)
 
 
-def _limits(variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str) -> str:
+def _limits(
+    variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str, no_fad: str | None
+) -> str:
     lines = ["Listening: every figure here is a program's opinion of the sound."]
     if "CLAP" not in present:
         lines.append(f"CLAP score: {why_not}.")
@@ -250,7 +265,8 @@ def _limits(variants: Sequence[Variant], present: Sequence[str], clap: str | Non
         lines.append(f"CLAP score by the card's checkpoint, {CHECKPOINT}: another was given.")
     if "SI-SDR" not in present:
         lines.append("SI-SDR and the distance to the truth: no true stems (--stems).")
-    lines.append(FAD)
+    if no_fad is not None:
+        lines.append(no_fad)
     lm = variants[0].bundle.config.lm
     random = variants[0].bundle.random_weights
     if random or (lm.layers, lm.dim) != (48, 2048):

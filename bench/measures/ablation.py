@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import mlx.core as mx
 import numpy as np
 
+from bench.console import track
 from model import layout
 from model.edit import InstructMusicGen
 from model.transformer import Layer
@@ -129,7 +130,7 @@ def costs(
     right = _logits(reference, chunks, guidance)
     sizes = swappable(reference)
     out = []
-    for part in which:
+    for part in track(which, "what costs most, part by part"):
         with swapped(reference, other, part.modules):
             made = _logits(reference, chunks, guidance)
         total = float(np.mean([kl(a, b).mean() for a, b in zip(right, made)]))

@@ -33,10 +33,11 @@ class Clap:
             raise UserError(
                 f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or use --no-clap"
             ) from e
+        transformers.utils.logging.disable_progress_bar()
         try:
             self._model: Any = transformers.ClapModel.from_pretrained(checkpoint).eval().to(self._torch.float32)
             self._processor: Any = transformers.ClapProcessor.from_pretrained(checkpoint)
-        except (OSError, ValueError, KeyError) as e:
+        except Exception as e:  # of another model's folder transformers says so in many ways
             reason = str(e).strip().partition("\n")[0][:200]
             raise UserError(
                 f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or use --no-clap"

@@ -8,7 +8,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from model.codebooks import delayed, frame_index, undelayed
+from bench.console import track
+from model.codebooks import delayed, frame_index, positions, undelayed
 from model.edit import InstructMusicGen
 from model.generate import Job, steps
 from model.sampling import Sampling
@@ -29,10 +30,12 @@ def with_special(material: Material, special: int) -> mx.array:
     return mx.concatenate([material.condition, end], axis=2)
 
 
-def generated(job: Job, material: Material, seed: int) -> mx.array:
-    """What the model generates for it: codes int32 [1,K,T]."""
+def generated(job: Job, material: Material, seed: int, label: str = "model") -> mx.array:
+    """What the model generates for it: codes int32 [1,K,T]. `label` is shown with the progress, as in `forced`."""
     clip = with_special(material, job.lm.config.special)
-    chunks = list(steps(job, clip, clip[:, :, :0], material.frames, mx.random.key(seed)))
+    every = steps(job, clip, clip[:, :, :0], material.frames, mx.random.key(seed))
+    total = positions(material.frames, clip.shape[1])
+    chunks = list(track(every, f"{label}: {material.title}: generating", total))
     return undelayed(mx.concatenate(chunks, axis=2), material.frames)
 
 
@@ -44,13 +47,13 @@ def expected(target: mx.array, special: int) -> tuple[npt.NDArray[np.int64], npt
     return np.array(sequence)[0].T[1:].astype(np.int64), inside.T[1:]
 
 
-def forced(job: Job, material: Material, target: mx.array) -> Float32:
+def forced(job: Job, material: Material, target: mx.array, label: str = "model") -> Float32:
     """Guided logits [S-1,K,card] of a generation that is made to say `target`, one position at a time."""
     frames = material.frames
     sequence, _ = delayed(target, frames, job.lm.config.special)
     stream = job.start(with_special(material, job.lm.config.special), frames)
     rows = []
-    for position in range(sequence.shape[2] - 1):
+    for position in track(range(sequence.shape[2] - 1), f"{label}: {material.title}: forcing"):
         logits = job.predict(stream, sequence[:, :, position : position + 1])
         mx.eval(logits)
         rows.append(np.array(logits[0]))

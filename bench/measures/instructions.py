@@ -20,6 +20,11 @@ _VERB = re.compile(r"(only|extract|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE
 KEYS = ("instruction", "caption", "remains")
 
 
+def without_preamble(text: str) -> str:
+    """`Music piece. Instruct: Only Drums.` -> `Only Drums.`, for tables."""
+    return re.sub(r"^.*Instruct:\s*", "", text)
+
+
 @dataclass(frozen=True)
 class Instruction:
     """`text` goes to the model; `caption` is what CLAP compares with; `remains` what should be left after a removal."""
@@ -43,7 +48,7 @@ class Instruction:
     @property
     def short(self) -> str:
         """Without upstream's preamble, for tables."""
-        return re.sub(r"^.*Instruct:\s*", "", self.text)
+        return without_preamble(self.text)
 
 
 def read(path: Path) -> list[Instruction]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
+from bench.console import track
 from kernels.contract import Ops
 from model.adapter import LayerPrefix
 from model.cache import KVCache
@@ -154,7 +155,7 @@ def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, par
     ends = {"text condition": error(*texts), "embedded tokens": error(right.x, own.x)}
     ends["embedded clip"] = error(right.content, own.content)
     out = []
-    for index in range(reference.lm.config.layers):
+    for index in track(range(reference.lm.config.layers), "layer by layer"):
         x, a = right.x, right.a
         wanted = right.layer(index, x, a, right.content, right.text)
         alone = own.layer(index, x, a, right.content, right.text)

@@ -14,6 +14,8 @@ from model.config import LMConfig
 from model.edit import InstructMusicGen
 from model.errors import UserError
 
+from .instructions import without_preamble
+
 
 @dataclass(frozen=True)
 class Material:
@@ -24,6 +26,11 @@ class Material:
     condition: mx.array
     target: mx.array | None
     """The tokens to force; None: what the first variant generates itself."""
+
+    @property
+    def title(self) -> str:
+        """The clip and the instruction, without upstream's preamble."""
+        return f"{self.name}, {without_preamble(self.text)}"
 
     @property
     def frames(self) -> int:

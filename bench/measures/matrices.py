@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,6 +10,11 @@ import mlx.core as mx
 import numpy as np
 
 from model.bundle import Bundle
+
+GAIN = 0.05
+"""Rounding to 4 bits changes a matrix's gain by about 1 %, even one of 64 by 64."""
+SIGMAS = 5.0
+"""Of a row's gain by chance; it matters in rows of under a hundred weights, where it passes GAIN."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,22 @@ class MatrixError:
     module: str
     error: float
     gain: float
+    inputs: int
+    """K: a row's gain by chance alone is about `error` / sqrt(K)."""
+    row: int
+    """The row whose gain is furthest from 1, and that gain: one row's damage hardly shows in the whole matrix."""
+    row_gain: float
+
+    @property
+    def scaled(self) -> bool:
+        """Whether its size is off by more than rounding can."""
+        return abs(self.gain - 1) > GAIN
+
+    @property
+    def row_scaled(self) -> bool:
+        """Whether one row's is, in a matrix that as a whole is not scaled."""
+        chance = SIGMAS * self.error / math.sqrt(self.inputs)
+        return not self.scaled and abs(self.row_gain - 1) > max(GAIN, chance)
 
 
 def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[MatrixError]:
@@ -31,7 +53,11 @@ def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[Ma
         r, w = dense(reference, module), dense(other, module)
         size, change, along = np.array(mx.stack([(r * r).sum(), mx.square(w - r).sum(), (w * r).sum()])).tolist()
         # An all-zero matrix has no size to relate to: its error is absolute.
-        out.append(MatrixError(module, (change / (size or 1.0)) ** 0.5, along / size if size else 1.0))
+        error, gain = (change / (size or 1.0)) ** 0.5, along / size if size else 1.0
+        sizes, products = (np.array(each.sum(axis=1)) for each in (r * r, w * r))
+        gains = np.divide(products, sizes, out=np.ones_like(sizes), where=sizes > 0)
+        row = int(np.abs(gains - 1).argmax())
+        out.append(MatrixError(module, error, gain, r.shape[1], row, float(gains[row])))
     return out
 
 

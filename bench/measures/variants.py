@@ -128,6 +128,8 @@ def parse(
         bundle = quantized(first.bundle, named("plain"), Quantization(count, group_size))
         variants.append(Variant(f"{count} bits", bundle, first.backend))
     for name in recipes:
+        if named(name).calibrated:
+            raise UsageError(f"--recipes {name} needs clips: make it with convert --recipe {name} and give --against")
         bundle = quantized(first.bundle, named(name), Quantization(4, group_size))
         variants.append(Variant(f"4 bits, {name}", bundle, first.backend))
     for each in variants[1:]:

@@ -35,12 +35,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         out[name] = convert(
             adapter=GOLDEN / "upstream.ckpt", base=GOLDEN / "base", t5=GOLDEN / "t5", out=folder / name, bits=bits
         )
-    out["damaged"] = folder / "damaged"
-    shutil.copytree(out["four"], out["damaged"])
-    tensors = mx.load(str(out["four"] / "model.safetensors"))
+    out["damaged"] = damaged(out["four"], folder / "damaged", "layers.1.")
+    return out
+
+
+def damaged(bundle: Path, out: Path, prefix: str, row: int | None = None, factor: float = 1.1) -> Path:
+    """A copy whose scales of the modules that begin with `prefix` are 10 % too large, of one row or of all."""
+    shutil.copytree(bundle, out)
+    tensors = mx.load(str(bundle / "model.safetensors"))
     assert isinstance(tensors, dict)
-    for name in [n for n in tensors if n.startswith("layers.1.") and n.endswith(".scales")]:
-        tensors[name] = (tensors[name] * 1.1).astype(tensors[name].dtype)
+    names = [n for n in tensors if f"{n.rpartition('.')[0]}.".startswith(prefix) and n.endswith(".scales")]
+    assert names
+    for name in names:
+        factors = mx.ones((len(tensors[name]), 1))
+        factors[slice(None) if row is None else row] = factor
+        tensors[name] = (tensors[name] * factors).astype(tensors[name].dtype)
     mx.eval(tensors)
-    mx.save_safetensors(str(out["damaged"] / "model.safetensors"), tensors, {"format": "mlx"})
+    mx.save_safetensors(str(out / "model.safetensors"), tensors, {"format": "mlx"})
     return out

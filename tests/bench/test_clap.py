@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.bundle import demo_path
 from model.errors import UserError
 
 pytestmark = pytest.mark.eval
@@ -74,8 +75,10 @@ def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
 def test_a_folder_without_clap_is_one_clear_error(tmp_path: Path) -> None:
     from bench.measures.clap import Clap
 
-    with pytest.raises(UserError, match="--clap"):
-        Clap(str(tmp_path))
+    for folder in (tmp_path, demo_path(), demo_path() / "t5"):
+        with pytest.raises(UserError, match="--clap") as error:
+            Clap(str(folder))
+        assert "\n" not in str(error.value)
 
 
 def test_command_makes_the_cards_table(
@@ -89,9 +92,15 @@ def test_command_makes_the_cards_table(
     arguments += ["--backend", "reference", "--clap", str(checkpoint), "--instructions", str(texts)]
     assert main([*arguments, "--seconds", "0.6", "--seeds", "2", "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
-    for heading in ("CLAP score by instruction", "Removals", "Paired differences", "Not measured"):
+    for heading in (
+        "CLAP score by instruction", "Removals", "Paired differences", "Fréchet audio distance", "Not measured",
+    ):  # fmt: skip
         assert f"## {heading}" in text
     assert "Remove Drums. against what remains" in text
+    lines = text.partition("## Fréchet audio distance")[2].partition("## Not measured")[0].splitlines()
+    found = {row[0]: row[1:] for row in ([c.strip() for c in x.strip("| ").split("|")] for x in lines) if len(row) == 4}
+    assert found["exact (2)"] == ["4", "-", "0"] and float(found["four"][2]) > 0
+    assert found["exact, half against half"][0] == "2"
     cells = json.loads((tmp_path / "out" / "quality.json").read_text())["cells"]
     values = {(c["row"], c["measure"], c["instruction"], c["seed"]): c["value"] for c in cells}
     twins = {key: v for key, v in values.items() if key[0] == "exact" and key[1].startswith("CLAP")}
@@ -100,3 +109,39 @@ def test_command_makes_the_cards_table(
     assert any(values[("four", *key[1:])] != v for key, v in twins.items())
     untouched = [v for key, v in values.items() if key[0] == "input, untouched" and key[1].endswith("change")]
     assert untouched and not any(untouched)
+
+
+def test_frechet_distance_against_its_formula() -> None:
+    """With scipy's matrix square root; and of Gaussians that differ in their mean alone."""
+    from scipy.linalg import sqrtm
+
+    from bench.measures.frechet import frechet_distance
+
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((6, 6))
+    a, b = ((rng.standard_normal((200, 6)) @ mixing).astype(np.float32) for _ in range(2))
+    b = (1.5 * b + 0.3).astype(np.float32)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    covariances = [np.cov(z, rowvar=False) for z in (x, y)]
+    root = sqrtm(covariances[0] @ covariances[1]).real
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-6)
+    shift = np.array([3, 0, 0, -4, 0, 0], np.float32)
+    assert frechet_distance(a, a + shift) == pytest.approx(25, rel=1e-4)
+    assert frechet_distance(a, a.copy()) == 0
+
+
+def test_frechet_distance_of_few_recordings_is_too_large() -> None:
+    """The bias that the page states: sets of one distribution, whose distance is 0, and about half at twice as many."""
+    from bench.measures.frechet import frechet_distance
+
+    rng = np.random.default_rng(1)
+
+    def mean(n: int) -> float:
+        pairs = rng.standard_normal((20, 2, n, 16)).astype(np.float32)
+        return float(np.mean([frechet_distance(*pair) for pair in pairs]))
+
+    few, twice = mean(100), mean(200)
+    assert few > 0.3 and 0.35 < twice / few < 0.65
+    with pytest.raises(ValueError, match="too few"):
+        frechet_distance(np.zeros((1, 4), np.float32), np.zeros((5, 4), np.float32))

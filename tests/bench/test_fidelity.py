@@ -10,6 +10,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+import soundfile
 from scipy.special import log_softmax, rel_entr
 
 from bench import fidelity_measure
@@ -33,7 +34,7 @@ def found(bundles: dict[str, Path]) -> dict[str, Fidelity]:
     others = [str(bundles[name]) for name in ("exact", "eight", "four", "damaged")]
     variants = parse(str(bundles["exact"]), others, backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 0)
-    every = fidelity_measure.measure(variants, codes, Settings(by=("kind", "layer", "matrix")), lambda _: None)
+    every = fidelity_measure.measure(variants, codes, Settings(by=("kind", "layer", "matrix")))
     return {each.label: each for each in every}
 
 
@@ -112,7 +113,7 @@ def test_numbers_against_plain_sums(bundles: dict[str, Path]) -> None:
     rng = np.random.default_rng(5)
     codes = [mx.array(rng.integers(0, lm.card, (1, 4, 9)).astype(np.int32)) for _ in range(2)]
     given = [material.Material("given", TEXTS[0], codes[0], codes[1])]
-    _, four = fidelity_measure.measure(variants, given, Settings(by=()), lambda _: None)
+    _, four = fidelity_measure.measure(variants, given, Settings(by=()))
     logits = []
     for variant in variants:
         model = variant.load()
@@ -174,15 +175,32 @@ def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path
     """On this random model; see bench/measures/README.md for what that says of trained ones."""
     variants = parse(str(bundles["exact"]), recipes=["plain", "mse", "mixed"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 77)
-    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()), lambda _: None)
+    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
     assert mse.kl < plain.kl and mixed.kl < 0.75 * plain.kl
     assert mixed.top1 > plain.top1 and mixed.perplexity < plain.perplexity
+
+
+def test_calibration_pays_on_codes_it_did_not_see(bundles: dict[str, Path], tmp_path: Path) -> None:
+    """Calibrated on noise through the codec, measured on random codes and another instruction."""
+    for seed in range(4):
+        noise = np.cumsum(np.random.default_rng(seed).standard_normal(32_000 * 4)) % 7 - 3
+        soundfile.write(tmp_path / f"{seed}.wav", noise / 20, 32_000, "FLOAT")
+    source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
+    made = [
+        str(convert(**source, out=tmp_path / name, recipe=name, clips=sorted(tmp_path.glob("*.wav"))))
+        for name in ("calibrated", "calibrated-mixed")
+    ]
+    variants = parse(str(bundles["exact"]), made, recipes=["mse", "mixed"], backend="reference")
+    codes = material.seeded(variants[0].bundle.config.lm, ["Music piece. Instruct: Extract Strings."], 40, 77)
+    _, ours, ours_mixed, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
+    assert ours.kl < 0.95 * mse.kl and ours_mixed.kl < 0.95 * mixed.kl
+    assert ours.megabytes == mse.megabytes and ours_mixed.megabytes == mixed.megabytes
 
 
 def test_backends_agree(bundles: dict[str, Path]) -> None:
     variants = parse(str(bundles["four"]), backends=["auto"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS[:1], FRAMES, 0)
-    _, other = fidelity_measure.measure(variants, codes, Settings(), lambda _: None)
+    _, other = fidelity_measure.measure(variants, codes, Settings())
     assert other.kl < 1e-6 and other.top1 > 0.98 and other.layers[-1].stream < 1e-4
 
 
@@ -200,6 +218,8 @@ def test_bad_variants_say_what_is_wrong(bundles: dict[str, Path], tmp_path: Path
         parse(exact, bits=[3])
     with refused(UsageError, "recipe 'best' is not known"):
         parse(exact, recipes=["best"])
+    with refused(UsageError, "convert --recipe calibrated"):
+        parse(exact, recipes=["calibrated"])
     with refused(UserError, "does not exist"):
         parse(exact, ["./nothing"])
     labels = [v.label for v in parse(exact, [exact, f"{exact}@reference"], bits=[4])]

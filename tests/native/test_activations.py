@@ -47,6 +47,22 @@ def test_one_large_activation_costs_only_its_own_block(native: ModuleType, rng: 
     assert np.abs(np.array(got) - want).max() < block
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-38, 1e-36, 1e-30, 1e-20, 1e20, 1e30])
+def test_activations_of_any_size(native: ModuleType, rng: np.random.Generator, size: float) -> None:
+    """The range of a block is inverted: tiny ones must not make that infinite, nor the result 0 * infinity."""
+    packed = Packed(rng, 50, 1024)
+    values = (size * rng.normal(size=(2, 1024))).astype(np.float32)
+    values[1, 64:] = 0.0  # whole blocks of nothing
+    want = values.astype(np.float64) @ packed.dense.T
+    bounds = {"float32": 2e-6, "int16": 3.6e-5, "int8": 9e-3}
+    for setting, bound in bounds.items():
+        native.set_activations(setting)
+        error = np.abs(np.array(native.int4_matmul(mx.array(values), *packed.args)) - want)
+        # Products of subnormals have their steps: 2^-149 a term, and 1e-34 / 254 or / 65534 where codes have fewer digits.
+        floor = 1024 * 2.0**-149 + 5 * 32 * {"float32": 0.0, "int16": 1e-34 / 65534, "int8": 1e-34 / 254}[setting]
+        assert (error <= 5 * bound * np.linalg.norm(want) / 10 + 5 * floor).all(), setting
+
+
 def test_not_a_number_comes_out_as_such(native: ModuleType, rng: np.random.Generator) -> None:
     packed = Packed(rng, 20, 1024)
     for setting in ("float32", "int16", "int8"):

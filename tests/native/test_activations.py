@@ -58,7 +58,7 @@ def test_activations_of_any_size(native: ModuleType, rng: np.random.Generator, s
     for setting, bound in bounds.items():
         native.set_activations(setting)
         error = np.abs(np.array(native.int4_matmul(mx.array(values), *packed.args)) - want)
-        # Half the step of what stands for x: packed for float32, down to 2^-12 of it, in subnormals; codes of the block.
+        # Half the step of what stands for x: packed for float32, down to 2^-12 of it, in subnormals; codes of a block.
         step = {"float32": 2.0**-138, "int16": 1e-34 / 65534, "int8": 1e-34 / 254}[setting]
         floor = 5 * 1024**0.5 * 15 * float(mx.abs(packed.scales).max()) * step
         assert (error <= bound * np.linalg.norm(want) / 2 + floor).all(), setting

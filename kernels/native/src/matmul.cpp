@@ -5,7 +5,6 @@
 // With int8 activations the first way is taken for any number of rows, eight at a time over a tile that stays in cache.
 #include <algorithm>
 
-#include "huge_pages.h"
 #include "operations.h"
 #include "pool.h"
 
@@ -148,7 +147,6 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations) {
     });
     return;
   }
-  use_huge_pages(q.w, size_t(q.n) * size_t(q.k) / 8 * size_t(q.bits));
   const int64_t size = width != 0 ? k.packed_size_integer(kMaxRows, q.k, q.group, width)
                                   : k.packed_size(kMaxRows, q.k, q.group, q.bits);
   const int64_t tiles = (op.rows + kMaxRows - 1) / kMaxRows;

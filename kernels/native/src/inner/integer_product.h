@@ -93,7 +93,7 @@ int product_integer_span(const Quantized& q, const float* packed, const float* s
 
 template <typename Code, int M, int SPB>
 void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
-  constexpr int NR = M <= 4 ? kIntegerRows : 1;
+  constexpr int NR = M <= 4 ? 2 : 1;
   all_rows<NR>(q, n0, n1, tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
     return product_integer_span<Code, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
   });

@@ -72,4 +72,3 @@ inline VF idot(VI w, const int16_t* x) {
 }
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
-constexpr int kIntegerRows = 2;  // rows of weights at once by integer activations

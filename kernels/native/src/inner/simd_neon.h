@@ -67,4 +67,3 @@ inline VF idot(VI w, const int16_t* x) {
 }
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
-constexpr int kIntegerRows = 2;  // rows of weights at once by integer activations

@@ -72,4 +72,3 @@ inline VF idot(VI w, const int16_t* x) {
 }
 constexpr bool kInt16Pays = false;
 inline void prefetch(const void*) {}
-constexpr int kIntegerRows = 2;  // rows of weights at once by integer activations

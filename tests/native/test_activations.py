@@ -49,6 +49,23 @@ def test_one_large_activation_costs_only_its_own_block(native: ModuleType, rng: 
     assert np.abs(np.array(got) - want).max() < block
 
 
+@pytest.mark.parametrize("size", [1e-42, 1e-38, 1e-36, 1e-30, 1e-20, 1e20, 1e30])
+def test_activations_of_any_size(native: ModuleType, rng: np.random.Generator, size: float) -> None:
+    """The range of a block is inverted: tiny ones must not make that infinite, nor the result 0 * infinity."""
+    packed = Packed(rng, 50, 1024)
+    values = (size * rng.normal(size=(2, 1024))).astype(np.float32)
+    values[1, 64:] = 0.0  # whole blocks of nothing
+    want = values.astype(np.float64) @ packed.dense.T
+    bounds = {"float32": 2e-6, "int16": 3.6e-5, "int8": 9e-3}
+    for setting, bound in bounds.items():
+        native.set_activations(setting)
+        error = np.abs(np.array(native.int4_matmul(mx.array(values), *packed.args)) - want)
+        # Half the step of what stands for x: packed for float32, down to 2^-12 of it, in subnormals; codes of a block.
+        step = {"float32": 2.0**-138, "int16": 1e-34 / 65534, "int8": 1e-34 / 254}[setting]
+        floor = 5 * 1024**0.5 * 15 * float(mx.abs(packed.scales).max()) * step
+        assert (error <= bound * np.linalg.norm(want) / 2 + floor).all(), setting
+
+
 def test_not_a_number_comes_out_as_such(native: ModuleType, rng: np.random.Generator) -> None:
     packed = Packed(rng, 20, 1024)
     for setting in ("float32", "int16", "int8"):

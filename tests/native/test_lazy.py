@@ -166,6 +166,12 @@ def test_gate_zero_is_plain_attention_whatever_the_prefix_holds(native: ModuleTy
         assert (np.array(a) == np.array(native.attention(q, k, k, scale=1.0, mask="causal"))).all()
 
 
+def test_a_gate_and_a_length_of_many_axes(native: ModuleType, rng: np.random.Generator) -> None:
+    h, deep = heads(rng, 1, 1, 4, 8), (1,) * 9
+    a = native.prefix_attention(h, h, h, h, h, h, mx.full(deep, 0.5), scale=1.0, length=mx.full(deep, 4))
+    assert (np.array(a) == np.array(native.prefix_attention(h, h, h, h, h, h, 0.5, scale=1.0, length=4))).all()
+
+
 def test_wrong_arguments_name_the_value_and_the_fix(native: ModuleType, rng: np.random.Generator) -> None:
     packed, x = Packed(rng, 16, 128), heads(rng, 2, 128)
     with pytest.raises(ValueError, match=r"x has shape \(2, 64\).*128"):

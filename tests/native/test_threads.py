@@ -48,12 +48,53 @@ def test_a_senseless_number_of_threads_is_refused(native: ModuleType, count: int
 
 
 def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random.Generator) -> None:
-    packed, x = Packed(rng, 301, 256), mx.array(rng.normal(size=(2, 256)).astype(np.float32))
+    """Bit by bit: BLAS and the kernels must be given the same pieces whoever computes them."""
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(rng.normal(size=shape).astype(np.float32))
+
+    packed, long = Packed(rng, 301, 256), Packed(rng, 130, 1088)
+    x, few, tall = draw(2, 256), draw(2, 1088), draw(700, 1088)
+    dense, half = draw(301, 256), draw(130, 1088).astype(mx.float16)
+    q, k = draw(2, 3, 70, 64), draw(2, 3, 90, 64)
+    signal, narrow = draw(1, 3000, 48), draw(1, 4000, 1)
+
+    def everything() -> list[mx.array]:
+        return [
+            native.int4_matmul(x, *packed.args, activation="gelu"),
+            native.int4_matmul(few, *long.args),
+            native.int4_matmul(tall, *long.args, activation="gelu"),
+            native.int4_matmul(tall.astype(mx.bfloat16), *long.args),
+            native.linear(x, dense),
+            native.linear(tall, half),
+            native.prefix_attention(q, k, k, q[:1], k[:1], k[:1], 0.5, scale=0.1, length=80),
+            native.attention(q[:, :, :3], k, k, scale=0.1),
+            native.conv1d(signal, draw_w, draw_b, stride=2, elu=True),
+            native.conv1d(narrow, thin_w, draw_b[:32]),
+            native.conv1d(signal[:, :200], wide_w, wide_b),
+            native.conv_transpose1d(signal, draw_w, draw_b, stride=4, elu=True),
+            native.lstm(signal[:, :50], *cell),
+        ]
+
+    draw_w, draw_b, thin_w = draw(40, 8, 48), draw(40), draw(32, 7, 1)
+    wide_w, wide_b, cell = draw(512, 3, 48), draw(512), [draw(192, 48), draw(192, 48), draw(192)]
     results = []
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 7):
         native.set_threads(threads)
-        results.append(np.array(native.int4_matmul(x, *packed.args, activation="gelu")))
-    assert all((r == results[0]).all() for r in results)
+        results.append([np.array(a.astype(mx.float32)) for a in everything()])
+    for other in results[1:]:
+        for i, (a, b) in enumerate(zip(results[0], other)):
+            assert (a == b).all(), f"operation {i}"
+
+
+def test_no_memory_in_a_chunk_is_the_callers_error(native: ModuleType) -> None:
+    """Whichever thread it meets: the loop ends, the first error is raised, and the pool goes on."""
+    for threads in (1, 3):
+        native.set_threads(threads)
+        for _ in range(20):
+            with pytest.raises(MemoryError):
+                native._ext().pool_fail(50)
+            assert native._ext().pool_sum(1000) == 499500
 
 
 def test_many_python_threads_at_once(native: ModuleType, rng: np.random.Generator) -> None:

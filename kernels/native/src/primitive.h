@@ -29,12 +29,12 @@ inline DType dtype_of(const mx::array& a) {
   return a.dtype() == mx::float16 ? DType::f16 : (a.dtype() == mx::bfloat16 ? DType::bf16 : DType::f32);
 }
 
-// uint32 words count as float32: they are only ever moved.
+// uint32 words count as float32: they are only ever moved. More than kMaxDims axes are only let in on single elements.
 inline View view(const mx::array& a) {
   View v;
   v.data = a.data<void>();
   v.dtype = dtype_of(a);
-  v.ndim = int(a.ndim());
+  v.ndim = a.ndim() <= size_t(kMaxDims) ? int(a.ndim()) : 0;
   for (int i = 0; i < v.ndim; ++i) {
     v.shape[i] = a.shape(i);
     v.strides[i] = a.strides(i);

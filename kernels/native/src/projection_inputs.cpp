@@ -37,7 +37,8 @@ void PackedMatrix::with(const std::function<void(const Quantized&)>& f) const {
 }
 
 void check_projection(const mx::array& x, int n, int k, const Projection& p) {
-  need(is_float(x) && x.ndim() >= 1 && x.ndim() <= size_t(kMaxDims) && x.size() > 0 && x.shape(-1) == k, "x");
+  need(x.ndim() <= size_t(kMaxDims), "x has more than 8 axes; flatten some");
+  need(is_float(x) && x.ndim() >= 1 && x.size() > 0 && x.shape(-1) == k, "x");
   auto vector = [](const Maybe& a, int size) { return !a || (is_float(*a) && a->ndim() == 1 && a->shape(0) == size); };
   need(vector(p.bias, n), "bias");
   need(vector(p.norm_weight, k) && vector(p.norm_bias, k) && p.norm_weight.has_value() == p.norm_bias.has_value(), "norm");

@@ -19,7 +19,7 @@ from .bundle import check_codec, open_bundle
 from .calibration import Calibration
 from .clips import clip_files
 from .codec_weights import codec_config, pretrained
-from .config import Config, Quantization
+from .config import Config, LMConfig, Quantization
 from .errors import UsageError, UserError
 from .safetensors_file import read_header, read_json
 from .upstream import Array, Upstream
@@ -34,15 +34,15 @@ Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
 
 
 def convert(
-    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4, group_size: int = 64,
-    recipe: str = "plain", clips: Sequence[str | Path] = (),
+    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4,
+    group_size: int | None = None, recipe: str = "plain", clips: Sequence[str | Path] = (),
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
     `adapter`: the Lightning checkpoint (or a folder or repo with one); `base`: a folder or repo with `state_dict.bin`
     and `compression_state_dict.bin`; `t5`: a folder, which is copied, or a repo, which is referred to. `bits` 4 or 8
-    quantizes the layers' projections (affine, `group_size` inputs a scale) and stores the rest as float16; 16 stores
-    float16 throughout; 32 is lossless. `recipe` (see `model.recipes`) chooses other bits for some modules, or better
+    quantizes the layers' projections (affine, `group_size` inputs a scale: 64, or 32 where 64 does not fit the model,
+    unless told) and stores the rest as float16; 16 stores float16 throughout; 32 is lossless. `recipe` (see `model.recipes`) chooses other bits for some modules, or better
     scales; its name is kept in config.json. The calibrated recipes run the 16-bit model over `clips` (files or folders)
     first, and need room on disk for it meanwhile. `out` appears whole or not at all. Returns its path.
 
@@ -51,7 +51,7 @@ def convert(
     """
     if bits not in BITS:
         raise UsageError(f"--bits {bits}: choose one of {', '.join(map(str, BITS))}")
-    if group_size not in GROUP_SIZES:
+    if group_size is not None and group_size not in GROUP_SIZES:
         raise UsageError(f"--group-size {group_size}: choose one of {', '.join(map(str, GROUP_SIZES))}")
     chosen = recipes.named(recipe)
     if bits not in (4, 8) and recipe != "plain":
@@ -69,9 +69,7 @@ def convert(
     codec = codec_config(codec_source)
     check_codec(codec, upstream.lm, codec_source)
     t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
-    quantization = Quantization(bits, group_size) if bits in (4, 8) else None
-    if quantization:
-        _check_groups(upstream, group_size)
+    quantization = Quantization(bits, _group_size(upstream.lm, group_size)) if bits in (4, 8) else None
     config = Config(
         upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization,
         chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},
@@ -142,12 +140,17 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
     return (path, hub.T5) if local else (None, str(given))
 
 
-def _check_groups(upstream: Upstream, group_size: int) -> None:
-    for name, width in (("dim", upstream.lm.dim), ("ffn", upstream.lm.ffn)):
-        if width % group_size:
-            fits = [str(g) for g in GROUP_SIZES if upstream.lm.dim % g == 0 and upstream.lm.ffn % g == 0]
-            advice = f"use --group-size {' or '.join(fits)}" if fits else "use --bits 16 or 32"
-            raise UsageError(f"--group-size {group_size} does not divide {name}={width}; {advice}")
+def _group_size(lm: LMConfig, asked: int | None) -> int:
+    """`asked` if it divides the inputs of every projection; without it the published 64, or 32 where only that does."""
+    fits = [size for size in GROUP_SIZES if lm.dim % size == 0 and lm.ffn % size == 0]
+    if asked is None and fits:
+        return min(64, max(fits))
+    size = asked or 64
+    for name, width in (("dim", lm.dim), ("ffn", lm.ffn)):
+        if width % size:
+            advice = f"use --group-size {' or '.join(map(str, fits))}" if fits else "use --bits 16 or 32"
+            raise UsageError(f"--group-size {size} does not divide {name}={width}; {advice}")
+    return size
 
 
 def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], Path]) -> tuple[Pack, str]:

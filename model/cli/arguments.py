@@ -81,8 +81,8 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add("--t5", required=True, metavar="DIR_OR_REPO", help="T5's weights and tokenizer (google-t5/t5-base)")
     add("--out", required=True, type=Path, metavar="DIR", help="the bundle's folder")
     add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
-    add("--group-size", type=int, default=64, metavar="32|64|128",
-        help="weights that share a scale (default 64)")
+    add("--group-size", type=int, metavar="32|64|128",
+        help="weights that share a scale (default 64, or 32 where 64 does not fit the model)")
     add("--recipe", default="plain", metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
         help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
     add("--clips", nargs="+", type=Path, default=[], metavar="CLIP",

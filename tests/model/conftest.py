@@ -32,7 +32,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Converted:
     def bundle(golden: Golden, bits: int) -> Path:
         out = folder / f"{golden.folder.name}-{bits}"
         if not out.exists():
-            convert(**golden.upstream, out=out, bits=bits, group_size=golden.group_size)
+            convert(**golden.upstream, out=out, bits=bits)
         return out
 
     return bundle

@@ -42,11 +42,6 @@ class Golden:
         """The upstream files, as `convert` names them."""
         return {"adapter": self.folder / "upstream.ckpt", "base": self.folder / "base", "t5": self.folder / "t5"}
 
-    @property
-    def group_size(self) -> int:
-        """The largest that `convert` can use on its dimensions, at most the default."""
-        return next(g for g in (64, 32) if self.config["dim"] % g == self.config["ffn"] % g == 0)
-
 
 A = Golden(FOLDERS[0])
 CONFIG, TEXTS, tensors = A.config, A.texts, A.tensors

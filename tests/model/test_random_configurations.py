@@ -15,6 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
@@ -22,6 +23,7 @@ from threadpoolctl import threadpool_limits
 from model import InstructMusicGen
 from model.bundle import open_bundle
 from model.cli import main
+from model.config import Quantization
 from model.generate import Job
 from model.sampling import Sampling
 from tests import backends
@@ -91,7 +93,7 @@ class Drawn:
     def convert(self, bits: int) -> int:
         """By the command line, to `self.bundle(bits)`; gives the exit code."""
         named = [part for name, path in self.paths.items() for part in (f"--{name}", str(path))]
-        return main(["convert", *named, "--out", str(self.bundle(bits)), "--bits", str(bits), "--group-size", "32"])
+        return main(["convert", *named, "--out", str(self.bundle(bits)), "--bits", str(bits)])
 
     def bundle(self, bits: int) -> Path:
         return self.folder / f"{bits}-bit"
@@ -200,6 +202,13 @@ def clear_gap(oracle: generate.Greedy) -> float:
 def test_dims_that_no_group_divides_are_a_clear_error(capsys, tmp_path):
     with drawn(Shape(dim=60, heads=5, ffn=120)) as d:
         assert d.convert(4) == 2
-        assert "--group-size 32 does not divide dim=60; use --bits 16 or 32" in capsys.readouterr().err
+        assert "--group-size 64 does not divide dim=60; use --bits 16 or 32" in capsys.readouterr().err
         assert not d.bundle(4).exists()
+
+
+@pytest.mark.parametrize(("dim", "group_size"), [(64, 64), (96, 32), (128, 64)])
+def test_the_group_size_fits_the_model_unless_told(dim, group_size):
+    with drawn(Shape(dim=dim, heads=4, ffn=2 * dim)) as d:
+        assert d.convert(4) == 0
+        assert open_bundle(d.bundle(4)).config.quantization == Quantization(4, group_size)
 

@@ -26,10 +26,10 @@ def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, var
     labels = [row.label for row in rows]
     for plot, (name, title) in zip(axes, measures.items()):
         for place, row in enumerate(rows):
-            values = {k: v for k, v in row.values.get(name, {}).items() if math.isfinite(v)}
-            if not values:
+            values = {k: v for k, v in row.values.get(name, {}).items() if not math.isnan(v)}
+            mean = float(np.mean(list(values.values()))) if values else math.nan
+            if not math.isfinite(mean):
                 continue
-            mean = float(np.mean(list(values.values())))
             found = mean_interval(unit_means(values, axis)) if axis is not None else None
             color = "C0" if place >= len(rows) - variants else "0.5"
             if found is not None:
@@ -37,6 +37,7 @@ def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, var
             plot.plot(mean, place, "o", color=color)
         plot.set_title(title, fontsize="medium")
         plot.set_yticks(range(len(rows)), labels)
+        plot.locator_params(axis="x", nbins=5)
         plot.grid(alpha=0.3)
         plot.spines[["top", "right"]].set_visible(False)
     for plot in list(figure.axes)[len(measures) :]:

@@ -54,7 +54,8 @@ def int4_matmul(
     template: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", bits), ("GROUP", group_size)]
     inputs = {"x": x.reshape(m, k), "w": w, "scales": scales, "biases": biases}
     if norm is not None and not decode:
-        inputs["x"] = mx.fast.layer_norm(inputs["x"], norm[0], norm[1], norm[2])
+        # In x's type again, which wider weights of the norm change.
+        inputs["x"] = mx.fast.layer_norm(inputs["x"], norm[0], norm[1], norm[2]).astype(x.dtype)
     if bias is not None:
         inputs["bias"] = bias
     if residual is not None:

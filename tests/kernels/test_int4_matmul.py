@@ -116,6 +116,25 @@ def test_large_mean_does_not_spoil_the_norm(ops: Ops, rows: int) -> None:
     check(ops, arguments)
 
 
+@pytest.mark.parametrize("rows", (2, 20))
+def test_nearly_constant_rows(ops: Ops, rows: int) -> None:
+    """Where the variance is no more than eps, eps is what divides."""
+    arguments = Matmul(12, (rows,), 24, 2, 64, 4, mx.float32, mx.float32, "contiguous", norm=True).arguments()
+    arguments["x"] = arguments["x"] * 1e-3
+    check(ops, arguments)
+
+
+@pytest.mark.parametrize("rows", (2, 20))
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_norm_and_bias_of_another_dtype(ops: Ops, rows: int, dtype: mx.Dtype) -> None:
+    """The result keeps x's dtype."""
+    case = Matmul(13, (rows,), 24, 2, 64, 4, mx.float16, mx.float16, "contiguous", True, False, True, True)
+    arguments = case.arguments()
+    weight, bias, eps = arguments["norm"]
+    arguments |= {"norm": (weight.astype(dtype), bias.astype(mx.float32), eps), "bias": arguments["bias"].astype(dtype)}
+    assert check(ops, arguments).dtype == mx.float16
+
+
 def test_result_can_be_used_lazily(ops: Ops) -> None:
     """No evaluation between calls is needed, and async_eval changes nothing."""
     case = Matmul(2, (2,), 64, 1, 64, 4, mx.float32, mx.float32, "contiguous", residual=True)

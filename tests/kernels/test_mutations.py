@@ -11,29 +11,61 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from kernels import Ops, interpreter, metal
 
 from . import test_int4_matmul, test_prefix_attention
-from .test_metal_checked import ATTENTION, PROMPT, Case, attention, cross, matmul
+from .test_metal_checked import ATTENTION, F16, PROMPT, Case, attention, cross, matmul
 
 pytestmark = pytest.mark.backend("interpreter")
 
 DECODE = matmul()
 PREFILL = matmul(rows=(35,), norm=False, n=67)
 DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)
+FIVE_ROWS = matmul(rows=(5,), group_size=64, groups=9, n=37)  # one word a lane
+# Two tiles of rows and more, wide groups, words of 4 values, and a tile of y larger than those of x and w.
+TALL = matmul(rows=(130,), bits=8, group_size=64, n=67, norm=False, dtype=F16)
 PAIR = attention(ATTENTION)
+CLOSED = attention(ATTENTION, gate=0.0)
 WINDOW = attention(PROMPT)
-SPLIT = attention(ATTENTION, dim=16, length=1500, slots=1501, frames=613, heads=1)
+LONG = dataclasses.replace(ATTENTION, dim=16, length=1503, slots=1504, frames=615)
+SPLIT = attention(LONG)
+SPLIT_CLOSED = attention(LONG, gate=0.0)
+SPLIT_BLOCKS = attention(ATTENTION, dim=16, length=411, slots=411, frames=2000, pairs=6, heads=1)
 STRIDED = attention(ATTENTION, layout="strided")
+ODD = attention(ATTENTION, dim=100)  # whose last lane has spare elements
+ODD_STRIDED = attention(ATTENTION, dim=100, layout="strided")
+NARROW = attention(ATTENTION, dim=16)
 TWO_SONGS = attention(ATTENTION, shared=2, pairs=1)
+SONGS = attention(ATTENTION, shared=2, pairs=6, dim=16, length=9, slots=10, frames=7)  # two blocks each
+THREE_ROWS = attention(ATTENTION, pairs=3)  # of which memory holds two at a time
 WIDE = attention(ATTENTION, dim=128)  # whose parts need two rounds of memory
 TEXT = cross()
+ODD_TEXT = cross(dim=202, rows=5)
 
 
 def far_scores(ops: Ops) -> None:
     test_prefix_attention.test_scores_far_apart(ops, 1)
+
+
+def low_scores(ops: Ops) -> None:
+    test_prefix_attention.test_scores_far_below_zero(ops, 1)
+
+
+def low_scores_split(ops: Ops) -> None:
+    test_prefix_attention.all_below(ops, LONG)
+
+
+def length_beyond_slots(ops: Ops) -> None:
+    """Not an error that a kernel can report; it must read no slot that is not there."""
+    arguments = ATTENTION.arguments() | {"length": mx.array([ATTENTION.slots + 9], dtype=mx.int32)}
+    ops.prefix_attention(**arguments)
+
+
+def flat_rows(ops: Ops) -> None:
+    test_int4_matmul.test_nearly_constant_rows(ops, 2)
 
 
 def gelu_form(ops: Ops) -> None:
@@ -160,6 +192,89 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("rows without text not written", "i < (B - M) * D", "i < 0"),
         ("one key of the text lost", "everything[1] = {S}", "everything[1] = {S - 1}"),
         ("scale lost", "scale[0] * total", "total"),
+    ]),
+    ("int4_matmul.metal", FIVE_ROWS, [
+        ("groups of 32 only", "scales + size_t(n) * (K / GROUP)", "scales + size_t(n) * (K / 32)"),
+    ]),
+    ("int4_matmul.metal", flat_rows, [("eps lost", "eps[0]", "0.0f")]),
+    ("packed_product.h", FIVE_ROWS, [
+        ("always two words a lane", "r * words + k / PER_WORD", "r * words + k / (2 * PER_WORD) * 2"),
+        ("steps of two words", "k += 32 * VALUES", "k += 32 * 16"),
+    ]),
+    ("rows.h", DEEP, [("first row for all", "out[m][i] = float(x[m * K + k + i]);", "out[m][i] = float(x[k + i]);")]),
+    ("rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
+    ("int4_matmul_tiled.metal", TALL, [
+        ("row stride of groups of 32", "(K / GROUP) + ", "(K / 32) + "),
+        ("groups of 32 only", "(k0 + k) / GROUP", "(k0 + k) / 32"),
+        ("first tile of rows for all", "int(threadgroup_position_in_grid.y) * BM", "0"),
+        ("tiles of rows overlap", "threadgroup_position_in_grid.y) * BM", "threadgroup_position_in_grid.y) * 32"),
+        ("8 values a word", "(k0 + k) / PER_WORD", "(k0 + k) / 8"),
+        ("row stride of 4 bits", "(K / PER_WORD)", "(K / 8)"),
+        ("half a row of the tile", "i < BN * BITS", "i < BN * 4"),
+        ("residual of another tile", "residual[size_t(row) * N", "residual[size_t(i / BN) * N"),
+        ("lower simdgroups of a tile of 32", "/ 2) * (BM / 2)", "/ 2) * 16"),
+        ("no room for the tile of y", "TILES > BM * BN ? TILES : BM * BN", "TILES"),
+    ]),
+    ("attend.h", ODD, [
+        ("elements beyond the head", "lane * E + e < D ? float(from[lane * E + e]) : 0.0f",
+         "float(from[lane * E + e])"),
+        ("elements rounded down", "(D + lanes_of(D) - 1) / lanes_of(D)", "D / lanes_of(D)"),
+    ]),
+    ("attend.h", ODD_STRIDED, [
+        ("strided elements beyond the head", "lane * E + e < D ? float(from[(lane * E + e) * element]) : 0.0f",
+         "float(from[(lane * E + e) * element])"),
+    ]),
+    ("attend.h", NARROW, [
+        ("groups of 8 lanes", "thread_index / LANES;", "thread_index / 8;"),
+        ("narrow groups not joined", "for (int offset = lanes_of(D); offset < 32; offset *= 2) {\n      sum",
+         "for (int offset = 8; offset < 32; offset *= 2) {\n      sum"),
+    ]),
+    ("attend.h", SPLIT, [("keys of the next split", "s < last && s < visible[r]", "s < visible[r]")]),
+    ("attend.h", low_scores, [("maximum starts at 0", "top = -3.0e38f;", "top = 0;")]),
+    ("prefix_attention.metal", SONGS, [
+        ("prefix query of another row", "row[r] % shared_rows *", "row[r] / (B / shared_rows) *"),
+        ("prefix by neighbouring rows", "row[0] % shared_rows;", "row[0] / (B / shared_rows);"),
+        ("neighbouring rows in a block", "(block * ROWS + r) * shared_rows", "block * ROWS + r"),
+        ("first block for all", "(block * ROWS + r) * shared_rows", "r * shared_rows"),
+        ("blocks of two", "(block * ROWS + r) * shared_rows", "(block * 2 + r) * shared_rows"),
+        ("result in another row", "(DECODE ? index * shared_rows : 0)", "(DECODE ? index : 0)"),
+    ]),
+    ("prefix_attention.metal", THREE_ROWS, [("a row too many", "if (r < ROWS && (DECODE", "if ((DECODE")]),
+    ("prefix_attention.metal", CLOSED, [
+        ("0 / 0 with a closed gate", "(g != 0.0f ? g * c.x / c.z : 0.0f)", "g * c.x / c.z"),
+    ]),
+    ("prefix_attention.metal", STRIDED, [
+        ("stride of the query ignored", "d * q_strides[3]", "d"),
+        ("stride of the prefix query ignored", "d * prefix_q_strides[3]", "d"),
+    ]),
+    ("prefix_attention.metal", ODD, [("query beyond the head", "if (d < D) {", "{")]),
+    ("prefix_attention.metal", length_beyond_slots, [
+        ("length beyond the slots", "metal::min(length[0], k_shape[2])", "length[0]"),
+    ]),
+    ("prefix_attention.metal", SPLIT_BLOCKS, [
+        ("blocks inside the splits", "position_in_grid.z) % blocks", "position_in_grid.z) / SPLITS"),
+        ("splits inside the blocks", "position_in_grid.z) / blocks", "position_in_grid.z) % SPLITS"),
+    ]),
+    ("prefix_attention.metal", SPLIT, [
+        ("cache rounded down", "S * (split + 1) / SPLITS;", "S / SPLITS * (split + 1);"),
+        ("prefix rounded down", "P * (split + 1) / SPLITS,", "P / SPLITS * (split + 1),"),
+        ("cache parts overlap", "S * split / SPLITS;", "S / SPLITS * split;"),
+        ("prefix parts overlap", "P * split / SPLITS,", "P / SPLITS * split,"),
+        ("parts of heads overlap", "size_t(split) * B + b) * H + h", "size_t(split) * B + b) + h"),
+    ]),
+    ("prefix_attention_join.metal", SPLIT, [
+        ("parts of the first head", "(split * B + b) * H + h", "(split * B + b) * H"),
+        ("result of the first head", "(size_t(b) * H + h) * D + d", "size_t(b) * H * D + d"),
+    ]),
+    ("prefix_attention_join.metal", SPLIT_CLOSED, [("0 / 0 with a closed gate", "which == 1 && g == 0.0f", "false")]),
+    ("prefix_attention_join.metal", low_scores_split, [("maximum starts at 0", "top = -3.0e38f", "top = 0")]),
+    ("cross_attention.metal", ODD_TEXT, [
+        ("one row of zeros", "M + i / D", "M"),
+        ("features past the head", "simd_lane == 0 && d + r < D", "simd_lane == 0"),
+        ("weights past the head", "metal::min(R, D - d)", "R"),
+        ("query past the head", "lane * E + e < D ? query[m * D + lane * E + e] : 0.0f", "query[m * D + lane * E + e]"),
+        ("result past the head", "if (lane * E + e < D) {", "{"),
+        ("16 simdgroups always", "d < D; d += SIMDGROUPS * R", "d < D; d += 16 * R"),
     ]),
 ]  # fmt: skip
 MUTANTS = [Mutant(*change, file, killer) for file, killer, changes in PLANTED for change in changes]

@@ -174,6 +174,23 @@ def test_scores_far_apart(ops: Ops, steps: int) -> None:
     tolerance.check(y, oracle.prefix_attention(**arguments), bound(arguments, 29), dtype=mx.float32)
 
 
+def all_below(ops: Ops, case: PrefixAttention) -> None:
+    """Every score is hundreds below 0."""
+    arguments = case.arguments()
+    for name in ("q", "prefix_q"):
+        arguments[name] = mx.abs(arguments[name]) * 100
+    for name in ("k", "prefix_k"):
+        arguments[name] = -mx.abs(arguments[name])
+    y = ops.prefix_attention(**arguments)
+    tolerance.check(y, oracle.prefix_attention(**arguments), bound(arguments, case.length), dtype=case.dtype)
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+def test_scores_far_below_zero(ops: Ops, steps: int) -> None:
+    """A running maximum that starts at 0 would leave 0 / 0."""
+    all_below(ops, dataclasses.replace(CASE, steps=steps))
+
+
 def test_bad_arguments_say_the_fix(ops: Ops) -> None:
     good = dataclasses.replace(CASE, steps=2).arguments()
     faults: list[tuple[dict[str, Any], str]] = [

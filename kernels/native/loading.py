@@ -43,8 +43,8 @@ def rebuild_command() -> str:
 
 
 def installed_from() -> str | None:
-    """What pip was given, by direct_url.json, if the extension can be built from it: a repository, or a folder or source
-    archive that is still there; None for a wheel or an index."""
+    """What pip was given, by direct_url.json, if the extension can be built from it: a repository, or a folder or
+    source archive that is still there; None for a wheel or an index."""
     for distribution in distributions(name="instruct-musicgen-mlx"):
         try:
             record = json.loads(distribution.read_text("direct_url.json") or "null")

@@ -7,9 +7,13 @@ import importlib
 import importlib.util
 import json
 import os
+import shlex
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import mlx.core as mx
 
@@ -32,8 +36,30 @@ def rebuild_command() -> str:
     """The shell command that builds the extension for the MLX installed now."""
     root = HERE.parents[1]
     tools = 'pip install "nanobind==3.1.*" cmake ninja "setuptools>=77"'
-    target = f"-e {root}" if (root / "pyproject.toml").exists() else "instruct-musicgen-mlx"
+    target = f"-e {shlex.quote(str(root))}" if (root / "pyproject.toml").exists() else installed_from()
+    if target is None:
+        return f"{tools} && {REBUILD} SOURCE (SOURCE is the folder or the archive of this project's source)"
     return f"{tools} && {REBUILD} {target}"
+
+
+def installed_from() -> str | None:
+    """What pip was given, by direct_url.json, if the extension can be built from it: a repository, or a folder or
+    source archive that is still there; None for a wheel or an index."""
+    for distribution in distributions(name="instruct-musicgen-mlx"):
+        try:
+            record = json.loads(distribution.read_text("direct_url.json") or "null")
+        except ValueError:
+            continue
+        if not record:
+            continue
+        url = str(record["url"])
+        if vcs := record.get("vcs_info"):
+            return shlex.quote(f"{vcs['vcs']}+{url}@{vcs['commit_id']}")
+        parts = urlsplit(url)
+        path = url2pathname(parts.path)
+        if parts.scheme == "file" and os.path.exists(path) and not path.endswith(".whl"):
+            return shlex.quote(path)
+    return None
 
 
 def load() -> tuple[ModuleType | None, str | None]:

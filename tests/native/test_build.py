@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import re
 import shutil
@@ -64,6 +65,35 @@ def test_no_extension_or_one_that_does_not_load(error: ImportError, monkeypatch:
     assert extension is None
     text = one_line(reason)
     assert ("compiler" in text) if isinstance(error, ModuleNotFoundError) else ("undefined symbol" in text)
+
+
+def rebuilt_from(record: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch, folder: Path) -> str:
+    """The end of the command that is advised to an install outside a checkout with this direct_url.json."""
+    text = None if record is None else json.dumps(record)
+    monkeypatch.setattr(loading, "distributions", lambda name: [SimpleNamespace(read_text=lambda file: text)])
+    monkeypatch.setattr(loading, "HERE", folder / "site-packages" / "kernels" / "native")
+    before, _, target = loading.rebuild_command().partition(loading.REBUILD)
+    assert before.startswith("pip install ")
+    return target.strip()
+
+
+def test_rebuilding_starts_from_where_it_was_installed_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The project is on no index, so its name alone would not do."""
+    source = tmp_path / "with a space"
+    source.mkdir()
+    folder = {"url": source.as_uri(), "dir_info": {}}
+    assert rebuilt_from(folder, monkeypatch, tmp_path) == f"'{source}'"
+    source.rmdir()
+    assert rebuilt_from(folder, monkeypatch, tmp_path).startswith("SOURCE (")
+    wheel = tmp_path / "instruct_musicgen_mlx-0.1.0-py3-none-any.whl"
+    wheel.touch()
+    assert rebuilt_from({"url": wheel.as_uri(), "archive_info": {}}, monkeypatch, tmp_path).startswith("SOURCE (")
+    archive = tmp_path / "instruct_musicgen_mlx-0.1.0.tar.gz"
+    archive.touch()
+    assert rebuilt_from({"url": archive.as_uri(), "archive_info": {}}, monkeypatch, tmp_path) == str(archive)
+    clone = {"url": "https://example.org/it.git", "vcs_info": {"vcs": "git", "commit_id": "a1b2"}}
+    assert rebuilt_from(clone, monkeypatch, tmp_path) == "git+https://example.org/it.git@a1b2"
+    assert rebuilt_from(None, monkeypatch, tmp_path).startswith("SOURCE (")
 
 
 def test_load_raises_and_auto_falls_back_with_one_warning(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,14 @@
 """`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
 
 What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
-much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts. B regressed
-where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the number of
+much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts. B
+regressed where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the number of
 comparisons (Bonferroni), lies above half the threshold.
 
 Two things slow fused code and not the reference, which computes on one core. They are taken off first, so that they
 make a small regression "too noisy to tell" and are never a false alarm: cores that other programs kept busy during B,
-at most what they cost a program that uses all cores; and memory that streamed more slowly during B, for the share of the
-streaming bandwidth that the code was using.
+at most what they cost a program that uses all cores; and memory that streamed more slowly during B, for the share of
+the streaming bandwidth that the code was using.
 """
 
 from __future__ import annotations

@@ -250,8 +250,8 @@ def table(result: results.Result) -> tables.Table:
         f"{describe(environment)}; {result['created'][:10]}",
         "Medians, ± half the quartile distance; cold weights; columns in turn; streaming "
         f"{summary.streaming(result) / 1e9:.3g} GB/s ({result['bandwidth']['method']}). "
-        "GB/s counts what the call must read. Error: relative L2 distance from the float64 oracle. Stock MLX is the reference: plain MLX in the dtype that "
-        "serves it best here.",
+        "GB/s counts what the call must read. Error: relative L2 distance from the float64 oracle. Stock MLX is the "
+        "reference: plain MLX in the dtype that serves it best here.",
     ]
     notes += [note for record in result["cases"] if SGEMM in record["columns"] for note in against_sgemm(record)]
     headers = ["case", "backend", "time", "GB/s", "of streaming", "GFLOP/s", "error", "faster than stock"]

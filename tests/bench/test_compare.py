@@ -29,7 +29,8 @@ def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06
     for label, base in (("fused", 0.05 * slower), ("reference", 0.5)):
         times = base * drift[:, None] * rng.lognormal(0, noise, (rounds, len(STAGES)))
         columns.append({
-            "label": label, "backend": "native" if label == "fused" else "reference", "geometry": {"bits": 4, "steps": 10},
+            "label": label, "backend": "native" if label == "fused" else "reference",
+            "geometry": {"bits": 4, "steps": 10},
             "step_bytes": {"weights": 1 << 20},
             "rounds": [
                 {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + load, 1.0]}

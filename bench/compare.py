@@ -2,8 +2,8 @@
 
 What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
 much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts. B
-regressed where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the number
-of comparisons (Bonferroni), lies above half the threshold.
+regressed where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the
+number of comparisons (Bonferroni), lies above half the threshold.
 
 Two things slow fused code and not the reference, which computes on one core. They are taken off first, so that they
 make a small regression "too noisy to tell" and are never a false alarm: cores that other programs kept busy during B,

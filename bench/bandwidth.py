@@ -4,10 +4,10 @@ On the CPU: all cores read a buffer many times larger than the cache, each its o
 every cache line once and writes nothing; without a C compiler through numpy's maximum of bytes, which reaches somewhat
 less. On Metal: `mx.max` of such a buffer. A yardstick too short would flatter: the method is in every result.
 
-The buffer asks for huge pages: with pages of 4 KiB a virtual machine was seen to read at half to two thirds of
-that speed, and whether it gets huge ones unasked differs from machine to machine. What remains is the machine's own: there,
-the same buffer was read at 55 GB/s in one second and at 33 in the next. So runs read it again in every round, and their figure is
-the median of all passes.
+The buffer asks for huge pages: with pages of 4 KiB a virtual machine was seen to read at half to two thirds of that
+speed, and whether it gets huge ones unasked differs from machine to machine. What remains is the machine's own:
+there, the same buffer was read at 55 GB/s in one second and at 33 in the next. So runs read it again in every round,
+and their figure is the median of all passes.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(str(e))
         return 2 if isinstance(e, UsageError) else 1
     except KeyboardInterrupt:
-        _say("interrupted; nothing was saved")
+        _say("interrupted; no result was saved")
         return 130
     except BrokenPipeError:  # `bench | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

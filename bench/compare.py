@@ -1,12 +1,14 @@
 """`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
 
-What is compared is each fused time as a ratio to the reference's of the same run (of the same round, where rounds were
-interleaved), and as a ratio to a streaming pass over memory in that round: machines and neighbours change seconds, much
-less those ratios. The reference alone would not do: plain MLX on one core computes, the fused kernels wait for memory,
-and a machine's memory is slower for a minute at a time. B regressed where both ratios grew by more than the threshold
-and the bootstrap interval of their growth, widened for the number of comparisons (Bonferroni), lies above half the
-threshold. Where other programs kept cores busy during B, what they can have cost a program that uses
-all cores is taken off first: on a busy machine a small regression is "too noisy to tell", never a false alarm.
+What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
+much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts. B
+regressed where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the
+number of comparisons (Bonferroni), lies above half the threshold.
+
+Two things slow fused code and not the reference, which computes on one core. They are taken off first, so that they
+make a small regression "too noisy to tell" and are never a false alarm: cores that other programs kept busy during B,
+at most what they cost a program that uses all cores; and memory that streamed more slowly during B, for the share of
+the streaming bandwidth that the code was using.
 """
 
 from __future__ import annotations
@@ -27,7 +29,6 @@ from .stats import Interval
 from .tables import Table
 
 THRESHOLD = 0.10
-CAREFUL = ("no difference", "too noisy to tell", "improvement", "regression")
 IDLE = 0.1
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 SHORT = 1e-3
@@ -36,10 +37,12 @@ SHORT = 1e-3
 
 @dataclass(frozen=True)
 class Series:
-    """Samples of one thing measured: seconds, and their ratios to each yardstick of the same rounds."""
+    """Samples of one thing measured, the reference's of the same rounds, and what happened on the machine meanwhile."""
 
     seconds: list[float]
-    ratios: list[list[float]]
+    base: list[float] | None = None
+    stream: list[float] | None = None  # seconds of the streaming passes of the whole run
+    share: float = 0.0  # of the streaming bandwidth that it used, at most 1
     load: float = 0.0  # cores that others kept busy
     cores: int = 1
 
@@ -95,27 +98,24 @@ def compare(
 
 
 def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: float, seconds: bool) -> Verdict:
-    """The most careful of the verdicts by each yardstick that both runs have: something changed if all say so."""
-    pairs = list(zip(a.ratios, b.ratios))
-    relative = bool(pairs) and not seconds
-    found = [_judge(*pair, _contention(a), _contention(b), confidence, threshold)
-             for pair in (pairs if relative else [(a.seconds, b.seconds)])]
-    outcome, change = min(found, key=lambda f: (CAREFUL.index(f[0]), abs(np.log(f[1].estimate))))
-    if {"regression", "improvement"} <= {o for o, _ in found}:
-        outcome = "too noisy to tell"
-    return Verdict(name, change, outcome, relative, (len(a.seconds), len(b.seconds)))
-
-
-def _judge(
-    before: list[float], after: list[float], faster: float, slower: float, confidence: float, threshold: float
-) -> tuple[str, Interval]:
+    relative = bool(a.base and b.base) and not seconds
+    before, after = ([r.seconds, r.base] if relative and r.base else [r.seconds] for r in (a, b))
     change = stats.change(before, after, confidence=confidence)
+    slower, faster = _contention(b) * _memory(a, b), _contention(a) * _memory(b, a)
     grown = change.estimate / slower > 1 + threshold and change.low / slower > 1 + threshold / 2
     shrunk = change.estimate * faster < 1 / (1 + threshold) and change.high * faster < 1 / (1 + threshold / 2)
     moved = not 1 / (1 + threshold) < change.estimate < 1 + threshold
     noisy = moved or not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
     outcome = "regression" if grown else "improvement" if shrunk else "too noisy to tell" if noisy else "no difference"
-    return outcome, change
+    return Verdict(name, change, outcome, relative, (len(a.seconds), len(b.seconds)))
+
+
+def _memory(a: Series, b: Series) -> float:
+    """By how much slower memory can have slowed b against a, at most: as if what it reads were not overlapped."""
+    if not a.stream or not b.stream:
+        return 1.0
+    growth = float(stats.level(b.stream) / stats.level(a.stream))
+    return 1 + a.share * max(growth - 1, 0.0)
 
 
 def _contention(run: Series) -> float:
@@ -137,25 +137,25 @@ def series(result: results.Result) -> dict[str, Series]:
     raise UserError(f"a result of `bench {result['kind']}` holds nothing to compare; save `bench edit` or `kernels`")
 
 
-def _ratios(times: list[float], *yardsticks: list[float] | None) -> list[list[float]]:
-    """Ratios pair by pair to each yardstick that there is."""
-    return [[x / y for x, y in zip(times, base)] for base in yardsticks if base]
-
-
 def _edit(result: results.Result) -> dict[str, Series]:
     columns = {c["label"]: c for c in result["columns"]}
     label = "fused" if "fused" in columns else result["columns"][0]["label"]
     fused, base = columns[label], columns.get("reference") if label != "reference" else None
     load = machine.others(r["busy"] for r in fused["rounds"]) or 0.0
     cores = int(result["environment"]["cores"])
-    stream = [float(np.median(passes)) for passes in result["bandwidth"]["rounds"]] if base else None
+    stream = summary.passes(result)
     what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
+    read = sum(fused["step_bytes"].values()) * fused["geometry"]["steps"]
     out = {}
     for stage in (*STAGES, summary.WHOLE):
         times = summary.samples(fused, stage)
         if np.median(times) >= SHORT:
-            ratios = _ratios(times, summary.samples(base, stage) if base else None, stream)
-            out[f"{what}: {stage}"] = Series(times, ratios, load, cores)
+            # Loading and text read weights once; the codec and the adapter compute.
+            share = 1.0 if stage in ("t5 load", "text", "text k/v") else 0.0
+            if stage in ("steps", summary.WHOLE):
+                share = _share(read, times, result)
+            slow = summary.samples(base, stage) if base else None
+            out[f"{what}: {stage}"] = Series(times, slow, stream, share, load, cores)
     return out
 
 
@@ -163,21 +163,29 @@ def _kernels(result: results.Result) -> dict[str, Series]:
     from .kernels import SGEMM, STOCK
 
     out = {}
+    stream = summary.passes(result)
     for record in result["cases"]:
         stock = record["columns"].get(STOCK)
         load, cores = machine.others([record["busy"]]) or 0.0, int(result["environment"]["cores"])
         for label, column in record["columns"].items():
             if label not in (STOCK, SGEMM):
-                ratios = _ratios(column["seconds"], stock["seconds"] if stock else None, record["stream"])
-                out[f"{record['case']}, {label}"] = Series(column["seconds"], ratios, load, cores)
+                times = column["seconds"]
+                share = _share(column["reads"], times, result)
+                base = stock["seconds"] if stock else None
+                out[f"{record['case']}, {label}"] = Series(times, base, stream, share, load, cores)
     return out
+
+
+def _share(read: float, times: list[float], result: results.Result) -> float:
+    """Of the streaming bandwidth that reading `read` bytes in `times` uses."""
+    return min(1.0, read / float(stats.level(times)) / summary.streaming(result))
 
 
 def _pytest(result: results.Result) -> dict[str, Series]:
     """pytest-benchmark's JSON: fused times over the baseline of the same `case` in `extra_info`.
 
     Those ran one after the other, not in turn, and each within a second: a neighbour's burst would be taken for a
-    change. So of each tenth of the samples, in order, the fast decile counts, and the ratio is to the baseline's.
+    change. So of each tenth of the samples, in order, the fast decile counts, and the ratio is to the baseline's level.
     """
     cases: dict[str, dict[str, list[float]]] = {}
     for each in result["benchmarks"]:
@@ -191,8 +199,8 @@ def _pytest(result: results.Result) -> dict[str, Series]:
         base = columns.get("reference")
         for label, data in columns.items():
             if label != "reference" or len(columns) == 1:
-                middle = float(np.median(base)) if base and label != "reference" else None
-                out[f"{case}, {label}"] = Series(data, _ratios(data, [middle] * len(data) if middle else None))
+                paired = base if base and label != "reference" else None
+                out[f"{case}, {label}"] = Series(data, [float(stats.level(paired))] * len(data) if paired else None)
     return out
 
 

@@ -15,7 +15,7 @@ import kernels as fused
 from kernels.contract import Ops
 from model.errors import UsageError, UserError
 
-from . import console, machine, options, results, stats, tables
+from . import console, machine, options, results, stats, summary, tables
 from .bandwidth import Stream
 from .counting import FUSED
 from .environment import describe
@@ -206,10 +206,12 @@ class _Runner:
         return out
 
     def calibrate(self) -> None:
-        """Choose the number of calls so that a sample lasts SAMPLE_SECONDS or uses every copy four times."""
+        """Choose the number of calls so that a sample lasts SAMPLE_SECONDS or uses every copy four times; then a sample
+        that does not count, since the first one takes up to twice as long."""
         self.estimate = self.sample()
         wanted = int(SAMPLE_SECONDS / max(self.estimate, 1e-7))
         self.calls = max(1, min(wanted, max(4 * len(self.arguments), 16)))
+        self.sample()
 
     def sample(self) -> float:
         """Seconds of one call."""
@@ -228,11 +230,6 @@ def _arrays(arguments: Arguments) -> list[mx.array]:
     return out
 
 
-def streaming(result: results.Result) -> float:
-    """Bytes a second that the machine streamed in this run."""
-    return float(result["bandwidth"]["bytes"] / stats.summarize(result["bandwidth"]["seconds"]).median)
-
-
 def table(result: results.Result) -> tables.Table:
     """A row for each case and backend: time, bytes over time, share of streaming bandwidth, error, against stock."""
     rows = []
@@ -244,7 +241,7 @@ def table(result: results.Result) -> tables.Table:
             faster = stats.paired_ratio(stock["seconds"], column["seconds"])
             rows.append([
                 record["case"] if label == STOCK else "", label, tables.measured(s), f"{rate / 1e9:.3g}",
-                f"{100 * rate / streaming(result):.0f} %", f"{record['flops'] / s.median / 1e9:.3g}",
+                f"{100 * rate / summary.streaming(result):.0f} %", f"{record['flops'] / s.median / 1e9:.3g}",
                 f"{column['error']['relative_l2']:.1e}",
                 "" if label == STOCK else tables.ratio(faster, s.n),
             ])
@@ -252,9 +249,9 @@ def table(result: results.Result) -> tables.Table:
     notes = [
         f"{describe(environment)}; {result['created'][:10]}",
         "Medians, ± half the quartile distance; cold weights; columns in turn; streaming "
-        f"{streaming(result) / 1e9:.3g} GB/s ({result['bandwidth']['method']}). GB/s counts what the call must read. "
-        "Error: relative L2 distance from the float64 oracle. Stock MLX is the reference: plain MLX in the dtype that "
-        "serves it best here.",
+        f"{summary.streaming(result) / 1e9:.3g} GB/s ({result['bandwidth']['method']}). "
+        "GB/s counts what the call must read. Error: relative L2 distance from the float64 oracle. Stock MLX is the "
+        "reference: plain MLX in the dtype that serves it best here.",
     ]
     notes += [note for record in result["cases"] if SGEMM in record["columns"] for note in against_sgemm(record)]
     headers = ["case", "backend", "time", "GB/s", "of streaming", "GFLOP/s", "error", "faster than stock"]

@@ -17,6 +17,11 @@ CONFIDENCE = 0.95
 PRECISE = 0.03
 """Half an interval's width, relative to the ratio, below which more samples are not worth their time."""
 
+FASTER = 0.5
+"""The share of samples that comparisons of two runs look at."""
+BLOCKS = 10
+"""Blocks of neighbouring rounds that a run is resampled in, at most."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -56,12 +61,6 @@ def _medians(samples: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(np.median(samples[draws], axis=1), dtype=np.float64)
 
 
-def blocks(samples: Sequence[float], count: int = 10) -> Floats:
-    """Medians of `count` runs of neighbouring samples: what to resample when neighbours resemble each other."""
-    values = np.asarray(samples, dtype=np.float64)
-    return np.asarray([np.median(part) for part in np.array_split(values, min(count, len(values)))], dtype=np.float64)
-
-
 def paired_ratio(
     slow: Sequence[float], fast: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> Interval:
@@ -81,13 +80,36 @@ def unsure(slow: Sequence[float], fast: Sequence[float]) -> bool:
 
 
 def change(
-    before: Sequence[float], after: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
+    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, confidence: float = CONFIDENCE,
+    seed: int = 0,
 ) -> Interval:
-    """median(after) / median(before), with the bootstrap interval of two independent runs, resampled in blocks."""
-    if not len(before) or not len(after):
-        raise ValueError("there are no samples to compare; measure at least one round in each run")
-    a, b = blocks(before), blocks(after)
+    """level(after) / level(before) of two runs, with its bootstrap interval.
+
+    A run is [samples], or [samples, samples of a yardstick in the same rounds], whose level then divides.
+    Rounds are drawn whole, in blocks of neighbours (Kuensch 1989), since a neighbour's burst lasts for several.
+    """
     rng = np.random.default_rng(seed)
-    ratios = _medians(b, rng) / _medians(a, rng)
-    low, high = np.quantile(ratios, ((1 - confidence) / 2, (1 + confidence) / 2))
-    return Interval(float(np.median(after) / np.median(before)), float(low), float(high))
+    levels = []
+    for run in (before, after):
+        rows = np.asarray(run, dtype=np.float64)
+        if rows.ndim != 2 or not rows.size:
+            raise ValueError("there are no samples to compare; measure at least one round in each run")
+        n = rows.shape[1]
+        length = -(-n // BLOCKS)
+        starts = rng.integers(0, n - length + 1, (RESAMPLES, -(-n // length)))
+        drawn = (starts[..., None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :n]
+        levels.append((_relative(rows), _relative(rows[:, drawn])))
+    (a, some_a), (b, some_b) = levels
+    low, high = np.quantile(some_b / some_a, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return Interval(float(b / a), float(low), float(high))
+
+
+def level(samples: Sequence[float] | Floats) -> Floats:
+    """The median of the faster half, along the last axis: what a neighbour's burst, which only slows, leaves alone."""
+    return np.asarray(np.quantile(np.asarray(samples, dtype=np.float64), FASTER / 2, axis=-1))
+
+
+def _relative(rows: Floats) -> Floats:
+    """The level of the first row, over the second's where there is one."""
+    levels = level(rows)
+    return np.asarray(levels[0] / levels[1] if len(levels) > 1 else levels[0])

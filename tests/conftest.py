@@ -34,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if problem := emulated.missing():
         terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:
-        terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
+        terminalreporter.write_line("CLAP, FAD tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
     for line in emulators.summary():
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")

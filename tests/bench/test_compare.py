@@ -29,7 +29,9 @@ def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06
     for label, base in (("fused", 0.05 * slower), ("reference", 0.5)):
         times = base * drift[:, None] * rng.lognormal(0, noise, (rounds, len(STAGES)))
         columns.append({
-            "label": label, "backend": "native" if label == "fused" else "reference", "geometry": {"bits": 4},
+            "label": label, "backend": "native" if label == "fused" else "reference",
+            "geometry": {"bits": 4, "steps": 10},
+            "step_bytes": {"weights": 1 << 20},
             "rounds": [
                 {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + load, 1.0]}
                 for row in times
@@ -37,7 +39,7 @@ def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06
         })
     return {
         "schema": results.SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
-        "columns": columns, "bandwidth": {"rounds": [[0.1 * d] * 3 for d in drift]},
+        "columns": columns, "bandwidth": {"bytes": 1 << 28, "seconds": [0.1], "rounds": [[0.1 * d] * 3 for d in drift]},
     }
 
 
@@ -141,7 +143,10 @@ def test_a_kernel_that_really_is_slower(factor, outcome):
         columns = {kernels.STOCK: Slow(1.0), "fused": Slow(factor)}
         record = kernels.time_case(case, columns, repeat=40, limit=1.5)
         record["busy"] = [1.0, None, 1.0]  # both sides use one thread, so neighbours slow them alike
-        return {"kind": "kernels", "environment": ENVIRONMENT, "cases": [record]}
+        return {
+            "kind": "kernels", "environment": ENVIRONMENT, "cases": [record],
+            "bandwidth": {"bytes": 1 << 28, "seconds": [0.01]},
+        }
 
     found = outcomes(run(1.0), run(factor))
     # On a machine that is too busy to tell, "too noisy" is the right answer for equal code, and never a regression.

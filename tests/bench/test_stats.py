@@ -33,11 +33,11 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     hits = 0
     for seed in range(200):
         a, b = rng.lognormal(0, 0.1, 30), rng.lognormal(0, 0.1, 30)
-        i = stats.change(list(a), list(b), seed=seed)
+        i = stats.change([list(a)], [list(b)], seed=seed)
         hits += i.low <= 1 <= i.high
     assert hits >= 176  # 95 % of 200 is 190; blocks of few samples cost some
 
 
 def test_same_samples_same_interval():
     a, b = [1.0, 1.2, 0.9, 1.1], [1.3, 1.0, 1.2, 1.1]
-    assert stats.change(a, b) == stats.change(a, b)
+    assert stats.change([a], [b]) == stats.change([a], [b])

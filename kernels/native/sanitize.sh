@@ -22,7 +22,7 @@ for part in kernels reference model tests pyproject.toml setup.py MANIFEST.in; d
   rm -rf "${copy:?}/$part"
   cp -r "$root/$part" "$copy/$part"
 done
-rm -f "$copy"/kernels/native/_extension*
+rm -f "$copy"/kernels/native/_extension* "$build/cmake/CMakeCache.txt"  # another checkout may have built there
 cmake -S "$root/kernels/native" -B "$build/cmake" -DPython_EXECUTABLE="$(command -v "$python")" \
   -DIMN_SANITIZE="$kind" -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$copy/kernels/native" >/dev/null
 cmake --build "$build/cmake" --parallel >/dev/null

@@ -160,3 +160,30 @@ def test_the_process_ends_cleanly(ending: str) -> None:
 def test_a_stopped_pool_starts_again(native: ModuleType) -> None:
     native._ext().stop_threads()
     assert native._ext().pool_sum(100) == 4950
+
+
+CORES = """
+import os, time
+import kernels.native as n
+n.set_threads(3)
+
+def after_naps():
+    for _ in range(10):
+        n._ext().pool_sum(1000)
+        time.sleep(0.003)  # the workers spin for 0.1 ms, then sleep
+    return [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+
+mine = os.sched_getaffinity(0)
+assert all(cores == mine for cores in after_naps()), (mine, after_naps())
+one = {min(mine)}
+for task in os.listdir("/proc/self/task"):
+    os.sched_setaffinity(int(task), one)
+assert all(cores == one for cores in after_naps()), after_naps()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says where threads may run")
+def test_workers_keep_the_cores_they_were_given() -> None:
+    """A waking worker is kept off the caller's core, and only then; `taskset` on a running process is obeyed."""
+    done = run(CORES)
+    assert done.returncode == 0, done.stderr

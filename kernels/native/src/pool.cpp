@@ -8,12 +8,12 @@
 #include <cstdint>
 #include <cstdlib>
 #include <exception>
+#include <list>
 #include <mutex>
 #include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #if defined(__linux__)
 #include <sched.h>
@@ -63,6 +63,16 @@ int default_threads() {
 }
 
 class Pool {
+  struct Worker {
+    std::thread thread;
+    // With sleep_ held:
+    bool asleep = false;
+#if defined(__linux__)
+    bool kept_off = false;  // the core of the thread that woke it
+    cpu_set_t cores;        // that it might use before that
+#endif
+  };
+
  public:
   int size() {
     int n = size_.load(std::memory_order_relaxed);
@@ -108,7 +118,10 @@ class Pool {
     done_.store(0, std::memory_order_relaxed);
     ticket_.store(ticket_of(++generation_ & 0xFFFFFF, count));
     if (sleepers_.load() > 0) {
-      { std::lock_guard<std::mutex> lock(sleep_); }
+      {
+        std::lock_guard<std::mutex> lock(sleep_);
+        keep_sleepers_off_this_core();
+      }
       wake_.notify_all();
     }
     take_chunks();
@@ -143,7 +156,40 @@ class Pool {
     }
   }
 
-  void work() {
+  // The scheduler likes to wake a worker on the core that it slept on, behind us if we run there now, and moves it to a
+  // core that falls idle a moment later (the one whose thread waits for this very result) only milliseconds afterwards.
+  // So sleepers are forbidden this core until they have woken up. Called with sleep_ held.
+  void keep_sleepers_off_this_core() {
+#if defined(__linux__)
+    const int here = sched_getcpu();
+    if (here < 0 || here >= CPU_SETSIZE) return;
+    for (Worker& worker : workers_) {
+      const pthread_t thread = worker.thread.native_handle();
+      if (!worker.asleep) continue;
+      if (!worker.kept_off && pthread_getaffinity_np(thread, sizeof worker.cores, &worker.cores) != 0) continue;
+      cpu_set_t elsewhere = worker.cores;
+      CPU_CLR(here, &elsewhere);
+      if (CPU_COUNT(&elsewhere) == 0) continue;
+      if (pthread_setaffinity_np(thread, sizeof elsewhere, &elsewhere) == 0) worker.kept_off = true;
+    }
+#endif
+  }
+
+  void sleep(Worker& worker) {
+    std::unique_lock<std::mutex> lock(sleep_);
+    worker.asleep = true;
+    sleepers_.fetch_add(1);
+    while (!has_work(ticket_.load()) && !stopping_.load()) {
+      wake_.wait(lock);
+#if defined(__linux__)
+      if (std::exchange(worker.kept_off, false)) sched_setaffinity(0, sizeof worker.cores, &worker.cores);
+#endif
+    }
+    sleepers_.fetch_sub(1);
+    worker.asleep = false;
+  }
+
+  void work(Worker& worker) {
     for (int spin = 0;;) {
       if (has_work(ticket_.load(std::memory_order_acquire))) {
         take_chunks();
@@ -153,10 +199,7 @@ class Pool {
       } else if (++spin < kSpins) {
         relax();
       } else {
-        std::unique_lock<std::mutex> lock(sleep_);
-        sleepers_.fetch_add(1);
-        wake_.wait(lock, [&] { return has_work(ticket_.load()) || stopping_.load(); });
-        sleepers_.fetch_sub(1);
+        sleep(worker);
         spin = 0;
       }
     }
@@ -165,8 +208,12 @@ class Pool {
   void start_workers() {
     stopping_.store(false);
     try {
-      for (int i = 1; i < size(); ++i) workers_.emplace_back([this] { work(); });
+      for (int i = 1; i < size(); ++i) {
+        Worker& worker = workers_.emplace_back();
+        worker.thread = std::thread([this, &worker] { work(worker); });
+      }
     } catch (const std::system_error&) {
+      workers_.pop_back();
       // The system gives no more threads: those there are, and the caller, do the work.
     }
   }
@@ -177,14 +224,14 @@ class Pool {
       stopping_.store(true);
     }
     wake_.notify_all();
-    for (auto& worker : workers_) worker.join();
+    for (Worker& worker : workers_) worker.thread.join();
     workers_.clear();
   }
 
   std::mutex owner_;  // held by the thread whose loop is running
   std::mutex sleep_;
   std::condition_variable wake_;
-  std::vector<std::thread> workers_;
+  std::list<Worker> workers_;  // whose threads keep references
   uint64_t generation_ = 0;
   std::atomic<int> size_{0};
   std::atomic<int> sleepers_{0};

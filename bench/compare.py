@@ -1,14 +1,15 @@
 """`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
 
 What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
-much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts. B
-regressed where the ratio grew by more than the threshold and the bootstrap interval of its growth, widened for the
-number of comparisons (Bonferroni), lies above half the threshold.
+much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts, of the
+rounds and of the steps within each: of runs of one commit measured on a shared machine it differed least, by half of
+what medians of pairs did. B regressed where the ratio grew by more than the threshold and the bootstrap interval of its
+growth, widened for the number of comparisons (Bonferroni), lies above half the threshold.
 
-Two things slow fused code and not the reference, which computes on one core. They are taken off first, so that they
-make a small regression "too noisy to tell" and are never a false alarm: cores that other programs kept busy during B,
-at most what they cost a program that uses all cores; and memory that streamed more slowly during B, for the share of
-the streaming bandwidth that the code was using.
+Two things move the ratio without a change of code, since the reference computes on one core. Rounds in which other
+programs kept cores busy are left out; where too few are left, all count, but a change is only believed past what those
+cores are worth to a program that uses all. And memory that streamed more slowly in one run is taken off for the share
+of the streaming bandwidth that the code was using. So both can make a change "too noisy to tell", and no false alarm.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from .stats import Interval
 from .tables import Table
 
 THRESHOLD = 0.10
-IDLE = 0.1
+IDLE = 0.25
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
-SHORT = 1e-3
+ENOUGH = 5
+"""Rounds without others from which those with others are not needed."""
+SHORT = 2e-3
 """Seconds under which a stage of an edit is not judged: a timer tick or a page fault would decide."""
 
 
@@ -45,6 +48,7 @@ class Series:
     share: float = 0.0  # of the streaming bandwidth that it used, at most 1
     load: float = 0.0  # cores that others kept busy
     cores: int = 1
+    left_out: int = 0  # rounds in which others kept cores busy
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Verdict:
     outcome: str  # "regression", "improvement", "no difference", "too noisy to tell"
     relative: bool
     samples: tuple[int, int]
+    left_out: tuple[int, int]  # rounds in which other programs kept cores busy
+    load: tuple[float, float]  # cores that they kept busy in the others
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -101,13 +107,15 @@ def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: floa
     relative = bool(a.base and b.base) and not seconds
     before, after = ([r.seconds, r.base] if relative and r.base else [r.seconds] for r in (a, b))
     change = stats.change(before, after, confidence=confidence)
-    slower, faster = _contention(b) * _memory(a, b), _contention(a) * _memory(b, a)
+    others = _contention(a) * _contention(b)
+    slower, faster = others * _memory(a, b), others * _memory(b, a)
     grown = change.estimate / slower > 1 + threshold and change.low / slower > 1 + threshold / 2
     shrunk = change.estimate * faster < 1 / (1 + threshold) and change.high * faster < 1 / (1 + threshold / 2)
     moved = not 1 / (1 + threshold) < change.estimate < 1 + threshold
     noisy = moved or not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
     outcome = "regression" if grown else "improvement" if shrunk else "too noisy to tell" if noisy else "no difference"
-    return Verdict(name, change, outcome, relative, (len(a.seconds), len(b.seconds)))
+    samples, left_out = (len(a.seconds), len(b.seconds)), (a.left_out, b.left_out)
+    return Verdict(name, change, outcome, relative, samples, left_out, (a.load, b.load))
 
 
 def _memory(a: Series, b: Series) -> float:
@@ -119,8 +127,8 @@ def _memory(a: Series, b: Series) -> float:
 
 
 def _contention(run: Series) -> float:
-    """By how much others' load can have slowed a program on all cores, at most. It comes and goes: two runs under the
-    same load may differ by all of it."""
+    """By how much others' load can have moved the ratio, either way: at most what it costs a program on all cores. It
+    comes and goes: two runs under the same load may differ by all of it."""
     if run.load < IDLE:
         return 1.0
     return run.cores / max(run.cores - run.load, 0.25)
@@ -141,22 +149,38 @@ def _edit(result: results.Result) -> dict[str, Series]:
     columns = {c["label"]: c for c in result["columns"]}
     label = "fused" if "fused" in columns else result["columns"][0]["label"]
     fused, base = columns[label], columns.get("reference") if label != "reference" else None
-    load = machine.others(r["busy"] for r in fused["rounds"]) or 0.0
+    kept = _quiet([c for c in (fused, base) if c])
+    load = machine.others(fused["rounds"][n]["busy"] for n in kept) or 0.0
     cores = int(result["environment"]["cores"])
     stream = summary.passes(result)
     what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
-    read = sum(fused["step_bytes"].values()) * fused["geometry"]["steps"]
+    read = sum(fused["step_bytes"].values())
     out = {}
     for stage in (*STAGES, summary.WHOLE):
-        times = summary.samples(fused, stage)
-        if np.median(times) >= SHORT:
+        if np.median(summary.samples(fused, stage)) >= SHORT:
+            times, slow = ([_samples(c, stage)[n] for n in kept] if c else None for c in (fused, base))
+            assert times is not None
             # Loading and text read weights once; the codec and the adapter compute.
             share = 1.0 if stage in ("t5 load", "text", "text k/v") else 0.0
             if stage in ("steps", summary.WHOLE):
-                share = _share(read, times, result)
-            slow = summary.samples(base, stage) if base else None
-            out[f"{what}: {stage}"] = Series(times, slow, stream, share, load, cores)
+                share = _share(read * (1 if stage == "steps" else fused["geometry"]["steps"]), times, result)
+            out[f"{what}: {stage}"] = Series(times, slow, stream, share, load, cores, len(fused["rounds"]) - len(kept))
     return out
+
+
+def _quiet(columns: list[dict[str, Any]]) -> list[int]:
+    """The rounds in which others left the machine alone, if they are enough; else all."""
+    loads = [[machine.others([r["busy"]]) or 0.0 for r in c["rounds"]] for c in columns]
+    rounds = range(len(loads[0]))
+    quiet = [n for n in rounds if all(column[n] < IDLE for column in loads)]
+    return quiet if len(quiet) >= min(ENOUGH, len(rounds)) else list(rounds)
+
+
+def _samples(column: dict[str, Any], stage: str) -> list[float]:
+    """Seconds in each round; of the steps, each round's level of one."""
+    if stage == "steps":
+        return [float(stats.level(r["step_seconds"])) for r in column["rounds"]]
+    return summary.samples(column, stage)
 
 
 def _kernels(result: results.Result) -> dict[str, Series]:
@@ -219,4 +243,11 @@ def table(a: results.Result, b: results.Result, verdicts: list[Verdict], thresho
     notes = [f"{label}: {describe(r['environment'])}" for label, r in (("A", a), ("B", b)) if "environment" in r]
     what = "time relative to the reference" if all(v.relative for v in verdicts) else "time"
     notes.append(f"Change of {what}, B against A; above 0 is slower. A regression grows by more than {threshold:g} %.")
+    for n, label in enumerate("AB"):
+        if dropped := max(v.left_out[n] for v in verdicts):
+            notes.append(f"{label}: {dropped} rounds left out, in which other programs kept cores busy.")
+        if (load := max(v.load[n] for v in verdicts)) >= IDLE:
+            notes.append(f"{label}: other programs kept {load:.1f} cores busy, which may explain a change.")
+    if any(v.outcome == "too noisy to tell" for v in verdicts):
+        notes.append("Too noisy to tell: measure both again, with nothing else running and a larger --repeat.")
     return Table("B against A", ["what", "change", "interval", "samples", "verdict"], rows, notes)

@@ -21,20 +21,30 @@ ENVIRONMENT = {
 }
 
 
-def edit(seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06, load: float = 0.0) -> dict:
-    """A result as `bench edit` saves it, of lognormal times whose rounds share a common drift."""
+def edit(
+    seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06, load: float = 0.0, disturbed: int = 0
+) -> dict:
+    """A result as `bench edit` saves it, of lognormal times whose rounds share a common drift. In the first `disturbed`
+    rounds another program takes a core, which costs the fused column half its speed and the other nothing."""
     rng = np.random.default_rng(seed)
     columns = []
     drift = rng.lognormal(0, 0.2, rounds)
     for label, base in (("fused", 0.05 * slower), ("reference", 0.5)):
         times = base * drift[:, None] * rng.lognormal(0, noise, (rounds, len(STAGES)))
+        loads = np.full(rounds, load)
+        loads[:disturbed] = 1.0
+        if label == "fused":
+            times[:disturbed] *= 2
         columns.append({
             "label": label, "backend": "native" if label == "fused" else "reference",
             "geometry": {"bits": 4, "steps": 10},
             "step_bytes": {"weights": 1 << 20},
             "rounds": [
-                {"seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + load, 1.0]}
-                for row in times
+                {
+                    "seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + other, 1.0],
+                    "step_seconds": list(row[STAGES.index("steps")] / 10 * rng.lognormal(0, noise, 10)),
+                }
+                for row, other in zip(times, loads)
             ],
         })
     return {
@@ -68,11 +78,46 @@ def test_others_load_explains_a_slowdown():
     assert "regression" not in outcomes(a, edit(1, slower=1.5, load=1.0))
 
 
+def test_a_neighbour_that_leaves_is_not_seen_as_faster_code():
+    """Whichever run it disturbed, and whether the code gained or lost by it."""
+    quiet, shared = edit(0), edit(1, slower=1.5, load=1.0)
+    assert not {"regression", "improvement"} & set(outcomes(shared, quiet))
+    shared = edit(1, slower=0.6, load=1.0)
+    assert not {"regression", "improvement"} & {*outcomes(shared, quiet), *outcomes(quiet, shared)}
+
+
+def test_rounds_that_a_neighbour_disturbed_are_left_out(capsys, tmp_path):
+    a = edit(0, rounds=20)
+    for disturbed in (3, 14):
+        b = edit(1, rounds=20, disturbed=disturbed)
+        assert "regression" not in outcomes(a, b)
+        assert {v.samples for v in compare.compare(a, b)} == {(20, 20 - disturbed)}
+        slow = edit(1, rounds=20, disturbed=disturbed, slower=1.25)
+        assert "regression" in outcomes(a, slow)
+    cli.main(["compare", write(tmp_path / "a.json", a), write(tmp_path / "b.json", b)])
+    assert "B: 14 rounds left out" in " ".join(capsys.readouterr().out.split())
+
+
+def test_bursts_within_a_round_are_not_the_steps_time():
+    b = edit(1)
+    for r in b["columns"][0]["rounds"]:
+        r["step_seconds"] = [3 * v if n < 6 else v for n, v in enumerate(r["step_seconds"])]
+    assert {v.outcome for v in compare.compare(edit(0), b) if v.name.endswith(": steps")} <= {"no difference"}
+
+
+def test_too_few_undisturbed_rounds_count_with_the_others():
+    b = edit(1, rounds=20, disturbed=17)
+    verdicts = compare.compare(edit(0, rounds=20), b)
+    assert {v.samples for v in verdicts} == {(20, 20)} and "regression" not in [v.outcome for v in verdicts]
+    assert all(v.load[1] > compare.IDLE for v in verdicts)
+
+
 def test_seconds_on_request():
     b = edit(1)
     for column in b["columns"]:  # a slower machine: both columns alike
         for r in column["rounds"]:
             r["seconds"] = {k: 2 * v for k, v in r["seconds"].items()}
+            r["step_seconds"] = [2 * v for v in r["step_seconds"]]
     assert "regression" not in outcomes(edit(0), b)
     assert "regression" in [v.outcome for v in compare.compare(edit(0), b, seconds=True)]
 

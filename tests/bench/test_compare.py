@@ -99,10 +99,11 @@ def test_rounds_that_a_neighbour_disturbed_are_left_out(capsys, tmp_path):
 
 
 def test_bursts_within_a_round_are_not_the_steps_time():
-    b = edit(1)
+    a, b = edit(0, rounds=20, noise=0.02), edit(1, rounds=20, noise=0.02)
     for r in b["columns"][0]["rounds"]:
-        r["step_seconds"] = [3 * v if n < 6 else v for n, v in enumerate(r["step_seconds"])]
-    assert {v.outcome for v in compare.compare(edit(0), b) if v.name.endswith(": steps")} <= {"no difference"}
+        r["step_seconds"] = [3 * v if n < 4 else v for n, v in enumerate(r["step_seconds"])]
+    verdicts = compare.compare(a, b)
+    assert [v.outcome for v in verdicts if v.name.endswith(": steps")] == ["no difference"]
 
 
 def test_too_few_undisturbed_rounds_count_with_the_others():
@@ -179,9 +180,9 @@ class Slow:
         return y
 
 
-@pytest.mark.parametrize(("factor", "outcome"), [(1.0, "no difference"), (1.35, "regression")])
-def test_a_kernel_that_really_is_slower(factor, outcome):
-    """Measured, not made up: ratios within one run, so that a busy machine slows both sides."""
+def test_a_kernel_that_really_is_slower():
+    """Measured, not made up. On a machine that is too busy to tell, "too noisy" is the right answer, so the slower one
+    may be tried again; the same code is never a regression."""
     case = matmul("x", 2, 256, 256)
 
     def run(factor: float) -> dict:
@@ -193,6 +194,7 @@ def test_a_kernel_that_really_is_slower(factor, outcome):
             "bandwidth": {"bytes": 1 << 28, "seconds": [0.01]},
         }
 
-    found = outcomes(run(1.0), run(factor))
-    # On a machine that is too busy to tell, "too noisy" is the right answer for equal code, and never a regression.
-    assert found == [outcome] or (factor == 1.0 and found == ["too noisy to tell"])
+    before = run(1.0)
+    assert outcomes(before, run(1.0)) in (["no difference"], ["too noisy to tell"])
+    tries = (outcomes(before, run(1.35)) for _ in range(6))
+    assert any(found == ["regression"] for found in tries)

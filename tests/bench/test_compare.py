@@ -8,7 +8,6 @@ import time
 
 import mlx.core as mx
 import numpy as np
-import pytest
 
 import reference
 from bench import cli, compare, kernels, results

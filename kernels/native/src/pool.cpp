@@ -65,11 +65,11 @@ int default_threads() {
 class Pool {
   struct Worker {
     std::thread thread;
-    // With sleep_ held:
-    bool asleep = false;
+    bool asleep = false;  // with sleep_ held
 #if defined(__linux__)
-    bool kept_off = false;  // the core of the thread that woke it
-    cpu_set_t cores;        // that it might use before that
+    std::atomic<int> core{-1};           // that it ran on last
+    std::atomic<bool> kept_off{false};   // forbidden the core of the thread that needed it; `cores` with sleep_ held
+    cpu_set_t cores;                     // that it might use before that
 #endif
   };
 
@@ -117,13 +117,12 @@ class Pool {
     begin_.store(begin, std::memory_order_relaxed);
     done_.store(0, std::memory_order_relaxed);
     ticket_.store(ticket_of(++generation_ & 0xFFFFFF, count));
-    if (sleepers_.load() > 0) {
-      {
-        std::lock_guard<std::mutex> lock(sleep_);
-        keep_sleepers_off_this_core();
-      }
-      wake_.notify_all();
+    const bool sleepers = sleepers_.load() > 0;
+    if (sleepers || on_this_core()) {
+      std::lock_guard<std::mutex> lock(sleep_);
+      keep_off_this_core();
     }
+    if (sleepers) wake_.notify_all();
     take_chunks();
     for (int spin = 0; done_.load(std::memory_order_acquire) < count; ++spin) {
       if (spin < kSpins) relax();
@@ -156,24 +155,46 @@ class Pool {
     }
   }
 
-  // The scheduler likes to wake a worker on the core that it slept on, behind us if we run there now, and moves it to a
-  // core that falls idle a moment later (the one whose thread waits for this very result) only milliseconds afterwards.
-  // So sleepers are forbidden this core until they have woken up. Called with sleep_ held.
-  void keep_sleepers_off_this_core() {
+  // The scheduler may put us on the core of a worker, or wake a worker on ours, and leave the core that falls idle a
+  // moment later (of the thread that waits for this very result) idle for milliseconds, in a row of short graphs for
+  // seconds. So workers on this core or asleep are forbidden this core, until they run again.
 #if defined(__linux__)
+  bool on_this_core() const {
+    const int here = sched_getcpu();
+    return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
+      return worker.core.load(std::memory_order_relaxed) == here;
+    });
+  }
+
+  void keep_off_this_core() {
     const int here = sched_getcpu();
     if (here < 0 || here >= CPU_SETSIZE) return;
     for (Worker& worker : workers_) {
+      if (!worker.asleep && worker.core.load(std::memory_order_relaxed) != here) continue;
       const pthread_t thread = worker.thread.native_handle();
-      if (!worker.asleep) continue;
       if (!worker.kept_off && pthread_getaffinity_np(thread, sizeof worker.cores, &worker.cores) != 0) continue;
       cpu_set_t elsewhere = worker.cores;
       CPU_CLR(here, &elsewhere);
       if (CPU_COUNT(&elsewhere) == 0) continue;
       if (pthread_setaffinity_np(thread, sizeof elsewhere, &elsewhere) == 0) worker.kept_off = true;
     }
-#endif
   }
+
+  // By the worker itself, whenever it runs without work.
+  void mind_the_core(Worker& worker, bool locked = false) {
+    const int here = sched_getcpu();
+    if (worker.core.load(std::memory_order_relaxed) != here) worker.core.store(here, std::memory_order_relaxed);
+    if (!worker.kept_off.load(std::memory_order_relaxed)) return;
+    std::unique_lock<std::mutex> lock(sleep_, std::defer_lock);
+    if (!locked) lock.lock();
+    sched_setaffinity(0, sizeof worker.cores, &worker.cores);
+    worker.kept_off = false;
+  }
+#else
+  bool on_this_core() const { return false; }
+  void keep_off_this_core() {}
+  void mind_the_core(Worker&, bool = false) {}
+#endif
 
   void sleep(Worker& worker) {
     std::unique_lock<std::mutex> lock(sleep_);
@@ -181,9 +202,7 @@ class Pool {
     sleepers_.fetch_add(1);
     while (!has_work(ticket_.load()) && !stopping_.load()) {
       wake_.wait(lock);
-#if defined(__linux__)
-      if (std::exchange(worker.kept_off, false)) sched_setaffinity(0, sizeof worker.cores, &worker.cores);
-#endif
+      mind_the_core(worker, true);
     }
     sleepers_.fetch_sub(1);
     worker.asleep = false;
@@ -191,6 +210,7 @@ class Pool {
 
   void work(Worker& worker) {
     for (int spin = 0;;) {
+      mind_the_core(worker);
       if (has_work(ticket_.load(std::memory_order_acquire))) {
         take_chunks();
         spin = 0;

@@ -206,30 +206,18 @@ def _share(read: float, times: list[float], result: results.Result) -> float:
 
 
 def _pytest(result: results.Result) -> dict[str, Series]:
-    """pytest-benchmark's JSON: fused times over the baseline of the same `case` in `extra_info`.
-
-    Those ran one after the other, not in turn, and each within a second: a neighbour's burst would be taken for a
-    change. So of each tenth of the samples, in order, the fast decile counts, and the ratio is to the baseline's level.
-    """
-    cases: dict[str, dict[str, list[float]]] = {}
+    """pytest-benchmark's JSON. Ours has the reference's times of the same rounds in `extra_info`; without them seconds
+    are compared."""
+    out = {}
     for each in result["benchmarks"]:
         data = each.get("stats", {}).get("data")
         if not data:
             raise UserError("the pytest-benchmark file has no samples; make it with --benchmark-save-data")
         info = each.get("extra_info", {})
-        cases.setdefault(info.get("case", each["name"]), {})[info.get("column", "fused")] = _fast(data)
-    out = {}
-    for case, columns in cases.items():
-        base = columns.get("reference")
-        for label, data in columns.items():
-            if label != "reference" or len(columns) == 1:
-                paired = base if base and label != "reference" else None
-                out[f"{case}, {label}"] = Series(data, [float(stats.level(paired))] * len(data) if paired else None)
+        if info.get("column") != "reference":
+            name = f"{info['case']}, {info['column']}" if "case" in info and "column" in info else each["name"]
+            out[name] = Series(data, info.get("reference_seconds"))
     return out
-
-
-def _fast(data: list[float]) -> list[float]:
-    return [float(np.quantile(part, 0.1)) for part in np.array_split(np.asarray(data), min(10, len(data)))]
 
 
 def table(a: results.Result, b: results.Result, verdicts: list[Verdict], threshold: float) -> Table:

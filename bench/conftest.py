@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 import kernels
@@ -27,3 +31,36 @@ def columns() -> list[str]:
 def ops(request: pytest.FixtureRequest) -> Ops:
     """Each backend in turn."""
     return kernels.load(request.param)
+
+
+@pytest.fixture
+def paired(benchmark: Any, ops: Ops) -> Callable[[Callable[[Ops], Callable[[], Any]], float], Any]:
+    """Benchmark what `make(ops)` returns, for some seconds. Before each round of a fused backend the reference runs
+    once; its times go to extra_info as `reference_seconds`, so that `bench compare` has pairs."""
+
+    def run(make: Callable[[Ops], Callable[[], Any]], seconds: float) -> Any:
+        fused = make(ops)
+        base = make(kernels.load("reference")) if ops.name != "reference" else None
+        times: list[float] = []
+
+        def before() -> None:
+            if base is not None:
+                start = time.perf_counter()
+                base()
+                times.append(time.perf_counter() - start)
+
+        took = 0.0
+        for _ in range(2):  # the first one warms up
+            start = time.perf_counter()
+            before()
+            fused()
+            took = time.perf_counter() - start
+        rounds = min(max(int(seconds / took), 5), 200)
+        times.clear()
+        result = benchmark.pedantic(fused, setup=before, rounds=rounds, iterations=1)
+        benchmark.extra_info["column"] = ops.name
+        if base is not None:
+            benchmark.extra_info["reference_seconds"] = times
+        return result
+
+    return run

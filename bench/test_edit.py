@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from bench import sizes
@@ -12,13 +13,17 @@ from model.bundle import demo_path
 SECONDS = 0.5
 
 
-def test_edit(benchmark: Any, ops: Ops) -> None:
+def test_edit(benchmark: Any, paired: Any) -> None:
     """A round as `bench edit` runs it; `rtf` is in extra_info."""
     bundle = demo_path() if demo_path().exists() else sizes.bundle("demo", 4)
-    session = Session(Settings(str(bundle), ops.name, SECONDS), ops)
-    session.warm_up()
-    last = benchmark.pedantic(session.round, rounds=5, iterations=1)
-    benchmark.extra_info.update(case=f"edit of {SECONDS} s", column=ops.name)
+
+    def session(ops: Ops) -> Callable[[], dict[str, Any]]:
+        made = Session(Settings(str(bundle), ops.name, SECONDS), ops)
+        made.warm_up()
+        return made.round
+
+    last = paired(session, 5.0)
+    benchmark.extra_info["case"] = f"edit of {SECONDS} s"
     if benchmark.stats is not None:
         benchmark.extra_info["rtf"] = benchmark.stats.stats.median / SECONDS
     assert set(last["seconds"]) == set(STAGES)

@@ -143,12 +143,14 @@ def test_exit_codes(tmp_path, capsys):
 
 
 def test_reads_pytest_benchmark(tmp_path):
-    def run(seed: int, slower: float) -> dict:
+    def run(seed: int, slower: float, *, pairs: bool = True) -> dict:
         rng = np.random.default_rng(seed)
-        times = {"reference": 1.0, "native": 0.1 * slower}
+        machine = rng.lognormal(0, 0.2) * rng.lognormal(0, 0.1, 60)
+        fused, base = (list(t * machine * rng.lognormal(0, 0.03, 60)) for t in (0.1 * slower, 1.0))
+        extra = {"case": "k", "column": "native"} | ({"reference_seconds": base} if pairs else {})
         return {"benchmarks": [
-            {"name": f"t[{c}]", "extra_info": {"case": "k", "column": c},
-             "stats": {"data": list(t * rng.lognormal(0, 0.03, 60))}} for c, t in times.items()
+            {"name": "t[native]", "extra_info": extra, "stats": {"data": fused}},
+            {"name": "t[reference]", "extra_info": {"case": "k", "column": "reference"}, "stats": {"data": base}},
         ]}
 
     a, b, slow = (write(tmp_path / f"{n}.json", run(n, s)) for n, s in ((0, 1.0), (1, 1.0), (2, 1.2)))
@@ -156,6 +158,8 @@ def test_reads_pytest_benchmark(tmp_path):
     assert cli.main(["compare", a, slow]) == 1
     bare = {"benchmarks": [{"name": "t", "stats": {}}]}
     assert cli.main(["compare", a, write(tmp_path / "bare.json", bare)]) == 1
+    others = compare.compare(run(0, 1.0, pairs=False), run(0, 1.2, pairs=False))  # without pairs: seconds
+    assert [(v.outcome, v.relative) for v in others] == [("regression", False)]
 
 
 class Slow:

@@ -31,8 +31,8 @@ def fold(tokens: list[Token]) -> list[Token]:
                 spaces += "".join(t.text for t in tokens[end:j] if t.kind == "space")
                 end = j + 1
             j += 1
-        solid = [t for t in out if t.kind not in ("space", "directive")][-1:]
-        after_parameters = bool(solid) and solid[0].text == ")"
+        before = next((t.text for t in reversed(out) if t.kind not in ("space", "directive")), "")
+        after_parameters = before == ")"
         keep: list[str] = []
         for word in run:
             if word == "constant":

@@ -60,11 +60,8 @@ def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx
     for module, shape in projections(lm).items():
         if module.endswith(("cross_attn.k_proj", "cross_attn.v_proj")):
             continue  # the text's keys and values are computed once for a clip
-        quantization = config.recipe.get(module, config.quantization)
-        total += matrix_bytes(shape, quantization, dense)
-    heads = sum(
-        matrix_bytes((lm.card, lm.dim), config.recipe.get(f"linears.{k}"), dense) for k in range(lm.codebooks)
-    )
+        total += matrix_bytes(shape, config.packing(module), dense)
+    heads = sum(matrix_bytes((lm.card, lm.dim), config.packing(f"linears.{k}"), dense) for k in range(lm.codebooks))
     norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * cached
     per_row = 2 * lm.layers * lm.dim * cached  # keys and values of one position
     adapted = 2 * config.adapter.layers * lm.dim * cached

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Bundle:
         packed = [n.removesuffix(".scales") for n in found if n.endswith(".scales")]
         for module in [m for m in packed if not stays_packed(m)]:
             scales, biases = found.pop(f"{module}.scales"), found.pop(f"{module}.biases")
-            q = self.config.recipe.get(module, self.config.quantization)
+            q = self.config.packing(module)
             assert q is not None
             weight = found[f"{module}.weight"]
             found[f"{module}.weight"] = mx.dequantize(weight, scales, biases, group_size=q.group_size, bits=q.bits)
@@ -270,8 +270,9 @@ def _quantized(config: Config, found: Mapping[str, Quantization], raw: Mapping[s
             )
     if ghosts := [m for m in overrides if m not in found]:
         raise UserError(f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}")
-    recipe = {module: q for module, q in found.items() if q != default}
-    return Config(config.lm, config.adapter, config.dtype, default, recipe)
+    usual = replace(config, quantization=default, recipe={})
+    modules = [name.removesuffix(".weight") for name in layout.lm_shapes(config.lm, config.adapter)]
+    return replace(usual, recipe={m: found.get(m) for m in modules if found.get(m) != usual.packing(m)})
 
 
 def check_codec(codec: CodecConfig, lm: LMConfig, path: Path) -> None:

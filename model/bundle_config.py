@@ -152,5 +152,5 @@ def render(config: Config, codec: CodecConfig, t5_name: str = hub.T5) -> dict[st
     if config.quantization is not None:
         raw["quantization"] = {"group_size": config.quantization.group_size, "bits": config.quantization.bits}
         for module, q in config.recipe.items():
-            raw["quantization"][module] = {"group_size": q.group_size, "bits": q.bits}
+            raw["quantization"][module] = {"group_size": q.group_size, "bits": q.bits} if q else False
     return raw

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import mlx.core as mx
@@ -10,6 +12,8 @@ SAMPLE_RATE = 32_000
 FRAME_RATE = 50
 HOP = SAMPLE_RATE // FRAME_RATE
 """Samples per codec frame."""
+PROJECTION = r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])"
+"""The modules that a bundle's default quantization packs, by canonical name: the layers' linear maps."""
 
 
 @dataclass(frozen=True)
@@ -80,5 +84,10 @@ class Config:
     adapter: AdapterConfig
     dtype: mx.Dtype = mx.float16
     quantization: Quantization | None = None
-    recipe: dict[str, Quantization] = field(default_factory=dict)
-    """Quantization of single modules that differ from the default, by canonical module name."""
+    recipe: Mapping[str, Quantization | None] = field(default_factory=dict)
+    """The modules, by canonical name, that the default does not tell: a projection packed otherwise or (None) not at
+    all, and any other module that is packed, be it as the default."""
+
+    def packing(self, module: str) -> Quantization | None:
+        """How a module's matrix is stored; None: as floats."""
+        return self.recipe.get(module, self.quantization if re.fullmatch(PROJECTION, module) else None)

@@ -180,7 +180,7 @@ def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Confi
                 raise UserError(f"{upstream.adapter_path}: {name} holds NaN or infinity; the checkpoint is damaged")
             module = name.removesuffix(".weight")
             if f"{module}.scales" in stored:
-                q = config.recipe.get(module, config.quantization)
+                q = config.packing(module)
                 assert q is not None
                 for part, made in zip(("weight", "scales", "biases"), pack(module, mx.array(value), q, config.dtype)):
                     writer.write(f"{module}.{part}", made)

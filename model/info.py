@@ -15,7 +15,7 @@ from rich.table import Table
 from . import layout
 from .bundle import Bundle
 from .codec_weights import codec_config
-from .config import FRAME_RATE, Quantization
+from .config import FRAME_RATE
 from .safetensors_file import read_header
 
 LICENSE = "CC-BY-NC-4.0"
@@ -117,7 +117,7 @@ def _quantization(bundle: Bundle) -> dict[str, Any] | None:
     if default is None:
         return None
     modules = [name.removesuffix(".scales") for name in bundle.sources if name.endswith(".scales")]
-    kinds: Counter[Quantization] = Counter(bundle.config.recipe.get(module, default) for module in modules)
+    kinds = Counter(q for module in modules if (q := bundle.config.packing(module)))
     others = [asdict(q) | {"modules": n} for q, n in kinds.items() if q != default]
     recipe = (bundle.raw_config.get("quantization") or {}).get("recipe")
     return asdict(default) | {"modules": kinds[default], "others": others, "recipe": recipe}

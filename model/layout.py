@@ -62,12 +62,10 @@ def packed(module: str, shape: Shape, quantization: Quantization, dtype: mx.Dtyp
 
 def stored(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
     """Dtypes and shapes of a bundle's `model.safetensors` as this project writes it."""
-    quantized = projections(config.lm) if config.quantization else {}
     layout: dict[str, tuple[mx.Dtype, Shape]] = {}
     for name, shape in lm_shapes(config.lm, config.adapter).items():
         module = name.removesuffix(".weight")
-        quantization = config.recipe.get(module, config.quantization if module in quantized else None)
-        if quantization:
+        if quantization := config.packing(module):
             layout |= packed(module, shape, quantization, config.dtype)
         else:
             layout[name] = (config.dtype, shape)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 from . import layout
-from .config import AdapterConfig, LMConfig, Quantization
+from .config import PROJECTION, AdapterConfig, Config, LMConfig, Quantization
 from .errors import UsageError
 
 SHRINKS = (1.0, 0.92, 0.84, 0.76, 0.68)
@@ -45,7 +45,7 @@ class Recipe:
         for pattern, bits, group_size in self.other:
             if re.fullmatch(pattern, module):
                 return Quantization(max(bits, default.bits), group_size or default.group_size)
-        return default if _PROJECTION.fullmatch(module) else None
+        return default if re.fullmatch(PROJECTION, module) else None
 
     def pack(self, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
         """weight float [N, K] -> packed uint32, scales and biases (`dtype`) in `mx.quantize`'s layout."""
@@ -53,20 +53,19 @@ class Recipe:
 
     def overrides(self, lm: LMConfig, adapter: AdapterConfig, default: Quantization) -> dict[str, Quantization]:
         """What `Config.recipe` must hold: the modules that differ from the default, and those only a recipe packs."""
-        usual = layout.projections(lm)
+        usual = Config(lm, adapter, quantization=default)
         found = {}
         for name in layout.lm_shapes(lm, adapter):
             module = name.removesuffix(".weight")
             quantization = self.quantization(module, default)
-            if quantization and (quantization != default or module not in usual):
+            if quantization and quantization != usual.packing(module):
                 found[module] = quantization
         return found
 
 
-_PROJECTION = re.compile(r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])")
 _HEADS = r"linears\.\d+"
 _MERGE = r"cp_transformer\.merge_linear\.\d+"
-_MATRIX = re.compile(f"{_PROJECTION.pattern}|{_HEADS}|{_MERGE}")
+_MATRIX = re.compile(f"{PROJECTION}|{_HEADS}|{_MERGE}")
 _SCORES = r"layers\.\d+\.self_attn\.[qk]_proj"
 _PAYS = ((_HEADS, 8, None), (_MERGE, 8, None))
 """8 bits where 16 are too many: in MusicGen-large it pays 204 MB, what the finer recipes below spend."""
@@ -86,7 +85,7 @@ RECIPES = {
             "fine",
             "mse, and groups of 32, paid for by 8-bit output heads and merge_linear",
             search=True,
-            other=(*_PAYS, (_PROJECTION.pattern, 4, 32)),
+            other=(*_PAYS, (PROJECTION, 4, 32)),
         ),
         Recipe(
             "calibrated",

@@ -49,8 +49,7 @@ class Weights:
             return Projection(weight.astype(self.ops.weight_dtype(weight.dtype)))
         dtype = self.ops.weight_dtype(scales.dtype)
         biases = self.tensors.pop(f"{module}.biases")
-        quantization = self.config.recipe.get(module, self.config.quantization)
-        return Projection(weight, scales.astype(dtype), biases.astype(dtype), quantization)
+        return Projection(weight, scales.astype(dtype), biases.astype(dtype), self.config.packing(module))
 
     def stacked(self, *modules: str) -> Stacked:
         """Several maps of the same input as one."""

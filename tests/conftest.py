@@ -30,7 +30,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     compiled = ", ".join(c.version for c in compilers()) or "none"
     spaces = "by clang" if lint.clang() else "by name only (no clang 16 or later)"
     terminalreporter.write_line(f"interpreter's compilers: {compiled}; address spaces checked {spaces}")
-    terminalreporter.write_line(wheel.summary())
+    terminalreporter.write_line(wheel.summary() if compilers() else "MLX's kernels NOT run: no C++ compiler")
     if problem := emulated.missing():
         terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:

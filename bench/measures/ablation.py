@@ -111,12 +111,9 @@ def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[s
     prefixes, theirs = tuple(f"{each}." for each in touched), tuple(f"{m}." for m in modules)
     ours = [n for n in model.bundle.tensors if n.startswith(prefixes) and not n.startswith(theirs)]
     tensors = model.bundle.reload(ours) | donor.bundle.reload(n for n in donor.bundle.tensors if n.startswith(theirs))
-    recipe = dict(model.bundle.config.recipe)
-    for module in modules:
-        config = donor.bundle.config
-        if (quantization := config.recipe.get(module, config.quantization)) is not None:
-            recipe[module] = quantization
-    return Weights(tensors, replace(model.bundle.config, recipe=recipe), model.ops)
+    config, donated = model.bundle.config, donor.bundle.config
+    recipe = {**config.recipe, **{module: donated.packing(module) for module in modules}}
+    return Weights(tensors, replace(config, recipe=recipe), model.ops)
 
 
 def costs(

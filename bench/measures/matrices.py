@@ -67,7 +67,7 @@ def dense(bundle: Bundle, module: str) -> mx.array:
     weight, scales = tensors[f"{module}.weight"], tensors.get(f"{module}.scales")
     if scales is None:
         return weight.astype(mx.float32)
-    q = bundle.config.recipe.get(module, bundle.config.quantization)
+    q = bundle.config.packing(module)
     assert q is not None
     biases = tensors[f"{module}.biases"].astype(mx.float32)
     return mx.dequantize(weight, scales.astype(mx.float32), biases, group_size=q.group_size, bits=q.bits)

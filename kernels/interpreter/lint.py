@@ -15,7 +15,9 @@ import tempfile
 
 from . import prelude
 from .compiler import HEADER_LINES, HERE, Compiler, cache_folder, compilers, shim_hash
-from .rewrite import drop_attributes, float_literals, starts_statement
+from .rewrite.attributes import drop_attributes
+from .rewrite.literals import float_literals
+from .rewrite.threadgroup import starts_statement
 from .signature import Signature
 from .tokens import Token, join, next_solid, tokenize
 

@@ -73,7 +73,7 @@ def write_bundle(out: str | Path, *, config: Config, codec: CodecConfig, t5: T5D
     if t5.d_model != lm.text_dim or codec.bins < lm.card or codec.codebooks < lm.codebooks:
         raise ValueError(f"T5 {t5.d_model} or codec {codec.codebooks} x {codec.bins} does not fit the LM {lm}")
     for module, (_, k) in layout.projections(lm).items():
-        q = config.recipe.get(module, config.quantization)
+        q = config.packing(module)
         if q and k % q.group_size:
             raise ValueError(f"group_size {q.group_size} does not divide the {k} inputs of {module}")
     stored = layout.stored(config)

@@ -33,7 +33,7 @@ def write_tensor(writer: TensorWriter, name: str, config: Config, stored: Layout
     random = Random(seed, name)
     shape = layout.lm_shapes(config.lm, config.adapter)[name] if name not in stored else stored[name][1]
     if f"{module}.scales" in stored:
-        q = config.recipe.get(module, config.quantization)
+        q = config.packing(module)
         assert q is not None
         _write_packed(writer, module, q, _gain(module, config.lm.layers), stored, random)
         return

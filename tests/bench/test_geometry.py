@@ -1,6 +1,9 @@
-"""bench.geometry: bytes a step must read, against the design's sums and against a loaded model's own arrays."""
+"""bench.geometry: bytes a step must read, against the design's sums, a loaded model's arrays and a bundle file's."""
 
 from __future__ import annotations
+
+import re
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -9,8 +12,11 @@ import reference
 from bench.geometry import Load, matrix_bytes, published, step_bytes
 from model.bundle import open_bundle
 from model.config import Quantization
+from model.convert import convert
 from model.edit import InstructMusicGen
 from model.synthetic import write_preset
+
+from .conftest import GOLDEN
 
 
 def test_large_at_4_bits():
@@ -52,3 +58,35 @@ def test_equals_the_loaded_arrays(tmp_path, bits):
             arrays += m.arrays()
     assert parts["weights"] == sum(a.nbytes for a in arrays)
     assert parts["heads"] == sum(a.nbytes for a in model.lm.heads.arrays())
+
+
+READ = re.compile(r"layers\.\d+\.(norm\w+|self_attn\.\w+|cross_attn\.(q|out)_proj|linear[12])\.|out_norm\.|linears\.")
+"""What a step reads of a bundle's file, beside a row of each embedding."""
+
+
+@pytest.mark.parametrize(
+    "bits, recipe, heads",
+    [(4, "plain", 16), (4, "mixed", 8), (8, "plain", 16), (8, "mixed", 8), (16, "plain", 16)],
+)
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_equals_the_arrays_in_the_file(tmp_path: Path, bits: int, recipe: str, heads: int, unpacked: bool) -> None:
+    """Heads dense, packed with other bits than the layers, and with the same; and where one projection is dense."""
+    path = convert(
+        adapter=GOLDEN / "upstream.ckpt", base=GOLDEN / "base", t5=GOLDEN / "t5", out=tmp_path / "b", bits=bits,
+        recipe=recipe,
+    )  # fmt: skip
+    arrays = mx.load(str(path / "model.safetensors"))
+    assert isinstance(arrays, dict)
+    if unpacked:
+        for part in ("scales", "biases"):
+            arrays.pop(f"layers.1.linear2.{part}", None)
+        arrays["layers.1.linear2.weight"] = mx.zeros((64, 256), dtype=mx.float16)
+        mx.save_safetensors(str(path / "model.safetensors"), arrays)
+    assert arrays["linears.0.weight"].nbytes == 64 * 64 * heads // 8
+    bundle = open_bundle(path)
+    parts = step_bytes(bundle.config, Load(), activations=mx.float16, weights=mx.float16)
+    read = {name: array.nbytes for name, array in arrays.items() if READ.match(name)}
+    of_heads = sum(n for name, n in read.items() if name.startswith("linears."))
+    assert (parts["heads"], parts["weights"]) == (of_heads, sum(read.values()) - of_heads)
+    rows = sum(array[:1].nbytes for name, array in arrays.items() if name.startswith("emb."))
+    assert parts["embedding"] == Load().rows * rows

@@ -73,6 +73,8 @@ def test_bundles_of_any_geometry_open_as_they_were_asked_for(
     start = min(start, layers - 1)
     quantization = Quantization(bits, 32) if bits < 16 else None
     recipe = {"layers.0.linear1": Quantization(8, 64)} if bits == 4 and lm.dim % 64 == 0 else {}
+    if quantization:  # a projection kept as floats, and heads packed as the default
+        recipe |= {"layers.0.linear2": None, "linears.0": quantization}
     dtype = mx.float32 if bits == 32 else mx.float16
     config = Config(lm, AdapterConfig(layers - start, 10, start), dtype, quantization, recipe)
     codec = CodecConfig(dimension=8, n_filters=2, ratios=ratios, bins=card, pad_mode=pad_mode)

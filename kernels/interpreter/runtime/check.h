@@ -49,9 +49,3 @@ struct mtl_issue {
   uint32_t other_group;
   uint64_t count;
 };
-
-// One access of the running thread; line != 0: known without looking at pc.
-void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line = 0);
-mtl_issue describe(int fault, uintptr_t pc);  // by the running thread
-int add_issue(mtl_issue issue);  // merges repeats; returns its index
-void on_wild(const void* address, size_t size, bool write, uintptr_t pc);

@@ -1,6 +1,7 @@
 // What instrumented kernels call. They are compiled with -fsanitize=thread and -fsanitize=bounds, but linked without the
 // sanitizers' libraries: these are their functions.
-#include "check.h"
+#include "accesses.h"
+#include "issues.h"
 
 #include <cstring>
 

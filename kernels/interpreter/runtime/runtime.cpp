@@ -1,5 +1,10 @@
 // The runtime in one translation unit: one compiler call makes it.
+#include "accesses.cpp"
+#include "barriers.cpp"
 #include "check.cpp"
 #include "hooks.cpp"
+#include "issues.cpp"
+#include "private_nans.cpp"
 #include "scheduler.cpp"
 #include "signals.cpp"
+#include "windows.cpp"

@@ -62,9 +62,10 @@ struct Runtime {
 extern Runtime rt;
 
 [[noreturn]] void abort_run(int status);  // from a fiber: back to the scheduler, for good
+// Is the address on a thread's stack, and is it the running thread's own?
+bool in_stacks(const void* address, bool* own);
 
-// check.cpp
-void check_threadgroup_begins();
+// Check mode: barriers.cpp, and check.cpp for a threadgroup variable's memory.
 void check_threadgroup_barrier(unsigned threads);
 void check_rendezvous(Simdgroup& g, unsigned lanes, int kind, int line);
 void* check_allocate(mtl_variable* v);

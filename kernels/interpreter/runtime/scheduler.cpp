@@ -254,7 +254,6 @@ int mtl_run(const mtl_launch* launch, uint64_t* threadgroup_bytes) {
       common.simdgroups_per_threadgroup = simdgroups;
       mtl_now.generation++;
       rt.threadgroup_bytes = 0;
-      if (launch->check) check_threadgroup_begins();
       prepare(simdgroups, common);
       run_threadgroup(simdgroups, threads);
     }
@@ -269,7 +268,6 @@ int mtl_run(const mtl_launch* launch, uint64_t* threadgroup_bytes) {
 
 }  // extern "C"
 
-// Is the address on a thread's stack, and is it the running thread's own?
 bool in_stacks(const void* address, bool* own) {
   const size_t at = (size_t)((const char*)address - stacks);
   if ((const char*)address < stacks || at >= (size_t)kMaxThreads * (kStack + kGuard)) return false;

@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <ucontext.h>
 
-#include "check.h"
+#include "issues.h"
 #include "signals.h"
 
 sigjmp_buf crash_trap;

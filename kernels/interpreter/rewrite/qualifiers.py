@@ -1,0 +1,82 @@
+"""Address spaces and `const`, which Metal puts together as C++ does not."""
+
+from __future__ import annotations
+
+from ..tokens import Token
+
+_SPACES = {"device", "threadgroup", "thread", "constant"}
+_FOLDED = _SPACES | {"const", "static", "constexpr", "inline", "volatile"}
+
+
+def fold(tokens: list[Token]) -> list[Token]:
+    """One `const` for each run of qualifiers with `const`, `constant` or `constexpr` in any number.
+
+    `constant` means `const` here; C++ forbids saying it twice. A method's qualifiers (`f() const thread`) reduce to
+    `const`.
+    """
+    out: list[Token] = []
+    i = 0
+    while i < len(tokens):
+        if tokens[i].kind != "word" or tokens[i].text not in _FOLDED:
+            out.append(tokens[i])
+            i += 1
+            continue
+        run: list[str] = []
+        spaces = ""
+        j = i
+        end = i
+        while j < len(tokens) and (tokens[j].kind == "space" or tokens[j].text in _FOLDED):
+            if tokens[j].kind != "space":
+                run.append(tokens[j].text)
+                spaces += "".join(t.text for t in tokens[end:j] if t.kind == "space")
+                end = j + 1
+            j += 1
+        before = next((t.text for t in reversed(out) if t.kind not in ("space", "directive")), "")
+        after_parameters = before == ")"
+        keep: list[str] = []
+        for word in run:
+            if word == "constant":
+                # A method that can be called on constant objects is const already if it says so.
+                if after_parameters:
+                    continue
+                word = "const"
+            if word not in keep:
+                keep.append(word)
+        if "constexpr" in keep and "const" in keep and not _declares_pointer(tokens, end):
+            keep.remove("const")
+        # An address space after a type that said const: `const int constant*`.
+        if keep == ["const"] and run == ["constant"] and _said_const(out):
+            keep = []
+        out.append(Token("word", " ".join(keep)))
+        if "\n" in spaces:
+            out.append(Token("space", "\n" * spaces.count("\n")))
+        i = end
+    return out
+
+
+def _declares_pointer(tokens: list[Token], start: int) -> bool:
+    """Does the declaration that goes on at `start` have a `*` before its name's initialiser?"""
+    for token in tokens[start:]:
+        if token.text in ("*", "&"):
+            return True
+        if token.text in ("=", ";", "(", "{", ")", ","):
+            return False
+    return False
+
+
+def _said_const(out: list[Token]) -> bool:
+    """Is there a `const` in the declaration so far?"""
+    for token in reversed(out):
+        if token.text in (";", "{", "}", "(", ",", ")", "*", "&", "<"):
+            return False
+        if token.kind == "word" and "const" in token.text.split():
+            return True
+    return False
+
+
+def drop_spaces(tokens: list[Token]) -> list[Token]:
+    """Drops address spaces; all memory is one on a CPU."""
+    for token in tokens:
+        if token.kind == "word" and any(w in _SPACES for w in token.text.split()):
+            token.text = " ".join(w for w in token.text.split() if w not in _SPACES)
+    return tokens

@@ -1,0 +1,17 @@
+// What check mode has found so far: which thread, and where in the kernel's code.
+#pragma once
+#include "check.h"
+
+#include <vector>
+
+#pragma GCC visibility push(hidden)
+
+extern std::vector<mtl_issue> issues;
+extern uintptr_t image, image_end;  // where the kernel's library is loaded
+
+void find_image(void* entry);
+mtl_issue describe(int fault, uintptr_t pc);  // by the running thread
+int add_issue(mtl_issue issue);               // merges repeats; returns its index
+void position(uint64_t group, unsigned thread, uint32_t out[3]);  // in the grid, of a thread of a threadgroup
+
+#pragma GCC visibility pop

@@ -1,0 +1,30 @@
+"""The writer of safetensors files: what it was promised, in that order, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from model import writer
+
+
+def test_the_writer_refuses_what_does_not_fit_its_header(tmp_path: Path) -> None:
+    stored = {"a": (mx.float32, (2, 3)), "b": (mx.bfloat16, (4,)), "c": (mx.uint32, ())}
+    values = {"a": mx.ones((2, 3)), "b": mx.arange(4).astype(mx.bfloat16), "c": np.array(7, np.uint32)}
+    with writer.TensorWriter(tmp_path / "x.safetensors", stored) as file:
+        for name, value in values.items():
+            file.write(name, value)
+    found = mx.load(str(tmp_path / "x.safetensors"))
+    assert isinstance(found, dict)
+    for name, value in values.items():
+        assert found[name].dtype == stored[name][0] and mx.array_equal(found[name], mx.array(value))
+    for name, value in {"b": values["b"], "a": mx.ones((3, 2))}.items():
+        with pytest.raises(ValueError, match="is due"), writer.TensorWriter(tmp_path / "y", stored) as file:
+            file.write(name, value)
+    with pytest.raises(ValueError, match="float16"), writer.TensorWriter(tmp_path / "y", stored) as file:
+        file.write("a", mx.ones((2, 3)).astype(mx.float16))
+    with pytest.raises(ValueError, match="not every tensor"), writer.TensorWriter(tmp_path / "y", stored):
+        pass

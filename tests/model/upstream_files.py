@@ -1,0 +1,22 @@
+"""Golden A's upstream files, for tests of conversion: where they are and what is in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from model import torch_file
+
+from .golden import A
+
+ROOT = Path(__file__).parents[2]
+LM = "model.peft_model.lm."
+LAYERS = f"{LM}transformer.base_model.model.layers"
+GOLDEN = A.folder
+UPSTREAM = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
+State = dict[str, np.ndarray]
+
+
+def values(path: Path, entry: str) -> State:
+    return {name: t.numpy() for name, t in torch_file.load(path)[entry].items()}

@@ -57,7 +57,8 @@ class Compiler:
             # Private floats that nobody sets are NaN, of a pattern that the runtime knows.
             flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized"]
             flags.append("-ftrivial-auto-var-init=pattern")
-        flags += ["-fno-strict-aliasing", "-fwrapv", "-fsigned-char", "-ftemplate-depth=2000"]
+        # Check mode reports an overflow, and goes on with the value that wraps as well.
+        flags += ["-fno-strict-aliasing", *([] if check else ["-fwrapv"]), "-fsigned-char", "-ftemplate-depth=2000"]
         flags += [*_machine(), *CONTRACTION[fp]]
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
@@ -67,7 +68,8 @@ class Compiler:
             lines = "-gline-tables-only" if self.family == "clang" else "-g1"
             # Clang leaves out a load that a store to the same place follows; check mode wants to see it.
             every = ["-mllvm", "-tsan-instrument-read-before-write=1"] if self.family == "clang" else []
-            return [*flags, "-O1", lines, "-fsanitize=thread,bounds", *every]
+            sanitizers = "-fsanitize=thread,bounds,alignment,shift-exponent,signed-integer-overflow"
+            return [*flags, "-O1", lines, sanitizers, *every]
         return [*flags, "-O2"]
 
 

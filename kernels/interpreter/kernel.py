@@ -15,7 +15,7 @@ import numpy.typing as npt
 from . import address_space, lint
 from .banned import banned
 from .compiler import Compiler, CompilerError, build, compiler, warnings
-from .faults import TOLERATED, WARNINGS, Counters, Issue, KernelFault, located
+from .faults import TOLERATED, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
 from .translate import unit
@@ -123,7 +123,7 @@ class MetalKernel:
         outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
         self.issues = [*issues, *outcome.issues]
         self.counters, self.threadgroup_bytes = outcome.counters, outcome.threadgroup_bytes
-        raised = [i for i in self.issues if i.kind not in (WARNINGS if strict else TOLERATED)]
+        raised = [i for i in self.issues if strict or i.kind not in TOLERATED]
         if raised:
             raise KernelFault(raised)
         return [_result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]

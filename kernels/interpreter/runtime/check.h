@@ -17,6 +17,8 @@ enum mtl_fault {
   MTL_PRIVATE_BOUNDS,
   MTL_CRASH,
   MTL_WILD,
+  MTL_INTEGER_OVERFLOW,
+  MTL_SHIFT,
 };
 
 enum mtl_space { MTL_INPUT = 0, MTL_OUTPUT = 1, MTL_THREADGROUP = 2 };
@@ -42,7 +44,7 @@ struct mtl_issue {
   uint64_t size;
   uint64_t pc, other_pc;
   int32_t other_line;
-  uint32_t lanes;       // of a divergence: those that take part
+  uint32_t lanes;       // of a divergence: those that take part; of other faults, see undefined.cpp and signals.cpp
   uint32_t thread[3];   // position in the grid
   uint32_t group[3];
   uint32_t other_thread[3];
@@ -50,8 +52,14 @@ struct mtl_issue {
   uint64_t count;
 };
 
+// Where a function that kernels call was called.
+#define PC ((uintptr_t)__builtin_return_address(0) - 1)
+
+// An atomic store does not look at what it replaces: beside another thread's store, the order decides which one stays.
+enum mtl_atomicity { MTL_PLAIN, MTL_ATOMIC, MTL_ATOMIC_STORE };
 // One access of the running thread; line != 0: known without looking at pc.
-void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line = 0);
+void access(const volatile void* p, uint64_t size, bool write, mtl_atomicity atomic, uintptr_t pc, int line = 0);
+void locate(const void* p, mtl_issue* i);     // fills in region and offset
 mtl_issue describe(int fault, uintptr_t pc);  // by the running thread
 int add_issue(mtl_issue issue);  // merges repeats; returns its index
 void on_wild(const void* address, size_t size, bool write, uintptr_t pc);

@@ -3,3 +3,4 @@
 #include "hooks.cpp"
 #include "scheduler.cpp"
 #include "signals.cpp"
+#include "undefined.cpp"

@@ -29,6 +29,9 @@ KINDS = {
     103: "address-space",
 }
 
+UNDEFINED = {"misaligned", "private-bounds", "integer-overflow", "shift"}
+"""What compilers see; the first of these ends a run, which is then repeated to find what follows."""
+
 TOLERATED = ("unwritten-output", "uninitialised-read", "ended-lanes", "misaligned", "integer-overflow", "shift")
 """What kernels on a GPU often get away with: `strict=False` records these without raising."""
 

@@ -40,6 +40,27 @@ void overflow(const void* data, uintptr_t left, uintptr_t right, char sign, uint
   add_issue(i);
 }
 
+// size: what the address should be a multiple of.
+void misaligned(const void* data, const void* address, uintptr_t pc) {
+  if (!rt.running) return;
+  const Mismatch* d = (const Mismatch*)data;
+  mtl_issue i = describe(MTL_MISALIGNED, pc);
+  locate(address, &i);
+  i.size = (uint64_t)1 << d->log_alignment;
+  i.write = d->access == 1;
+  add_issue(i);
+}
+
+// offset: by how much; lanes: of how many bits.
+void shift(const void* data, uintptr_t amount, uintptr_t pc) {
+  if (!rt.running) return;
+  const Operands* d = (const Operands*)data;
+  mtl_issue i = describe(MTL_SHIFT, pc);
+  i.offset = value(d->right, amount);
+  i.lanes = d->left->bits();
+  add_issue(i);
+}
+
 // An index beyond an array of known size, which includes private arrays, or beyond a vector's components.
 void beyond(int64_t index, int line, uintptr_t pc) {
   if (!rt.running) return;
@@ -53,37 +74,23 @@ void beyond(int64_t index, int line, uintptr_t pc) {
 
 extern "C" {
 
-void __ubsan_handle_out_of_bounds(void* data, void* index) { beyond((int64_t)index, (int)((Location*)data)->line, PC); }
+// Each handler comes twice: the one ends the run, so that compilers know that nothing follows; the other goes on.
+#define MTL_HANDLER(name, parameters, report) \
+  void __ubsan_handle_##name parameters { report; } \
+  void __ubsan_handle_##name##_abort parameters { report; abort_run(MTL_ABORTED); }
+MTL_HANDLER(out_of_bounds, (void* d, void* index), beyond((int64_t)index, (int)((Location*)d)->line, PC))
+MTL_HANDLER(type_mismatch_v1, (void* d, void* address), misaligned(d, address, PC))
+MTL_HANDLER(shift_out_of_bounds, (void* d, uintptr_t, uintptr_t amount), shift(d, amount, PC))
+MTL_HANDLER(add_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '+', PC))
+MTL_HANDLER(sub_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '-', PC))
+MTL_HANDLER(mul_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '*', PC))
+MTL_HANDLER(divrem_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '/', PC))
+MTL_HANDLER(negate_overflow, (void* d, uintptr_t a), overflow(d, 0, a, '-', PC))
+#undef MTL_HANDLER
+
 int mtl_component(int index) {
   beyond(index, 0, PC);
   return 0;
-}
-
-void __ubsan_handle_add_overflow(void* d, uintptr_t a, uintptr_t b) { overflow(d, a, b, '+', PC); }
-void __ubsan_handle_sub_overflow(void* d, uintptr_t a, uintptr_t b) { overflow(d, a, b, '-', PC); }
-void __ubsan_handle_mul_overflow(void* d, uintptr_t a, uintptr_t b) { overflow(d, a, b, '*', PC); }
-void __ubsan_handle_divrem_overflow(void* d, uintptr_t a, uintptr_t b) { overflow(d, a, b, '/', PC); }
-void __ubsan_handle_negate_overflow(void* d, uintptr_t a) { overflow(d, 0, a, '-', PC); }
-
-// offset: by how much; lanes: of how many bits.
-void __ubsan_handle_shift_out_of_bounds(void* data, uintptr_t, uintptr_t amount) {
-  if (!rt.running) return;
-  const Operands* d = (const Operands*)data;
-  mtl_issue i = describe(MTL_SHIFT, PC);
-  i.offset = value(d->right, amount);
-  i.lanes = d->left->bits();
-  add_issue(i);
-}
-
-// size: what the address should be a multiple of.
-void __ubsan_handle_type_mismatch_v1(void* data, void* address) {
-  if (!rt.running) return;
-  const Mismatch* d = (const Mismatch*)data;
-  mtl_issue i = describe(MTL_MISALIGNED, PC);
-  locate(address, &i);
-  i.size = (uint64_t)1 << d->log_alignment;
-  i.write = d->access == 1;
-  add_issue(i);
 }
 
 }  // extern "C"

@@ -46,8 +46,11 @@ class Compiler:
     family: str
     version: str
 
-    def flags(self, *, check: bool, fp: str) -> list[str]:
-        """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast"."""
+    def flags(self, *, check: bool, fp: str, resume: bool = False) -> list[str]:
+        """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast".
+
+        `resume` goes on after undefined behaviour; counters may then hold loads that the compiler leaves out without.
+        """
         flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
         if not check:
             flags.append("-w")
@@ -57,7 +60,8 @@ class Compiler:
             # Private floats that nobody sets are NaN, of a pattern that the runtime knows.
             flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized"]
             flags.append("-ftrivial-auto-var-init=pattern")
-        flags += ["-fno-strict-aliasing", "-fwrapv", "-fsigned-char", "-ftemplate-depth=2000"]
+        # Check mode reports an overflow, and goes on with the value that wraps as well.
+        flags += ["-fno-strict-aliasing", *([] if check else ["-fwrapv"]), "-fsigned-char", "-ftemplate-depth=2000"]
         flags += [*_machine(), *CONTRACTION[fp]]
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
@@ -67,7 +71,11 @@ class Compiler:
             lines = "-gline-tables-only" if self.family == "clang" else "-g1"
             # Clang leaves out a load that a store to the same place follows; check mode wants to see it.
             every = ["-mllvm", "-tsan-instrument-read-before-write=1"] if self.family == "clang" else []
-            return [*flags, "-O1", lines, "-fsanitize=thread,bounds", *every]
+            undefined = "bounds,alignment,shift-exponent,signed-integer-overflow"
+            sanitizers = f"-fsanitize=thread,{undefined}"
+            # A check that may go on hides from the compiler that a load before it and one behind it are the same.
+            ends = [] if resume else [f"-fno-sanitize-recover={undefined}"]
+            return [*flags, "-O1", lines, sanitizers, *ends, *every]
         return [*flags, "-O2"]
 
 

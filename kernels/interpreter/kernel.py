@@ -15,7 +15,7 @@ import numpy.typing as npt
 from . import address_space, lint
 from .banned import banned
 from .compiler import Compiler, CompilerError, build, compiler, warnings
-from .faults import TOLERATED, WARNINGS, Counters, Issue, KernelFault, located
+from .faults import TOLERATED, UNDEFINED, Counters, Issue, KernelFault, located
 from .launch import INPUT, OUTPUT, Buffer, Library
 from .signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
 from .translate import unit
@@ -102,7 +102,7 @@ class MetalKernel:
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
         issues = [*self._forbidden(template or ())] if check else []
         try:
-            variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp)
+            variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, False)
         except CompilerError:
             if issues:  # what Metal lacks explains it better than the C++ compiler's words
                 raise KernelFault(issues) from None
@@ -114,16 +114,22 @@ class MetalKernel:
             detail = f"{math.prod(threadgroup)} threads in a threadgroup; Metal has at most {MAX_THREADS}"
             raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
         views = [self._view(a) for a in arrays]
-        outputs = [_output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
-        keep: list[Any] = []
-        buffers = [
-            self._buffer(a.role, a.index, a.name, views, arrays, outputs, output_dtypes, keep, init_value is not None)
-            for a in variant.signature.arguments
-        ]
-        outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
+        initialised = init_value is not None
+        for resume in (False, True):
+            if resume:  # undefined behaviour ended the run: once more, with all that follows
+                variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, True)
+            outputs = [_output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
+            keep: list[Any] = []
+            buffers = [
+                self._buffer(a.role, a.index, a.name, views, arrays, outputs, output_dtypes, keep, initialised)
+                for a in variant.signature.arguments
+            ]
+            outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
+            if not any(issue.kind in UNDEFINED for issue in outcome.issues):
+                break
         self.issues = [*issues, *outcome.issues]
         self.counters, self.threadgroup_bytes = outcome.counters, outcome.threadgroup_bytes
-        raised = [i for i in self.issues if i.kind not in (WARNINGS if strict else TOLERATED)]
+        raised = [i for i in self.issues if strict or i.kind not in TOLERATED]
         if raised:
             raise KernelFault(raised)
         return [_result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]
@@ -163,8 +169,9 @@ class MetalKernel:
         template: tuple[tuple[str, TemplateValue], ...],
         check: bool,
         fp: str,
+        resume: bool,
     ) -> _Variant:
-        key = (kinds, dtypes, tuple((n, type(v), v) for n, v in template), check, fp)
+        key = (kinds, dtypes, tuple((n, type(v), v) for n, v in template), check, fp, resume)
         variant = self._variants.get(key)
         if variant is None:
             using = self._using or compiler()
@@ -176,7 +183,7 @@ class MetalKernel:
                     "thread_position_in_grid"
                 )
             text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
-            path = build(text, using.flags(check=check, fp=fp), using, name=signature.name)
+            path = build(text, using.flags(check=check, fp=fp, resume=resume), using, name=signature.name)
             found = (*self._linted(signature), *self._warned(path)) if check else ()
             variant = self._variants[key] = _Variant(signature, Library(path, self.name), found)
         return variant

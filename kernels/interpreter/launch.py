@@ -190,6 +190,13 @@ class Library:
             detail = "threads of the threadgroup have ended and never reach this barrier"
         elif kind == "private-bounds":
             detail = f"index {i.offset}"
+        elif kind == "misaligned":
+            detail = f"address is not a multiple of {i.size}, which the type needs"
+        elif kind == "shift":
+            detail = f"shifts {i.lanes} bits by {i.offset}"
+        elif kind == "integer-overflow":
+            right = ctypes.c_int64(i.size).value
+            detail = f"{i.offset} {chr(i.lanes)} {right} does not fit the signed type"
         elif kind == "uninitialised-read" and i.write:
             detail = "stores a value that comes from a private variable before anything was assigned to it"
         return Issue(
@@ -218,16 +225,21 @@ class Library:
 
 
 def _lookup(library: Path, address: int, addr2line: str) -> int:
-    """Innermost inlined frame that lies in the kernel's own text."""
-    if tool := shutil.which(addr2line):
-        command = [tool, "-i", "-e", str(library), hex(address)]
-    elif tool := next(filter(None, (shutil.which(f"llvm-symbolizer{s}") for s in ("", "-16", "-19"))), None):
-        command = [tool, "--inlines", "--output-style=GNU", "--no-demangle", "-e", str(library), hex(address)]
-    else:
-        return 0
-    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    for row in text.splitlines():
-        file, _, line = row.split(" (")[0].rpartition(":")
-        if Path(file).name in ("source", "header") and line.isdigit():
-            return int(line)
+    """Innermost inlined frame that lies in the kernel's own text.
+
+    addr2line does not see all frames that clang inlines: where it finds none of the kernel's, llvm-symbolizer may.
+    """
+    symbolizers = (shutil.which(f"llvm-symbolizer{s}") for s in ("", "-16", "-19"))
+    for tool, options in (
+        (shutil.which(addr2line), ["-i"]),
+        (next(filter(None, symbolizers), None), ["--inlines", "--output-style=GNU", "--no-demangle"]),
+    ):
+        if tool is None:
+            continue
+        command = [tool, *options, "-e", str(library), hex(address)]
+        text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        for row in text.splitlines():
+            file, _, line = row.split(" (")[0].rpartition(":")
+            if Path(file).name in ("source", "header") and line.isdigit():
+                return int(line)
     return 0

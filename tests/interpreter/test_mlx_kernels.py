@@ -60,7 +60,7 @@ def gpu_like(using: Any, folder: Path) -> Any:
             grid=tuple(g * t for g, t in zip(groups, threads)),  # type: ignore[arg-type]
             output_shapes=[shape for shape, _ in outputs], output_dtypes=[kind for _, kind in outputs],
         )
-        assert {i.kind for i in kernel.issues} <= {"misaligned"}
+        assert kernel.issues == []
         assert all(c.stored for name, c in kernel.counters.items() if name in ("y", "y2", "y3"))
         return result
 
@@ -142,9 +142,9 @@ def test_quantized_matvec(gpu_like: Any, kind: str, m: int, n: int, k: int, bits
     lanes = "quadgroup_index_in_threadgroup, thread_index_in_quadgroup" if kind == "quad" else SIMD
     template = {"fast": f"fast_impl<T, 64, {bits}, false>", "impl": f"impl<T, 64, {bits}>"}
     source = f"qmv_{template.get(kind, f'quad_impl<T, 64, {bits}, {k}>')}({arguments}, {lanes});"
-    groups = (m, -(-n // (64 if kind == "quad" else 8)), 1)
+    groups, threads = (m, -(-n // (64 if kind == "quad" else 8)), 1), 32 if kind == "quad" else 64
     inputs = {**weights, "x": x, "sizes": mx.array([k, n])}
-    (y,) = gpu_like(QUANTIZED, source, inputs, [((m, n), dtype)], dtype, groups, (64, 1, 1))
+    (y,) = gpu_like(QUANTIZED, source, inputs, [((m, n), dtype)], dtype, groups, (threads, 1, 1))
     close(y, wide(x) @ values.T, dtype, k, float(np.abs(values).max() * 4 * 2**bits / k**0.5))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ..tokens import Token, join, next_solid
+from .qualifiers import FOLDED, SPACES
 
 
 def drop_attributes(tokens: list[Token]) -> list[Token]:
-    """Drops `[[...]]`, keeping its line ends. A function constant that nobody sets becomes zero."""
+    """Drops `[[...]]` and `coherent`, keeping line ends. A function constant that nobody sets becomes zero."""
     out: list[Token] = []
     i = 0
     while i < len(tokens):
@@ -24,6 +25,19 @@ def drop_attributes(tokens: list[Token]) -> list[Token]:
             out.append(Token("space", "\n" * inside.count("\n") or " "))
             i = j
             continue
+        if tokens[i].text == "coherent" and (end := _coherence_end(tokens, i)):
+            out.append(Token("space", "\n" * join(tokens[i:end]).count("\n") or " "))
+            i = end
+            continue
         out.append(tokens[i])
         i += 1
     return out
+
+
+def _coherence_end(tokens: list[Token], i: int) -> int:
+    """Index after the qualifier `coherent` or `coherent(scope)` at `i`; 0 where the word is a name."""
+    at = next_solid(tokens, i + 1)
+    words = [t.text for t in tokens[at : at + 8] if t.kind not in ("space", "directive")][:4]
+    if words[:1] == ["("] and words[1:2] and words[1] in SPACES | {"system"} and words[2:3] == [")"]:
+        return next(j for j in range(at, len(tokens)) if tokens[j].text == ")") + 1
+    return i + 1 if words[:1] and words[0] in FOLDED else 0

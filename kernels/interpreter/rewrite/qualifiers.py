@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..tokens import Token
 
-_SPACES = {"device", "threadgroup", "thread", "constant"}
-_FOLDED = _SPACES | {"const", "static", "constexpr", "inline", "volatile"}
+SPACES = {"device", "threadgroup", "thread", "constant"}
+FOLDED = SPACES | {"const", "static", "constexpr", "inline", "volatile"}
 
 
 def fold(tokens: list[Token]) -> list[Token]:
@@ -17,7 +17,7 @@ def fold(tokens: list[Token]) -> list[Token]:
     out: list[Token] = []
     i = 0
     while i < len(tokens):
-        if tokens[i].kind != "word" or tokens[i].text not in _FOLDED:
+        if tokens[i].kind != "word" or tokens[i].text not in FOLDED:
             out.append(tokens[i])
             i += 1
             continue
@@ -25,7 +25,7 @@ def fold(tokens: list[Token]) -> list[Token]:
         spaces = ""
         j = i
         end = i
-        while j < len(tokens) and (tokens[j].kind == "space" or tokens[j].text in _FOLDED):
+        while j < len(tokens) and (tokens[j].kind == "space" or tokens[j].text in FOLDED):
             if tokens[j].kind != "space":
                 run.append(tokens[j].text)
                 spaces += "".join(t.text for t in tokens[end:j] if t.kind == "space")
@@ -77,6 +77,6 @@ def _said_const(out: list[Token]) -> bool:
 def drop_spaces(tokens: list[Token]) -> list[Token]:
     """Drops address spaces; all memory is one on a CPU."""
     for token in tokens:
-        if token.kind == "word" and any(w in _SPACES for w in token.text.split()):
-            token.text = " ".join(w for w in token.text.split() if w not in _SPACES)
+        if token.kind == "word" and any(w in SPACES for w in token.text.split()):
+            token.text = " ".join(w for w in token.text.split() if w not in SPACES)
     return tokens

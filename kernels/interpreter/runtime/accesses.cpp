@@ -30,11 +30,11 @@ mtl_issue conflict(unsigned index, uint64_t mine, const Access& other, uint64_t 
   return i;
 }
 
-void out_of_bounds(unsigned index, uintptr_t address, uint64_t size, bool write, uintptr_t pc) {
+void out_of_bounds(unsigned index, uintptr_t address, uint64_t size, bool write, uintptr_t pc, int line) {
   const Window& w = windows[index];
   mtl_issue i = describe(MTL_OUT_OF_BOUNDS, pc);
   i.region = index < window_count ? (int)index : -1;
-  i.write = write;
+  i.write = write, i.line = line;
   i.offset = (int64_t)(address - w.start);
   i.size = size;
   add_issue(i);
@@ -42,10 +42,11 @@ void out_of_bounds(unsigned index, uintptr_t address, uint64_t size, bool write,
 }
 
 // The heart: an access to memory that threads share.
-__attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offset, uint64_t size, bool write, bool atomic, uintptr_t pc,
-                                       int line) {
+__attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offset, uint64_t size, bool write, mtl_atomicity atomic,
+                                       uintptr_t pc, int line) {
   const bool shared = w.region->space == MTL_THREADGROUP;
-  const uint64_t me = who_am_i(shared ? 1 : 0, atomic);
+  const uint64_t me = who_am_i(shared ? 1 : 0, atomic != MTL_PLAIN);
+  const uint64_t as_writer = atomic == MTL_ATOMIC_STORE ? plain(me) : me;
   const uint32_t here = pc >= image && pc < image_end ? (uint32_t)(pc - image) : 0;
   bool uninitialised = false, over = false;
   const Access* clash = nullptr;
@@ -73,7 +74,7 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
       if (valid(s.write.who) && !stale) {
         if (thread_of(s.write.who) != thread_of(me) || group_of(s.write.who) != group_of(me)) {
           set_bits(w.multi, u << w.unit, 1u << w.unit);
-          if (concurrent(s.write.who, me) && !clash) clash = &s.write, over = true;
+          if (concurrent(s.write.who, as_writer) && !clash) clash = &s.write, over = true;
         }
       }
       for (const Access* r : {&s.read, &s.read2}) {
@@ -134,7 +135,7 @@ void on_wild(const void* address, size_t size, bool write, uintptr_t pc) {
 
 }  // namespace
 
-void access(const volatile void* p, uint64_t size, bool write, bool atomic, uintptr_t pc, int line) {
+void access(const volatile void* p, uint64_t size, bool write, mtl_atomicity atomic, uintptr_t pc, int line) {
   if (!rt.running) return;
   if (__builtin_expect(pending.active, 0)) settle();
   const uintptr_t address = (uintptr_t)p;
@@ -146,20 +147,14 @@ void access(const volatile void* p, uint64_t size, bool write, bool atomic, uint
   Window& w = windows[index];
   const uint64_t offset = address - w.start;
   if (__builtin_expect(index >= window_count || offset >= w.size || size > w.size - offset, 0)) {
-    out_of_bounds((unsigned)index, address, size, write, pc);
+    out_of_bounds((unsigned)index, address, size, write, pc, line);
     return;
-  }
-  if (__builtin_expect((address & (size - 1)) != 0 && (size & (size - 1)) == 0 && size <= 16 && !line, 0)) {
-    // Vectors and scalars lie at multiples of their size in Metal, except packed and three-component vectors.
-    mtl_issue i = describe(MTL_MISALIGNED, pc);
-    i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = write;
-    add_issue(i);
   }
   if (write) {
     w.region->stored += size;
     if (w.region->space == MTL_INPUT) {
       mtl_issue i = describe(MTL_STORE_TO_INPUT, pc);
-      i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = 1;
+      i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.write = 1, i.line = line;
       add_issue(i);
     }
     set_bits(w.written, offset, size);

@@ -17,6 +17,8 @@ enum mtl_fault {
   MTL_PRIVATE_BOUNDS,
   MTL_CRASH,
   MTL_WILD,
+  MTL_INTEGER_OVERFLOW,
+  MTL_SHIFT,
 };
 
 enum mtl_space { MTL_INPUT = 0, MTL_OUTPUT = 1, MTL_THREADGROUP = 2 };
@@ -42,7 +44,7 @@ struct mtl_issue {
   uint64_t size;
   uint64_t pc, other_pc;
   int32_t other_line;
-  uint32_t lanes;       // of a divergence: those that take part
+  uint32_t lanes;       // of a divergence: those that take part; of other faults, see undefined.cpp and signals.cpp
   uint32_t thread[3];   // position in the grid
   uint32_t group[3];
   uint32_t other_thread[3];

@@ -1,17 +1,15 @@
-// What instrumented kernels call. They are compiled with -fsanitize=thread and -fsanitize=bounds, but linked without the
-// sanitizers' libraries: these are their functions.
+// What instrumented kernels call at each access. They are compiled with -fsanitize=thread, but linked without the
+// sanitizer's library: these are its functions.
 #include "accesses.h"
 #include "issues.h"
 
 #include <cstring>
 
-#define PC ((uintptr_t)__builtin_return_address(0) - 1)
-
 extern "C" {
 
 void mtl_atomic(const volatile void* address, unsigned size, int write, int line) {
-  if (write != 1) access(address, size, false, true, PC, line);
-  if (write) access(address, size, true, true, PC, line);
+  if (write != 1) access(address, size, false, MTL_ATOMIC, PC, line);
+  if (write) access(address, size, true, write == 1 ? MTL_ATOMIC_STORE : MTL_ATOMIC, PC, line);
 }
 
 void mtl_report_lane(unsigned lane, int line) {
@@ -23,33 +21,33 @@ void mtl_report_lane(unsigned lane, int line) {
 
 // The instrumentation's interface (LLVM's tsan_interface.h).
 #define MTL_HOOKS(n)                                                                             \
-  void __tsan_read##n(void* p) { access(p, n, false, false, PC); }                               \
-  void __tsan_write##n(void* p) { access(p, n, true, false, PC); }                               \
-  void __tsan_volatile_read##n(void* p) { access(p, n, false, false, PC); }                      \
-  void __tsan_volatile_write##n(void* p) { access(p, n, true, false, PC); }                      \
-  void __tsan_read_write##n(void* p) { access(p, n, false, false, PC), access(p, n, true, false, PC); } \
-  void __tsan_unaligned_read##n(void* p) { access(p, n, false, false, PC); }                     \
-  void __tsan_unaligned_write##n(void* p) { access(p, n, true, false, PC); }                     \
-  void __tsan_unaligned_volatile_read##n(void* p) { access(p, n, false, false, PC); }            \
-  void __tsan_unaligned_volatile_write##n(void* p) { access(p, n, true, false, PC); }            \
-  void __tsan_unaligned_read_write##n(void* p) { access(p, n, false, false, PC), access(p, n, true, false, PC); }
+  void __tsan_read##n(void* p) { access(p, n, false, MTL_PLAIN, PC); }                               \
+  void __tsan_write##n(void* p) { access(p, n, true, MTL_PLAIN, PC); }                               \
+  void __tsan_volatile_read##n(void* p) { access(p, n, false, MTL_PLAIN, PC); }                      \
+  void __tsan_volatile_write##n(void* p) { access(p, n, true, MTL_PLAIN, PC); }                      \
+  void __tsan_read_write##n(void* p) { access(p, n, false, MTL_PLAIN, PC), access(p, n, true, MTL_PLAIN, PC); } \
+  void __tsan_unaligned_read##n(void* p) { access(p, n, false, MTL_PLAIN, PC); }                     \
+  void __tsan_unaligned_write##n(void* p) { access(p, n, true, MTL_PLAIN, PC); }                     \
+  void __tsan_unaligned_volatile_read##n(void* p) { access(p, n, false, MTL_PLAIN, PC); }            \
+  void __tsan_unaligned_volatile_write##n(void* p) { access(p, n, true, MTL_PLAIN, PC); }            \
+  void __tsan_unaligned_read_write##n(void* p) { access(p, n, false, MTL_PLAIN, PC), access(p, n, true, MTL_PLAIN, PC); }
 MTL_HOOKS(1)
 MTL_HOOKS(2)
 MTL_HOOKS(4)
 MTL_HOOKS(8)
 MTL_HOOKS(16)
-void __tsan_read_range(void* p, unsigned long n) { if (n) access(p, n, false, false, PC); }
-void __tsan_write_range(void* p, unsigned long n) { if (n) access(p, n, true, false, PC); }
+void __tsan_read_range(void* p, unsigned long n) { if (n) access(p, n, false, MTL_PLAIN, PC); }
+void __tsan_write_range(void* p, unsigned long n) { if (n) access(p, n, true, MTL_PLAIN, PC); }
 void* __tsan_memcpy(void* d, const void* s, unsigned long n) {
-  if (n) access(s, n, false, false, PC), access(d, n, true, false, PC);
+  if (n) access(s, n, false, MTL_PLAIN, PC), access(d, n, true, MTL_PLAIN, PC);
   return std::memcpy(d, s, n);
 }
 void* __tsan_memmove(void* d, const void* s, unsigned long n) {
-  if (n) access(s, n, false, false, PC), access(d, n, true, false, PC);
+  if (n) access(s, n, false, MTL_PLAIN, PC), access(d, n, true, MTL_PLAIN, PC);
   return std::memmove(d, s, n);
 }
 void* __tsan_memset(void* d, int v, unsigned long n) {
-  if (n) access(d, n, true, false, PC);
+  if (n) access(d, n, true, MTL_PLAIN, PC);
   return std::memset(d, v, n);
 }
 void __tsan_func_entry(void*) {}
@@ -59,16 +57,5 @@ void __tsan_ignore_thread_begin() {}
 void __tsan_ignore_thread_end() {}
 void __tsan_vptr_update(void**, void*) {}
 void __tsan_vptr_read(void**) {}
-
-// -fsanitize=bounds: an index beyond an array of known size, which includes private arrays.
-struct ubsan_location { const char* file; unsigned line, column; };
-void __ubsan_handle_out_of_bounds(void* data, void* index) {
-  if (!rt.running) return;
-  const ubsan_location* at = (const ubsan_location*)data;
-  mtl_issue i = describe(MTL_PRIVATE_BOUNDS, PC);
-  i.line = (int)at->line;
-  i.offset = (int64_t)index;
-  add_issue(i);
-}
 
 }  // extern "C"

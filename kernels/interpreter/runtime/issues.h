@@ -4,6 +4,9 @@
 
 #include <vector>
 
+// Where a function that kernels call was called.
+#define PC ((uintptr_t)__builtin_return_address(0) - 1)
+
 #pragma GCC visibility push(hidden)
 
 extern std::vector<mtl_issue> issues;

@@ -7,4 +7,5 @@
 #include "private_nans.cpp"
 #include "scheduler.cpp"
 #include "signals.cpp"
+#include "undefined.cpp"
 #include "windows.cpp"

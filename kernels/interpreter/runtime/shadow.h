@@ -16,6 +16,7 @@ inline uint64_t who_am_i(int domain, bool atomic) {
          (rt.group & 0xfffffff) << 24 | (uint64_t)(rt.epoch[domain] & 0x3fff) << 10 |
          (rt.current->simdgroup->epoch[domain] & 0x3ff);
 }
+inline uint64_t plain(uint64_t w) { return w & ~(1ull << 62); }
 inline bool valid(uint64_t w) { return w >> 63; }
 inline unsigned thread_of(uint64_t w) { return w >> 52 & 0x3ff; }
 inline uint64_t group_of(uint64_t w) { return w >> 24 & 0xfffffff; }

@@ -82,6 +82,13 @@ void open_pages(const Window& w, uintptr_t address, uint64_t size) {
   }
 }
 
+void locate(const void* address, mtl_issue* issue) {
+  const uintptr_t index = ((uintptr_t)address - space) >> window_shift;
+  if (index >= window_count) return;
+  issue->region = (int)index;
+  issue->offset = (int64_t)((uintptr_t)address - windows[index].start);
+}
+
 void close_windows() {
   for (unsigned k = 0; k < window_count; k++) {
     Window& w = windows[k];

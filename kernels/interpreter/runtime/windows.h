@@ -26,6 +26,7 @@ extern uintptr_t space;  // the reserved range
 bool reserve_windows();           // false: no address space. Forgets the windows of the launch before
 bool open_window(mtl_region* r);  // as number window_count
 void open_pages(const Window& w, uintptr_t address, uint64_t size);  // beyond the window, for one wrong access to happen
+void locate(const void* address, mtl_issue* issue);  // fills in region and offset
 void close_windows();
 
 #pragma GCC visibility pop

@@ -52,5 +52,6 @@ void mtl_simdgroup_barrier(unsigned flags, int line);
 void mtl_threadgroup_barrier(unsigned flags, int line);
 void mtl_allocate(mtl_variable*);                             // sets memory and generation
 void mtl_atomic(const volatile void* address, unsigned size, int write, int line);  // check mode only
+int mtl_component(int index);                                 // check mode: a vector has no such component; returns 0
 void mtl_report_lane(unsigned lane, int line);                // check mode: a shuffle asked for a lane that takes no part
 }

@@ -18,7 +18,7 @@ typedef atomic<float> atomic_float;
 
 #ifdef MTL_CHECK
 #define MTL_ATOMIC(write) mtl_atomic(p, sizeof(T), write, line)
-#define MTL_UNSEEN __attribute__((noinline, no_sanitize("thread")))
+#define MTL_UNSEEN __attribute__((noinline, no_sanitize("thread"), no_sanitize("signed-integer-overflow")))
 #else
 #define MTL_ATOMIC(write) (void)line
 #define MTL_UNSEEN MTL_INLINE

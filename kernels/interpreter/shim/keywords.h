@@ -12,6 +12,7 @@
 #define __METAL__ 1
 #define __METAL_VERSION__ 310
 #define __HAVE_BFLOAT__ 1
+#define __METAL_MEMORY_SCOPE_SYSTEM__ 4
 
 namespace metal {
 template <class T> MTL_INLINE constexpr bool is_function_constant_defined(const T&) { return false; }

@@ -117,7 +117,7 @@ MTL_INLINE float abs(float x) { return __builtin_fabsf(x); }
 MTL_INLINE half abs(half x) { return (half)__builtin_fabsf((float)x); }
 MTL_INLINE bfloat abs(bfloat x) { return bfloat(__builtin_fabsf((float)x)); }
 #define MTL_BITS(T)                                                                                                  \
-  MTL_INLINE constexpr T abs(T x) { return x < 0 ? (T)-x : x; }                                                      \
+  MTL_INLINE constexpr T abs(T x) { return x < 0 ? (T)(0u - (make_unsigned_t<T>)x) : x; }                                                  \
   MTL_INLINE constexpr make_unsigned_t<T> absdiff(T a, T b) { return a < b ? (make_unsigned_t<T>)b - a : (make_unsigned_t<T>)a - b; } \
   MTL_INLINE constexpr T popcount(T x) { return (T)__builtin_popcountl((ulong)(make_unsigned_t<T>)x); }              \
   MTL_INLINE constexpr T clz(T x) {                                                                                  \
@@ -149,7 +149,7 @@ MTL_INLINE bfloat abs(bfloat x) { return bfloat(__builtin_fabsf((float)x)); }
     using W = conditional_t<is_signed_v<T>, __int128, unsigned __int128>;                                            \
     return (T)(((W)a * (W)b) >> (sizeof(T) * 8));                                                                    \
   }                                                                                                                  \
-  MTL_INLINE constexpr T madhi(T a, T b, T c) { return (T)(mulhi(a, b) + c); }                                       \
+  MTL_INLINE constexpr T madhi(T a, T b, T c) { return (T)((ulong)mulhi(a, b) + (ulong)c); }                                   \
   MTL_INLINE constexpr T hadd(T a, T b) { return (T)(((__int128)a + b) >> 1); }                                      \
   MTL_INLINE constexpr T rhadd(T a, T b) { return (T)(((__int128)a + b + 1) >> 1); }                                 \
   MTL_INLINE constexpr T addsat(T a, T b) {                                                                          \
@@ -162,9 +162,9 @@ MTL_INLINE bfloat abs(bfloat x) { return bfloat(__builtin_fabsf((float)x)); }
   }
 MTL_INTEGERS(MTL_BITS)
 #undef MTL_BITS
-MTL_INLINE constexpr int mul24(int a, int b) { return a * b; }
+MTL_INLINE constexpr int mul24(int a, int b) { return (int)((uint)a * (uint)b); }
 MTL_INLINE constexpr uint mul24(uint a, uint b) { return a * b; }
-MTL_INLINE constexpr int mad24(int a, int b, int c) { return a * b + c; }
+MTL_INLINE constexpr int mad24(int a, int b, int c) { return (int)((uint)a * (uint)b + (uint)c); }
 MTL_INLINE constexpr uint mad24(uint a, uint b, uint c) { return a * b + c; }
 MTL_LIFT2(rotate) MTL_LIFT2(mulhi) MTL_LIFT2(absdiff)
 #define MTL_LIFT1(name)                                                                                   \

@@ -1,5 +1,6 @@
 // Metal's vectors. A class with swizzle proxies, the same under every compiler; T is any scalar, bfloat included.
 #pragma once
+#include "abi.h"
 #include "traits.h"
 
 namespace metal {
@@ -52,10 +53,20 @@ struct mtl_swizzle {
 #define MTL_INDEX_b 2
 #define MTL_INDEX_a 3
 
+// Check mode: an index is compared with the number of components, and a copy binds a reference to what it copies, at which
+// compilers check the address.
+#ifdef MTL_CHECK
+#define MTL_COMPONENT(i, N) ((unsigned)(i) < N ? (i) : mtl_component(i))
+#define MTL_COPY MTL_INLINE constexpr vec(const vec& o) : s{} { for (int i = 0; i < (int)(sizeof s / sizeof(T)); i++) s[i] = o.s[i]; }
+#else
+#define MTL_COMPONENT(i, N) (i)
+#define MTL_COPY vec(const vec&) = default;
+#endif
+
 #define MTL_VEC_COMMON(N)                                                                                           \
   using value_type = T;                                                                                             \
   vec() = default;                                                                                                  \
-  vec(const vec&) = default;                                                                                        \
+  MTL_COPY                                                                                                          \
   MTL_INLINE vec& operator=(const vec& o) { __builtin_memcpy(this, &o, sizeof(*this)); return *this; }               \
   template <class S, enable_if_t<mtl_width<S> == 0 && is_convertible_v<S, T>, bool> = true>                          \
   MTL_INLINE constexpr vec(S x) : s{} { for (int i = 0; i < N; i++) s[i] = (T)x; }                                  \
@@ -70,8 +81,8 @@ struct mtl_swizzle {
     put(k, a), put(k, b);                                                                                           \
     (put(k, r), ...);                                                                                               \
   }                                                                                                                 \
-  MTL_INLINE constexpr T& operator[](int i) { return s[i]; }                                                        \
-  MTL_INLINE constexpr const T& operator[](int i) const { return s[i]; }                                            \
+  MTL_INLINE constexpr T& operator[](int i) { return s[MTL_COMPONENT(i, N)]; }                                      \
+  MTL_INLINE constexpr const T& operator[](int i) const { return s[MTL_COMPONENT(i, N)]; }                          \
  private:                                                                                                           \
   template <class S> MTL_INLINE constexpr void put(int& k, const S& x) {                                            \
     if constexpr (mtl_width<S> == 0) s[k++] = (T)x;                                                                 \
@@ -144,6 +155,8 @@ template <class T> struct alignas(sizeof(T) * 4) vec<T, 4> {
   MTL_VEC_COMMON(4)
 };
 #undef MTL_VEC_COMMON
+#undef MTL_COMPONENT
+#undef MTL_COPY
 
 // Applies f to each component.
 template <class R, class V, class F> MTL_INLINE auto mtl_map(const V& v, F f) {

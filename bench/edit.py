@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from model.cli.arguments import BACKENDS
 from model.errors import UsageError
 
 from . import console, interpose, options, results, sizes, stats, summary
@@ -32,7 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--seconds", type=float, help="length of the clip (default 2 for the demo bundle, else 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
-    p.add_argument("--backend", default="auto", help="of the fused column: auto, metal, native or interpreter")
+    p.add_argument("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
     p.add_argument("--columns", default=None, metavar="LIST",
                    help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
                    "where it can run)")
@@ -59,10 +60,10 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> results.Result:
     """Run all columns, round by round in turn, and return the result with every sample."""
-    name, bundle = _bundle(args)
-    settings = _settings(args, str(bundle), demo=name == "demo bundle")
-    labels = _labels(args)
+    settings, labels = _settings(args), _labels(args)
     repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
+    name, bundle = _bundle(args)
+    settings = dataclasses.replace(settings, model=str(bundle))
     more = (MORE / 2 if args.quick else MORE) if args.repeat is None else 0.0
     about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
     result = results.new("edit", dataclasses.asdict(settings) | about)
@@ -120,15 +121,20 @@ def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
     return name, sizes.bundle(size, args.bits or 4)
 
 
-def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
+def _settings(args: argparse.Namespace) -> Settings:
+    """All but the model, which may take a minute to make."""
+    if args.model == "":
+        raise UsageError("--model is empty; give a bundle's folder or a Hugging Face repo")
+    demo = not args.model and args.size in (None, "demo")
     seconds = args.seconds if args.seconds is not None else (2.0 if demo else 5.0) / (2 if args.quick else 1)
     if not 0.02 <= seconds <= 600:
         raise UsageError(f"--seconds {seconds:g} must lie between 0.02 (one frame) and 600")
     limit = args.limit if args.limit is not None else (2.0 if args.quick else 20.0)
+    options.within("--limit", limit, 0)
     if args.steps is not None:
         options.positive("--steps", args.steps)
     return Settings(
-        model=model, backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
+        model="", backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
         steps=args.steps, limit=limit or None,
     )
 

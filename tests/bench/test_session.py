@@ -123,3 +123,18 @@ def test_primitives_and_reference_calls():
         y = reference.linear(mx.ones((2, 8)), mx.ones((3, 8)))
     assert calls == {"linear": 1}
     assert primitives(y)["Matmul"] == 1
+
+
+def test_a_part_of_a_clip_of_two_windows(demo):
+    """12 s: frames 0 to 500, then 250 to 600 after a prompt of 250. Every adapter runs; steps are of both windows."""
+    session = Session(Settings(demo, "reference", 12.0, steps=4))
+    info = session.warm_up()
+    r = session.round()
+    layers = session.model.adapter.config.layers
+    every = [*range(503), *range(250, 353)]
+    assert len(every) == session.total_steps and r["measured"]["steps"] == [4, len(every)]
+    assert r["measured"]["adapter"] == [2 * layers, 2 * layers]
+    assert r["calls"]["attention"] == info["warmup"]["first"]["calls"]["attention"] + 2 * layers - 1
+    assert info["step_positions"] == [every[i] for i in (75, 227, 378, 530)] and len(r["step_seconds"]) == 4
+    mean = sum(info["step_positions"]) / 4 + 1
+    assert session.traffic()["self cache"] / mean == pytest.approx(2 * 2 * layers * session.model.lm.config.dim * 4)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterable
 
@@ -43,7 +42,7 @@ def finish(args: argparse.Namespace, result: results.Result, tables: Iterable[Ta
     """Print the result, as a table or as JSON, and save it: where the one fails, what was measured is in the other."""
     try:
         if args.json:
-            print(json.dumps(result))
+            print(results.dumps(result))
         else:
             for table in tables:
                 table.show(console.output())

@@ -57,7 +57,7 @@ def step_time(result: Result) -> bytes:
         order = np.argsort(lengths, kind="stable")
         few = done < whole or np.any(np.diff(lengths) < 1)
         style = {"marker": MARKERS[n], "linestyle": "", "fillstyle": "none" if n else "full"} if few else {}
-        axes.plot(lengths[order], times[order], label=_label(column), color=COLOURS[n], markersize=5, **style)
+        axes.plot(lengths[order], times[order], label=_stepping(column), color=COLOURS[n], markersize=5, **style)
     best = sum(result["columns"][0]["step_bytes"].values()) / summary.streaming(result) * 1e3
     axes.axhline(best, color="black", linestyle=":", label=f"bytes at streaming bandwidth: {best:.3g} ms")
     axes.set(xlabel="positions in the cache", ylabel="ms a step")
@@ -83,7 +83,7 @@ def roofline(results: Sequence[Result]) -> bytes:
     for r, size in zip(results, sizes):
         for n, column in enumerate(r["columns"]):
             step = np.median(summary.step_samples(column)) * 1e3
-            name = f"{r['settings']['name']}, {column['geometry']['bits']} bits, {_label(column)}"
+            name = f"{r['settings']['name']}, {column['geometry']['bits']} bits, {_stepping(column)}"
             axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colours[tables.size(size)],
                       fillstyle="none" if n else "full")
     axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
@@ -148,6 +148,11 @@ def kernels(result: Result) -> bytes:
 
 def _label(column: dict[str, Any]) -> str:
     return summary.name(column) + (" (projected)" if summary.projected(column, summary.WHOLE) else "")
+
+
+def _stepping(column: dict[str, Any]) -> str:
+    done, whole = summary.part(column, "steps")
+    return summary.name(column) + (f" ({done} of {whole} steps)" if done < whole else "")
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:

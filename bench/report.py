@@ -73,7 +73,8 @@ def _drawn(kept: dict[Path, Result], sections: dict[Path, str], out: Path) -> di
     if edits:
         with results.intact(*edits):
             pictures[out / "roofline.png"] = plots.roofline(list(edits.values()))
-            parts += [roofline.measured_table(list(edits.values())).markdown(), "![roofline](roofline.png)\n"]
+            near = [each for r in edits.values() for each in roofline.measured(r)]
+            parts += [roofline.measured_table(near).markdown(), "![roofline](roofline.png)\n"]
     return {out / "report.md": "\n".join(parts), **pictures}
 
 

@@ -49,8 +49,21 @@ def check_writable(path: str | Path | None = None) -> None:
 def save(result: Result, path: str | Path | None = None) -> Path:
     """Write it whole or not at all; UserError if that fails."""
     target = Path(path) if path else default_path(result)
-    files.write({target: json.dumps(result, indent=1) + "\n"})
+    files.write({target: dumps(result, indent=1) + "\n"})
     return target
+
+
+def dumps(node: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: what it has no number for stands there by its name, "nan" or "inf"."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {name: plain(value) for name, value in node.items()}
+        if isinstance(node, (list, tuple)):
+            return [plain(value) for value in node]
+        return str(node) if isinstance(node, float) and not math.isfinite(node) else node
+
+    return json.dumps(plain(node), indent=indent)
 
 
 def load(path: str | Path) -> Result:

@@ -109,7 +109,7 @@ def test_sizes(capsys):
     (["--columns", "fused,fused"], 2, "twice"),
     (["--model", "x", "--bits", "4"], 2, "--bits"),
     (["--model", "/nowhere", "--columns", "reference"], 1, "/nowhere"),
-    (["--columns", "fused", "--backend", "cuda"], 1, "cuda"),
+    (["--columns", "fused", "--backend", "cuda"], 2, "cuda"),
     (["nonsense"], 2, "nonsense"),
     (["kernels", "--only", "zzz*"], 2, "zzz"),
     (["kernels", "--backend", "cuda"], 2, "cuda"),

@@ -16,7 +16,7 @@ import pytest
 
 from bench import chips, cli, plots, results
 
-from .test_printed import STAGES
+from .test_printed import STAGES, same
 
 pytest.importorskip("matplotlib")
 
@@ -53,6 +53,56 @@ def points(axes: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 def streamed(result: dict[str, Any]) -> float:
     record = result["bandwidth"]
     return float(record["bytes"] / np.median(np.concatenate([record["seconds"], *record["rounds"]])))
+
+
+def table(text: str, title: str) -> dict[str, list[str]]:
+    """Rows of the Markdown table under a title that begins so."""
+    body = text.partition(f"### {title}")[2].partition("\n\n")[2].partition("\n\n")[0]
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in body.splitlines()]
+    return {first: rest for first, *rest in cells}
+
+
+def test_a_projected_edit(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """What was run in part is scaled up, marked and named."""
+    assert cli.main(["report", "--no-plots", str(files[0])]) == 0
+    text = capsys.readouterr().out
+    shown, result = table(text, "demo bundle"), results.load(files[0])
+    fused, reference = result["columns"]
+    measured = reference["rounds"][0]["measured"]
+    assert any(done < whole for done, whole in measured.values())
+    whole = [np.zeros(len(c["rounds"])) for c in (fused, reference)]
+    for stage in STAGES:
+        done, all_ = measured.get(stage, (1, 1))
+        slow = np.array([r["seconds"][stage] for r in reference["rounds"]]) * all_ / done
+        fast = np.array([r["seconds"][stage] for r in fused["rounds"]])
+        whole = [whole[0] + fast, whole[1] + slow]
+        same(shown[stage][1], float(np.median(slow)))
+        same(shown[stage][2], float(np.median(slow / fast)))
+        assert shown[stage][1].startswith("~") == shown[stage][2].startswith("~") == (done < all_)
+        assert (f"{stage} from {done} of {all_}" in text) == (done < all_)
+    for row, values in {"whole edit": whole[1], "RTF": whole[1] / 0.2}.items():
+        same(shown[row][1], float(np.median(values)))
+        assert shown[row][1].startswith("~") and not shown[row][0].startswith("~")
+    done, _ = measured["steps"]
+    step = float(np.median([r["seconds"]["steps"] / done for r in reference["rounds"]]))
+    same(shown["per step"][1], step)
+    same(shown["read at"][1], sum(reference["step_bytes"].values()) / step)
+
+
+def test_traffic_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["report", "--no-plots", str(files[1])]) == 0
+    shown = table(capsys.readouterr().out, "traffic")
+    for case in results.load(files[1])["cases"]:
+        launches, needed, loaded, by_buffer, error = shown[case["case"]]
+        buffers = case["traffic"]["buffers"]
+        total = {kind: sum(b[kind] for b in buffers.values()) for kind in ("needed", "loaded")}
+        same(needed, total["needed"])
+        same(loaded, total["loaded"] / total["needed"])
+        for part, (name, b) in zip(by_buffer.split(", "), buffers.items()):
+            assert part.startswith(f"{name} ")
+            same(part.removeprefix(f"{name} "), b["loaded"] / b["needed"])
+        assert int(launches) == case["traffic"]["launches"]
+        assert float(error) == pytest.approx(case["traffic"]["error"]["relative_l2"], rel=0.051)
 
 
 def test_stages(files: tuple[Path, Path], drawn: list[Any]) -> None:

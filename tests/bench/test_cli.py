@@ -179,6 +179,20 @@ def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
         assert out == "" and err.splitlines()[-1].startswith(f"error: {path} is ")
 
 
+@pytest.mark.parametrize(("arguments", "columns", "left_out"), [
+    ([], "fused,reference", ""), (["--quick"], "fused,reference", ""),
+    (["--size", "small"], "fused,reference,openblas", ""),
+    (["--size", "small", "--quick"], "fused,reference", "openblas"),
+    (["--size", "large", "--quick"], "fused", "openblas,reference"),
+    (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
+])
+def test_which_columns_run(arguments, columns, left_out, monkeypatch):
+    monkeypatch.setattr("bench.interpose.unavailable", lambda: None)
+    args = cli.parser(["edit"]).parse_args(["edit", *arguments])
+    assert edit._labels(args) == columns.split(",")
+    assert list(edit._left_out(args)) == (left_out.split(",") if left_out else [])
+
+
 def test_what_is_no_number_is_written_as_text():
     assert json.loads(results.dumps({"a": [float("nan"), (float("-inf"), 1.5)]})) == {"a": ["nan", ["-inf", 1.5]]}
 

@@ -64,6 +64,7 @@ def collect() -> dict[str, Any]:
         "libraries": {name: v for name in LIBRARIES if (v := _version(name)) is not None},
         "commit": commit(),
         "dirty": dirty(),
+        "native": native_info(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "load": list(os.getloadavg()),
     }

@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -29,6 +27,7 @@ from model.sampling import Sampling
 from model.t5 import T5Encoder
 
 from . import machine, memory
+from .clock import Clock
 from .counting import Counted, primitives, reference_calls
 from .geometry import Load, prefill_flops, step_bytes
 from .partial import Parts, Prepared, clip, spread, stand_ins, truncated
@@ -39,6 +38,8 @@ STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "co
 INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
 PROBE_FRAMES, PROBE_STEPS = 10, 2
+FELL_BACK = ("auto", "reference")
+"""The backend that was asked for, and the one that ran for want of a fused one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +57,6 @@ class Settings:
     def frames(self) -> int:
         """Codec frames of the clip."""
         return max(1, round(self.seconds * FRAME_RATE))
-
-
-class Clock:
-    """Seconds, peak resident memory and peak MLX memory of each stage of a round."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.rss: dict[str, int] = {}
-        self.mlx: dict[str, int] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the block as `stage`; a stage may have several blocks."""
-        memory.reset_peak_rss()
-        mx.reset_peak_memory()
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.rss[stage] = max(memory.peak_rss(), self.rss.get(stage, 0))
-        self.mlx[stage] = max(mx.get_peak_memory(), self.mlx.get(stage, 0))
 
 
 class Session:
@@ -122,6 +103,7 @@ class Session:
         return {
             "backend": self.ops.name,
             "info": info() if info is not None else None,
+            "fallback": kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
             "load_seconds": self.load_seconds,
             "load_rss": self.load_rss,
             "first_round_seconds": first_round,

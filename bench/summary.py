@@ -209,7 +209,8 @@ def notes(result: Result) -> list[str]:
     out += [f"Left out: the {label} column: {reason}." for label, reason in result["left_out"].items()]
     out += [proof(c) for c in columns]
     if columns[0]["backend"] == "reference":
-        out.append("No fused backend ran: both columns are the reference.")
+        why = columns[0].get("fallback")
+        out.append(f"No fused backend ran{f': {why}' if why else ''}; {columns[0]['label']} is the reference too.")
     busy = max(machine.others(r["busy"] for r in c["rounds"]) or 0.0 for c in columns)
     if busy > 0.25:
         out.append(f"Other programs used {busy:.1f} of {result['environment']['cores']} cores meanwhile.")

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench import summary
+from bench import cli, summary
 from bench.counting import Counted, fused_primitives, primitives, reference_calls, stock_primitives
 from bench.partial import spread
 from bench.session import STAGES, Session, Settings
@@ -53,6 +53,14 @@ def test_the_fused_column_ran_fused_code(demo):
     assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer
     column = {"label": "fused", **info}
     assert "calls into the reference in a first small edit: none" in summary.proof(column)
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
+def test_why_no_fused_backend_ran_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_ACTIVATIONS", "int3")
+    assert cli.main(["--columns", "fused", "--seconds", "0.1", "--repeat", "1", "--steps", "1"]) == 0
+    (line,) = (each for each in capfd.readouterr().out.splitlines() if each.startswith("No fused backend ran"))
+    assert "INSTRUCT_MUSICGEN_ACTIVATIONS='int3'" in line
 
 
 class Impostor:

@@ -53,6 +53,9 @@ def parser(names: Sequence[str]) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's). 0: done; 1: failed or a regression; 2: wrong usage."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # not every terminal's encoding has ± and µ
     with contextlib.suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGTERM, _ended)
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -64,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore", FutureWarning)
             known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
             args = parser(known).parse_args(arguments)
-            return int(importlib.import_module(f"{__package__}.{args.subcommand}").run(args))
+            code = int(importlib.import_module(f"{__package__}.{args.subcommand}").run(args))
+            sys.stdout.flush()  # a full disk is noticed here, not when Python ends
+            return code
     except UserError as e:
         _say(str(e))
         return 2 if isinstance(e, UsageError) else 1
@@ -72,7 +77,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("interrupted; no result was saved")
         return 130
     except BrokenPipeError:  # `bench | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
+        return 1
+    except OSError as e:
+        _say(f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e))
+        _silence()
         return 1
     except MemoryError:
         _say("out of memory; try a smaller --size or --seconds")
@@ -82,6 +91,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _ended(_signal: int, _frame: object) -> None:
     """A polite kill ends the columns' processes too: they are closed on the way out."""
     sys.exit(143)
+
+
+def _silence() -> None:
+    """What standard output still holds cannot be written, and must not fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(message: str) -> None:

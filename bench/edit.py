@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from model.cli.arguments import BACKENDS
 from model.errors import UsageError
 
 from . import console, interpose, options, results, sizes, stats, summary
@@ -29,13 +30,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     where.add_argument("--size", choices=("demo", "small", "medium", "large"),
                        help="random weights of MusicGen's geometry, made once (see `bench sizes`)")
     p.add_argument("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
-    p.add_argument("--seconds", type=float, help="length of the clip (default 2 for the demo bundle, else 5)")
+    p.add_argument("--seconds", type=float,
+                   help="length of the clip (default 2 for the demo bundle, else 5; with --quick 1)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
-    p.add_argument("--backend", default="auto", help="of the fused column: auto, metal, native or interpreter")
+    p.add_argument("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
     p.add_argument("--columns", default=None, metavar="LIST",
                    help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
-                   "where it can run)")
+                   "where it can run; with --quick only the first of medium and large)")
     p.add_argument("--repeat", type=int, help="rounds of each column (default 5, with --quick 3, and more of "
                    "short edits until the ratio is sure)")
     p.add_argument("--limit", type=float, metavar="SECONDS",
@@ -59,16 +61,15 @@ def run(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> results.Result:
     """Run all columns, round by round in turn, and return the result with every sample."""
-    name, bundle = _bundle(args)
-    settings = _settings(args, str(bundle), demo=name == "demo bundle")
-    labels = _labels(args)
+    settings, labels = _settings(args), _labels(args)
     repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
+    name, bundle = _bundle(args)
+    settings = dataclasses.replace(settings, model=str(bundle))
     more = (MORE / 2 if args.quick else MORE) if args.repeat is None else 0.0
     about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
     result = results.new("edit", dataclasses.asdict(settings) | about)
     result["settings"].pop("model")
-    reason = interpose.unavailable()
-    result["left_out"] = {"openblas": reason} if reason and args.columns is None and _full(args) else {}
+    result["left_out"] = {} if args.columns is not None else _left_out(args)
     with ExitStack() as stack, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)
         children, columns = [], []
@@ -120,27 +121,36 @@ def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
     return name, sizes.bundle(size, args.bits or 4)
 
 
-def _settings(args: argparse.Namespace, model: str, *, demo: bool) -> Settings:
-    seconds = args.seconds if args.seconds is not None else (2.0 if demo else 5.0) / (2 if args.quick else 1)
+def _settings(args: argparse.Namespace) -> Settings:
+    """All but the model, which may take a minute to make."""
+    if args.model == "":
+        raise UsageError("--model is empty; give a bundle's folder or a Hugging Face repo")
+    demo = not args.model and args.size in (None, "demo")
+    seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if demo else 5.0
     if not 0.02 <= seconds <= 600:
         raise UsageError(f"--seconds {seconds:g} must lie between 0.02 (one frame) and 600")
     limit = args.limit if args.limit is not None else (2.0 if args.quick else 20.0)
+    options.within("--limit", limit, 0)
     if args.steps is not None:
         options.positive("--steps", args.steps)
     return Settings(
-        model=model, backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
+        model="", backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
         steps=args.steps, limit=limit or None,
     )
 
 
-def _full(args: argparse.Namespace) -> bool:
-    """Whether products are large enough for a real BLAS to matter."""
-    return args.size not in (None, "demo")
+def _left_out(args: argparse.Namespace) -> dict[str, str]:
+    """Columns that are not run unless --columns names them, and why. Of a tiny model a real BLAS changes nothing."""
+    out = {} if args.size in (None, "demo") else {"openblas": interpose.unavailable() or "--quick" * args.quick}
+    if args.quick and args.size in ("medium", "large"):
+        out["reference"] = "--quick: it takes minutes"
+    return {label: reason for label, reason in out.items() if reason}
 
 
 def _labels(args: argparse.Namespace) -> list[str]:
     if args.columns is None:
-        return [*COLUMNS[:2], *(["openblas"] if _full(args) and interpose.unavailable() is None else [])]
+        some = COLUMNS[:2] if args.size in (None, "demo") else COLUMNS
+        return [label for label in some if label not in _left_out(args)]
     labels = [label.strip() for label in args.columns.split(",")]
     if unknown := [label for label in labels if label not in COLUMNS]:
         raise UsageError(f"--columns {unknown[0]!r} is not known; use some of {', '.join(COLUMNS)}")

@@ -17,9 +17,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    record = environment.collect() | {
-        "backends": environment.backends(), "native": environment.native_info(), "executable": environment.executable()
-    }
+    record = environment.collect() | {"backends": environment.backends(), "executable": environment.executable()}
     if args.json:
         print(json.dumps(record, indent=2, default=str))
         return 0

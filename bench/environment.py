@@ -14,16 +14,22 @@ from . import machine
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile")
-VARIABLES = ("INSTRUCT_MUSICGEN_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LD_PRELOAD")
+VARIABLES = (
+    "INSTRUCT_MUSICGEN_THREADS", "INSTRUCT_MUSICGEN_ACTIVATIONS", "INSTRUCT_MUSICGEN_ISA", "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS", "LD_PRELOAD",
+)
 
 
 def git(*arguments: str) -> str | None:
-    """What git says in the project's checkout; None outside one."""
+    """What git says in the project's checkout; None outside one, as where it is installed into another project's."""
     try:
-        done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
+        top, done = (
+            subprocess.run(["git", "-C", str(ROOT), *each], capture_output=True, text=True, check=True).stdout.strip()
+            for each in (("rev-parse", "--show-toplevel"), arguments)
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return done if Path(top) == ROOT else None
 
 
 def commit() -> str:
@@ -58,13 +64,14 @@ def collect() -> dict[str, Any]:
         "libraries": {name: v for name in LIBRARIES if (v := _version(name)) is not None},
         "commit": commit(),
         "dirty": dirty(),
+        "native": native_info(),
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "load": list(os.getloadavg()),
     }
 
 
 def backends() -> dict[str, str | None]:
-    """Each backend with None where it can run here, else why not; and native's own account of itself."""
+    """Each backend with None where it can run here, else why not."""
     import kernels
 
     return kernels.available()

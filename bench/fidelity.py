@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.bundle import demo_path
+from model.cli.arguments import BACKENDS
 from model.clips import clip_files
-from model.errors import UsageError
+
+from . import files, options, results
 
 if TYPE_CHECKING:
+    from .measures.page import Page
     from .measures.variants import Variant
 
 TEXTS = (
@@ -41,15 +43,21 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
         "--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits"
     )
     parser.add_argument("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
-    parser.add_argument("--backends", nargs="+", default=[], help="the model on these backends as well")
-    parser.add_argument("--backend", default="auto", help="backend of every variant that doesn't name one")
+    parser.add_argument(
+        "--backends", nargs="+", choices=BACKENDS, default=[], help="the model on these backends as well"
+    )
+    parser.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="backend of every variant that doesn't name one"
+    )
     parser.add_argument(
         "--group-size",
         type=int,
         choices=(32, 64, 128),
         help="for --bits and --recipes (default 64, or 32 where 64 does not divide)",
     )
+    parser.add_argument("--guidance", type=float, default=3.0, help="as in generation (default 3.0)")
     parser.add_argument("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
+    parser.add_argument("--json", action="store_true", help="print the page's numbers as JSON instead")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -67,8 +75,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source.add_argument("--random-codes", action="store_true", help="seeded random codes instead of audio")
     parser.add_argument("--texts", nargs="+", default=list(TEXTS), help="instructions")
     parser.add_argument("--frames", type=int, default=500, help="steps to run, 50 a second (default 500, the window)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--guidance", type=float, default=3.0)
+    parser.add_argument("--seed", type=int, default=0, help="of what is generated (default 0)")
     parser.add_argument("--agreement", type=int, default=10, metavar="K", help="K of the top-K agreement")
     parser.add_argument("--probes", type=int, default=1, help="clips x texts used for layers and costs")
     parser.add_argument(
@@ -83,8 +90,10 @@ def run(args: argparse.Namespace) -> int:
     from .measures import material
 
     for name in ("frames", "probes", "agreement"):
-        if getattr(args, name) < 1:
-            raise UsageError(f"--{name} {getattr(args, name)} must be at least 1")
+        options.positive(f"--{name}", getattr(args, name))
+    options.within("--seed", args.seed, 0, 2**64 - 1)
+    options.within("--guidance", args.guidance, -1e5, 1e5)
+    check_out(args.out)
     variants = chosen(args)
     lm, window = variants[0].bundle.config.lm, variants[0].bundle.config.adapter.max_n_frames
     frames = min(args.frames, window)
@@ -100,22 +109,35 @@ def run(args: argparse.Namespace) -> int:
         materials = material.seeded(lm, args.texts, frames, args.seed)
         source = f"random codes (seed {args.seed}), which are not music"
     else:
-        files = clip_files(args.clips or [CLIP])
-        materials = material.from_clips(variants[0].load(), files, args.texts, frames)
-        source = f"{len(files)} clip(s) through the codec, cut or repeated to {frames} frames"
+        clips = clip_files(args.clips or [CLIP])
+        materials = material.from_clips(variants[0].load(), clips, args.texts, frames)
+        source = f"{len(clips)} clip(s) through the codec, cut or repeated to {frames} frames"
     settings = fidelity_measure.Settings(args.seed, args.guidance, args.agreement, args.probes, tuple(args.by))
     found = fidelity_measure.measure(variants, materials, settings)
     page = fidelity_page.page(variants, found, materials, settings, source, notes)
-    print(page.markdown(pictures=False))
-    if args.out:
-        data = {
-            "settings": dataclasses.asdict(settings),
-            "materials": source,
-            "variants": [dataclasses.asdict(f) for f in found],
-        }
-        for path in page.save(args.out, json.dumps(data, indent=1)):
-            print(f"wrote {path}", file=sys.stderr)
+    data = {
+        "settings": dataclasses.asdict(settings), "materials": source,
+        "variants": [dataclasses.asdict(f) for f in found],
+    }
+    finish(args, page, data)
     return 0
+
+
+def check_out(folder: Path | None) -> None:
+    """UserError if `--out` cannot be written: now, not after minutes of work."""
+    if folder is not None:
+        files.check(folder / "page.md")
+
+
+def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
+    """Print the page, or its numbers, and write it with `--out`: where the one fails, the other has what was found."""
+    text = results.dumps(data, indent=1)
+    try:
+        print(text if args.json else page.markdown(pictures=False))
+    finally:
+        if args.out:
+            for path in page.save(args.out, text):
+                print(f"wrote {path}", file=sys.stderr)
 
 
 def chosen(args: argparse.Namespace) -> list[Variant]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
 from collections.abc import Iterable
 
 from model.errors import UsageError
@@ -19,10 +19,16 @@ def add(p: argparse.ArgumentParser, what: str) -> None:
                    help=f"keep the result (default bench/results/<machine>-<commit>-{what}.json)")
 
 
+def within(option: str, value: float, low: float, high: float = math.inf) -> None:
+    """UsageError unless the value is finite and between the two."""
+    if not low <= value <= high or value == math.inf:
+        limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+        raise UsageError(f"{option} {value:g} must be {limit}")
+
+
 def positive(option: str, value: int) -> int:
     """The value; UsageError below 1."""
-    if value < 1:
-        raise UsageError(f"{option} {value} must be at least 1")
+    within(option, value, 1)
     return value
 
 
@@ -33,12 +39,14 @@ def check(args: argparse.Namespace) -> None:
 
 
 def finish(args: argparse.Namespace, result: results.Result, tables: Iterable[Table]) -> None:
-    """Print the result, as a table or as JSON, then save it: a full disk does not take what was measured."""
-    if args.json:
-        print(json.dumps(result))
-    else:
-        for table in tables:
-            table.show(console.output())
-    if args.save is not None:
-        saved = results.save(result, args.save or None)
-        console.ERRORS.print(f"saved {saved}", highlight=False, soft_wrap=True)
+    """Print the result, as a table or as JSON, and save it: where the one fails, what was measured is in the other."""
+    try:
+        if args.json:
+            print(results.dumps(result))
+        else:
+            for table in tables:
+                table.show(console.output())
+    finally:
+        if args.save is not None:
+            saved = results.save(result, args.save or None)
+            console.ERRORS.print(f"saved {saved}", highlight=False, markup=False, soft_wrap=True)

@@ -45,20 +45,15 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
         yield match[2], match[3]
 
 
-def update(page: Path) -> list[Path]:
-    """Write every block of the page anew; the results it names. UserError if there is no block."""
+def filled(page: Path) -> tuple[str, list[Path]]:
+    """The page with every block made anew, and the results that it names. UserError if there is no block."""
     try:
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
     except (OSError, ValueError) as e:
         raise UserError(f"cannot read {page}: {getattr(e, 'strerror', None) or e}") from e
-    files = [page.parent / name for name, _ in blocks(text)]
-    if not files:
+    named = [page.parent / name for name, _ in blocks(text)]
+    if not named:
         raise UserError(
             f"{page} has no block to fill; put <!-- bench:begin FILE.json --> and <!-- bench:end --> around its place"
         )
-    fresh = MARKED.sub(lambda m: m[1] + block(page, m[2]) + m[4], text)
-    try:
-        page.write_text(fresh)
-    except OSError as e:
-        raise UserError(f"cannot write {page}: {e.strerror or e}") from e
-    return files
+    return MARKED.sub(lambda m: m[1] + block(page, m[2]) + m[4], text), named

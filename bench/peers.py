@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
+from model.cli.arguments import BACKENDS
 from model.errors import UserError
 
 from . import console, geometry, machine, options, results, sizes, stats, tables
@@ -45,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="small",
                    help="geometry (default small)")
     p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
-    p.add_argument("--backend", default="auto", help="of our columns (default auto)")
+    p.add_argument("--backend", choices=BACKENDS, default="auto", help="of our columns (default auto)")
     p.add_argument("--start", type=int, default=125, metavar="POSITION",
                    help="cache length at the first step (default 125)")
     p.add_argument("--steps", type=int, default=5, help="steps a round (default 5)")

@@ -1,9 +1,9 @@
-"""The pictures of `bench report`, by matplotlib, from saved results."""
+"""The pictures of `bench report`, as PNG bytes, by matplotlib, from saved results."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,25 +16,23 @@ from .session import STAGES
 
 Result = dict[str, Any]
 COLOURS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
+MARKERS = "os^D"
+"""Of columns: their points may lie on each other, so all but the first are open."""
 
 
-def pyplot() -> Any:
-    """matplotlib, drawing to files; UserError where it is not installed."""
+def _axes(width: float, height: float) -> Any:
+    """Axes of a new figure; UserError where matplotlib is not installed."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError as e:
         raise UserError("the plots need matplotlib; pip install 'instruct-musicgen-mlx[bench]'") from e
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt
+    return Figure(figsize=(width, height)).subplots()
 
 
-def stages(result: Result, path: Path) -> Path:
+def stages(result: Result) -> bytes:
     """RTF of each stage, a bar for each column, on a logarithmic axis."""
-    plt = pyplot()
     columns, audio = result["columns"], summary.audio_seconds(result)
-    figure, axes = plt.subplots(figsize=(8, 4))
+    axes = _axes(8, 4)
     height = 0.8 / len(columns)
     names = [*STAGES, summary.WHOLE]
     for n, column in enumerate(columns):
@@ -42,50 +40,57 @@ def stages(result: Result, path: Path) -> Path:
         axes.barh(np.arange(len(names)) + n * height, values, height, label=_label(column), color=COLOURS[n])
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="seconds for a second of audio (RTF); shorter is faster")
+    axes.set_xlabel("seconds for a second of audio (RTF); shorter is faster")
     axes.set_title(summary.title(result), fontsize=10)
-    return _save(plt, figure, path, legend=axes)
+    _logarithmic(axes.xaxis)
+    return _png(axes)
 
 
-def step_time(result: Result, path: Path) -> Path:
+def step_time(result: Result) -> bytes:
     """Milliseconds of each decode step over the cache's length, with the bound of streaming bandwidth."""
-    plt = pyplot()
-    figure, axes = plt.subplots(figsize=(8, 4))
+    axes = _axes(8, 4)
     for n, column in enumerate(result["columns"]):
         times = np.median([r["step_seconds"] for r in column["rounds"]], axis=0) * 1e3
         done, whole = summary.part(column, "steps")
-        positions = range(whole) if done == whole else spread(0, whole, done)
-        style = "-" if done == whole else "o"
-        axes.plot([p + 1 for p in positions], times, style, label=_label(column), color=COLOURS[n], markersize=4)
+        # In clips of several windows the length of the cache starts anew in each.
+        lengths = np.array(column.get("step_positions") or spread(0, whole, done)) + 1
+        order = np.argsort(lengths, kind="stable")
+        few = done < whole or np.any(np.diff(lengths) < 1)
+        style = {"marker": MARKERS[n], "linestyle": "", "fillstyle": "none" if n else "full"} if few else {}
+        axes.plot(lengths[order], times[order], label=_stepping(column), color=COLOURS[n], markersize=5, **style)
     best = sum(result["columns"][0]["step_bytes"].values()) / summary.streaming(result) * 1e3
     axes.axhline(best, color="black", linestyle=":", label=f"bytes at streaming bandwidth: {best:.3g} ms")
-    axes.set(yscale="log", xlabel="positions in the cache", ylabel="ms a step")
+    axes.set(xlabel="positions in the cache", ylabel="ms a step")
     axes.set_title(summary.title(result), fontsize=10)
-    return _save(plt, figure, path, legend=axes)
+    _logarithmic(axes.yaxis)
+    return _png(axes)
 
 
-def roofline(results: Sequence[Result], path: Path) -> Path:
-    """ms/step that bandwidth allows, Apple's chips on the line, and measured runs above it."""
-    plt = pyplot()
-    columns = [(r, c) for r in results for c in r["columns"]]
-    figure, axes = plt.subplots(figsize=(9, 5.5))
-    first = columns[0][1]
-    size = sum(first["step_bytes"].values())
-    lowest = min(5.0, *(summary.streaming(r) / 2e9 for r in results))
-    rates = np.geomspace(lowest, 1500, 50)
-    axes.plot(rates, size / rates / 1e6, color="black", label=f"least for {tables.size(size)} a step")
+def roofline(results: Sequence[Result]) -> bytes:
+    """ms/step that bandwidth allows, a line for each size that a step must read; Apple's chips on the first one's, and
+    measured runs above theirs, by the bandwidth measured in them."""
+    axes = _axes(9, 6.5)
+    sizes = [sum(r["columns"][0]["step_bytes"].values()) for r in results]
+    lines = dict(zip(map(tables.size, sizes), sizes))  # results of one model share theirs
+    colours = dict(zip(lines, ("black", *COLOURS) * len(lines)))
+    rates = np.geomspace(min(5.0, *(summary.streaming(r) / 2e9 for r in results)), 1500, 2)
+    for label, size in lines.items():
+        axes.plot(rates, size / rates / 1e6, color=colours[label], linewidth=1, label=f"least for {label} a step")
     for rate, names in chip_groups():
-        least = size / rate / 1e6
-        axes.plot(rate, least, "|", color="black", markersize=10)
+        least = max(sizes) / rate / 1e6
+        axes.plot(rate, least, "|", color=colours[tables.size(max(sizes))], markersize=10)
         axes.annotate(names, (rate, least), (2, 6), textcoords="offset points", fontsize=7, rotation=60)
-    for n, (r, c) in enumerate(columns):
-        step = np.median(summary.step_samples(c)) * 1e3
-        name = f"{r['settings']['name']}, {_label(c)}"
-        axes.plot(summary.streaming(r) / 1e9, step, "os^Dv"[n % 5], label=name, color=COLOURS[n % 4])
-    axes.set(xscale="log", yscale="log", xlabel="memory bandwidth, GB/s", ylabel="ms a step")
+    for r, size in zip(results, sizes):
+        for n, column in enumerate(r["columns"]):
+            step = np.median(summary.step_samples(column)) * 1e3
+            name = f"{r['settings']['name']}, {column['geometry']['bits']} bits, {_stepping(column)}"
+            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colours[tables.size(size)],
+                      fillstyle="none" if n else "full")
+    axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
     axes.set_title("a decode step: least time by bandwidth (Apple's chips: published peaks), and measured", fontsize=10)
-    axes.legend(fontsize=8, loc="lower left")
-    return _save(plt, figure, path)
+    _logarithmic(axes.xaxis)
+    _logarithmic(axes.yaxis)
+    return _png(axes)
 
 
 def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
@@ -100,13 +105,12 @@ def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
     return [(rate, ", ".join(names)) for rate, names in short]
 
 
-def traffic(result: Result, path: Path) -> Path:
+def traffic(result: Result) -> bytes:
     """Bytes that each kernel must read, and that its Metal source asked for where the interpreter counted them."""
-    plt = pyplot()
     from .kernels import STOCK
 
     cases = result["cases"]
-    figure, axes = plt.subplots(figsize=(10, 0.4 * len(cases) + 1.8))
+    axes = _axes(10, 0.4 * len(cases) + 1.8)
     rows = np.arange(len(cases))
     ours = [next((c for label, c in case["columns"].items() if label != STOCK), case["columns"].get(STOCK))
             for case in cases]
@@ -117,43 +121,66 @@ def traffic(result: Result, path: Path) -> Path:
         axes.barh(rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)",
                   color=COLOURS[1])
     axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLOURS[0])
-    axes.set_yticks(rows, [c["case"] for c in cases], fontsize=7)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="MB a call", title="traffic of each kernel")
-    return _save(plt, figure, path, legend=axes)
+    axes.set(xlabel="MB a call", title="traffic of each kernel")
+    _rows(axes, [c["case"] for c in cases])
+    return _png(axes)
 
 
-def kernels(result: Result, path: Path) -> Path:
+def kernels(result: Result) -> bytes:
     """How many times faster than stock MLX each kernel is."""
-    plt = pyplot()
     from .kernels import STOCK
 
     cases = [c for c in result["cases"] if STOCK in c["columns"] and len(c["columns"]) > 1]
     labels = list(dict.fromkeys(label for c in cases for label in c["columns"] if label != STOCK))
-    figure, axes = plt.subplots(figsize=(10, 0.4 * len(cases) + 1.8))
+    axes = _axes(10, 0.4 * len(cases) + 1.8)
     height = 0.8 / max(len(labels), 1)
     for n, label in enumerate(labels):
         there = [(row, c["columns"]) for row, c in enumerate(cases) if label in c["columns"]]
         faster = [stats.paired_ratio(c[STOCK]["seconds"], c[label]["seconds"]).estimate for _, c in there]
         places = [row + (n - (len(labels) - 1) / 2) * height for row, _ in there]
-        axes.barh(places, faster, height, label=label, color=COLOURS[n % 4])
+        axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLOURS[n % len(COLOURS)])
     axes.axvline(1, color="black", linewidth=1)
-    axes.set_yticks(range(len(cases)), [c["case"] for c in cases], fontsize=7)
-    axes.invert_yaxis()
-    axes.set(xscale="log", xlabel="times as fast as stock MLX (line: as fast)",
+    axes.set(xlabel="times as fast as stock MLX (line: as fast)",
              title=f"kernels at the shapes of {result['settings']['name']}")
-    return _save(plt, figure, path, legend=axes)
+    _rows(axes, [c["case"] for c in cases])
+    return _png(axes)
 
 
 def _label(column: dict[str, Any]) -> str:
     return summary.name(column) + (" (projected)" if summary.projected(column, summary.WHOLE) else "")
 
 
-def _save(plt: Any, figure: Any, path: Path, *, legend: Any = None) -> Path:
-    """Write the figure; `legend`: axes whose legend goes below them, where no bar can be."""
-    if legend is not None:
-        figure.legend(*legend.get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=8)
-    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1) if legend is not None else None)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-    return path
+def _stepping(column: dict[str, Any]) -> str:
+    done, whole = summary.part(column, "steps")
+    return summary.name(column) + (f" ({done} of {whole} steps)" if done < whole else "")
+
+
+def _rows(axes: Any, names: Sequence[str]) -> None:
+    """A name beside each group of bars, the first on top."""
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    _logarithmic(axes.xaxis)
+
+
+def _logarithmic(axis: Any) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, of which a narrow range has some too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if abs(np.log10(high / low)) < 4 else (1,), numticks=50))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+    axis.axes.set_axisbelow(True)
+
+
+def _png(axes: Any) -> bytes:
+    """The figure, its legend below, where nothing can be hidden by it."""
+    figure, entries = axes.figure, axes.get_legend_handles_labels()
+    lines = -(-len(entries[1]) // 3)
+    figure.legend(*entries, loc="lower center", ncols=3, fontsize=8)
+    figure.tight_layout(rect=(0, (0.15 + 0.2 * lines) / figure.get_figheight(), 1, 1))
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import sys
 from pathlib import Path
 
 from model.clips import clip_files
 from model.errors import UsageError
 
-from .fidelity import CLIP, TEXTS, add_variant_arguments, chosen
+from . import options
+from .fidelity import CLIP, TEXTS, add_variant_arguments, check_out, chosen, finish
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,10 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument("--no-clap", action="store_true", help="without CLAP scores")
     parser.add_argument("--seconds", type=float, help="use only the beginning of each clip")
-    parser.add_argument("--guidance", type=float, default=3.0)
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--top-k", type=int, default=250)
-    parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default 1.0)")
+    parser.add_argument("--top-k", type=int, default=250, help="sample from so many tokens; 0: from all (default 250)")
+    parser.add_argument("--greedy", action="store_true", help="always the most probable token")
     parser.add_argument("--keep-audio", action="store_true", help="write every result to OUT/audio")
     parser.set_defaults(run=run)
 
@@ -52,12 +50,15 @@ def run(args: argparse.Namespace) -> int:
     from .measures import instructions
     from .measures.clap import CHECKPOINT, Clap
 
-    if args.seeds < 1:
-        raise UsageError(f"--seeds {args.seeds} must be at least 1")
+    options.positive("--seeds", args.seeds)
+    options.within("--guidance", args.guidance, -1e5, 1e5)
+    options.within("--temperature", args.temperature, 0)
+    options.within("--top-k", args.top_k, 0)
     if args.seconds is not None and not args.seconds > 0:
         raise UsageError(f"--seconds {args.seconds} must be above 0")
     if args.keep_audio and not args.out:
         raise UsageError("--keep-audio needs --out, the folder to write to")
+    check_out(args.out)
     asked = instructions.read(args.instructions) if args.instructions else instructions.of(TEXTS)
     if not args.instructions and not args.clips:  # the shipped clip: drums, bass and piano
         asked = [
@@ -76,15 +77,11 @@ def run(args: argparse.Namespace) -> int:
     rows = quality_measure.measure(variants, clips, asked, settings, scorer, keep)
     checkpoint = scorer.checkpoint if scorer else None
     page = quality_page.page(variants, rows, clips, asked, settings, checkpoint, "--no-clap was given")
-    print(page.markdown(pictures=False))
-    if args.out:
-        cells = [
-            {"row": row.label, "measure": measure, "clip": clip, "instruction": text, "seed": seed, "value": value}
-            for row in rows
-            for measure, values in row.values.items()
-            for (clip, text, seed), value in values.items()
-        ]
-        data = {"settings": dataclasses.asdict(settings), "clap": checkpoint, "cells": cells}
-        for path in page.save(args.out, json.dumps(data, indent=1)):
-            print(f"wrote {path}", file=sys.stderr)
+    cells = [
+        {"row": row.label, "measure": measure, "clip": clip, "instruction": text, "seed": seed, "value": value}
+        for row in rows
+        for measure, values in row.values.items()
+        for (clip, text, seed), value in values.items()
+    ]
+    finish(args, page, {"settings": dataclasses.asdict(settings), "clap": checkpoint, "cells": cells})
     return 0

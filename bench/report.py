@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from model.errors import UsageError, UserError
 
-from . import environment, kernels, page, results, roofline, summary
+from . import environment, files, kernels, page, results, roofline, summary
 from .results import Result
 from .tables import Table
 
@@ -32,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
         if args.files or args.out or args.no_plots:
             raise UsageError("--update takes its files from the page itself; leave FILE, --out and --no-plots away")
         return _update(args.update)
-    files = [Path(f) for f in args.files] or sorted(results.folder().glob("*.json"))
-    found = {f: results.load(f) for f in files}
+    found = {f: results.load(f) for f in [Path(f) for f in args.files] or sorted(results.folder().glob("*.json"))}
     kept = {f: r for f, r in found.items() if r.get("kind") in KINDS}
     if args.files and len(kept) < len(found):
         other = next(str(f) for f in found if f not in kept)
@@ -47,56 +47,50 @@ def run(args: argparse.Namespace) -> int:
     if args.no_plots:
         print("\n".join(sections.values()))
         return 0
-    out = args.out or results.folder()
-    try:
-        for path in _write(kept, sections, out):
-            print(path)
-    except OSError as e:
-        raise UserError(f"cannot write to {out}: {e.strerror or e}") from e
+    for path in files.write(_drawn(kept, sections, args.out or results.folder())):
+        print(path)
     return 0
 
 
-def _write(kept: dict[Path, Result], sections: dict[Path, str], out: Path) -> list[Path]:
-    """report.md and the pictures, in `out`."""
+def _drawn(kept: dict[Path, Result], sections: dict[Path, str], out: Path) -> dict[Path, str | bytes]:
+    """report.md and the pictures, by their places in `out`."""
     from . import plots
 
-    plots.pyplot()  # before a folder is made: matplotlib may be missing
-    out.mkdir(parents=True, exist_ok=True)
+    if doubles := {f.stem for f in kept if [g.stem for g in kept].count(f.stem) > 1}:
+        raise UserError(f"two results are named {sorted(doubles)[0]}.json; their pictures need different names")
     parts = ["# Measured\n", stale(list(kept.values()))]
-    written = []
+    pictures: dict[Path, bytes] = {}
     for file, result in kept.items():
-        drawn = []
+        drawn: dict[str, bytes] = {}
         with results.intact(file):
             if result["kind"] == "edit":
-                drawn = [plots.stages(result, out / page.picture(file).name),
-                         plots.step_time(result, out / f"{file.stem}-steps.png")]
+                drawn = {page.picture(file).stem: plots.stages(result), f"{file.stem}-steps": plots.step_time(result)}
             elif result["kind"] == "kernels":
-                drawn = [plots.kernels(result, out / f"{file.stem}-times.png"),
-                         plots.traffic(result, out / f"{file.stem}-traffic.png")]
-        parts += [sections[file], *[f"![{p.stem}]({p.name})\n" for p in drawn]]
-        written += drawn
-    edits = [r for r in kept.values() if r["kind"] == "edit"]
+                drawn = {f"{file.stem}-times": plots.kernels(result), f"{file.stem}-traffic": plots.traffic(result)}
+        parts += [sections[file], *[f"![{name}]({quote(name)}.png)\n" for name in drawn]]
+        pictures |= {out / f"{name}.png": png for name, png in drawn.items()}
+    edits = {f: r for f, r in kept.items() if r["kind"] == "edit"}
     if edits:
-        largest = max(sum(r["columns"][0]["step_bytes"].values()) for r in edits)
-        same = [r for r in edits if sum(r["columns"][0]["step_bytes"].values()) > largest / 2]
-        written.append(plots.roofline(same, out / "roofline.png"))
-        parts += [roofline.measured_table(edits).markdown(), "![roofline](roofline.png)\n"]
-    report = out / "report.md"
-    report.write_text("\n".join(parts))
-    return [report, *written]
+        with results.intact(*edits):
+            pictures[out / "roofline.png"] = plots.roofline(list(edits.values()))
+            near = [each for r in edits.values() for each in roofline.measured(r)]
+            parts += [roofline.measured_table(near).markdown(), "![roofline](roofline.png)\n"]
+    return {out / "report.md": "\n".join(parts), **pictures}
 
 
 def _update(target: Path) -> int:
     """Tables into the page, pictures beside their results."""
     from . import plots
 
-    plots.pyplot()
-    for file in page.update(target):
+    text, named = page.filled(target)
+    fresh: dict[Path, str | bytes] = {target: text}
+    for file in named:
         result = results.load(file)
         if result["kind"] == "edit":
             with results.intact(file):
-                print(plots.stages(result, page.picture(file)))
-    print(target)
+                fresh[page.picture(file)] = plots.stages(result)
+    for path in files.write(fresh):
+        print(path)
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any
 
 from model.errors import UserError
 
-from . import environment
+from . import environment, files
 
 SCHEMA = 2
+TIMES = ("seconds", "step_seconds", "stream", "data")
+"""Names of samples in seconds; `data` is pytest-benchmark's."""
 Result = dict[str, Any]
 
 
@@ -40,48 +43,60 @@ def default_path(result: Result) -> Path:
 
 def check_writable(path: str | Path | None = None) -> None:
     """UserError if no file can be made where `save` would put one."""
-    target = Path(path) if path else folder() / "result.json"
-    if target.is_dir():
-        raise UserError(f"cannot write {target}: it is a folder; name a file")
-    probe = target.with_name(f".{target.name}.probe")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as e:
-        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
+    files.check(Path(path) if path else folder() / "result.json")
 
 
 def save(result: Result, path: str | Path | None = None) -> Path:
     """Write it whole or not at all; UserError if that fails."""
     target = Path(path) if path else default_path(result)
-    part = target.with_name(f".{target.name}.part")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(target)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise UserError(f"cannot write {target}: {e.strerror or e}") from e
+    files.write({target: dumps(result, indent=1) + "\n"})
     return target
+
+
+def dumps(node: Any, indent: int | None = None) -> str:
+    """JSON that every reader takes: what it has no number for stands there by its name, "nan" or "inf"."""
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {name: plain(value) for name, value in node.items()}
+        if isinstance(node, (list, tuple)):
+            return [plain(value) for value in node]
+        return str(node) if isinstance(node, float) and not math.isfinite(node) else node
+
+    return json.dumps(plain(node), indent=indent)
 
 
 def load(path: str | Path) -> Result:
     """Read one; UserError for what is not a result of `bench` (or of pytest-benchmark, which comes back as it is)."""
     try:
-        result = json.loads(Path(path).read_text())
+        result = json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as e:
         raise UserError(f"cannot read {path}: {e.strerror or e}") from e
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         raise UserError(f"{path} is not JSON: {e}; give a file that `bench --save` wrote") from e
     if not isinstance(result, dict) or ("kind" not in result and "benchmarks" not in result):
         raise UserError(f"{path} is no result of bench or pytest-benchmark; give a file that `bench --save` wrote")
     if "kind" in result and result.get("schema") != SCHEMA:
         raise UserError(f"{path} has schema {result.get('schema')!r}, this bench reads {SCHEMA}; measure again")
-    part = {"edit": "columns", "peers": "columns", "kernels": "cases"}.get(result.get("kind", ""))
+    part = {"edit": "columns", "peers": "columns", "kernels": "cases"}.get(str(result.get("kind")))
     if part and not (isinstance(result.get(part), list) and result[part]):
         raise UserError(f"{path} is incomplete: it has no {part}; measure again")
+    if not _plausible(result):
+        raise UserError(f"{path} is damaged: it has times that are no positive numbers; measure again")
     return result
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _plausible(node: Any, timed: bool = False) -> bool:
+    """Whether every time in it is a positive number: comparing with NaN would find no regression, whatever it hides."""
+    if isinstance(node, dict):
+        return all(_plausible(value, timed or name in TIMES) for name, value in node.items())
+    if isinstance(node, list):
+        return all(_plausible(value, timed) for value in node)
+    return not timed or (isinstance(node, (int, float)) and 0 < node < math.inf)
 
 
 @contextmanager

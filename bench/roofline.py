@@ -8,12 +8,12 @@ from typing import Any
 
 import mlx.core as mx
 
-from model.errors import UsageError, UserError
+from model.errors import UserError
 
-from . import chips, console, geometry, results, sizes, summary
+from . import chips, console, geometry, options, results, sizes, stats, summary
 from .environment import describe
 from .geometry import Load
-from .tables import Table, size
+from .tables import Table, seconds, size
 
 FRAMES = 50
 GOOD = 0.8
@@ -31,89 +31,126 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--result", action="append", default=[], metavar="FILE",
                    help="a saved `bench edit` to place under its machine's roof (default: those in bench/results)")
     p.add_argument("--no-measure", action="store_true", help="leave this machine's bandwidth out")
-    p.add_argument("--json", action="store_true", help="print numbers as JSON")
+    p.add_argument("--json", action="store_true", help="print all numbers as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compute and print."""
-    if not 0.02 <= args.seconds <= 10:
-        raise UsageError(f"--seconds {args.seconds:g} must lie between 0.02 and 10 (one window)")
-    if args.batch < 1 or args.text < 0:
-        raise UsageError(f"--batch {args.batch} must be at least 1 and --text {args.text} at least 0")
-    here = None
+    options.within("--seconds", args.seconds, 0.02, 10)  # one window
+    options.positive("--batch", args.batch)
+    options.within("--text", args.text, 0)
+    stream = None
     if not args.no_measure:
         from .bandwidth import Stream
 
         with console.status("measuring this machine's streaming bandwidth"):
-            record = Stream(metal=mx.metal.is_available()).measure()
-        here = float(record["bytes"] / sorted(record["seconds"])[len(record["seconds"]) // 2])
+            stream = Stream(metal=mx.metal.is_available()).measure()
     files = args.result or sorted(str(p) for p in results.folder().glob("*-edit-*.json"))
     points = [r for r in map(results.load, files) if r.get("kind") == "edit"]
     if args.result and len(points) < len(files):
         raise UserError("--result takes files that `bench edit --save` wrote; one of these is another kind of result")
-    bound = compute(args.size, args.bits, args.seconds, args.batch, args.text)
-    if args.json:
-        print(json.dumps({"parts": bound, "this_machine": here, "chips": [
-            c._asdict() | {"ms_step": 1e3 * sum(bound.values()) / c.bandwidth / 1e9} for c in chips.CHIPS
-        ]}))
-        return 0
-    out = console.output()
+    parts = compute(args.size, args.bits, args.seconds, args.batch, args.text)
+    bounds = [bound(args, parts, chip) for chip in chips.CHIPS]
     with results.intact(*files):
-        shown = tables(args, bound, here, points)
-    for each in shown:
-        each.show(out)
+        near = [each for r in points for each in measured(r)]
+        shown = tables(args, parts, bounds, stream, near)
+    if args.json:
+        record = {"parts": parts, "this_machine": stream and here(args, parts, stream), "chips": bounds}
+        print(json.dumps(record | {"measured": near}))
+    else:
+        for each in shown:
+            each.show(console.output())
     return 0
+
+
+def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -> dict[str, Any]:
+    """A chip, and the least that its bandwidth allows."""
+    step = sum(parts.values()) / chip.bandwidth / 1e9
+    steps, audio = frames(args.seconds) + codebooks(args.size) - 1, frames(args.seconds) / FRAMES * args.batch
+    return chip._asdict() | {"ms_step": 1e3 * step, "rtf": step * steps / audio}
+
+
+def here(args: argparse.Namespace, parts: dict[str, float], stream: dict[str, Any]) -> dict[str, Any]:
+    """The same for this machine, with the passes that its bandwidth comes from."""
+    rate = stream["bytes"] / stats.summarize(stream["seconds"]).median
+    return bound(args, parts, chips.Chip("this machine", rate / 1e9, stream["method"], "measured just now")) | stream
+
+
+def frames(seconds: float) -> int:
+    """Codec frames of a clip."""
+    return max(1, round(seconds * FRAMES))
+
+
+def codebooks(size: str) -> int:
+    """Of a published size."""
+    return geometry.published(size, 4).lm.codebooks
 
 
 def compute(name: str, bits: int, seconds: float, batch: int, text: int) -> dict[str, float]:
     """Bytes of a step by part, at the mean cache length of a clip, everything unquantized and all caches in float16."""
-    frames = max(1, round(seconds * FRAMES))
     config = geometry.published(name, bits)
-    steps = frames + config.lm.codebooks - 1
-    load = Load(batch=batch, length=(steps + 1) / 2, prefix=frames + 1, text=text)
+    steps = frames(seconds) + config.lm.codebooks - 1
+    load = Load(batch=batch, length=(steps + 1) / 2, prefix=frames(seconds) + 1, text=text)
     return geometry.step_bytes(config, load, activations=mx.float16, weights=mx.float16)
 
 
 def tables(
-    args: argparse.Namespace, bound: dict[str, float], here: float | None, points: list[results.Result]
+    args: argparse.Namespace, parts: dict[str, float], bounds: list[dict[str, Any]], stream: dict[str, Any] | None,
+    near: list[dict[str, Any]],
 ) -> list[Table]:
     """Bytes by part; bounds by chip; how close measured runs come to theirs."""
-    total = sum(bound.values())
+    total = sum(parts.values())
     rows = f" x {args.batch}" if args.batch > 1 else ""
     what = f"MusicGen-{args.size}, {args.bits} bits, {args.seconds:g} s{rows}"
-    parts = [[name, size(value), f"{100 * value / total:.1f} %"] for name, value in bound.items()]
-    parts.append(["a step", size(total), "100 %"])
-    steps_per_second = (args.seconds * FRAMES + 3) / args.seconds / args.batch
-    chip_rows = []
-    for chip in chips.CHIPS:
-        ms = total / chip.bandwidth / 1e6
-        rtf = ms * steps_per_second / 1e3
-        bounds = [f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.append([chip.name, f"{chip.bandwidth:g}", *bounds, chip.source, chip.checked])
-    if here:
-        ms, rtf = total / here * 1e3, total / here * steps_per_second
-        numbers = [f"{here / 1e9:.3g}", f"{ms:.2f}", f"{rtf:.2f}", f"{rtf / GOOD:.2f}"]
-        chip_rows.insert(0, ["this machine", *numbers, "streamed by `bench` just now", "measured"])
-    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %", "source of GB/s", "read"]
-    notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
-    out = [
-        Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], parts),
-        Table(f"roofline: {what}", headers, chip_rows, notes),
+    shares = [[name, size(value), f"{100 * value / total:.1f} %"] for name, value in parts.items()]
+    shares.append(["a step", size(total), "100 %"])
+    lines = [
+        [b["name"], f"{b['bandwidth']:.4g}", f"{b['ms_step']:.3g}", f"{b['rtf']:.3g}", f"{b['rtf'] / GOOD:.3g}"]
+        for b in ([here(args, parts, stream)] if stream else []) + bounds
     ]
-    if points:
-        out.append(measured_table(points))
+    notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
+    if stream:
+        notes.append(f"GB/s of this machine: streamed just now ({stream['method']}).")
+    notes.append(f"GB/s of Apple's chips, as {chips.__name__.rpartition('.')[2]}.py has them:")
+    notes += [f"  {', '.join(names)}: {source} (read: {read})" for (source, read), names in sources().items()]
+    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %"]
+    out = [
+        Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], shares),
+        Table(f"roofline: {what}", headers, lines, notes),
+    ]
+    if near:
+        out.append(measured_table(near))
     return out
 
 
-def measured_table(points: list[results.Result]) -> Table:
-    """Each saved run under the bandwidth measured in it."""
-    rows = []
-    for r in points:
-        for c in r["columns"]:
-            step = sum(c["step_bytes"].values()) / summary.step_rate(c)
-            least = sum(c["step_bytes"].values()) / summary.streaming(r)
-            rows.append([
-                f"{r['settings']['name']} {c['geometry']['bits']} bits, {summary.name(c)}", f"{1e3 * step:.3g}",
-                f"{1e3 * least:.3g}", f"{step / least:.2f}x", describe(r["environment"]),
-            ])
-    return Table("measured, against the bound", ["run", "ms/step", "least", "apart", "where"], rows)
+def sources() -> dict[tuple[str, str], list[str]]:
+    """Names of the chips whose figures come from the same place."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for chip in chips.CHIPS:
+        found.setdefault((chip.source, chip.checked), []).append(chip.name)
+    return found
+
+
+def measured(result: results.Result) -> list[dict[str, Any]]:
+    """Each column of a saved run: its step, and the least under the bandwidth measured in the same run."""
+    return [
+        {
+            "model": f"{result['settings']['name']} {c['geometry']['bits']} bits",
+            "column": summary.name(c),
+            "ms_step": 1e3 * stats.summarize(summary.step_samples(c)).median,
+            "least": 1e3 * sum(c["step_bytes"].values()) / summary.streaming(result),
+            "where": f"{describe(result['environment'])}; {result['created'][:10]}",
+        }
+        for c in result["columns"]
+    ]
+
+
+def measured_table(near: list[dict[str, Any]]) -> Table:
+    """A row for each column."""
+    rows = [
+        [f"{m['model']}, {m['column']}", seconds(m["ms_step"] / 1e3), seconds(m["least"] / 1e3),
+         f"{m['ms_step'] / m['least']:.3g}x"]
+        for m in near
+    ]
+    notes = [f"{model}: {where}" for model, where in dict.fromkeys((m["model"], m["where"]) for m in near)]
+    return Table("measured, against the bound", ["run", "a step", "least", "apart"], rows, notes)

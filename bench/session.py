@@ -9,8 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -29,6 +27,7 @@ from model.sampling import Sampling
 from model.t5 import T5Encoder
 
 from . import machine, memory
+from .clock import Clock
 from .counting import Counted, primitives, reference_calls
 from .geometry import Load, prefill_flops, step_bytes
 from .partial import Parts, Prepared, clip, spread, stand_ins, truncated
@@ -39,6 +38,8 @@ STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "co
 INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
 PROBE_FRAMES, PROBE_STEPS = 10, 2
+FELL_BACK = ("auto", "reference")
+"""The backend that was asked for, and the one that ran for want of a fused one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,26 +57,6 @@ class Settings:
     def frames(self) -> int:
         """Codec frames of the clip."""
         return max(1, round(self.seconds * FRAME_RATE))
-
-
-class Clock:
-    """Seconds, peak resident memory and peak MLX memory of each stage of a round."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.rss: dict[str, int] = {}
-        self.mlx: dict[str, int] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time the block as `stage`; a stage may have several blocks."""
-        memory.reset_peak_rss()
-        mx.reset_peak_memory()
-        start = time.perf_counter()
-        yield
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.rss[stage] = max(memory.peak_rss(), self.rss.get(stage, 0))
-        self.mlx[stage] = max(mx.get_peak_memory(), self.mlx.get(stage, 0))
 
 
 class Session:
@@ -122,6 +103,7 @@ class Session:
         return {
             "backend": self.ops.name,
             "info": info() if info is not None else None,
+            "fallback": kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
             "load_seconds": self.load_seconds,
             "load_rss": self.load_rss,
             "first_round_seconds": first_round,
@@ -129,6 +111,7 @@ class Session:
             "step_primitives": graph,
             "reference_calls": dict(fallen_back),
             "step_bytes": self.traffic(),
+            "step_positions": [position for position, _ in self._chosen(self.parts)],
             "adapter_flops": sum(
                 prefill_flops(self.model.bundle.config, self.settings.batch, w.frames + 1) for w in self.plan
             ),
@@ -163,22 +146,26 @@ class Session:
     def traffic(self) -> dict[str, float]:
         """Bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
         config = self.model.bundle.config
-        lengths, prefixes = [], []
-        for window in self.plan:
-            total = positions(window.frames, self._codebooks) - 1
-            chosen = spread(window.prompt, total, self.parts.steps) if len(self.plan) == 1 else range(
-                window.prompt, total
-            )
-            lengths += [p + 1 for p in chosen]
-            prefixes += [window.frames + 1] * len(list(chosen))
+        lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
         load = Load(
-            batch=self.settings.batch, length=float(np.mean(lengths)), prefix=round(float(np.mean(prefixes))),
-            text=self.text_tokens,
+            batch=self.settings.batch, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
         )
         stored = config.dtype
         return step_bytes(
             config, load, activations=self.ops.compute_dtype(stored), weights=self.ops.weight_dtype(stored)
         )
+
+    def _all(self, parts: Parts) -> bool:
+        return parts.layers == self.whole.layers and parts.steps == self.whole.steps
+
+    def _chosen(self, parts: Parts) -> list[tuple[int, int]]:
+        """Position of each step that a round runs, and frames of its window: all of all windows, or as many as `parts`
+        says, spread evenly over them. Those run in the first window, the longest: the later ones' prompts make their
+        caches long, their adapter has not run."""
+        every = [(p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, self._codebooks) - 1)]
+        if self._all(parts):
+            return every
+        return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
 
     def _affordable(self, probe: dict[str, Any], done: Parts) -> Parts:
         """The parts of each stage that fit `limit` seconds, by what the probe took."""
@@ -223,23 +210,23 @@ class Session:
         durations: list[float] = []
         first_step = 0.0
         layers_left = parts.layers
-        whole = parts.layers == self.whole.layers and parts.steps == self.whole.steps
         for window in self.plan:
             condition_codes = padded[:, :, window.offset : window.offset + window.frames + 1]
             count = min(layers_left, model.adapter.config.layers)
+            layers_left -= count
+            if not count:
+                break
             with clock("adapter"):
                 prefix = truncated(model.adapter, count)(condition_codes)
             prefix = stand_ins(prefix, model.adapter.config.layers)
             job = Job(lm, Prepared(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
-            if whole:
+            if self._all(parts):
                 prompt = codes[:, :, window.offset : window.offset + window.prompt]
                 with clock("steps"):
                     durations += generate(job, condition_codes, prompt, window.frames)
                 first_step = first_step or durations[0]
-            else:
-                first_step, durations = self._some_steps(clock, job, condition_codes, window, parts.steps)
-                break
-            layers_left -= count
+            elif window is self.plan[0]:
+                first_step, durations = self._some_steps(clock, job, condition_codes, parts)
         with clock("codec decode"):
             mx.eval(model.decode(codes[:, :, : parts.frames]))
         return {
@@ -256,22 +243,20 @@ class Session:
             "calls": {name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
         }
 
-    def _some_steps(
-        self, clock: Clock, job: Job, condition: mx.array, window: windows.Window, count: int
-    ) -> tuple[float, list[float]]:
-        """Seconds of a first step, then of `count` steps at positions spread evenly over the window: a step's cost is
-        affine in the cache's length, so their mean is the mean of all. The cache's rows in between hold zeros, which
-        cost the same to attend to."""
-        stream = job.start(condition, window.frames)
+    def _some_steps(self, clock: Clock, job: Job, condition: mx.array, parts: Parts) -> tuple[float, list[float]]:
+        """Seconds of a first step, then of those of `parts`: a step's cost is affine in the cache's length, so their
+        mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
+        chosen = self._chosen(parts)
+        stream = job.start(condition, self.plan[0].frames)
         tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)
-        keys = mx.random.split(mx.random.key(0), count + 1)
+        keys = mx.random.split(mx.random.key(0), len(chosen) + 1)
         start = time.perf_counter()
-        mx.eval(job.sampling(job.predict(stream, tokens), keys[count]))  # the caches come into being
+        mx.eval(job.sampling(job.predict(stream, tokens), keys[-1]))  # the caches come into being
         first = time.perf_counter() - start
         durations = []
         with clock("steps"):
             pass
-        for n, position in enumerate(spread(window.prompt, positions(window.frames, self._codebooks) - 1, count)):
+        for n, (position, _) in enumerate(chosen):
             stream.position = position
             with clock("steps"):
                 start = time.perf_counter()

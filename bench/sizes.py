@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
-from model.errors import UsageError
+from model.errors import UsageError, UserError
 
 BITS = (4, 8, 16)
 
@@ -39,7 +41,11 @@ def bundle(size: str, bits: int) -> Path:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
         target.parent.mkdir(parents=True, exist_ok=True)
         with status(f"making the {size} bundle at {bits} bits in {target} (once)"):
-            synthetic.write_preset(size, target, bits=bits)
+            try:
+                synthetic.write_preset(size, target, bits=bits)
+            except UserError as e:  # a full disk
+                place = "set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere"
+                raise UserError(str(e).replace("choose another --out", place)) from e
     return target
 
 
@@ -56,18 +62,23 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """`bench sizes [--remove NAME]`."""
     parser = subparsers.add_parser("sizes", help="list or remove the synthetic bundles that --size has made")
     parser.add_argument("--remove", metavar="NAME", help="remove a bundle of the list, or `all`")
+    parser.add_argument("--json", action="store_true", help="print the list as JSON: bytes by name")
 
 
 def run(args: argparse.Namespace) -> int:
     """List, or remove."""
     found = stored()
-    if args.remove:
+    if args.remove is not None:
         if args.remove != "all" and args.remove not in found:
             have = ", ".join(found) or "none"
             raise UsageError(f"--remove {args.remove}: not in {cache() / 'sizes'}; there are {have}")
         for name in list(found) if args.remove == "all" else [args.remove]:
             shutil.rmtree(cache() / "sizes" / name)
-            print(f"removed {name} ({found[name] / 1e6:.0f} MB)")
+            print(f"removed {name} ({found.pop(name) / 1e6:.0f} MB)", file=sys.stderr if args.json else sys.stdout)
+        if not args.json:
+            return 0
+    if args.json:
+        print(json.dumps(found))
         return 0
     for name, size in found.items():
         print(f"{name:16} {size / 1e6:8.0f} MB")

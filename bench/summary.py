@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import machine, stats, tables
-from .counting import FUSED, fused_primitives, stock_primitives
+from .counting import FUSED, OPERATIONS, STOCK, fused_primitives, stock_primitives
 from .environment import describe
 from .session import STAGES
 from .stats import Interval, Summary
@@ -159,10 +159,14 @@ def proof(column: Column) -> str:
     if column["backend"] == "reference":
         return f"{name(column)}: plain MLX; a step's graph has {_counts(stock_primitives(graph))}"
     stock = stock_primitives(graph)
+    info = column["info"] or {}
+    how = f" ({info['level']}, {info['threads']} threads, {info['activations']} activations)" if info else ""
+    ours = _counts(fused_primitives(graph))
+    if column["backend"] == "interpreter":
+        ours = "none of our kernels, which run as they are called,"
     return (
-        f"{name(column)}: a step's graph has {_counts(fused_primitives(graph))} and "
-        f"{_counts(stock) if stock else 'none'} of stock MLX's products; calls into the reference in a first small "
-        f"edit: {_counts(fallen) if fallen else 'none'}"
+        f"{name(column)}{how}: a step's graph has {ours} and {_counts(stock) if stock else 'none'} of stock MLX's "
+        f"products; calls into the reference in a first small edit: {_counts(fallen) if fallen else 'none'}"
     )
 
 
@@ -170,9 +174,10 @@ def unfused(column: Column) -> dict[str, int]:
     """What a fused column computed without its own kernels; empty as it should be, and for the reference."""
     if column["backend"] == "reference":
         return {}
-    calls = {name: n for name, n in column["reference_calls"].items() if name in FUSED}
-    stock = column["step_primitives"].get("QuantizedMatmul", 0)
-    return calls | ({"QuantizedMatmul": stock} if stock else {})
+    native = column["backend"] == "native"  # has kernels for everything; the Metal ones leave the rest to stock MLX
+    own, stock = (OPERATIONS, STOCK) if native else (FUSED, ("QuantizedMatmul",))
+    calls = {name: n for name, n in column["reference_calls"].items() if name in own}
+    return calls | {name: n for name, n in column["step_primitives"].items() if name in stock}
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -184,9 +189,11 @@ def notes(result: Result) -> list[str]:
     columns = result["columns"]
     rounds = len(columns[0]["rounds"])
     out = [f"{describe(result['environment'])}; {result['created'][:10]}"]
+    spread = ", ± half the quartile distance" * (rounds > 1)
+    intervals = " with 95 % bootstrap intervals" * (rounds >= tables.LEAST)
     out.append(
-        f"Medians of {rounds} interleaved round{'s' * (rounds > 1)} after a warm-up, ± half the quartile distance; "
-        "each column in a process of its own; ratios are medians of pairs with 95 % bootstrap intervals."
+        f"Medians of {rounds} interleaved round{'s' * (rounds > 1)} after a warm-up{spread}; each column in a process "
+        f"of its own; ratios are medians of pairs{intervals}."
     )
     out.append(
         "Load to first step: opening the model, then the first edit in its process, of "
@@ -202,7 +209,8 @@ def notes(result: Result) -> list[str]:
     out += [f"Left out: the {label} column: {reason}." for label, reason in result["left_out"].items()]
     out += [proof(c) for c in columns]
     if columns[0]["backend"] == "reference":
-        out.append("No fused backend ran: both columns are the reference.")
+        why = columns[0].get("fallback")
+        out.append(f"No fused backend ran{f': {why}' if why else ''}; {columns[0]['label']} is the reference too.")
     busy = max(machine.others(r["busy"] for r in c["rounds"]) or 0.0 for c in columns)
     if busy > 0.25:
         out.append(f"Other programs used {busy:.1f} of {result['environment']['cores']} cores meanwhile.")

@@ -9,6 +9,9 @@ from rich.table import Table as RichTable
 
 from .stats import Interval, Summary
 
+LEAST = 3
+"""Rounds from which a ratio has an interval."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -56,7 +59,7 @@ def measured(summary: Summary, *, projected: bool = False) -> str:
 def ratio(interval: Interval, n: int, *, projected: bool = False) -> str:
     """How many times faster, with the interval where there were rounds enough for one."""
     mark = "~" if projected else ""
-    if n < 3:
+    if n < LEAST:
         return f"{mark}{interval.estimate:.3g}x"
     return f"{mark}{interval.estimate:.3g}x ({interval.low:.3g}-{interval.high:.3g})"
 

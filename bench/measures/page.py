@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model.errors import UserError
+from .. import files
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,13 @@ class Page:
         return _PAGE.format(title=html.escape(self.title), body="\n".join(out))
 
     def save(self, folder: Path, data: str) -> list[Path]:
-        """Write NAME.md, NAME.html, NAME.json and the pictures. UserError: the folder can't be written."""
-        files = {f"{self.name}.md": self.markdown(), f"{self.name}.html": self.html(), f"{self.name}.json": data}
-        written = []
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (folder / name).write_text(text)
-                written.append(folder / name)
-            for section in self.sections:
-                if section.picture:
-                    (folder / section.picture[0]).write_bytes(section.picture[1])
-                    written.append(folder / section.picture[0])
-        except OSError as e:
-            raise UserError(f"{folder}: cannot be written ({e.strerror or e}); choose another --out") from e
-        return written
+        """Write NAME.md, NAME.html, NAME.json and the pictures. UserError: one can't be written; then none is."""
+        out: dict[Path, str | bytes] = {
+            folder / f"{self.name}.md": self.markdown(), folder / f"{self.name}.html": self.html(),
+            folder / f"{self.name}.json": data,
+        }
+        out |= {folder / s.picture[0]: s.picture[1] for s in self.sections if s.picture}
+        return files.write(out)
 
 
 _PAGE = """<!doctype html>

@@ -65,7 +65,8 @@ def _edit(parser: argparse.ArgumentParser) -> None:
     add("--backend", choices=BACKENDS, default="auto",
         help="auto: metal where there is a GPU, else native, else the slow reference (default)")
     add("--activations", choices=("default", "int8"), default="default",
-        help="int8: faster and less exact layer projections on the native backend")
+        help="int8: faster and less exact layer projections on the native backend (what it costs, measured: "
+        "kernels/native/README.md)")
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
     add("--quiet", action="store_true", help="print nothing but errors")

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import cli, edit, peers, results, sizes
+from bench import cli, edit, environment, peers, results, sizes
 from bench.columns import Child
 from bench.kernel_cases import cases
 from model.errors import UserError
@@ -41,6 +41,7 @@ def cache(tmp_path_factory):
 def test_the_result_says_where_it_comes_from(saved):
     e = results.load(saved)["environment"]
     assert e["machine"] and e["cores"] >= 1 and e["libraries"]["mlx"] and e["commit"] and "dirty" in e
+    assert e["native"] == environment.native_info()  # the instruction set and precision that its kernels ran with
     name = f"{e['slug']}-{e['commit']}-edit-demo-bundle-4bit.json"
     assert results.default_path(results.load(saved)).name == name
 
@@ -94,6 +95,8 @@ def test_env(capsys):
 def test_sizes(capsys):
     sizes.bundle("demo", 8)
     assert cli.main(["sizes"]) == 0 and "demo-8bit" in capsys.readouterr().out
+    assert cli.main(["sizes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == sizes.stored() and sizes.stored()["demo-8bit"] > 1e6
     assert cli.main(["sizes", "--remove", "nope"]) == 2
     assert cli.main(["sizes", "--remove", "all"]) == 0
     assert sizes.stored() == {}
@@ -109,13 +112,28 @@ def test_sizes(capsys):
     (["--columns", "fused,fused"], 2, "twice"),
     (["--model", "x", "--bits", "4"], 2, "--bits"),
     (["--model", "/nowhere", "--columns", "reference"], 1, "/nowhere"),
-    (["--columns", "fused", "--backend", "cuda"], 1, "cuda"),
+    (["--columns", "fused", "--backend", "cuda"], 2, "cuda"),
     (["nonsense"], 2, "nonsense"),
     (["kernels", "--only", "zzz*"], 2, "zzz"),
     (["kernels", "--backend", "cuda"], 2, "cuda"),
     (["roofline", "--seconds", "11"], 2, "11"),
     (["report", "/nowhere.json"], 1, "/nowhere.json"),
     (["compare", "a.json"], 2, "B.json"),
+    (["--model", ""], 2, "--model"),
+    (["--limit", "nan"], 2, "--limit nan"),
+    (["--limit", "-1"], 2, "--limit -1"),
+    (["--size", "large", "--seconds", "601"], 2, "--seconds 601"),
+    (["peers", "--backend", "cuda"], 2, "cuda"),
+    (["sizes", "--remove", ""], 2, "--remove"),
+    (["fidelity", "--seed", "-1"], 2, "--seed -1"),
+    (["fidelity", "--guidance", "nan"], 2, "--guidance nan"),
+    (["fidelity", "--frames", "0"], 2, "--frames 0"),
+    (["fidelity", "--backend", "cuda"], 2, "cuda"),
+    (["fidelity", "--backends", "native", "cuda"], 2, "cuda"),
+    (["quality", "--temperature", "nan"], 2, "--temperature nan"),
+    (["quality", "--top-k", "-1"], 2, "--top-k -1"),
+    (["quality", "--guidance", "inf"], 2, "--guidance inf"),
+    (["quality", "--seeds", "0"], 2, "--seeds 0"),
 ])
 def test_errors_are_one_line(arguments, code, says, capsys):
     assert cli.main(arguments) == code
@@ -137,8 +155,8 @@ def test_a_column_that_dies_is_explained():
     "", "[]", "{}", '"x"', '{"kind": "edit"}', '{"kind": "edit", "schema": SCHEMA}',
     '{"kind": "edit", "schema": SCHEMA, "columns": []}', '{"kind": "edit", "schema": SCHEMA, "columns": 3}',
     '{"kind": "kernels", "schema": SCHEMA, "cases": [{}]}', '{"kind": "quality", "schema": SCHEMA}',
-    '{"benchmarks": 3}', '{"benchmarks": [{}]}', b"\xff\xfe\x00",
-], ids=repr)
+    '{"benchmarks": 3}', '{"benchmarks": [{}]}', b"\xff\xfe\x00", '{"kind": [], "schema": SCHEMA}', "[" * 100_000,
+], ids=lambda content: repr(content)[:60])
 @pytest.mark.parametrize("command", [["compare", "F", "F"], ["report", "F", "--no-plots"],
                                      ["roofline", "--no-measure", "--result", "F"]], ids=lambda c: c[0])
 def test_foreign_files_are_one_line(command, content, tmp_path, capsys):
@@ -147,6 +165,87 @@ def test_foreign_files_are_one_line(command, content, tmp_path, capsys):
     assert cli.main([str(path) if a == "F" else a for a in command]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "0.0", "-1.0", '"1"', "null"])
+def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
+    """NaN above all: nothing is slower than that, so that no regression would be found."""
+    path = tmp_path / "r.json"
+    text, n = re.subn(r'"steps": \d+\.\d+', f'"steps": {value}', saved.read_text(), count=1)
+    assert n == 1
+    path.write_text(text)
+    for command in (["compare", saved, path], ["report", "--no-plots", path], ["roofline", "--result", path]):
+        assert cli.main([str(a) for a in command]) == 1
+        out, err = capsys.readouterr()
+        assert out == "" and err.splitlines()[-1].startswith(f"error: {path} is ")
+
+
+@pytest.mark.parametrize(("arguments", "columns", "left_out"), [
+    ([], "fused,reference", ""), (["--quick"], "fused,reference", ""),
+    (["--size", "small"], "fused,reference,openblas", ""),
+    (["--size", "small", "--quick"], "fused,reference", "openblas"),
+    (["--size", "large", "--quick"], "fused", "openblas,reference"),
+    (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
+])
+def test_which_columns_run(arguments, columns, left_out, monkeypatch):
+    monkeypatch.setattr("bench.interpose.unavailable", lambda: None)
+    args = cli.parser(["edit"]).parse_args(["edit", *arguments])
+    assert edit._labels(args) == columns.split(",")
+    assert list(edit._left_out(args)) == (left_out.split(",") if left_out else [])
+
+
+def test_what_is_no_number_is_written_as_text():
+    assert json.loads(results.dumps({"a": [float("nan"), (float("-inf"), 1.5)]})) == {"a": ["nan", ["-inf", 1.5]]}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path):
+    path = tmp_path / "r.json"
+    command = ["--seconds", "0.1", "--repeat", "1", "--columns", "reference", "--steps", "1", "--save", str(path)]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.cli", *command], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and done.stderr.endswith("error: No space left on device\n")
+    assert results.load(path)["kind"] == "edit"
+
+
+@pytest.mark.parametrize("command", ["fidelity", "quality"])
+def test_an_out_folder_that_cannot_be_written_is_said_before_the_work(command, tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("model.bundle.open_bundle", lambda *_: pytest.fail("a model was opened"))
+    assert cli.main([command, "--out", str(tmp_path / "file")]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("error: cannot write") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("command", "begun"), [("fidelity", "generating"), ("quality", "editing")])
+def test_an_interrupted_page_leaves_nothing(command, begun, tmp_path):
+    """Ctrl-C in the middle of the work, which a line on standard error says has begun."""
+    options = ["--no-clap"] if command == "quality" else []
+    run = subprocess.Popen(
+        [sys.executable, "-m", "bench.cli", command, "--backend", "reference", "--out", str(tmp_path / "o"), *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )
+    while begun not in (line := run.stderr.readline()):
+        assert line, "it ended before"
+    os.killpg(run.pid, signal.SIGINT)
+    out, err = run.communicate(timeout=60)
+    assert run.returncode == 130 and out == "" and err.splitlines()[-1] == "error: interrupted; no result was saved"
+    assert "Traceback" not in err and not [p for p in tmp_path.rglob("*") if p.is_file()]
+    with pytest.raises(ProcessLookupError):  # nothing of its group is left
+        os.killpg(run.pid, 0)
+
+
+def test_the_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
+    """Installed into a virtual environment inside some other checkout."""
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
+    monkeypatch.setattr(environment, "ROOT", (tmp_path / "site-packages"))
+    (tmp_path / "site-packages").mkdir()
+    assert environment.commit().startswith("v") and environment.dirty() is None
+    monkeypatch.setattr(environment, "ROOT", tmp_path.resolve())
+    assert len(environment.commit()) == 10 and environment.dirty() is False
 
 
 def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, capsys):

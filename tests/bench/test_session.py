@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench import summary
+from bench import cli, summary
 from bench.counting import Counted, fused_primitives, primitives, reference_calls, stock_primitives
 from bench.partial import spread
 from bench.session import STAGES, Session, Settings
@@ -53,6 +53,14 @@ def test_the_fused_column_ran_fused_code(demo):
     assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer
     column = {"label": "fused", **info}
     assert "calls into the reference in a first small edit: none" in summary.proof(column)
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
+def test_why_no_fused_backend_ran_is_told(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_ACTIVATIONS", "int3")
+    assert cli.main(["--columns", "fused", "--seconds", "0.1", "--repeat", "1", "--steps", "1"]) == 0
+    (line,) = (each for each in capfd.readouterr().out.splitlines() if each.startswith("No fused backend ran"))
+    assert "INSTRUCT_MUSICGEN_ACTIVATIONS='int3'" in line
 
 
 class Impostor:
@@ -123,3 +131,18 @@ def test_primitives_and_reference_calls():
         y = reference.linear(mx.ones((2, 8)), mx.ones((3, 8)))
     assert calls == {"linear": 1}
     assert primitives(y)["Matmul"] == 1
+
+
+def test_a_part_of_a_clip_of_two_windows(demo):
+    """12 s: frames 0 to 500, then 250 to 600 after a prompt of 250. Every adapter runs; steps are of both windows."""
+    session = Session(Settings(demo, "reference", 12.0, steps=4))
+    info = session.warm_up()
+    r = session.round()
+    layers = session.model.adapter.config.layers
+    every = [*range(503), *range(250, 353)]
+    assert len(every) == session.total_steps and r["measured"]["steps"] == [4, len(every)]
+    assert r["measured"]["adapter"] == [2 * layers, 2 * layers]
+    assert r["calls"]["attention"] == info["warmup"]["first"]["calls"]["attention"] + 2 * layers - 1
+    assert info["step_positions"] == [every[i] for i in (75, 227, 378, 530)] and len(r["step_seconds"]) == 4
+    mean = sum(info["step_positions"]) / 4 + 1
+    assert session.traffic()["self cache"] / mean == pytest.approx(2 * 2 * layers * session.model.lm.config.dim * 4)

@@ -207,8 +207,8 @@ def _share(read: float, times: list[float], result: results.Result) -> float:
 
 def _pytest(result: results.Result) -> dict[str, Series]:
     """pytest-benchmark's JSON. Ours has the reference's times of the same rounds in `extra_info`; without them seconds
-    are compared."""
-    out = {}
+    are compared. The samples of a case that was measured several times are put together."""
+    out: dict[str, Series] = {}
     for each in result["benchmarks"]:
         data = each.get("stats", {}).get("data")
         if not data:
@@ -216,7 +216,10 @@ def _pytest(result: results.Result) -> dict[str, Series]:
         info = each.get("extra_info", {})
         if info.get("column") != "reference":
             name = f"{info['case']}, {info['column']}" if "case" in info and "column" in info else each["name"]
-            out[name] = Series(data, info.get("reference_seconds"))
+            earlier = out.get(name, Series([], []))
+            base = info.get("reference_seconds")
+            data = [seconds / info.get("loops", 1) for seconds in data]
+            out[name] = Series(earlier.seconds + data, [*(earlier.base or []), *base] if base else None)
     return out
 
 

@@ -34,11 +34,12 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 
 @pytest.fixture
-def paired(benchmark: Any, ops: Ops) -> Callable[[Callable[[Ops], Callable[[], Any]], float], Any]:
+def paired(benchmark: Any, ops: Ops) -> Callable[..., Any]:
     """Benchmark what `make(ops)` returns, for some seconds. Before each round of a fused backend the reference runs
-    once; its times go to extra_info as `reference_seconds`, so that `bench compare` has pairs."""
+    once; its times go to extra_info as `reference_seconds`, so that `bench compare` has pairs. A round repeats what is
+    shorter than `sample` seconds, `loops` times: who runs where decides over single short graphs."""
 
-    def run(make: Callable[[Ops], Callable[[], Any]], seconds: float) -> Any:
+    def run(make: Callable[[Ops], Callable[[], Any]], seconds: float, sample: float = 0.0) -> Any:
         fused = make(ops)
         base = make(kernels.load("reference")) if ops.name != "reference" else None
         times: list[float] = []
@@ -49,16 +50,25 @@ def paired(benchmark: Any, ops: Ops) -> Callable[[Callable[[Ops], Callable[[], A
                 base()
                 times.append(time.perf_counter() - start)
 
-        took = 0.0
+        took, each = 0.0, 0.0
         for _ in range(2):  # the first one warms up
             start = time.perf_counter()
             before()
+            middle = time.perf_counter()
             fused()
+            each = time.perf_counter() - middle
             took = time.perf_counter() - start
-        rounds = min(max(int(seconds / took), 5), 200)
+        loops = max(1, round(sample / each))
+        rounds = min(max(int(seconds / (took + (loops - 1) * each)), 2), 200)
         times.clear()
-        result = benchmark.pedantic(fused, setup=before, rounds=rounds, iterations=1)
-        benchmark.extra_info["column"] = ops.name
+
+        def repeated() -> Any:
+            for _ in range(loops - 1):
+                fused()
+            return fused()
+
+        result = benchmark.pedantic(repeated, setup=before, rounds=rounds, iterations=1)
+        benchmark.extra_info.update(column=ops.name, loops=loops)
         if base is not None:
             benchmark.extra_info["reference_seconds"] = times
         return result

@@ -13,6 +13,7 @@ import numpy as np
 
 import kernels as fused
 from kernels.contract import Ops
+from model.cli.arguments import BACKENDS
 from model.errors import UsageError, UserError
 
 from . import console, machine, options, results, stats, summary, tables
@@ -40,7 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
     p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="large",
                    help="whose shapes (default large)")
-    p.add_argument("--backend", default="auto", help="one backend, or `auto` for all that can run here (default)")
+    p.add_argument("--backend", choices=BACKENDS, default="auto",
+                   help="one backend, or `auto` for all that can run here (default)")
     p.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
     p.add_argument("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
     p.add_argument("--limit", type=float, default=None, metavar="SECONDS",
@@ -80,9 +82,10 @@ def _interpreter() -> bool:
     return True
 
 
-def backends(asked: str) -> dict[str, Ops]:
-    """The columns: stock MLX (the reference) and the fused backends that can run here, without the interpreter."""
-    columns = {STOCK: fused.load("reference")}
+def backends(asked: str) -> tuple[dict[str, Ops], dict[str, str]]:
+    """The columns: stock MLX (the reference) and the fused backends that can run here, without the interpreter; and why
+    the others cannot."""
+    columns, left_out = {STOCK: fused.load("reference")}, {}
     for name in ("metal", "native") if asked == "auto" else (asked,):
         if name == "reference":
             continue
@@ -91,9 +94,8 @@ def backends(asked: str) -> dict[str, Ops]:
         except (fused.BackendUnavailable, ImportError) as e:
             if asked != "auto":
                 raise UserError(str(e)) from e
-        except ValueError as e:
-            raise UsageError(str(e)) from e
-    return columns
+            left_out[name] = str(e)
+    return columns, left_out
 
 
 def measure(args: argparse.Namespace) -> results.Result:
@@ -102,13 +104,15 @@ def measure(args: argparse.Namespace) -> results.Result:
 
     preset = PRESETS[args.size]
     repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 7 if args.quick else 15)
-    limit = args.limit or (3.0 if args.quick else 15.0)
+    limit = args.limit if args.limit is not None else 3.0 if args.quick else 15.0
+    options.within("--limit", limit, 0)
     chosen = [c for c in cases(preset.lm, preset.codec, group_size=preset.group_size)
-              if (c.quick or not args.quick) and (not args.only or fnmatch.fnmatch(c.name, f"{args.only}*"))]
+              if (c.quick or not args.quick) and (args.only is None or fnmatch.fnmatch(c.name, f"{args.only}*"))]
     if not chosen:
-        raise UsageError(f"--only {args.only} matches no case; `bench kernels --quick` lists some")
-    columns = backends(args.backend)
+        raise UsageError(f"--only {args.only!r} matches no case; `bench kernels --quick` lists some")
+    columns, left_out = backends(args.backend)
     result = results.new("kernels", {"name": args.size, "repeat": repeat, "limit": limit})
+    result["left_out"] = left_out
     stream = Stream(metal="metal" in columns)
     result["bandwidth"] = stream.measure()
     result["cases"] = []
@@ -253,6 +257,7 @@ def table(result: results.Result) -> tables.Table:
         "GB/s counts what the call must read. Error: relative L2 distance from the float64 oracle. Stock MLX is the "
         "reference: plain MLX in the dtype that serves it best here.",
     ]
+    notes += [f"Left out: {label}: {reason}." for label, reason in result.get("left_out", {}).items()]
     notes += [note for record in result["cases"] if SGEMM in record["columns"] for note in against_sgemm(record)]
     headers = ["case", "backend", "time", "GB/s", "of streaming", "GFLOP/s", "error", "faster than stock"]
     return tables.Table(f"kernels at the shapes of {result['settings']['name']}", headers, rows, notes)

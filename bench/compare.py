@@ -2,8 +2,8 @@
 
 What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
 much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts, of the
-rounds and of the steps within each: of runs of one commit measured on a shared machine it differed least, by half of
-what medians of pairs did. B regressed where the ratio grew by more than the threshold and the bootstrap interval of its
+rounds and of the steps within each: medians of pairs moved more between runs of one commit, and missed slowdowns that
+were planted. B regressed where the ratio grew by more than the threshold and the bootstrap interval of its
 growth, widened for the number of comparisons (Bonferroni), lies above half the threshold.
 
 Two things move the ratio without a change of code, since the reference computes on one core. Rounds in which other
@@ -240,5 +240,5 @@ def table(a: results.Result, b: results.Result, verdicts: list[Verdict], thresho
         if (load := max(v.load[n] for v in verdicts)) >= IDLE:
             notes.append(f"{label}: other programs kept {load:.1f} cores busy, which may explain a change.")
     if any(v.outcome == "too noisy to tell" for v in verdicts):
-        notes.append("Too noisy to tell: measure both again, with nothing else running and a larger --repeat.")
+        notes.append("Too noisy to tell: measure both again, with nothing else running and more rounds.")
     return Table("B against A", ["what", "change", "interval", "samples", "verdict"], rows, notes)

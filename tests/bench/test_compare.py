@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import pytest
 
 import reference
 from bench import cli, compare, kernels, results
 from bench.kernel_cases import matmul
 from bench.session import STAGES
 
+ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
     "machine": "test", "slug": "test", "cores": 2, "memory": 8 << 30, "os": "test", "python": "3", "libraries": {},
     "commit": "0", "dirty": False,
@@ -160,6 +166,30 @@ def test_reads_pytest_benchmark(tmp_path):
     assert cli.main(["compare", a, write(tmp_path / "bare.json", bare)]) == 1
     others = compare.compare(run(0, 1.0, pairs=False), run(0, 1.2, pairs=False))  # without pairs: seconds
     assert [(v.outcome, v.relative) for v in others] == [("regression", False)]
+
+
+@pytest.mark.backend("native")
+def test_reads_what_the_pytest_suite_writes(tmp_path):
+    """The suite itself, on one small case: each fused round has its pair."""
+    file = tmp_path / "a.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "bench/test_kernels.py", "-q", "-p", "no:cacheprovider", "-k", "awkward",
+         "--benchmark-only", "--benchmark-save-data", f"--benchmark-json={file}"],
+        cwd=ROOT, env=os.environ | {"BENCH_SIZE": "demo"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    benchmarks = json.loads(file.read_text())["benchmarks"]
+    fused = [b for b in benchmarks if b["extra_info"]["column"] != "reference"]
+    for each in fused:
+        data, pairs = each["stats"]["data"], each["extra_info"]["reference_seconds"]
+        assert len(data) == len(pairs) >= 2 and all(seconds > 0 for seconds in pairs)
+    columns = {b["extra_info"]["column"] for b in fused}
+    assert "native" in columns
+    found = compare.compare(results.load(str(file)), results.load(str(file)))
+    assert len(found) == len(columns)
+    for verdict in found:
+        rounds = sum(len(b["stats"]["data"]) for b in fused if verdict.name.endswith(b["extra_info"]["column"]))
+        assert verdict.relative and verdict.change.estimate == 1 and verdict.samples == (rounds, rounds)
 
 
 class Slow:

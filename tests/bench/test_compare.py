@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, compare, kernels, results
+from bench import cli, compare, kernels, results, series
 from bench.kernel_cases import matmul
 from bench.session import STAGES
 
@@ -115,7 +115,7 @@ def test_too_few_undisturbed_rounds_count_with_the_others():
     b = edit(1, rounds=20, disturbed=17)
     verdicts = compare.compare(edit(0, rounds=20), b)
     assert {v.samples for v in verdicts} == {(20, 20)} and "regression" not in [v.outcome for v in verdicts]
-    assert all(v.load[1] > compare.IDLE for v in verdicts)
+    assert all(v.load[1] > series.IDLE for v in verdicts)
 
 
 def test_seconds_on_request():

@@ -172,12 +172,14 @@ def test_reads_pytest_benchmark(tmp_path):
 def test_reads_what_the_pytest_suite_writes(tmp_path):
     """The suite itself, on one small case: each fused round has its pair."""
     file = tmp_path / "a.json"
+    # Under `pytest -n` the outer worker's variables would have pytest-benchmark believe that this run is one of many.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "bench/test_kernels.py", "-q", "-p", "no:cacheprovider", "-k", "awkward",
          "--benchmark-only", "--benchmark-save-data", f"--benchmark-json={file}"],
-        cwd=ROOT, env=os.environ | {"BENCH_SIZE": "demo"}, capture_output=True, text=True,
+        cwd=ROOT, env=environment | {"BENCH_SIZE": "demo"}, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0, done.stdout + done.stderr
     benchmarks = json.loads(file.read_text())["benchmarks"]
     fused = [b for b in benchmarks if b["extra_info"]["column"] != "reference"]
     for each in fused:

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kStreamed = 16;          // rows of x up to which weights are streamed rather than dequantised
 // Sums from here on may take activations as 16-bit integers with a scale per block. The error of that is 2e-5 |x| |w| /
-// sqrt(K) (a step of 1/32767 of a block's maximum), the rounding error allowed to K float32 products is 1.2e-7 sqrt(K) |x|
+// sqrt(K) (a step of 1/32639 of a block's maximum, or less), the rounding error allowed to K float32 products is 1.2e-7 sqrt(K) |x|
 // |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
 constexpr int kLongSum = 1024;
 constexpr int64_t kTileRows = 320;         // rows of x and

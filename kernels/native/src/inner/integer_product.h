@@ -4,17 +4,34 @@
 // float32. Packed for m rows: per block and row its codes as `idot` reads them, then one scale per block and row, then the
 // sums over groups of the *rounded* x, so that the bias term fits the rounded product.
 
+// The largest code: of two signed bytes where codes of 16 bits are kept so.
 template <typename Code>
-constexpr int kRange = sizeof(Code) == 1 ? 127 : 32767;
+constexpr int kRange = sizeof(Code) == 1 ? 127 : kBytePlanes ? 127 * 256 + 127 : 32767;
 template <typename Code>
 constexpr int kCodeFloats = kBlock<4> * sizeof(Code) / 4;  // that the codes of a block take
 
 constexpr float kSmallestTop = 1e-34f;
 
+// A block's codes as `idot` reads them: those that meet the same field of a word side by side; codes of 16 bits perhaps as
+// their high bytes, then their low ones.
 template <typename Code>
-inline int code_place(int i) {
-  constexpr int kParts = sizeof(Code) == 1 ? 2 : 4;
-  return i % kParts * (kBlock<4> / kParts) + i / kParts;
+inline void place_codes(Code* codes, const int32_t* values) {
+  constexpr int B = kBlock<4>;
+  if constexpr (kBytePlanes && sizeof(Code) == 2) {
+    int8_t* bytes = (int8_t*)codes;
+    for (int p = 0; p < 2; ++p) {
+      for (int i = 0; i < B / 2; ++i) {
+        const int32_t v = values[2 * i + p];
+        bytes[p * (B / 2) + i] = (int8_t)((v + 128) >> 8);
+        bytes[B + p * (B / 2) + i] = (int8_t)v;
+      }
+    }
+  } else {
+    constexpr int P = sizeof(Code) == 1 ? 2 : 4;
+    for (int p = 0; p < P; ++p) {
+      for (int i = 0; i < B / P; ++i) codes[p * (B / P) + i] = (Code)values[P * i + p];
+    }
+  }
 }
 
 int64_t packed_size_integer(int m, int k, int group, int width) {
@@ -46,7 +63,9 @@ void pack_codes(const float* x, int64_t ldx, int m, int k, int group, float* pac
       scales[b * m + r] = scale;
       float rounded[B];
       for (int i = 0; i < B; ++i) rounded[i] = i < n ? (row[i] * inverse + 12582912.f) - 12582912.f : 0.f;
-      for (int i = 0; i < B; ++i) codes[code_place<Code>(i)] = (Code)(int)rounded[i];
+      int32_t values[B];
+      for (int i = 0; i < B; ++i) values[i] = (int32_t)rounded[i];
+      place_codes(codes, values);
       for (int i = 0; i < n; i += min_(group, B)) {
         sums[r * up(groups, L) + (b * B + i) / group] += scale * sum_of(rounded + i, min_(min_(group, B), n - i));
       }

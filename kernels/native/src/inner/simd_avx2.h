@@ -65,5 +65,6 @@ inline VF idot(VI w, const int16_t* x) {
   VI d = _mm256_madd_epi16(_mm256_srli_epi16(w, 12), _mm256_loadu_si256(at + 3));
   return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
 }
+constexpr bool kBytePlanes = false;  // see simd_avx512.h
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

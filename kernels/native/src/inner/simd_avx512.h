@@ -54,21 +54,29 @@ inline VF idot(VI w, const int8_t* x) {
   return _mm512_cvtepi32_ps(_mm512_madd_epi16(sum, _mm512_set1_epi16(1)));
 #endif
 }
+#if defined(__AVX512VNNI__)
+// Codes of 16 bits as 256 high + low, both of 8 bits with a sign: the weights are then unpacked to bytes, in three steps and
+// not six, and as many dot products follow.
+constexpr bool kBytePlanes = true;
+inline VF idot(VI w, const int16_t* codes) {
+  const int8_t* x = (const int8_t*)codes;
+  const VI mask = _mm512_set1_epi8(15);
+  const VI even = _mm512_and_si512(w, mask), odd = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
+  VI sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_loadu_si512(x));
+  sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, odd, _mm512_loadu_si512(x + 64)), 8);
+  sum = _mm512_dpbusd_epi32(sum, even, _mm512_loadu_si512(x + 128));
+  return _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(sum, odd, _mm512_loadu_si512(x + 192)));
+}
+#else
+constexpr bool kBytePlanes = false;
 inline VF idot(VI w, const int16_t* x) {
   const VI mask = _mm512_set1_epi16(15);
   VI a = _mm512_and_si512(w, mask), b = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
   VI c = _mm512_and_si512(_mm512_srli_epi16(w, 8), mask), d = _mm512_srli_epi16(w, 12);
-  VI xa = _mm512_loadu_si512(x), xb = _mm512_loadu_si512(x + 32);
-  VI xc = _mm512_loadu_si512(x + 64), xd = _mm512_loadu_si512(x + 96);
-#if defined(__AVX512VNNI__)
-  a = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(_mm512_setzero_si512(), a, xa), b, xb);
-  c = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(_mm512_setzero_si512(), c, xc), d, xd);
+  a = _mm512_add_epi32(_mm512_madd_epi16(a, _mm512_loadu_si512(x)), _mm512_madd_epi16(b, _mm512_loadu_si512(x + 32)));
+  c = _mm512_add_epi32(_mm512_madd_epi16(c, _mm512_loadu_si512(x + 64)), _mm512_madd_epi16(d, _mm512_loadu_si512(x + 96)));
   return _mm512_cvtepi32_ps(_mm512_add_epi32(a, c));
-#else
-  a = _mm512_add_epi32(_mm512_madd_epi16(a, xa), _mm512_madd_epi16(b, xb));
-  c = _mm512_add_epi32(_mm512_madd_epi16(c, xc), _mm512_madd_epi16(d, xd));
-  return _mm512_cvtepi32_ps(_mm512_add_epi32(a, c));
-#endif
 }
+#endif
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }

@@ -65,5 +65,6 @@ inline VF idot(VI w, const int16_t* x) {
   }
   return vcvtq_f32_s32(vpaddq_s32(low, high));
 }
+constexpr bool kBytePlanes = false;  // see simd_avx512.h
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

@@ -70,5 +70,6 @@ inline VF idot(VI w, const int16_t* x) {
   }
   return r;
 }
+constexpr bool kBytePlanes = false;  // see simd_avx512.h
 constexpr bool kInt16Pays = false;
 inline void prefetch(const void*) {}

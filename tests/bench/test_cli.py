@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -19,6 +20,8 @@ from bench.columns import Child
 from bench.kernel_cases import cases
 from model.errors import UserError
 from model.synthetic import PRESETS
+
+from .conftest import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,51 @@ def test_sizes(capsys):
     assert sizes.stored() == {}
 
 
+def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
+    seen = []
+
+    @contextlib.contextmanager
+    def written(what):
+        yield lambda done, total: seen.append(done / total)
+
+    monkeypatch.setattr("model.progress.written", written)
+    assert sizes.bundle("demo", 16) == tmp_path / "sizes" / "demo-16bit"
+    assert seen == sorted(seen) and len(set(seen)) > 100 and seen[-1] == 1
+    message = f"making the demo bundle at 16 bits in {tmp_path / 'sizes' / 'demo-16bit'} (once)\n"
+    assert capsys.readouterr().err == message
+    sizes.bundle("demo", 16)
+    assert seen.count(1) == 1 and capsys.readouterr().err == ""
+
+
+def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
+
+    @contextlib.contextmanager
+    def written(what):
+        def moved(done, total):
+            if 2 * done > total:
+                raise KeyboardInterrupt
+
+        yield moved
+
+    monkeypatch.setattr("model.progress.written", written)
+    assert cli.main(["--size", "demo", "--bits", "8", "--columns", "reference"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; no result was saved"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}
+
+
+def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
+        capture_output=True, text=True, preexec_fn=full_disk,
+        env=os.environ | {"INSTRUCT_MUSICGEN_CACHE": str(tmp_path)},
+    )
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and said.startswith("error: the disk is full") and "INSTRUCT_MUSICGEN_CACHE" in said
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (["--bits", "3"], 2, "--bits"),
     (["--repeat", "0"], 2, "--repeat 0"),
@@ -134,6 +182,15 @@ def test_sizes(capsys):
     (["quality", "--top-k", "-1"], 2, "--top-k -1"),
     (["quality", "--guidance", "inf"], 2, "--guidance inf"),
     (["quality", "--seeds", "0"], 2, "--seeds 0"),
+    (["fidelity", "--texts", ""], 2, "--texts"),
+    (["fidelity", "--texts", "Only Drums.", " \t"], 2, "--texts"),
+    (["fidelity", "--texts="], 2, "--texts"),
+    (["quality", "--clips", ""], 2, "--clips"),
+    (["quality", "--out=", "--no-clap"], 2, "--out"),
+    (["--save", ""], 2, "--save"),
+    (["kernels", "--only", ""], 2, "--only"),
+    (["roofline", "--result", ""], 2, "--result"),
+    (["report", ""], 2, "an argument"),
 ])
 def test_errors_are_one_line(arguments, code, says, capsys):
     assert cli.main(arguments) == code

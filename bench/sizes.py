@@ -16,10 +16,13 @@ BITS = (4, 8, 16)
 
 
 def cache() -> Path:
-    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder."""
+    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder.
+
+    Absolute, since the columns' processes run in another folder.
+    """
     if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instruct-musicgen"
+        return Path(own).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "instruct-musicgen"
 
 
 def path(size: str, bits: int) -> Path:

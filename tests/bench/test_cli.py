@@ -60,6 +60,31 @@ def test_report(saved, tmp_path, capsys):
     assert "| RTF |" in capsys.readouterr().out
 
 
+def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch, tmp_path):
+    asked, answers = [], {"fused": [], "reference": []}
+
+    class Logged(Child):
+        def ask(self, do, **arguments):
+            answer = super().ask(do, **arguments)
+            asked.append((self.label, do))
+            if do == "round":
+                answers[self.label].append(answer)
+            return answer
+
+    monkeypatch.setattr(edit, "Child", Logged)
+    path, some = tmp_path / "r.json", ["--seconds", "0.1", "--steps", "3", "--backend", "reference", "--repeat", "3"]
+    assert cli.main([*some, "--columns", "fused,reference", "--save", str(path)]) == 0
+    there, back = (("fused", "round"), ("reference", "round")), (("reference", "round"), ("fused", "round"))
+    stream = ("bandwidth", "pass")
+    assert asked == [
+        ("fused", "load"), ("reference", "load"), ("bandwidth", "bandwidth"),
+        stream, *there, stream, *back, stream, *there,
+    ]
+    result = results.load(path)
+    assert {c["label"]: c["rounds"] for c in result["columns"]} == answers
+    assert len(result["bandwidth"]["rounds"]) == 3
+
+
 def test_json_is_the_whole_result(capsys):
     assert cli.main(["--json", "--seconds", "0.1", "--repeat", "1", "--columns", "reference", "--steps", "2"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -120,6 +145,19 @@ def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == message
     sizes.bundle("demo", 16)
     assert seen.count(1) == 1 and capsys.readouterr().err == ""
+
+
+def test_relative_places_are_the_users(tmp_path, monkeypatch):
+    """The columns' processes run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
+    assert sizes.cache() == tmp_path / "cache"
+    command = ["--size", "demo", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
+    assert cli.main([*command, "--steps", "1", "--save", "r.json"]) == 0
+    assert (tmp_path / "cache" / "sizes" / "demo-8bit").is_dir() and (tmp_path / "r.json").is_file()
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "python").chmod(0o755)
+    assert peers.torch_python("./python") == (str(tmp_path / "python"), "")
 
 
 def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch, capsys):

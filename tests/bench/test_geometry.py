@@ -9,11 +9,12 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench.geometry import Load, matrix_bytes, published, step_bytes
+from bench.geometry import Load, matrix_bytes, prefill_flops, published, step_bytes
 from model.bundle import open_bundle
 from model.config import Quantization
 from model.convert import convert
 from model.edit import InstructMusicGen
+from model.layout import projections
 from model.synthetic import write_preset
 
 from .conftest import GOLDEN
@@ -38,6 +39,15 @@ def test_prefix_counts_once_for_a_guidance_pair():
         for g in (False, True)
     )
     assert one["prefix"] == two["prefix"] and 2 * one["self cache"] == two["self cache"]
+
+
+def test_adapter_flops():
+    """Every weight of the adapter's layers meets every frame; a frame meets those up to itself, on average half."""
+    config, frames, rows = published("small", 4), 100, 3
+    used = re.compile(r"cp_transformer\.merge_linear|layers\.\d+\.(self_attn|linear[12])")
+    weights = sum(n * k for module, (n, k) in projections(config.lm).items() if used.match(module))
+    attention = 24 * 2 * frames * frames / 2 * config.lm.dim
+    assert prefill_flops(config, rows, frames) == 2 * rows * (frames * weights + attention)
 
 
 def test_dense_and_packed_matrices():

@@ -67,6 +67,8 @@ def test_a_projected_edit(files: tuple[Path, Path], capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     shown, result = table(text, "demo bundle"), results.load(files[0])
     fused, reference = result["columns"]
+    columns = [f"fused ({fused['backend']})", "reference"]
+    assert f"| stage | {' | '.join(columns)} | reference / fused |" in text
     measured = reference["rounds"][0]["measured"]
     assert any(done < whole for done, whole in measured.values())
     whole = [np.zeros(len(c["rounds"])) for c in (fused, reference)]

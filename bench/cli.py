@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
+from model.cli import show_warning
 from model.errors import UsageError, UserError
 
 SUBCOMMANDS = (
@@ -66,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (option := _blank(arguments)) is not None:
             raise UsageError(f"{option} has an empty value; give one or leave it away")
         with warnings.catch_warnings():
+            warnings.showwarning = show_warning
             warnings.simplefilter("ignore", FutureWarning)
             known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
             args = parser(known).parse_args(arguments)

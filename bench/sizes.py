@@ -43,13 +43,12 @@ def bundle(size: str, bits: int) -> Path:
 
         if size not in synthetic.PRESETS:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
-        target.parent.mkdir(parents=True, exist_ok=True)
         message = f"making the {size} bundle at {bits} bits in {target} (once)"
         ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
         with written(size) as progress:
             try:
                 synthetic.write_preset(size, target, bits=bits, progress=progress)
-            except UserError as e:  # a full disk
+            except UserError as e:  # a full disk, a cache that cannot be written
                 place = "set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere"
                 raise UserError(str(e).replace("choose another --out", place)) from e
     return target

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -234,6 +235,27 @@ def test_errors_are_one_line(arguments, code, says, capsys):
     assert cli.main(arguments) == code
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
+@pytest.mark.parametrize("command", [["fidelity", "--frames", "3", "--random-codes", "--by", "kind"],
+                                     ["quality", "--no-clap", "--seconds", "0.1", "--seeds", "1"]], ids=lambda c: c[0])
+def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", *command, "--backends", "auto"], capture_output=True, text=True,
+        env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": "int3"},
+    )
+    said = [line for line in done.stderr.splitlines() if "int3" in line]
+    assert done.returncode == 0 and len(said) == 1 and said[0].startswith("warning: no fused backend")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
+    assert cli.main(["--size", "demo", "--bits", "8"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: cannot write")
+    assert error.endswith("set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere")
 
 
 def test_a_column_that_dies_is_explained():

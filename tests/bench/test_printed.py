@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, kernels, peers, results
+from bench import cli, kernel_cases, kernels, peers, results
 
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
@@ -164,6 +164,13 @@ def test_a_sample_is_the_time_of_one_call(monkeypatch):
     runner.calibrate()
     assert runner.calls == int(kernels.SAMPLE_SECONDS / 0.003) > 1 and len(calls) == 1 + runner.calls
     assert runner.sample() == pytest.approx(0.003)
+
+
+def test_the_error_is_the_distance_from_the_oracle():
+    case = kernel_cases.matmul("x", 2, 64, 64)
+    arguments = case.make(np.random.default_rng(0))
+    result = kernel_cases.call(reference, case.operation, kernel_cases.cast(arguments, reference))
+    assert kernel_cases.error(case, arguments, 1.01 * result)["relative_l2"] == pytest.approx(0.01, rel=0.01)
 
 
 def test_peers_end_to_end(tmp_path):

@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Sequence
 from typing import NoReturn
 
+from model.cli import show_warning
 from model.errors import UsageError, UserError
 
 SUBCOMMANDS = (
@@ -63,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not wants_help and (not arguments or arguments[0].startswith("-")):
         arguments = [DEFAULT, *arguments]
     try:
+        if (option := _blank(arguments)) is not None:
+            raise UsageError(f"{option} has an empty value; give one or leave it away")
         with warnings.catch_warnings():
+            warnings.showwarning = show_warning
             warnings.simplefilter("ignore", FutureWarning)
             known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
             args = parser(known).parse_args(arguments)
@@ -86,6 +90,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except MemoryError:
         _say("out of memory; try a smaller --size or --seconds")
         return 1
+
+
+def _blank(arguments: Sequence[str]) -> str | None:
+    """The option before an empty or blank value (an unset variable, say), which no option takes; None: there is none.
+
+    As a path it would be the working directory, as a pattern everything.
+    """
+    option = "an argument"
+    for argument in arguments:
+        value = argument
+        if argument.startswith("--"):
+            option, equals, value = argument.partition("=")
+            value = value if equals else option
+        if not value.strip():
+            return option
+    return None
 
 
 def _ended(_signal: int, _frame: object) -> None:

@@ -77,7 +77,7 @@ def compare(
     before, after = series(a), series(b)
     names = [n for n in before if n in after]
     if not names:
-        raise UserError("the two results have nothing in common to compare; measure the same model with both commits")
+        raise UserError("the results have nothing in common; measure the same model and clip with both commits")
     confidence = 1 - (1 - stats.CONFIDENCE) / len(names)
     return [_verdict(n, before[n], after[n], confidence, threshold, seconds) for n in names]
 
@@ -86,7 +86,8 @@ def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: floa
     relative = bool(a.base and b.base) and not seconds
     before, after = ([r.seconds, r.base] if relative and r.base else [r.seconds] for r in (a, b))
     change = stats.change(before, after, confidence=confidence)
-    others = _contention(a) * _contention(b)
+    # The reference computes on one core: with more of them the ratio may grow by as much.
+    others = _contention(a) * _contention(b) * max(a.cores, b.cores) / min(a.cores, b.cores)
     slower, faster = others * _memory(a, b), others * _memory(b, a)
     grown = change.estimate / slower > 1 + threshold and change.low / slower > 1 + threshold / 2
     shrunk = change.estimate * faster < 1 / (1 + threshold) and change.high * faster < 1 / (1 + threshold / 2)
@@ -129,6 +130,9 @@ def table(a: results.Result, b: results.Result, verdicts: list[Verdict], thresho
             notes.append(f"{label}: {dropped} rounds left out, in which other programs kept cores busy.")
         if (load := max(v.load[n] for v in verdicts)) >= IDLE:
             notes.append(f"{label}: other programs kept {load:.1f} cores busy, which may explain a change.")
-    if any(v.outcome == "too noisy to tell" for v in verdicts):
+    cores = [r["environment"]["cores"] for r in (a, b) if "environment" in r]
+    if len(set(cores)) > 1:
+        notes.append(f"A had {cores[0]} cores, B {cores[1]}: only what that cannot explain is a change.")
+    elif any(v.outcome == "too noisy to tell" for v in verdicts):
         notes.append("Too noisy to tell: measure both again, with nothing else running and more rounds.")
     return Table("B against A", ["what", "change", "interval", "samples", "verdict"], rows, notes)

@@ -123,8 +123,6 @@ def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
 
 def _settings(args: argparse.Namespace) -> Settings:
     """All but the model, which may take a minute to make."""
-    if args.model == "":
-        raise UsageError("--model is empty; give a bundle's folder or a Hugging Face repo")
     demo = not args.model and args.size in (None, "demo")
     seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if demo else 5.0
     if not 0.02 <= seconds <= 600:

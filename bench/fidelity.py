@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.bundle import demo_path
-from model.cli.arguments import BACKENDS
+from model.cli.arguments import BACKENDS, instruction
 from model.clips import clip_files
 
 from . import files, options, results
@@ -73,7 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
     source.add_argument("--codes", type=Path, help=".npz or .safetensors with condition (and target) [B,4,T]")
     source.add_argument("--random-codes", action="store_true", help="seeded random codes instead of audio")
-    parser.add_argument("--texts", nargs="+", default=list(TEXTS), help="instructions")
+    parser.add_argument("--texts", nargs="+", type=instruction, default=list(TEXTS), help="instructions")
     parser.add_argument("--frames", type=int, default=500, help="steps to run, 50 a second (default 500, the window)")
     parser.add_argument("--seed", type=int, default=0, help="of what is generated (default 0)")
     parser.add_argument("--agreement", type=int, default=10, metavar="K", help="K of the top-K agreement")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -72,6 +73,8 @@ def torch_python(asked: str | None) -> tuple[str | None, str]:
         if importlib.util.find_spec("torch") is None:
             return None, "torch is not here; pip install 'instruct-musicgen-mlx[peers]', or --torch-python PATH"
         return sys.executable, ""
+    if os.sep in asked:  # the column runs in another folder; a virtual environment's link must not be followed
+        asked = os.path.abspath(os.path.expanduser(asked))
     try:
         done = subprocess.run([asked, "-c", "import torch, transformers"], capture_output=True, text=True)
     except OSError as e:

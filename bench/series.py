@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from model.config import FRAME_RATE
 from model.errors import UserError
 
 from . import machine, results, stats, summary
@@ -53,7 +54,9 @@ def _edit(result: results.Result) -> dict[str, Series]:
     load = machine.others(fused["rounds"][n]["busy"] for n in kept) or 0.0
     cores = int(result["environment"]["cores"])
     stream = summary.passes(result)
-    what = f"{result['settings']['name']} {fused['geometry']['bits']} bits, {fused['backend']}"
+    g = fused["geometry"]
+    clip = f"{g['frames'] / FRAME_RATE:g} s" + f" x {g['batch']}" * (g["batch"] > 1)
+    what = f"{result['settings']['name']} {g['bits']} bits, {clip}, {fused['backend']}"
     read = sum(fused["step_bytes"].values())
     out = {}
     for stage in (*STAGES, summary.WHOLE):

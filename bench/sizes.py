@@ -16,10 +16,13 @@ BITS = (4, 8, 16)
 
 
 def cache() -> Path:
-    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder."""
+    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder.
+
+    Absolute, since the columns' processes run in another folder.
+    """
     if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instruct-musicgen"
+        return Path(own).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "instruct-musicgen"
 
 
 def path(size: str, bits: int) -> Path:
@@ -34,16 +37,18 @@ def bundle(size: str, bits: int) -> Path:
     target = path(size, bits)
     if not (target / "config.json").exists():
         from model import synthetic
+        from model.progress import written
 
-        from .console import status
+        from .console import ERRORS
 
         if size not in synthetic.PRESETS:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with status(f"making the {size} bundle at {bits} bits in {target} (once)"):
+        message = f"making the {size} bundle at {bits} bits in {target} (once)"
+        ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
+        with written(size) as progress:
             try:
-                synthetic.write_preset(size, target, bits=bits)
-            except UserError as e:  # a full disk
+                synthetic.write_preset(size, target, bits=bits, progress=progress)
+            except UserError as e:  # a full disk, a cache that cannot be written
                 place = "set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere"
                 raise UserError(str(e).replace("choose another --out", place)) from e
     return target

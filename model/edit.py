@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,14 +20,12 @@ from .codec_weights import load_codec
 from .config import FRAME_RATE, HOP
 from .encodec import EnCodec
 from .generate import Job, steps
+from .progress import Progress
 from .sampling import Sampling
 from .t5 import T5Encoder, Tokenizer
 from .text import TextConditioner
 from .transformer import LanguageModel
 from .weights import Weights
-
-Progress = Callable[[int, int], None]
-"""Called with the positions done and the positions in all."""
 
 
 class Step(NamedTuple):

@@ -6,6 +6,7 @@ The same input gives the same bytes.
 
 from __future__ import annotations
 
+import math
 import struct
 import zipfile
 from collections.abc import Callable
@@ -33,9 +34,17 @@ class Lazy:
     dtype: str
     make: Callable[[], npt.NDArray[Any]]
 
+    @property
+    def nbytes(self) -> int:
+        """Of its values."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
-def save(path: str | Path, tree: Any) -> None:
-    """Write `tree`, whose leaves are numpy arrays, `Lazy` tensors, text, numbers, booleans and None."""
+
+def save(path: str | Path, tree: Any, wrote: Callable[[int], None] | None = None) -> None:
+    """Write `tree`, whose leaves are numpy arrays, `Lazy` tensors, text, numbers, booleans and None.
+
+    `wrote`, where given, is told the bytes of each tensor once it is written.
+    """
     path = Path(path)
     pickler = _Pickler()
     pickler.document(tree)
@@ -51,6 +60,8 @@ def save(path: str | Path, tree: Any) -> None:
             if value.shape != tensor.shape or value.dtype.name != str(tensor.dtype):
                 raise ValueError(f"a tensor of {value.shape} {value.dtype} where {tensor.shape} {tensor.dtype} is due")
             entry(f"data/{key}", np.ascontiguousarray(value).tobytes())
+            if wrote is not None:
+                wrote(value.nbytes)
         entry("version", b"3\n")
 
 

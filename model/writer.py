@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -39,9 +39,12 @@ def layout_bytes(layout: Layout) -> int:
 
 
 class TensorWriter:
-    """A safetensors file written tensor by tensor: the header comes from `layout`, so nothing waits in memory."""
+    """A safetensors file written tensor by tensor: the header comes from `layout`, so nothing waits in memory.
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    `wrote`, where given, is told the bytes of each tensor once it is written.
+    """
+
+    def __init__(self, path: Path, layout: Layout, wrote: Callable[[int], None] | None = None) -> None:
         header: dict[str, Any] = {"__metadata__": {"format": "mlx"}}
         offset = 0
         for name, (dtype, shape) in layout.items():
@@ -51,6 +54,7 @@ class TensorWriter:
         text = json.dumps(header, separators=(",", ":")).encode()
         text += b" " * (-len(text) % 8)
         self._pending = iter(layout.items())
+        self._wrote = wrote
         self._file = path.open("wb")
         self._file.write(len(text).to_bytes(8, "little") + text)
 
@@ -81,6 +85,8 @@ class TensorWriter:
         value = np.ascontiguousarray(value)
         if value.size:
             self._file.write(value.view(np.uint8).data if value.ndim else value.tobytes())
+        if self._wrote is not None:
+            self._wrote(value.nbytes)
 
 
 @contextmanager

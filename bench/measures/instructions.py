@@ -86,8 +86,8 @@ def _entry(entry: Any, path: Path) -> Instruction:
         entry = {"instruction": entry}
     if not isinstance(entry, dict) or not entry.get("instruction") or set(entry) - set(KEYS):
         raise UserError(f"{path}: {entry!r:.80} is no instruction; an entry has {', '.join(KEYS)}, the first needed")
-    if not all(isinstance(value, str) for value in entry.values()):
-        raise UserError(f"{path}: {entry!r:.80}: every value must be text")
+    if not all(isinstance(value, str) and value.strip() for value in entry.values()):
+        raise UserError(f"{path}: {entry!r:.80}: every value must be text, and not blank")
     text: str = entry["instruction"]
     return Instruction(text, entry.get("caption") or text, entry.get("remains"))
 

@@ -120,7 +120,7 @@ def parse(
     variants += [_spec(each, backend) for each in against]
     for name in backends:
         if name == "auto":
-            name = kernels.load().name
+            name = kernels.load("auto").name  # as `Variant.load` asks, so that one warning is given, not two
         variants.append(Variant(f"{first.label.partition('@')[0]}@{name}", first.bundle, name))
     for count in bits:
         if count not in (4, 8):

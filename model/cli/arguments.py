@@ -43,7 +43,7 @@ def _edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("edit"))
     add = parser.add_argument
     add("input", metavar="IN", type=Path, help="any audio file soundfile reads: WAV, FLAC, OGG, MP3, AIFF, ...")
-    add("-i", "--instruction", required=True, type=_instruction, metavar="TEXT",
+    add("-i", "--instruction", required=True, type=instruction, metavar="TEXT",
         help='given to the model as it is; it was trained on the form "Music piece. Instruct: Only Drums."')
     add("-o", "--output", required=True, type=Path, metavar="OUT",
         help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate")
@@ -113,7 +113,8 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _instruction(text: str) -> str:
+def instruction(text: str) -> str:
+    """For argparse: a sentence as it is; it must not be blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError('is empty; say what to do, for example "Music piece. Instruct: Only Drums."')
     if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):

@@ -19,6 +19,7 @@ import mlx.core as mx
 
 from .. import bundle_config, layout
 from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from ..progress import Progress
 from ..writer import Layout, TensorWriter, layout_bytes, need_space, new_folder
 from . import codec as codec_file
 from . import language_model
@@ -55,19 +56,26 @@ PRESETS = {
 MAX_N_FRAMES = 500
 
 
-def write_preset(name: str, out: str | Path, *, bits: int = 4, group_size: int | None = None, seed: int = 0) -> Path:
-    """Write a preset's bundle at 4, 8, 16 or 32 bits."""
+def write_preset(
+    name: str, out: str | Path, *, bits: int = 4, group_size: int | None = None, seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:  # fmt: skip
+    """Write a preset's bundle at 4, 8, 16 or 32 bits. `progress` is called with the bytes written and those in all."""
     preset = PRESETS[name]
     quantization = Quantization(bits, group_size or preset.group_size) if bits in (4, 8) else None
     dtype = mx.float32 if bits == 32 else mx.float16
     config = Config(preset.lm, AdapterConfig(preset.lm.layers, MAX_N_FRAMES), dtype, quantization)
-    return write_bundle(out, config=config, codec=preset.codec, t5=preset.t5, seed=seed)
+    return write_bundle(out, config=config, codec=preset.codec, t5=preset.t5, seed=seed, progress=progress)
 
 
-def write_bundle(out: str | Path, *, config: Config, codec: CodecConfig, t5: T5Dims, seed: int = 0) -> Path:
+def write_bundle(
+    out: str | Path, *, config: Config, codec: CodecConfig, t5: T5Dims, seed: int = 0,
+    progress: Progress | None = None,
+) -> Path:  # fmt: skip
     """Write a bundle of random weights, one tensor at a time: the largest takes little memory.
 
-    `out` appears whole or not at all, as with `convert`. ValueError for dimensions that don't fit each other.
+    `out` appears whole or not at all, as with `convert`. `progress`, where given, is called after each tensor with the
+    bytes written and those in all. ValueError for dimensions that don't fit each other.
     """
     lm = config.lm
     if t5.d_model != lm.text_dim or codec.bins < lm.card or codec.codebooks < lm.codebooks:
@@ -77,16 +85,26 @@ def write_bundle(out: str | Path, *, config: Config, codec: CodecConfig, t5: T5D
         if q and k % q.group_size:
             raise ValueError(f"group_size {q.group_size} does not divide the {k} inputs of {module}")
     stored = layout.stored(config)
+    t5_stored: Layout = {name: (mx.float32, shape) for name, shape in t5_files.shapes(t5).items()}
+    codec_tensors = codec_file.tensors(codec, seed)
+    total = layout_bytes(stored) + layout_bytes(t5_stored) + sum(each.nbytes for each in codec_tensors.values())
+    done = 0
+
+    def wrote(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        if progress is not None:
+            progress(done, total)
+
     with new_folder(out) as part:
-        t5_stored: Layout = {name: (mx.float32, shape) for name, shape in t5_files.shapes(t5).items()}
-        need_space(part, layout_bytes(stored) + layout_bytes(t5_stored) + 5 * layout.count(layout.codec_shapes(codec)))
+        need_space(part, total + (1 << 20))
         raw = bundle_config.render(config, codec) | {"random_weights": True}
         (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")
-        with TensorWriter(part / "model.safetensors", stored) as writer:
+        with TensorWriter(part / "model.safetensors", stored, wrote) as writer:
             for name in layout.lm_shapes(lm, config.adapter):
                 language_model.write_tensor(writer, name, config, stored, seed)
-        codec_file.write(part / "compression_state_dict.bin", codec, seed)
-        t5_files.write(part / "t5", t5, t5_stored, seed)
+        codec_file.write(part / "compression_state_dict.bin", codec, codec_tensors, wrote)
+        t5_files.write(part / "t5", t5, t5_stored, seed, wrote)
     return Path(out)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
+from ..errors import UserError
+from ..progress import written
 from . import PRESETS, write_preset
 
 
-def main() -> None:
+def main() -> int:
     """Write a preset's bundle."""
     parser = argparse.ArgumentParser(prog="python -m model.synthetic", description="Write a bundle of random weights.")
     parser.add_argument("preset", choices=PRESETS)
@@ -17,7 +20,18 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, choices=(32, 64, 128))
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    print(write_preset(args.preset, args.out, bits=args.bits, group_size=args.group_size, seed=args.seed))
+    options = {"bits": args.bits, "group_size": args.group_size, "seed": args.seed}
+    try:
+        with written(f"writing {args.preset}") as progress:
+            made = write_preset(args.preset, args.out, **options, progress=progress)
+    except KeyboardInterrupt:
+        print("error: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except (UserError, ValueError) as e:  # ValueError: a negative seed
+        print(f"error: {e}", file=sys.stderr)
+        return 1
+    print(made)
+    return 0
 
 
-main()
+sys.exit(main())

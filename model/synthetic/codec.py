@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,13 @@ CODEC_GAINS = {"first": 6.0, "conv": 1.3, "latent": 1.0, "last": 0.04}
 CODEBOOK_STD = (1.0, 0.7, 0.5, 0.35)
 
 
-def write(path: Path, codec: CodecConfig, seed: int) -> None:
-    """`compression_state_dict.bin`.
+def tensors(codec: CodecConfig, seed: int) -> dict[str, torch_writer.Lazy]:
+    """What `write` writes, by name.
 
     float32 for the real size, float16 values are enough for small ones: the reader makes float32 of both.
     """
     dtype = "float32" if codec.n_filters > 16 else "float16"
-    state: dict[str, Any] = {}
+    state: dict[str, torch_writer.Lazy] = {}
 
     def add(name: str, shape: layout.Shape, std: float, mean: float = 0.0) -> None:
         state[name] = torch_writer.Lazy(
@@ -48,7 +48,15 @@ def write(path: Path, codec: CodecConfig, seed: int) -> None:
         elif name.startswith("quantizer."):
             k = int(name.split(".")[3])
             add(name, shape, CODEBOOK_STD[min(k, 3)])
-    torch_writer.save(path, {"best_state": state, "xp.cfg": _xp_cfg(codec), "version": "1.3.0", "exported": True})
+    return state
+
+
+def write(
+    path: Path, codec: CodecConfig, state: Mapping[str, torch_writer.Lazy], wrote: Callable[[int], None]
+) -> None:
+    """`compression_state_dict.bin` with these tensors; `wrote` is told the bytes of each."""
+    tree = {"best_state": dict(state), "xp.cfg": _xp_cfg(codec), "version": "1.3.0", "exported": True}
+    torch_writer.save(path, tree, wrote)
 
 
 def _xp_cfg(codec: CodecConfig) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ def shapes(t5: T5Dims) -> Shapes:
     return found
 
 
-def write(folder: Path, t5: T5Dims, stored: Layout, seed: int) -> None:
-    """The folder with config.json, model.safetensors and tokenizer.json."""
+def write(folder: Path, t5: T5Dims, stored: Layout, seed: int, wrote: Callable[[int], None]) -> None:
+    """The folder with config.json, model.safetensors and tokenizer.json. `wrote` is told the bytes of each tensor."""
     folder.mkdir()
-    with TensorWriter(folder / "model.safetensors", stored) as writer:
+    with TensorWriter(folder / "model.safetensors", stored, wrote) as writer:
         for name, (_, shape) in stored.items():
             random = Random(seed, f"t5.{name}")
             if name.endswith("norm.weight"):

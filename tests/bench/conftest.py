@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
 import shutil
+import signal
 from pathlib import Path
 
 import mlx.core as mx
@@ -24,6 +26,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = [item for item in items if item not in out]
+
+
+def full_disk() -> None:
+    """A process that may write 32 KiB a file stands for one."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))
 
 
 @pytest.fixture(scope="session")

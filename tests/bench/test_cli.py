@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -19,6 +21,8 @@ from bench.columns import Child
 from bench.kernel_cases import cases
 from model.errors import UserError
 from model.synthetic import PRESETS
+
+from .conftest import full_disk
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +59,31 @@ def test_report(saved, tmp_path, capsys):
     assert len(pictures) == 3 and all((tmp_path / p).stat().st_size > 5000 for p in pictures)
     assert cli.main(["report", "--no-plots", str(saved)]) == 0
     assert "| RTF |" in capsys.readouterr().out
+
+
+def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch, tmp_path):
+    asked, answers = [], {"fused": [], "reference": []}
+
+    class Logged(Child):
+        def ask(self, do, **arguments):
+            answer = super().ask(do, **arguments)
+            asked.append((self.label, do))
+            if do == "round":
+                answers[self.label].append(answer)
+            return answer
+
+    monkeypatch.setattr(edit, "Child", Logged)
+    path, some = tmp_path / "r.json", ["--seconds", "0.1", "--steps", "3", "--backend", "reference", "--repeat", "3"]
+    assert cli.main([*some, "--columns", "fused,reference", "--save", str(path)]) == 0
+    there, back = (("fused", "round"), ("reference", "round")), (("reference", "round"), ("fused", "round"))
+    stream = ("bandwidth", "pass")
+    assert asked == [
+        ("fused", "load"), ("reference", "load"), ("bandwidth", "bandwidth"),
+        stream, *there, stream, *back, stream, *there,
+    ]
+    result = results.load(path)
+    assert {c["label"]: c["rounds"] for c in result["columns"]} == answers
+    assert len(result["bandwidth"]["rounds"]) == 3
 
 
 def test_json_is_the_whole_result(capsys):
@@ -102,6 +131,64 @@ def test_sizes(capsys):
     assert sizes.stored() == {}
 
 
+def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
+    seen = []
+
+    @contextlib.contextmanager
+    def written(what):
+        yield lambda done, total: seen.append(done / total)
+
+    monkeypatch.setattr("model.progress.written", written)
+    assert sizes.bundle("demo", 16) == tmp_path / "sizes" / "demo-16bit"
+    assert seen == sorted(seen) and len(set(seen)) > 100 and seen[-1] == 1
+    message = f"making the demo bundle at 16 bits in {tmp_path / 'sizes' / 'demo-16bit'} (once)\n"
+    assert capsys.readouterr().err == message
+    sizes.bundle("demo", 16)
+    assert seen.count(1) == 1 and capsys.readouterr().err == ""
+
+
+def test_relative_places_are_the_users(tmp_path, monkeypatch):
+    """The columns' processes run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
+    assert sizes.cache() == tmp_path / "cache"
+    command = ["--size", "demo", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
+    assert cli.main([*command, "--steps", "1", "--save", "r.json"]) == 0
+    assert (tmp_path / "cache" / "sizes" / "demo-8bit").is_dir() and (tmp_path / "r.json").is_file()
+    (tmp_path / "python").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "python").chmod(0o755)
+    assert peers.torch_python("./python") == (str(tmp_path / "python"), "")
+
+
+def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
+
+    @contextlib.contextmanager
+    def written(what):
+        def moved(done, total):
+            if 2 * done > total:
+                raise KeyboardInterrupt
+
+        yield moved
+
+    monkeypatch.setattr("model.progress.written", written)
+    assert cli.main(["--size", "demo", "--bits", "8", "--columns", "reference"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; no result was saved"
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}
+
+
+def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
+        capture_output=True, text=True, preexec_fn=full_disk,
+        env=os.environ | {"INSTRUCT_MUSICGEN_CACHE": str(tmp_path)},
+    )
+    said = done.stderr.splitlines()[-1]
+    assert done.returncode == 1 and said.startswith("error: the disk is full") and "INSTRUCT_MUSICGEN_CACHE" in said
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (["--bits", "3"], 2, "--bits"),
     (["--repeat", "0"], 2, "--repeat 0"),
@@ -134,11 +221,41 @@ def test_sizes(capsys):
     (["quality", "--top-k", "-1"], 2, "--top-k -1"),
     (["quality", "--guidance", "inf"], 2, "--guidance inf"),
     (["quality", "--seeds", "0"], 2, "--seeds 0"),
+    (["fidelity", "--texts", ""], 2, "--texts"),
+    (["fidelity", "--texts", "Only Drums.", " \t"], 2, "--texts"),
+    (["fidelity", "--texts="], 2, "--texts"),
+    (["quality", "--clips", ""], 2, "--clips"),
+    (["quality", "--out=", "--no-clap"], 2, "--out"),
+    (["--save", ""], 2, "--save"),
+    (["kernels", "--only", ""], 2, "--only"),
+    (["roofline", "--result", ""], 2, "--result"),
+    (["report", ""], 2, "an argument"),
 ])
 def test_errors_are_one_line(arguments, code, says, capsys):
     assert cli.main(arguments) == code
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
+@pytest.mark.parametrize("command", [["fidelity", "--frames", "3", "--random-codes", "--by", "kind"],
+                                     ["quality", "--no-clap", "--seconds", "0.1", "--seeds", "1"]], ids=lambda c: c[0])
+def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "bench.cli", *command, "--backends", "auto"], capture_output=True, text=True,
+        env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": "int3"},
+    )
+    said = [line for line in done.stderr.splitlines() if "int3" in line]
+    assert done.returncode == 0 and len(said) == 1 and said[0].startswith("warning: no fused backend")
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
+    assert cli.main(["--size", "demo", "--bits", "8"]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: cannot write")
+    assert error.endswith("set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere")
 
 
 def test_a_column_that_dies_is_explained():

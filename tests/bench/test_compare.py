@@ -42,7 +42,7 @@ def edit(
             times[:disturbed] *= 2
         columns.append({
             "label": label, "backend": "native" if label == "fused" else "reference",
-            "geometry": {"bits": 4, "steps": 10},
+            "geometry": {"bits": 4, "steps": 10, "frames": 7, "batch": 1},
             "step_bytes": {"weights": 1 << 20},
             "rounds": [
                 {
@@ -81,6 +81,16 @@ def test_others_load_explains_a_slowdown():
     a, b = edit(0), edit(1, slower=1.5)
     assert "regression" in outcomes(a, b)
     assert "regression" not in outcomes(a, edit(1, slower=1.5, load=1.0))
+
+
+def test_other_cores_are_not_seen_as_other_code(tmp_path, capsys):
+    """The fused column uses all cores, the reference one."""
+    one, two = edit(0, slower=1.9), edit(1)
+    one["environment"] = ENVIRONMENT | {"cores": 1}
+    assert not {"regression", "improvement"} & {*outcomes(two, one), *outcomes(one, two)}
+    assert "regression" in outcomes(two, {**edit(0, slower=3), "environment": one["environment"]})
+    cli.main(["compare", write(tmp_path / "a.json", two), write(tmp_path / "b.json", one)])
+    assert "A had 2 cores, B 1" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_neighbour_that_leaves_is_not_seen_as_faster_code():
@@ -145,6 +155,11 @@ def test_exit_codes(tmp_path, capsys):
     other = copy.deepcopy(edit(0))
     other["settings"]["name"] = "y"
     assert cli.main(["compare", a, write(tmp_path / "d.json", other)]) == 1
+    for part in ({"frames": 8}, {"batch": 2}, {"bits": 8}):  # another clip takes another time
+        other = copy.deepcopy(edit(1))
+        for column in other["columns"]:
+            column["geometry"] |= part
+        assert cli.main(["compare", a, write(tmp_path / "e.json", other)]) == 1
     assert all(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
@@ -9,11 +10,12 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench.geometry import Load, matrix_bytes, published, step_bytes
+from bench.geometry import Load, matrix_bytes, prefill_flops, published, step_bytes
 from model.bundle import open_bundle
 from model.config import Quantization
 from model.convert import convert
 from model.edit import InstructMusicGen
+from model.layout import lm_shapes
 from model.synthetic import write_preset
 
 from .conftest import GOLDEN
@@ -38,6 +40,16 @@ def test_prefix_counts_once_for_a_guidance_pair():
         for g in (False, True)
     )
     assert one["prefix"] == two["prefix"] and 2 * one["self cache"] == two["self cache"]
+
+
+def test_adapter_flops():
+    """Every weight of the adapter's layers meets every frame; a frame meets those up to itself, on average half."""
+    config, frames, rows = published("small", 4), 100, 3
+    used = re.compile(r"(cp_transformer\.merge_linear\.\d+|layers\.\d+\.(self_attn\.\w+|linear[12]))\.weight")
+    shapes = lm_shapes(config.lm, config.adapter)
+    weights = sum(math.prod(shape) for name, shape in shapes.items() if used.fullmatch(name))
+    attention = 24 * 2 * frames * frames / 2 * config.lm.dim
+    assert prefill_flops(config, rows, frames) == 2 * rows * (frames * weights + attention)
 
 
 def test_dense_and_packed_matrices():

@@ -7,10 +7,12 @@ import io
 import json
 import re
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
-from bench import cli, peers, results
+import reference
+from bench import cli, kernel_cases, kernels, peers, results
 
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
@@ -137,6 +139,58 @@ def test_prefill_stands_beside_sgemm(tmp_path):
     pairs = [a / b for a, b in zip(*(record["columns"][c]["seconds"] for c in ("float32 sgemm", "native")))]
     ratio(re.search(r"native runs at (\S+x \(\S+\))", text)[1], pairs)
     assert record["columns"]["float32 sgemm"]["error"]["relative_l2"] < 1e-4  # the same matrix, the same oracle
+
+
+def test_a_batch_makes_more_audio(tmp_path):
+    """Wall time over the audio of all rows; each as long as whole frames are."""
+    path = tmp_path / "batch.json"
+    rows, _ = printed(["--seconds", "0.11", "--batch", "3", "--repeat", "1", "--columns", "fused", "--save", str(path)])
+    seconds = json.loads(path.read_text())["columns"][0]["rounds"][0]["seconds"]
+    same(rows["RTF"][0][0], sum(seconds.values()) / (3 * 6 / 50))
+
+
+def test_a_sample_is_the_time_of_one_call(monkeypatch):
+    """A call takes 3 ms by a clock of our own; the sample is over as many calls as it was calibrated to."""
+    now, calls = [0.0], []
+
+    def call(*_):
+        now[0] += 0.003
+        calls.append(1)
+        return mx.array(0.0)
+
+    monkeypatch.setattr(kernels, "call", call)
+    monkeypatch.setattr(kernels.time, "perf_counter", lambda: now[0])
+    runner = kernels._Runner("linear", reference, [{"x": mx.ones((1, 2)), "w": mx.ones((2, 2))}])
+    runner.calibrate()
+    assert runner.calls == int(kernels.SAMPLE_SECONDS / 0.003) > 1 and len(calls) == 1 + runner.calls
+    assert runner.sample() == pytest.approx(0.003)
+
+
+def test_the_error_is_the_distance_from_the_oracle():
+    case = kernel_cases.matmul("x", 2, 64, 64)
+    arguments = case.make(np.random.default_rng(0))
+    result = kernel_cases.call(reference, case.operation, kernel_cases.cast(arguments, reference))
+    assert kernel_cases.error(case, arguments, 1.01 * result)["relative_l2"] == pytest.approx(0.01, rel=0.01)
+
+
+def test_peers_end_to_end(tmp_path):
+    path = tmp_path / "peers.json"
+    rows, _ = printed(["peers", "--size", "demo", "--steps", "3", "--repeat", "3", "--start", "7", "--save", str(path)])
+    result = json.loads(path.read_text())
+    first, *others = result["columns"]
+    assert first["label"] == peers.OURS and {"ours, prefix of 251", "plain MLX, 4 bits"} <= {c["label"] for c in others}
+
+    def middle(rounds: list[dict]) -> list[float]:
+        assert len(rounds) == 3 and all(len(r["step_seconds"]) == 3 for r in rounds)
+        return [float(np.median(r["step_seconds"])) for r in rounds]
+
+    for column in result["columns"]:
+        (cells,) = rows[column["label"]]
+        same(cells[1], float(np.median(middle(column["rounds"]))))
+        if column is not first:
+            assert column["beside"] == first["rounds"]
+            ratio(cells[2], [a / b for a, b in zip(middle(column["rounds"]), middle(column["beside"]))])
+    assert "transformers" in result["left_out"] or any("torch" in c["label"] for c in others)
 
 
 def test_peers():

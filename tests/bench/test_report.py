@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 
 from bench import chips, cli, plots, results
 
+from .conftest import full_disk
 from .test_printed import STAGES, same
 
 pytest.importorskip("matplotlib")
@@ -68,6 +67,8 @@ def test_a_projected_edit(files: tuple[Path, Path], capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     shown, result = table(text, "demo bundle"), results.load(files[0])
     fused, reference = result["columns"]
+    columns = [f"fused ({fused['backend']})", "reference"]
+    assert f"| stage | {' | '.join(columns)} | reference / fused |" in text
     measured = reference["rounds"][0]["measured"]
     assert any(done < whole for done, whole in measured.values())
     whole = [np.zeros(len(c["rounds"])) for c in (fused, reference)]
@@ -187,12 +188,6 @@ def test_two_results_of_one_name(files: tuple[Path, Path], tmp_path: Path, capsy
     out = tmp_path / "out"
     assert cli.main(["report", str(files[0]), str(tmp_path / files[0].name), "-o", str(out)]) == 1
     assert "two results are named an edit.json" in capsys.readouterr().err and not out.exists()
-
-
-def full_disk() -> None:
-    """A process that may write 32 KiB a file stands for one."""
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, 1 << 15))
 
 
 @pytest.mark.parametrize("what", ["report", "update"])

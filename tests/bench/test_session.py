@@ -108,7 +108,9 @@ def test_a_slow_column_measures_a_part_and_says_how_much(demo):
 def test_steps_option_spreads_over_the_clip(demo):
     session = Session(Settings(demo, "reference", 0.3, steps=4))
     session.warm_up()
-    assert session.round()["measured"]["steps"] == [4, 18]
+    r = session.round()
+    assert r["measured"]["steps"] == [4, 18]
+    assert sum(r["step_seconds"]) <= r["seconds"]["steps"]  # all four, not the last one
     assert spread(0, 18, 3) == [3, 9, 15] and spread(5, 7, 2) == [5, 6]
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 import filecmp
 import json
 import math
+import os
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from tokenizers import Tokenizer
 
-from model import InstructMusicGen, layout
+from model import InstructMusicGen, layout, torch_file
 from model.bundle import demo_path, open_bundle
 from model.codec_weights import load_codec
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
@@ -54,6 +58,63 @@ def test_the_large_preset_is_the_published_size() -> None:
     assert layout.count(layout.codec_shapes(preset.codec)) == 57_925_313
     packed = {name for name, (dtype, _) in stored.items() if dtype == mx.uint32}
     assert packed == {f"{module}.weight" for module in layout.projections(preset.lm)} and len(packed) == 480
+
+
+def test_progress_counts_the_bytes_of_every_tensor(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    out = write_preset("demo", tmp_path / "demo", progress=lambda done, total: seen.append((done, total)))
+    bundle = open_bundle(out)
+    t5 = mx.load(str(out / "t5" / "model.safetensors"))
+    assert isinstance(t5, dict)
+    codec = torch_file.load(out / "compression_state_dict.bin")["best_state"]
+    sizes = [math.prod(s.shape) * s.dtype.size for s in bundle.sources.values()]
+    sizes += [a.nbytes for a in (*t5.values(), *(a.numpy() for a in codec.values()))]
+    assert {total for _, total in seen} == {sum(sizes)}
+    steps = np.diff([0, *(done for done, _ in seen)])
+    assert sorted(steps) == sorted(sizes)  # one call a tensor, and the last one is at the end
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_an_interrupt_leaves_nothing(share: float, tmp_path: Path) -> None:
+    """In the language model, the codec and the text encoder."""
+
+    def interrupted(done: int, total: int) -> None:
+        if done > share * total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_preset("demo", tmp_path / "sub" / "demo", progress=interrupted)
+    assert not list((tmp_path / "sub").iterdir())
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "model.synthetic", *arguments], capture_output=True, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+
+
+def test_the_command_shows_a_bar_where_there_is_a_terminal(tmp_path: Path) -> None:
+    out = str(tmp_path / "demo")
+    done = command("demo", out, FORCE_COLOR="1")
+    total = sum(p.stat().st_size for p in Path(out).rglob("*") if p.is_file())
+    shown = re.findall(r"([\d.]+)/([\d.]+) MB", re.sub(r"\x1b\[[\d;?]*\w", "", done.stderr))
+    # Decimal megabytes with one digit; headers, names and the tokenizer are not counted.
+    assert shown and shown[-1][0] == shown[-1][1] and 0.9 * total < 1e6 * float(shown[-1][1]) < total
+    assert done.returncode == 0 and done.stdout.strip() == out
+    done = command("demo", out)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["demo", "blocked/demo"], "cannot write"), (["demo", "x", "--seed", "-1"], "negative"),
+])  # fmt: skip
+def test_the_command_says_what_is_wrong_in_one_line(arguments: list[str], says: str, tmp_path: Path) -> None:
+    (tmp_path / "blocked").touch()
+    done = command(arguments[0], str(tmp_path / arguments[1]), *arguments[2:])
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and says in done.stderr and done.stderr.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["blocked"]
 
 
 heads_and_width = st.tuples(st.integers(1, 3), st.sampled_from([32, 64]))

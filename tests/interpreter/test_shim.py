@@ -104,6 +104,12 @@ bfloat16_t t = a[i]; t -= b[i]; t *= 3; out3[i] = t;"""
     assert mx.array_equal(third, (a - b) * mx.array(3, dtype=mx.bfloat16))
 
 
+def test_a_choice_of_bfloat_and_float_is_a_float(run: Any) -> None:
+    a = mx.arange(32).astype(mx.bfloat16)
+    (out,) = run("auto x = i % 2 ? a[i] : 0.1f; out[i] = x + (i % 2 ? 0.0f : a[i]);", [((32,), mx.float32)], a=a)
+    same(out, np.where(LANES % 2, LANES, np.float32(0.1) + LANES).astype(np.float32))
+
+
 @pytest.mark.parametrize("value", ["1.5f", "half(1.5f)"])
 def test_nothing_becomes_bfloat_by_itself(run: Any, value: str) -> None:
     with pytest.raises(CompilerError):

@@ -47,6 +47,19 @@ def run(request: pytest.FixtureRequest) -> Any:
     return call
 
 
+@pytest.fixture(params=compilers(), ids=lambda c: c.family)
+def using_namespace(request: pytest.FixtureRequest) -> Any:
+    """(source, header) -> list of 32 integers"""
+
+    def call(source: str, header: str) -> list[mx.array]:
+        kernel = MetalKernel("names", [], ["out"], "uint i = thread_position_in_grid.x;\n" + source, header,
+                             using=request.param)
+        return kernel(inputs=[], grid=(32, 1, 1), threadgroup=(32, 1, 1), output_shapes=[(32,)],
+                      output_dtypes=[mx.int32], check=True)
+
+    return call
+
+
 def same(a: mx.array, b: npt.ArrayLike) -> None:
     assert np.array_equal(np.array(a), np.asarray(b), equal_nan=True), (np.array(a), b)
 
@@ -209,6 +222,15 @@ def test_functions(run: Any, name: str, rng: np.random.Generator) -> None:
     assert np.allclose(np.array(half), right(x.astype(np.float16).astype(np.float64)), rtol=2**-10)
     rounded = np.array(mx.array(x).astype(mx.bfloat16).astype(mx.float32)).astype(np.float64)
     assert np.allclose(np.array(bf.astype(mx.float32)), right(rounded), rtol=2**-7)
+
+
+def test_names_that_metal_leaves_to_kernels(using_namespace: Any) -> None:
+    header = """using namespace metal;
+constant bool forward [[function_constant(1)]];
+template <typename T> void swap(thread T& a, thread T& b) { T c = a; a = forward ? c : b; b = c + 1; }
+"""
+    (out,) = using_namespace("int a = 1, b = i; swap(a, b); out[i] = 100 * a + b;", header)
+    same(out, 100 * LANES + 2)
 
 
 # simdgroups

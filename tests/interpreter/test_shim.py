@@ -165,6 +165,20 @@ w.xy = c.xy; out[12] = w.x; out[13] = w.y; out[14] = w.z; out[15] = c.xyz.zy.y;"
     same(out, [2, 24, 13, 24, 7, 7, 7, 2, 2, 24, 2, 2, 2, 1, 7, 1])
 
 
+def test_braces_fill_up_with_zeros(run: Any) -> None:
+    source = """uint4 a = {1u, 2u, 3u}; float2 b{5.5f}; int n = 7; half2 c = {half(1), n}; int3 d = {};
+float4 e = {float2(1, 2), b}; packed_float3 f = {7, 8, 9}; uint3 g = {2 * i, i + 1, 4};
+out[0] = a.z; out[1] = a.w; out[2] = b.x; out[3] = b.y; out[4] = c.y; out[5] = d.z; out[6] = e.z; out[7] = f[2];
+out[8] = g.y;"""
+    (out,) = run(source, [((9,), mx.float32)], 1)
+    same(out, [3, 0, 5.5, 0, 7, 0, 5.5, 9, 1])
+
+
+def test_parentheses_want_every_component(run: Any) -> None:
+    with pytest.raises(CompilerError, match="wrong number of components"):
+        run("out[i] = float4(1.0f, 2.0f, 3.0f).x;", [((32,), mx.float32)])
+
+
 def test_vector_arithmetic(run: Any, rng: np.random.Generator) -> None:
     source = """const device float4* p = (const device float4*)a;
 float4 v = p[0], w = p[1];
@@ -231,6 +245,16 @@ template <typename T> void swap(thread T& a, thread T& b) { T c = a; a = forward
 """
     (out,) = using_namespace("int a = 1, b = i; swap(a, b); out[i] = 100 * a + b;", header)
     same(out, 100 * LANES + 2)
+
+
+def test_unions_with_vectors_are_copied(using_namespace: Any) -> None:
+    header = """union Bits { uint2 value; uchar4 bytes[2]; };
+union One { float f; uint u; };
+Bits made(uint x) { Bits b = {uint2(x, 7)}; Bits c; c = b; return c; }
+"""
+    (out,) = using_namespace("Bits b = made(i + 256); One o = {1.0f}; out[i] = b.bytes[0][0] + b.bytes[1].x + "
+                             "(o.u == 0x3f800000) + b.bytes[0][1];", header)
+    same(out, LANES + 9)
 
 
 # simdgroups

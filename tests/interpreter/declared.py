@@ -40,8 +40,8 @@ def call(
 ) -> tuple[str, dict[str, mx.array]]:
     """(statement that calls `kernel<template>`, its inputs by name).
 
-    given: arrays and numbers for parameters by name. texts: what to write for a parameter instead of its name. Names get
-    a `_`, as MLX would take `in_shape` for the shape of `in`. Pointers that nobody names are null.
+    given: arrays and numbers for parameters by name. texts: what to write for a parameter instead of its name. Names
+    get a `_`, as MLX would take `in_shape` for the shape of `in`. Pointers that nobody names are null.
     """
     inputs: dict[str, mx.array] = {}
     arguments = []

@@ -27,8 +27,10 @@ Size = tuple[int, int, int]
 
 
 class Case(NamedTuple):
-    """A launch of `kernel<template>`; `error` bounds the difference from `right`. also: of further outputs by name, their
-    dtype and what is right, within the same error."""
+    """A launch of `kernel<template>`; `error` bounds the difference from `right`.
+
+    also: of further outputs by name, their dtype and what is right, within the same error.
+    """
 
     headers: tuple[str, ...]
     kernel: str
@@ -60,7 +62,8 @@ def run(case: Case, index: int, folder: Path, *, plant: tuple[str, str] | None =
     statement, inputs = call(text, case.kernel, case.template, case.given, outputs, case.texts)
     using = compilers()[index % len(compilers())]
     source = case.before + statement
-    kernel = MetalKernel(f"mlx_{case.kernel}", list(inputs), [f"{name}_" for name in outputs], source, text, using=using)
+    names = [f"{name}_" for name in outputs]
+    kernel = MetalKernel(f"mlx_{case.kernel}", list(inputs), names, source, text, using=using)
     results = kernel(
         inputs=list(inputs.values()), grid=case.grid, threadgroup=case.threads,
         output_shapes=[np.shape(right) for _, right in outputs.values()],

@@ -1,4 +1,4 @@
-"""More families of MLX's Metal kernels in check mode: transforms, convolutions, products by parts, indexing, sorting."""
+"""More families of MLX's Metal kernels in check mode: transforms, convolutions, products by parts, indexes, sorting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-
-from kernels.interpreter import KernelFault
 
 from .test_mlx_families import Case, run
 from .test_mlx_kernels import ATOMIC, BF16, EPS, F16, F32, QUANTIZED, folder, normal, wide
@@ -111,8 +109,8 @@ def vector_product_transposed() -> Case:
 
 
 def gemm_params(m: int, n: int, k: int, lda: int, ldb: int, batch_d: int = 0) -> str:
-    tiles = f"{-(-n // 32)}, {-(-m // 32)}"
-    return f"const mlx::steel::GEMMParams p = {{{m}, {n}, {k}, {lda}, {ldb}, {n}, {tiles}, 0, 0, {batch_d}, 0, {k // 16}, 1}};"
+    numbers = (m, n, k, lda, ldb, n, -(-n // 32), -(-m // 32), 0, 0, batch_d, 0, k // 16, 1)
+    return f"const mlx::steel::GEMMParams p = {{{', '.join(map(str, numbers))}}};"
 
 
 MULTIPLIED = {"params": "(const constant mlx::steel::GEMMParams*)&p"}
@@ -163,7 +161,8 @@ def quotient_and_remainder() -> Case:
 
 def unary_strided() -> Case:
     x = normal(5, 14, dtype=F16)
-    given = {"in": x, "in_shape": [14, 5], "in_strides": [1, 14], "ndim": mx.full((8,), 2, dtype=mx.int32)}  # device memory
+    ndim = mx.full((8,), 2, dtype=mx.int32)  # long enough for device memory
+    given = {"in": x, "in_shape": [14, 5], "in_strides": [1, 14], "ndim": ndim}
     return Case(("unary_ops.h", "unary.h"), "unary_g", "half, half, Exp, 2, int", given, F16, np.exp(wide(x)).T,
                 (3, 14, 1), (3, 14, 1), 2 * EPS[F16] * float(np.exp(wide(x)).max()), texts={"ndim": "ndim_[0]"})
 
@@ -217,8 +216,8 @@ def cross_entropy() -> Case:
     x, at = normal(9, 1000), np.arange(9) * 111 - 1
     right = np.log(np.exp(wide(x)).sum(1)) - wide(x)[np.arange(9), at]
     given = {"in": x, "targets": mx.array(at, dtype=mx.int32), "axis_size": 1000}
-    return Case(("cross_entropy.h",), "cross_entropy", "float, float, 4", given, F32, right, (9 * 256, 1, 1), (256, 1, 1),
-                1000 * EPS[F32])
+    return Case(("cross_entropy.h",), "cross_entropy", "float, float, 4", given, F32, right, (9 * 256, 1, 1),
+                (256, 1, 1), 1000 * EPS[F32])
 
 
 def quantize() -> Case:

@@ -63,6 +63,7 @@ class Compiler:
         # Check mode reports an overflow, and goes on with the value that wraps as well.
         flags += ["-fno-strict-aliasing", *([] if check else ["-fwrapv"]), "-fsigned-char", "-ftemplate-depth=2000"]
         flags += [*_machine(), *CONTRACTION[fp]]
+        flags.append("-Wno-narrowing")  # Metal's vectors take any numbers in braces
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
         else:

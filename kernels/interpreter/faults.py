@@ -23,6 +23,7 @@ KINDS = {
     14: "wild-access",
     15: "integer-overflow",
     16: "shift",
+    17: "no-progress",
     100: "threadgroup-memory",
     101: "threadgroup-size",
     102: "not-metal",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,8 @@ _SIGNALS = {signal.SIGFPE: "integer division by zero", signal.SIGILL: _UNDEFINED
 
 _TWO_THREADS = ("race", "cross-threadgroup", "divergent-barrier", "divergent-simd", "ended-lanes")
 
+LIMIT = "INSTRUCT_MUSICGEN_INTERPRETER_SECONDS"
+
 _lock = threading.Lock()  # the runtime runs one launch at a time
 
 
@@ -34,6 +37,7 @@ class _Launch(ctypes.Structure):
         ("threadgroup", ctypes.c_uint * 3),
         ("seed", ctypes.c_uint),
         ("check", ctypes.c_uint),
+        ("seconds", ctypes.c_uint),
     )
 
 
@@ -98,11 +102,19 @@ class Outcome:
     threadgroup_bytes: int
 
 
+def limit() -> int:
+    """Seconds of CPU time that a threadgroup may take before the launch is given up; 0: any."""
+    text = os.environ.get(LIMIT, "30")
+    if not text.isdigit():
+        raise ValueError(f"{LIMIT}={text!r} is not a number of whole seconds; use 30, or 0 for no limit")
+    return int(text)
+
+
 @functools.cache
 def _runtime() -> ctypes.CDLL:
     runtime = ctypes.CDLL(str(runtime_library()), mode=ctypes.RTLD_GLOBAL)
     runtime.mtl_run.argtypes = [ctypes.POINTER(_Launch), ctypes.POINTER(ctypes.c_uint64)]
-    runtime.mtl_check_begin.argtypes = [ctypes.POINTER(_Region), ctypes.c_uint, ctypes.c_void_p]
+    runtime.mtl_check_begin.argtypes = [ctypes.POINTER(_Region), ctypes.c_uint]
     runtime.mtl_check_end.argtypes = [ctypes.c_uint, ctypes.c_int]
     runtime.mtl_check_issues.restype = ctypes.POINTER(_Issue)
     runtime.mtl_check_image.restype = ctypes.c_uint64
@@ -141,12 +153,13 @@ class Library:
                 region.name, region.data, region.size = b.name.encode(), b.address, b.size
                 region.element, region.space, region.initialised = b.element, b.space, int(b.initialised)
                 region.floating = int(b.floating)
-            if not runtime.mtl_check_begin(regions, count, self._entry):
+            if not runtime.mtl_check_begin(regions, count):
                 raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")
             addresses = [region.mapped + b.offset for region, b in zip(regions, buffers)]
         pointers = (ctypes.c_void_p * max(count, 1))(*addresses)
         launch = _Launch(self._entry, ctypes.cast(pointers, ctypes.c_void_p))
         launch.grid[:], launch.threadgroup[:], launch.seed, launch.check = grid, threadgroup, seed, int(check)
+        launch.seconds = limit()
         used = ctypes.c_uint64()
         status = runtime.mtl_run(ctypes.byref(launch), ctypes.byref(used))
         names = [b.name for b in buffers]
@@ -192,6 +205,11 @@ class Library:
             detail = f"index {i.offset}"
         elif kind == "misaligned":
             detail = f"address is not a multiple of {i.size}, which the type needs"
+        elif kind == "no-progress":
+            detail = (
+                f"ran for {i.size} s without its threadgroup coming to an end: an endless loop, or a wait for a thread "
+                f"that Metal need not run meanwhile ({LIMIT} sets the seconds, 0 for no limit)"
+            )
         elif kind == "shift":
             detail = f"shifts {i.lanes} bits by {i.offset}"
         elif kind == "integer-overflow":

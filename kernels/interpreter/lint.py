@@ -41,14 +41,14 @@ def clang() -> Compiler | None:
 def _text(source: str, depth: int = 0) -> str:
     """The source as clang can parse it, with address spaces; it begins inside `depth` braces.
 
-    Variables in threadgroup memory become static, the one kind that may have an address space in a C++ function. A
-    pointer to such memory may be static as well: nothing runs. Constructors of vectors become calls.
+    Variables in threadgroup memory become static, the one kind that may have an address space in a C++ function.
+    Constructors of vectors become calls.
     """
     tokens = drop_attributes(float_literals(tokenize(_INCLUDE.sub("", source))))
     out: list[Token] = []
     for i, token in enumerate(tokens):
         depth += {"{": 1, "}": -1}.get(token.text, 0)
-        if token.text == "threadgroup" and depth > 0 and starts_statement(out):
+        if token.text == "threadgroup" and depth > 0 and starts_statement(out) and not _points(tokens, i + 1):
             token = Token("word", "static threadgroup")
         elif token.kind == "word" and (end := _vector_end(tokens, i)):
             after = next_solid(tokens, end)
@@ -57,6 +57,18 @@ def _text(source: str, depth: int = 0) -> str:
                 tokens[end - 1].text += ">"
         out.append(token)
     return join(out)
+
+
+def _points(tokens: list[Token], start: int) -> bool:
+    """Does the declaration that goes on at `start` declare a pointer or a reference?"""
+    angles = 0
+    for token in tokens[start:]:
+        angles += {"<": 1, ">": -1}.get(token.text, 0)
+        if angles == 0 and token.text in ("*", "&"):
+            return True
+        if angles == 0 and token.text in (";", "=", "[", "{", "(", ","):
+            return False
+    return False
 
 
 def _vector_end(tokens: list[Token], i: int) -> int:

@@ -33,7 +33,7 @@ int main(int, char** argv) {
   void* kernel = dlopen(library.c_str(), RTLD_NOW);
   if (!in || !kernel) return std::fprintf(stderr, "%s\n", kernel ? "bad launch.txt" : dlerror()), 2;
   launch.entry = (mtl_entry)dlsym(kernel, "mtl_entry");
-  if (launch.check && !mtl_check_begin(regions.data(), count, (void*)launch.entry)) return 3;
+  if (launch.check && !mtl_check_begin(regions.data(), count)) return 3;
   for (unsigned i = 0; i < count; i++) arguments[i] = (char*)(launch.check ? regions[i].mapped : regions[i].data) + offsets[i];
   launch.buffers = arguments.data();
   uint64_t used = 0;

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -35,25 +35,25 @@ def _parameters(header: str, kernel: str) -> list[tuple[str, str, str]]:
 
 
 def call(
-    header: str, kernel: str, template: str, given: Mapping[str, Any], output: str, texts: Mapping[str, str]
+    header: str, kernel: str, template: str, given: Mapping[str, Any], outputs: Collection[str],
+    texts: Mapping[str, str],
 ) -> tuple[str, dict[str, mx.array]]:
     """(statement that calls `kernel<template>`, its inputs by name).
 
-    given: arrays and numbers for parameters by name. texts: what to write for a parameter instead. Names get a `_`, as
-    MLX would take `in_shape` for the shape of `in`. Pointers that nobody names are null.
+    given: arrays and numbers for parameters by name. texts: what to write for a parameter instead of its name. Names
+    get a `_`, as MLX would take `in_shape` for the shape of `in`. Pointers that nobody names are null.
     """
     inputs: dict[str, mx.array] = {}
     arguments = []
     for kind, name, marks in _parameters(header, kernel):
-        if name in texts:
-            arguments.append(texts[name])
-        elif name == output:
-            arguments.append(f"{name}_")
-        elif name in given:
+        if name in given:
             value = given[name]
             if not isinstance(value, mx.array):
                 value = mx.array(value, next(d for n, d in _DTYPES.items() if n in re.findall(r"\w+", kind)))
             inputs[f"{name}_"] = value
+        if name in texts:
+            arguments.append(texts[name])
+        elif name in given or name in outputs:
             arguments.append(f"{name}_")
         elif "*" in kind:
             arguments.append("nullptr")
@@ -62,4 +62,5 @@ def call(
         else:
             width = {"uint": ".x", "uint2": ".xy"}.get(kind.split()[-1], "")
             arguments.append(marks + (width if marks in _COORDINATES else ""))
-    return f"{kernel}<{template}>({', '.join(arguments)});", inputs
+    instance = f"{kernel}<{template}>" if template else kernel
+    return f"{instance}({', '.join(arguments)});", inputs

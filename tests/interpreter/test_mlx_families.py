@@ -27,7 +27,10 @@ Size = tuple[int, int, int]
 
 
 class Case(NamedTuple):
-    """A launch of `kernel<template>`; `error` bounds the difference from `right`."""
+    """A launch of `kernel<template>`; `error` bounds the difference from `right`.
+
+    also: of further outputs by name, their dtype and what is right, within the same error.
+    """
 
     headers: tuple[str, ...]
     kernel: str
@@ -43,6 +46,7 @@ class Case(NamedTuple):
     texts: Mapping[str, str] = MappingProxyType({})
     constants: Mapping[str, str] = MappingProxyType({})
     init: float | None = None
+    also: Mapping[str, tuple[Any, Any]] = MappingProxyType({})
 
 
 def run(case: Case, index: int, folder: Path, *, plant: tuple[str, str] | None = None) -> MetalKernel:
@@ -54,16 +58,20 @@ def run(case: Case, index: int, folder: Path, *, plant: tuple[str, str] | None =
     for name, value in case.constants.items():
         before, _, rest = text.partition(f" {name} [[function_constant(")
         text = f"{before} {name} = {value}" + rest[rest.index("]]") + 2 :]
-    statement, inputs = call(text, case.kernel, case.template, case.given, case.out, case.texts)
+    outputs = {case.out: (case.dtype, case.right), **case.also}
+    statement, inputs = call(text, case.kernel, case.template, case.given, outputs, case.texts)
     using = compilers()[index % len(compilers())]
     source = case.before + statement
-    kernel = MetalKernel(f"mlx_{case.kernel}", list(inputs), [f"{case.out}_"], source, text, using=using)
-    (y,) = kernel(
-        inputs=list(inputs.values()), grid=case.grid, threadgroup=case.threads, output_shapes=[np.shape(case.right)],
-        output_dtypes=[case.dtype], check=True, seed=index, init_value=case.init,
+    names = [f"{name}_" for name in outputs]
+    kernel = MetalKernel(f"mlx_{case.kernel}", list(inputs), names, source, text, using=using)
+    results = kernel(
+        inputs=list(inputs.values()), grid=case.grid, threadgroup=case.threads,
+        output_shapes=[np.shape(right) for _, right in outputs.values()],
+        output_dtypes=[dtype for dtype, _ in outputs.values()], check=True, seed=index, init_value=case.init,
     )
-    got = np.array(y) if case.dtype not in (F16, BF16) else wide(y)
-    assert np.abs(got - case.right).max() <= case.error
+    for y, (dtype, right) in zip(results, outputs.values()):
+        got = np.array(y) if dtype not in (F16, BF16) else wide(y)
+        assert (np.abs(got - right) <= case.error).all(), np.abs(got - right).max()
     return kernel
 
 

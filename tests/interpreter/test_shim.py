@@ -47,6 +47,19 @@ def run(request: pytest.FixtureRequest) -> Any:
     return call
 
 
+@pytest.fixture(params=compilers(), ids=lambda c: c.family)
+def using_namespace(request: pytest.FixtureRequest) -> Any:
+    """(source, header) -> list of 32 integers"""
+
+    def call(source: str, header: str) -> list[mx.array]:
+        kernel = MetalKernel("names", [], ["out"], "uint i = thread_position_in_grid.x;\n" + source, header,
+                             using=request.param)
+        return kernel(inputs=[], grid=(32, 1, 1), threadgroup=(32, 1, 1), output_shapes=[(32,)],
+                      output_dtypes=[mx.int32], check=True)
+
+    return call
+
+
 def same(a: mx.array, b: npt.ArrayLike) -> None:
     assert np.array_equal(np.array(a), np.asarray(b), equal_nan=True), (np.array(a), b)
 
@@ -104,6 +117,12 @@ bfloat16_t t = a[i]; t -= b[i]; t *= 3; out3[i] = t;"""
     assert mx.array_equal(third, (a - b) * mx.array(3, dtype=mx.bfloat16))
 
 
+def test_a_choice_of_bfloat_and_float_is_a_float(run: Any) -> None:
+    a = mx.arange(32).astype(mx.bfloat16)
+    (out,) = run("auto x = i % 2 ? a[i] : 0.1f; out[i] = x + (i % 2 ? 0.0f : a[i]);", [((32,), mx.float32)], a=a)
+    same(out, np.where(LANES % 2, LANES, np.float32(0.1) + LANES).astype(np.float32))
+
+
 @pytest.mark.parametrize("value", ["1.5f", "half(1.5f)"])
 def test_nothing_becomes_bfloat_by_itself(run: Any, value: str) -> None:
     with pytest.raises(CompilerError):
@@ -144,6 +163,20 @@ for (int k = 0; k < 4; k++) { out[k] = v[k]; out[4 + k] = w[k]; out[8 + k] = r[k
 w.xy = c.xy; out[12] = w.x; out[13] = w.y; out[14] = w.z; out[15] = c.xyz.zy.y;"""
     (out,) = run(source, [((16,), mx.float32)], 1)
     same(out, [2, 24, 13, 24, 7, 7, 7, 2, 2, 24, 2, 2, 2, 1, 7, 1])
+
+
+def test_braces_fill_up_with_zeros(run: Any) -> None:
+    source = """uint4 a = {1u, 2u, 3u}; float2 b{5.5f}; int n = 7; half2 c = {half(1), n}; int3 d = {};
+float4 e = {float2(1, 2), b}; packed_float3 f = {7, 8, 9}; uint3 g = {2 * i, i + 1, 4};
+out[0] = a.z; out[1] = a.w; out[2] = b.x; out[3] = b.y; out[4] = c.y; out[5] = d.z; out[6] = e.z; out[7] = f[2];
+out[8] = g.y;"""
+    (out,) = run(source, [((9,), mx.float32)], 1)
+    same(out, [3, 0, 5.5, 0, 7, 0, 5.5, 9, 1])
+
+
+def test_parentheses_want_every_component(run: Any) -> None:
+    with pytest.raises(CompilerError, match="wrong number of components"):
+        run("out[i] = float4(1.0f, 2.0f, 3.0f).x;", [((32,), mx.float32)])
 
 
 def test_vector_arithmetic(run: Any, rng: np.random.Generator) -> None:
@@ -203,6 +236,25 @@ def test_functions(run: Any, name: str, rng: np.random.Generator) -> None:
     assert np.allclose(np.array(half), right(x.astype(np.float16).astype(np.float64)), rtol=2**-10)
     rounded = np.array(mx.array(x).astype(mx.bfloat16).astype(mx.float32)).astype(np.float64)
     assert np.allclose(np.array(bf.astype(mx.float32)), right(rounded), rtol=2**-7)
+
+
+def test_names_that_metal_leaves_to_kernels(using_namespace: Any) -> None:
+    header = """using namespace metal;
+constant bool forward [[function_constant(1)]];
+template <typename T> void swap(thread T& a, thread T& b) { T c = a; a = forward ? c : b; b = c + 1; }
+"""
+    (out,) = using_namespace("int a = 1, b = i; swap(a, b); out[i] = 100 * a + b;", header)
+    same(out, 100 * LANES + 2)
+
+
+def test_unions_with_vectors_are_copied(using_namespace: Any) -> None:
+    header = """union Bits { uint2 value; uchar4 bytes[2]; };
+union One { float f; uint u; };
+Bits made(uint x) { Bits b = {uint2(x, 7)}; Bits c; c = b; return c; }
+"""
+    (out,) = using_namespace("Bits b = made(i + 256); One o = {1.0f}; out[i] = b.bytes[0][0] + b.bytes[1].x + "
+                             "(o.u == 0x3f800000) + b.bytes[0][1];", header)
+    same(out, LANES + 9)
 
 
 # simdgroups

@@ -13,6 +13,7 @@ from .members import drop_member_specialisations, single_swizzles
 from .overloads import drop_duplicates
 from .qualifiers import drop_spaces, fold
 from .threadgroup import threadgroup_variables
+from .unions import copyable_unions
 
 
 def rewrite(source: str) -> str:
@@ -20,4 +21,4 @@ def rewrite(source: str) -> str:
     tokens = rewrite_macros(float_literals(tokenize(source)))
     tokens = fold(drop_attributes(tokens))
     tokens = threadgroup_variables(single_swizzles(tokens))
-    return join(drop_duplicates(drop_member_specialisations(drop_spaces(tokens))))
+    return join(copyable_unions(drop_duplicates(drop_member_specialisations(drop_spaces(tokens)))))

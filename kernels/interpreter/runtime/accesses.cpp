@@ -137,6 +137,7 @@ void on_wild(const void* address, size_t size, bool write, uintptr_t pc) {
 
 void access(const volatile void* p, uint64_t size, bool write, mtl_atomicity atomic, uintptr_t pc, int line) {
   if (!rt.running) return;
+  if (__builtin_expect(rt.overdue, 0)) no_progress(pc, line);
   if (__builtin_expect(pending.active, 0)) settle();
   const uintptr_t address = (uintptr_t)p;
   const uintptr_t index = (address - space) >> window_shift;

@@ -30,15 +30,14 @@ void* check_allocate(mtl_variable* v) {
 
 extern "C" {
 
-// Maps the regions (their `mapped` is set) for the launch of `entry`. 0: no address space.
-int mtl_check_begin(mtl_region* regions, unsigned count, void* entry) {
+// Maps the regions (their `mapped` is set). 0: no address space.
+int mtl_check_begin(mtl_region* regions, unsigned count) {
   if (!reserve_windows()) return 0;
   issues.clear();
   variables.clear();
   threadgroup_regions.clear();
   threadgroup_regions.reserve(kWindows - count);
   forget_store();
-  find_image(entry);
   for (unsigned i = 0; i < count; i++)
     if (!open_window(&regions[i])) return 0;
   return 1;

@@ -19,6 +19,7 @@ enum mtl_fault {
   MTL_WILD,
   MTL_INTEGER_OVERFLOW,
   MTL_SHIFT,
+  MTL_NO_PROGRESS,
 };
 
 enum mtl_space { MTL_INPUT = 0, MTL_OUTPUT = 1, MTL_THREADGROUP = 2 };

@@ -55,6 +55,14 @@ int add_issue(mtl_issue issue) {
   return (int)issues.size() - 1;
 }
 
+void no_progress(uintptr_t pc, int line) {
+  mtl_issue i = describe(MTL_NO_PROGRESS, pc);
+  i.line = line;
+  i.size = rt.launch->seconds;
+  add_issue(i);
+  abort_run(MTL_ABORTED);
+}
+
 void position(uint64_t group, unsigned thread, uint32_t out[3]) {
   const mtl_thread& t = rt.current->self;
   uint64_t rest = group;

@@ -18,6 +18,7 @@ struct mtl_launch {
   unsigned threadgroup[3];
   unsigned seed;
   unsigned check;
+  unsigned seconds;  // of CPU time that a threadgroup may take; 0: any
 };
 
 enum mtl_status { MTL_OK = 0, MTL_THREADGROUP_MEMORY = 1, MTL_ABORTED = 2, MTL_SIGNAL = 3 };
@@ -52,6 +53,7 @@ struct Runtime {
   Fiber* current;
   void* scheduler;  // its stack
   bool running, abort;
+  volatile bool overdue;  // the threadgroup has had its time (signals.cpp)
   int status;
   uint64_t group;      // number of the threadgroup, from 0
   unsigned epoch[2];   // threadgroup barriers passed: device memory, threadgroup memory

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "context.h"
+#include "issues.h"
 #include "signals.h"
 
 Runtime rt;
@@ -233,6 +234,7 @@ int mtl_run(const mtl_launch* launch, uint64_t* threadgroup_bytes) {
   }
   common.dispatch_simdgroups_per_threadgroup = (nominal + kLanes - 1) / kLanes;
 
+  find_image((void*)launch->entry);
   catch_signals();
   rt.running = true;
 

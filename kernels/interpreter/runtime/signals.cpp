@@ -1,9 +1,16 @@
 // A kernel that crashes must not take Python down: these signals on the thread that runs it end the launch and become an
 // issue. SIGILL and SIGTRAP come from the instruction that compilers leave where they see that behaviour is undefined.
+//
+// Nor must one that never ends: a clock of the thread's CPU time ticks every second, and a threadgroup that sees too many
+// ticks ends the launch, at its next access in check mode or at the next tick that finds it in the kernel's own code. (In
+// the runtime or the C library it might hold a lock.)
 #include <csetjmp>
 #include <csignal>
+#include <ctime>
 #include <pthread.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "issues.h"
 #include "signals.h"
@@ -12,12 +19,40 @@ sigjmp_buf crash_trap;
 
 namespace {
 pthread_t runner;
-const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGXCPU};
 constexpr int kCount = sizeof kSignals / sizeof *kSignals;
 struct sigaction old_actions[kCount];
 stack_t old_stack;
+timer_t clock_timer;
+bool ticking;
+unsigned ticks, ticked_group;
+
+void tick_every(long nanoseconds) {
+  const timespec t = {nanoseconds / 1000000000, nanoseconds % 1000000000};
+  const itimerspec every = {t, t};
+  timer_settime(clock_timer, 0, &every, nullptr);
+}
+
+void start_clock() {
+  ticks = 0, rt.overdue = false, ticking = false;
+  if (!rt.launch->seconds) return;
+  sigevent to = {};
+  to.sigev_notify = SIGEV_THREAD_ID;
+  to.sigev_signo = SIGXCPU;
+  to._sigev_un._tid = (int)syscall(SYS_gettid);
+  ticking = timer_create(CLOCK_THREAD_CPUTIME_ID, &to, &clock_timer) == 0;
+  if (ticking) tick_every(1000000000);
+}
+
+// Has the threadgroup that runs had its time?
+bool tick() {
+  if (ticked_group != mtl_now.generation) ticked_group = mtl_now.generation, ticks = 0;
+  if (++ticks == rt.launch->seconds) rt.overdue = true, tick_every(10000000);
+  return rt.overdue;
+}
 
 void on_signal(int signal, siginfo_t* info, void* context) {
+  if (signal == SIGXCPU && info->si_code == SI_TIMER && !rt.running) return;  // a late tick
   if (!rt.running || !pthread_equal(pthread_self(), runner)) {
     // Not ours: hand back to the handler before us, and fault again.
     for (int i = 0; i < kCount; i++)
@@ -32,10 +67,13 @@ void on_signal(int signal, siginfo_t* info, void* context) {
 #else
   (void)context;
 #endif
+  const bool late = signal == SIGXCPU;
+  if (late && (!tick() || pc < image || pc >= image_end)) return;
   mtl_issue i = {};
-  i.fault = MTL_CRASH;
+  i.fault = late ? MTL_NO_PROGRESS : MTL_CRASH;
   i.region = -1;
   i.pc = pc;
+  i.size = late ? rt.launch->seconds : 0;
   i.lanes = (uint32_t)signal;
   i.offset = signal == SIGSEGV || signal == SIGBUS ? (int64_t)(uintptr_t)info->si_addr : 0;
   if (rt.current)
@@ -59,9 +97,11 @@ void catch_signals() {
   action.sa_sigaction = on_signal;
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   for (int i = 0; i < kCount; i++) sigaction(kSignals[i], &action, &old_actions[i]);
+  start_clock();
 }
 
 void release_signals() {
+  if (ticking) timer_delete(clock_timer);
   for (int i = 0; i < kCount; i++) sigaction(kSignals[i], &old_actions[i], nullptr);
   sigaltstack(&old_stack, nullptr);
 }

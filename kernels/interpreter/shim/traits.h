@@ -150,9 +150,10 @@ template <class... T> constexpr bool conjunction_v = conjunction<T...>::value;
 template <class... T> constexpr bool disjunction_v = disjunction<T...>::value;
 template <class T> constexpr bool negation_v = negation<T>::value;
 
-template <class T> MTL_INLINE constexpr remove_reference_t<T>&& move(T&& x) { return static_cast<remove_reference_t<T>&&>(x); }
-template <class T> MTL_INLINE constexpr T&& forward(remove_reference_t<T>& x) { return static_cast<T&&>(x); }
-template <class T> MTL_INLINE void swap(T& a, T& b) { T t = a; a = b; b = t; }
+// Nothing named `forward`: MLX's kernels have a constant of that name beside `using namespace metal`. The packs let a
+// kernel's own function of the name win.
+template <class T, class... N> MTL_INLINE constexpr remove_reference_t<T>&& move(T&& x, N...) { return static_cast<remove_reference_t<T>&&>(x); }
+template <class T, class... N> MTL_INLINE void swap(T& a, T& b, N...) { T t = a; a = b; b = t; }
 
 template <class T> using uniform = T;  // a promise that all threads hold the same value
 template <class T> MTL_INLINE constexpr T make_uniform(T x) { return x; }

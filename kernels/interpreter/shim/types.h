@@ -24,22 +24,20 @@ typedef _Float16 half;
 #ifdef MTL_LINT
 typedef double bfloat;  // the lint needs a type of the language, that is neither half nor float
 #else
+template <class T> inline constexpr bool mtl_integer = __is_enum(T);
+#define MTL_INTEGER(T) template <> inline constexpr bool mtl_integer<T> = true;
+MTL_INTEGER(bool) MTL_INTEGER(char) MTL_INTEGER(signed char) MTL_INTEGER(uchar) MTL_INTEGER(short) MTL_INTEGER(ushort)
+MTL_INTEGER(int) MTL_INTEGER(uint) MTL_INTEGER(long) MTL_INTEGER(ulong) MTL_INTEGER(long long) MTL_INTEGER(unsigned long long)
+#undef MTL_INTEGER
+
 // Brain float: Metal converts it to float implicitly, but nothing of floating point converts to it implicitly
 // (Metal Shading Language Specification 3.1, "bfloat"). Every operation of two bfloats is rounded to bfloat.
 struct bfloat {
   uint16_t bits;
 
   bfloat() = default;
-  constexpr MTL_INLINE bfloat(int x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(uint x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(long x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(ulong x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(short x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(ushort x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(signed char x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(uchar x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(char x) : bits(round((float)x)) {}
-  constexpr MTL_INLINE bfloat(bool x) : bits(round((float)x)) {}
+  // A template, as a float would convert to an integer parameter: `c ? b : 0.0f` could then be either type.
+  template <class I> requires mtl_integer<I> constexpr MTL_INLINE bfloat(I x) : bits(round((float)x)) {}
   constexpr MTL_INLINE explicit bfloat(float x) : bits(round(x)) {}
   constexpr MTL_INLINE explicit bfloat(half x) : bits(round((float)x)) {}
 

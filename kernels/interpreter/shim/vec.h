@@ -3,6 +3,19 @@
 #include "abi.h"
 #include "traits.h"
 
+namespace std {
+template <class E> class initializer_list {  // what compilers make of braces
+  const E* first;
+  decltype(sizeof 0) count;
+  constexpr initializer_list(const E* p, decltype(sizeof 0) n) : first(p), count(n) {}
+
+ public:
+  constexpr initializer_list() : first(nullptr), count(0) {}
+  constexpr const E* begin() const { return first; }
+  constexpr const E* end() const { return first + count; }
+};
+}  // namespace std
+
 namespace metal {
 
 template <class T, int N> struct vec;
@@ -70,6 +83,8 @@ struct mtl_swizzle {
   MTL_INLINE vec& operator=(const vec& o) { __builtin_memcpy(this, &o, sizeof(*this)); return *this; }               \
   template <class S, enable_if_t<mtl_width<S> == 0 && is_convertible_v<S, T>, bool> = true>                          \
   MTL_INLINE constexpr vec(S x) : s{} { for (int i = 0; i < N; i++) s[i] = (T)x; }                                  \
+  /* Braces may hold fewer numbers than there are components, parentheses not: the rest is zero. */                   \
+  MTL_INLINE constexpr vec(std::initializer_list<T> l) : s{} { int k = 0; for (const T& x : l) if (k < N) s[k++] = x; } \
   template <class U, enable_if_t<!is_same_v<U, T>, bool> = true>                                                     \
   MTL_INLINE constexpr explicit vec(const vec<U, N>& o) : s{} { for (int i = 0; i < N; i++) s[i] = (T)o.s[i]; }      \
   template <class U, int M, int... I, enable_if_t<!is_same_v<U, T> && sizeof...(I) == N, bool> = true>               \

@@ -8,9 +8,11 @@
 #include <csignal>
 #include <ctime>
 #include <pthread.h>
-#include <sys/syscall.h>
 #include <ucontext.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
 #include <unistd.h>
+#endif
 
 #include "issues.h"
 #include "signals.h"
@@ -23,9 +25,11 @@ const int kSignals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGXCPU};
 constexpr int kCount = sizeof kSignals / sizeof *kSignals;
 struct sigaction old_actions[kCount];
 stack_t old_stack;
-timer_t clock_timer;
 bool ticking;
 unsigned ticks, ticked_group;
+
+#if defined(__linux__)
+timer_t clock_timer;
 
 void tick_every(long nanoseconds) {
   const timespec t = {nanoseconds / 1000000000, nanoseconds % 1000000000};
@@ -43,6 +47,15 @@ void start_clock() {
   ticking = timer_create(CLOCK_THREAD_CPUTIME_ID, &to, &clock_timer) == 0;
   if (ticking) tick_every(1000000000);
 }
+
+void stop_clock() {
+  if (ticking) timer_delete(clock_timer);
+}
+#else  // no clock of one thread that signals: no limit
+void tick_every(long) {}
+void start_clock() { rt.overdue = false; }
+void stop_clock() {}
+#endif
 
 // Has the threadgroup that runs had its time?
 bool tick() {
@@ -101,7 +114,7 @@ void catch_signals() {
 }
 
 void release_signals() {
-  if (ticking) timer_delete(clock_timer);
+  stop_clock();
   for (int i = 0; i < kCount; i++) sigaction(kSignals[i], &old_actions[i], nullptr);
   sigaltstack(&old_stack, nullptr);
 }

@@ -61,3 +61,11 @@ def damaged(bundle: Path, out: Path, prefix: str, row: int | None = None, factor
     mx.eval(tensors)
     mx.save_safetensors(str(out / "model.safetensors"), tensors, {"format": "mlx"})
     return out
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """A folder of the module's own for the bundles that `--size` makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,30 +15,23 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bench import cli, edit, environment, peers, results, sizes
+from bench import cli, edit, environment, results
 from bench.columns import Child
 from bench.kernel_cases import cases
 from model.errors import UserError
 from model.synthetic import PRESETS
 
-from .conftest import full_disk
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory):
+def saved(tmp_path_factory, cache):
     """A real run, saved: two columns in processes of their own."""
     path = tmp_path_factory.mktemp("bench") / "run.json"
     code = cli.main(["--seconds", "0.2", "--repeat", "3", "--size", "demo", "--columns", "fused,reference",
                      "--save", str(path)])
     assert code == 0
     return path
-
-
-@pytest.fixture(autouse=True, scope="module")
-def cache(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 def test_the_result_says_where_it_comes_from(saved):
@@ -121,74 +113,6 @@ def test_env(capsys):
     assert record["backends"]["reference"] is None and record["libraries"]["mlx"]
 
 
-def test_sizes(capsys):
-    sizes.bundle("demo", 8)
-    assert cli.main(["sizes"]) == 0 and "demo-8bit" in capsys.readouterr().out
-    assert cli.main(["sizes", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == sizes.stored() and sizes.stored()["demo-8bit"] > 1e6
-    assert cli.main(["sizes", "--remove", "nope"]) == 2
-    assert cli.main(["sizes", "--remove", "all"]) == 0
-    assert sizes.stored() == {}
-
-
-def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
-    seen = []
-
-    @contextlib.contextmanager
-    def written(what):
-        yield lambda done, total: seen.append(done / total)
-
-    monkeypatch.setattr("model.progress.written", written)
-    assert sizes.bundle("demo", 16) == tmp_path / "sizes" / "demo-16bit"
-    assert seen == sorted(seen) and len(set(seen)) > 100 and seen[-1] == 1
-    message = f"making the demo bundle at 16 bits in {tmp_path / 'sizes' / 'demo-16bit'} (once)\n"
-    assert capsys.readouterr().err == message
-    sizes.bundle("demo", 16)
-    assert seen.count(1) == 1 and capsys.readouterr().err == ""
-
-
-def test_relative_places_are_the_users(tmp_path, monkeypatch):
-    """The columns' processes run elsewhere."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
-    assert sizes.cache() == tmp_path / "cache"
-    command = ["--size", "demo", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
-    assert cli.main([*command, "--steps", "1", "--save", "r.json"]) == 0
-    assert (tmp_path / "cache" / "sizes" / "demo-8bit").is_dir() and (tmp_path / "r.json").is_file()
-    (tmp_path / "python").write_text("#!/bin/sh\nexit 0\n")
-    (tmp_path / "python").chmod(0o755)
-    assert peers.torch_python("./python") == (str(tmp_path / "python"), "")
-
-
-def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
-
-    @contextlib.contextmanager
-    def written(what):
-        def moved(done, total):
-            if 2 * done > total:
-                raise KeyboardInterrupt
-
-        yield moved
-
-    monkeypatch.setattr("model.progress.written", written)
-    assert cli.main(["--size", "demo", "--bits", "8", "--columns", "reference"]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; no result was saved"
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}
-
-
-def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
-        capture_output=True, text=True, preexec_fn=full_disk,
-        env=os.environ | {"INSTRUCT_MUSICGEN_CACHE": str(tmp_path)},
-    )
-    said = done.stderr.splitlines()[-1]
-    assert done.returncode == 1 and said.startswith("error: the disk is full") and "INSTRUCT_MUSICGEN_CACHE" in said
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
-
-
 @pytest.mark.parametrize(("arguments", "code", "says"), [
     (["--bits", "3"], 2, "--bits"),
     (["--repeat", "0"], 2, "--repeat 0"),
@@ -247,15 +171,6 @@ def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
     )
     said = [line for line in done.stderr.splitlines() if "int3" in line]
     assert done.returncode == 0 and len(said) == 1 and said[0].startswith("warning: no fused backend")
-
-
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
-    assert cli.main(["--size", "demo", "--bits", "8"]) == 1
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: cannot write")
-    assert error.endswith("set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere")
 
 
 def test_a_column_that_dies_is_explained():
@@ -405,4 +320,3 @@ def test_an_interrupted_run_leaves_nothing(number, code, tmp_path):
 def test_subcommands_of_others_are_found_by_name():
     assert {"edit", "kernels", "compare"} <= set(cli.modules())
     assert cli.modules(["edit", "not_there"]) == ["edit"]
-    assert peers and edit

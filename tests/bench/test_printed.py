@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, kernel_cases, kernels, peers, results
+from bench import cli, kernel_cases, kernels, peers, results, summary
 
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
@@ -171,6 +171,14 @@ def test_the_error_is_the_distance_from_the_oracle():
     arguments = case.make(np.random.default_rng(0))
     result = kernel_cases.call(reference, case.operation, kernel_cases.cast(arguments, reference))
     assert kernel_cases.error(case, arguments, 1.01 * result)["relative_l2"] == pytest.approx(0.01, rel=0.01)
+
+
+def test_the_peak_is_the_largest_of_loading_warm_up_and_rounds():
+    def column(load: int, warm: int, measured: int) -> dict:
+        rounds = [{"peak_rss": {"text": 1, "steps": measured}}, {"peak_rss": {"text": 2, "steps": 2}}]
+        return {"load_rss": load, "warmup": {"first": {"peak_rss": {"text": warm}}}, "rounds": rounds}
+
+    assert [summary.peak_rss(column(*each)) for each in ((9, 5, 7), (5, 9, 7), (5, 7, 9))] == [9, 9, 9]
 
 
 def test_peers_end_to_end(tmp_path):

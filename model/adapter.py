@@ -43,8 +43,8 @@ class Adapter:
         self.ops: Ops = weights.ops
         self._reload = reload
         gates = weights.tensors.pop("cp_transformer.gates").astype(mx.float32)
-        self.gates = [gates[i : i + 1] for i in range(self.config.layers)]
-        mx.eval(self.gates)
+        # Arrays of their own: a view would be bound at an offset that Metal's constant address space need not allow.
+        self.gates = [mx.array([gates[i].item()], dtype=mx.float32) for i in range(self.config.layers)]
 
     def __call__(self, codes: mx.array) -> list[LayerPrefix]:
         """codes int32 [B,K,n], n <= max_n_frames + 1, the special frame at the end included -> a prefix per layer."""

@@ -14,10 +14,10 @@ import mlx.core as mx
 import reference
 
 from .attention import cross_attention, prefix_attention
-from .engine import Engine
+from .engine import Engine, Launch
 from .int4_matmul import int4_matmul
 
-__all__ = ["Engine", "MetalOps", "on_gpu", "on_interpreter"]
+__all__ = ["Engine", "Launch", "MetalOps", "on_gpu", "on_interpreter"]
 
 
 class MetalOps:
@@ -51,7 +51,7 @@ class MetalOps:
 
 def on_gpu() -> MetalOps:
     """The kernels on this machine's Metal GPU."""
-    return MetalOps("metal", Engine(mx.fast.metal_kernel))
+    return MetalOps("metal", Engine(mx.fast.metal_kernel, probe=True))
 
 
 def on_interpreter(**options: Any) -> MetalOps:

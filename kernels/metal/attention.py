@@ -10,10 +10,13 @@ import reference
 from reference.arguments import check_cross_attention, check_prefix_attention
 
 from ..contract import Norm
-from .engine import SIMD, Engine
+from .engine import Engine, Launch
 from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
 
 LARGEST_HEAD = 256
+# Of an attention threadgroup. On M1 and M2 a pipeline that needs many registers takes fewer threads: most variants
+# would refuse 16 simdgroups, while 384 threads fit every pipeline whose limit has been published.
+SIMDGROUPS = 8
 # Arrays of fewer than 8 elements arrive in another address space; narrower heads are padded with zeros to 8.
 LEAST_HEAD = 8
 # Rows or queries of a block, which share a read of the prefix: each costs registers for a query and two results.
@@ -24,10 +27,13 @@ THREADGROUPS_ENOUGH = 256
 
 
 def _simdgroups(dim: int) -> int:
-    """Of an attention threadgroup: as many as leave its joint memory under 32 KB."""
+    """Return the simdgroups of an attention threadgroup: 256 threads, which fit the registers of every chip.
+
+    Raises ValueError if the head dim is beyond what the kernels' threadgroup memory holds.
+    """
     if dim > LARGEST_HEAD:
         raise ValueError(f"head dim {dim} is beyond {LARGEST_HEAD}; use the reference")
-    return 16 if dim <= 128 else 8
+    return SIMDGROUPS
 
 
 @functools.lru_cache(maxsize=4096)
@@ -85,10 +91,10 @@ def prefix_attention(
         "length": length, "scale": scalar(scale),
     }
     template = (
-        ("T", q.dtype), ("D", d), ("ROWS", rows), ("SIMDGROUPS", simdgroups), ("DECODE", decode), ("SPLITS", splits),
+        ("T", q.dtype), ("D", d), ("ROWS", rows), ("DECODE", decode), ("SPLITS", splits),
         ("KT", k.dtype), ("VT", v.dtype), ("PKT", prefix_k.dtype), ("PVT", prefix_v.dtype),
     )
-    result = engine.launch(
+    result = engine.launch(Launch(
         "prefix_attention.metal",
         inputs,
         output="y" if splits == 1 else "parts",
@@ -96,14 +102,14 @@ def prefix_attention(
         dtype=q.dtype if splits == 1 else mx.float32,
         template=template,
         grid=(h, shared if decode else b, blocks * splits),
-        threads=simdgroups * SIMD,
+        simdgroups=simdgroups,
         headers=("attend.h",),
         defines={"SPLIT": splits > 1},
         contiguous=False,
-    )
+    ))
     if splits == 1:
         return result
-    return engine.launch(
+    return engine.launch(Launch(
         "prefix_attention_join.metal",
         {"parts": result, "gate": gate},
         output="y",
@@ -112,7 +118,7 @@ def prefix_attention(
         template=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
         grid=(1, h, b),
         threads=d,
-    )
+    ))
 
 
 def cross_attention(
@@ -149,13 +155,13 @@ def cross_attention(
         "x": x.reshape(b, width), "w": w, "scales": scales, "biases": biases, "k": k, "v": v, "scale": scalar(scale),
     }
     template: list[tuple[str, mx.Dtype | int]] = [
-        ("T", x.dtype), ("BITS", bits), ("GROUP", group_size), ("M", text_rows), ("D", dim), ("SIMDGROUPS", simdgroups),
+        ("T", x.dtype), ("BITS", bits), ("GROUP", group_size), ("M", text_rows), ("D", dim),
         ("KT", k.dtype), ("VT", v.dtype),
     ]
     if norm is not None:
         inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
         template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
-    y = engine.launch(
+    y = engine.launch(Launch(
         "cross_attention.metal",
         inputs,
         output="y",
@@ -163,8 +169,8 @@ def cross_attention(
         dtype=x.dtype,
         template=tuple(template),
         grid=(heads, 1, 1),
-        threads=simdgroups * SIMD,
+        simdgroups=simdgroups,
         headers=("rows.h", "packed_product.h", "attend.h"),
         defines={"NORM": norm is not None},
-    )
+    ))
     return y.reshape(b, 1, heads * dim)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import mlx.core as mx
+
+from .. import BackendUnavailable
 
 SOURCES = pathlib.Path(__file__).parent
 SIMD = 32
@@ -16,76 +20,139 @@ Template = tuple[tuple[str, Any], ...]
 _DTYPE_NAMES = {mx.float16: "f16", mx.bfloat16: "bf16", mx.float32: "f32", mx.int32: "i32", mx.uint32: "u32"}
 
 
+@dataclass(frozen=True)
+class Launch:
+    """One launch of the kernel in `file`, which makes one array.
+
+    A threadgroup has either `threads` threads, or `simdgroups` simdgroups where the kernel takes their number as the
+    template value SIMDGROUPS: then the engine may run it with fewer. `grid` counts threadgroups; where `along_x` is
+    "simdgroups", its x counts simdgroups' worth of work, which the engine divides among threadgroups.
+    """
+
+    file: str
+    inputs: Mapping[str, mx.array]
+    output: str
+    shape: tuple[int, ...]
+    dtype: mx.Dtype
+    template: Template
+    grid: tuple[int, int, int]
+    threads: int = 0
+    simdgroups: int = 0
+    along_x: Literal["threadgroups", "simdgroups"] = "threadgroups"
+    headers: Sequence[str] = ()
+    defines: Mapping[str, bool] = field(default_factory=dict)
+    contiguous: bool = True
+
+    @property
+    def variant(self) -> tuple[Any, ...]:
+        """Everything that the compiled source depends on, but for the number of simdgroups that it ends up with."""
+        dtypes = tuple(a.dtype for a in self.inputs.values())
+        switches = tuple(self.defines.items())
+        return self.file, self.template, self.threads, self.simdgroups, switches, tuple(self.inputs), dtypes
+
+
 class Engine:
     """Builds each kernel once and launches it.
 
     `build` is `mx.fast.metal_kernel` or `interpreter.metal_kernel`; `options` go along with every launch (the
-    interpreter's check, seed and fp).
+    interpreter's check, seed and fp). With `probe`, each variant runs once, on zeros, when it is first used: a pipeline
+    that takes fewer threads than the launch has is found there, where it can be answered with fewer simdgroups, and
+    not in the middle of a lazy graph.
     """
 
-    def __init__(self, build: Callable[..., Any], options: Mapping[str, Any] | None = None):
+    def __init__(
+        self, build: Callable[..., Any], options: Mapping[str, Any] | None = None, *, probe: bool = False
+    ) -> None:
         self._build = build
         self._options = dict(options or {})
-        self._kernels: dict[Any, Any] = {}
+        self._probe = probe
+        self._kernels: dict[Any, tuple[Any, int]] = {}
 
     def source(self, file: str) -> str:
-        """The text of a file in this folder."""
+        """Return the text of a file in this folder."""
         return (SOURCES / file).read_text()
 
-    def launch(
-        self,
-        file: str,
-        inputs: Mapping[str, mx.array],
-        *,
-        output: str,
-        shape: Sequence[int],
-        dtype: mx.Dtype,
-        template: Template,
-        grid: tuple[int, int, int],
-        threads: int,
-        headers: Sequence[str] = (),
-        defines: Mapping[str, bool] | None = None,
-        contiguous: bool = True,
-    ) -> mx.array:
-        """One launch of the kernel in `file`: `grid` counts threadgroups, each of `threads` threads.
+    def launch(self, launch: Launch) -> mx.array:
+        """Run a launch and return its result.
 
-        A library is cached by name: the name holds all that the source depends on (variant, dtypes, template).
+        Raises BackendUnavailable if the GPU's pipeline takes no threadgroup size that the kernel can run with.
         """
-        key = (file, template, tuple((defines or {}).items()), tuple(inputs), tuple(a.dtype for a in inputs.values()))
-        kernel = self._kernels.get(key)
-        if kernel is None:
-            kernel = self._kernels[key] = self._make(file, inputs, output, template, headers, defines or {}, contiguous)
+        kernel, simdgroups = self._kernels.get(launch.variant) or self._fitting(launch)
+        return self._call(kernel, launch, simdgroups, launch.inputs)
+
+    def _fitting(self, launch: Launch) -> tuple[Any, int]:
+        """Build a launch's kernel, with as many simdgroups as its pipeline takes."""
+        simdgroups, reason = launch.simdgroups, ""
+        while True:
+            kernel = self._make(launch, simdgroups)
+            refusal = self._refusal(kernel, launch, simdgroups) if self._probe else ""
+            if not refusal:
+                break
+            reason = refusal
+            if simdgroups <= 1:
+                raise BackendUnavailable(
+                    f"{launch.file} cannot run on this GPU: {reason}. Use `--backend native` or `--backend reference`, "
+                    "and report the chip and this line"
+                )
+            simdgroups //= 2
+        if reason:
+            warnings.warn(
+                f"{launch.file} runs with {simdgroups * SIMD} threads a threadgroup in place of "
+                f"{launch.simdgroups * SIMD}: {reason}",
+                stacklevel=2,
+            )
+        self._kernels[launch.variant] = kernel, simdgroups
+        return kernel, simdgroups
+
+    def _refusal(self, kernel: Any, launch: Launch, simdgroups: int) -> str:
+        """Run a kernel once, on zeros in one threadgroup; return what its pipeline objects to, or "".
+
+        MLX compiles a kernel and compares its threads with the pipeline's limit when the launch is encoded.
+        """
+        zeros = {name: mx.zeros(a.shape, dtype=a.dtype) for name, a in launch.inputs.items()}
+        try:
+            mx.eval(self._call(kernel, launch, simdgroups, zeros, alone=True))
+        except (RuntimeError, ValueError) as e:
+            if "allowed threads per threadgroup" not in str(e):
+                raise
+            return str(e).rstrip(".")
+        return ""
+
+    def _call(
+        self, kernel: Any, launch: Launch, simdgroups: int, inputs: Mapping[str, mx.array], alone: bool = False
+    ) -> mx.array:
+        """Call a kernel; only its first threadgroup where `alone`."""
+        threads = simdgroups * SIMD or launch.threads
+        x, y, z = (1, 1, 1) if alone else launch.grid
+        if launch.along_x == "simdgroups":
+            x = -(-x // simdgroups)
         result: list[mx.array] = kernel(
             inputs=list(inputs.values()),
-            template=list(template),
-            grid=(grid[0] * threads, grid[1], grid[2]),
+            template=list(_template(launch, simdgroups)),
+            grid=(x * threads, y, z),
             threadgroup=(threads, 1, 1),
-            output_shapes=[tuple(shape)],
-            output_dtypes=[dtype],
+            output_shapes=[launch.shape],
+            output_dtypes=[launch.dtype],
             **self._options,
         )
         return result[0]
 
-    def _make(
-        self,
-        file: str,
-        inputs: Mapping[str, mx.array],
-        output: str,
-        template: Template,
-        headers: Sequence[str],
-        defines: Mapping[str, bool],
-        contiguous: bool,
-    ) -> Any:
-        parts = [file.removesuffix(".metal")]
-        parts += [f"{name}_{_DTYPE_NAMES.get(value, value)}" for name, value in template]
-        parts += [name.lower() for name, on in defines.items() if on]
-        parts += [_DTYPE_NAMES[a.dtype] for a in inputs.values()]
-        switches = "".join(f"#define {name} {int(on)}\n" for name, on in defines.items())
+    def _make(self, launch: Launch, simdgroups: int) -> Any:
+        """Build a kernel. MLX caches libraries by name, so the name holds all that the source depends on."""
+        parts = [launch.file.removesuffix(".metal")]
+        parts += [f"{name}_{_DTYPE_NAMES.get(value, value)}" for name, value in _template(launch, simdgroups)]
+        parts += [name.lower() for name, on in launch.defines.items() if on]
+        parts += [_DTYPE_NAMES[a.dtype] for a in launch.inputs.values()]
+        switches = "".join(f"#define {name} {int(on)}\n" for name, on in launch.defines.items())
         return self._build(
             name="_".join(parts),
-            input_names=list(inputs),
-            output_names=[output],
-            source=self.source(file),
-            header=switches + "".join(self.source(h) for h in headers),
-            ensure_row_contiguous=contiguous,
+            input_names=list(launch.inputs),
+            output_names=[launch.output],
+            source=self.source(launch.file),
+            header=switches + "".join(self.source(h) for h in launch.headers),
+            ensure_row_contiguous=launch.contiguous,
         )
+
+
+def _template(launch: Launch, simdgroups: int) -> Template:
+    return (*launch.template, ("SIMDGROUPS", simdgroups)) if launch.simdgroups else launch.template

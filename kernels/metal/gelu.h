@@ -1,7 +1,8 @@
 // gelu(x) = x · (1 + erf(x / sqrt 2)) / 2, the exact form. Metal has no erf.
 //
 // erf in float32 within 1 ulp: a minimax polynomial around 0, 1 - exp(polynomial) beyond. Coefficients by N. Juffa
-// (stackoverflow.com/a/35148199), the ones MLX's own erf.h uses; there exp(...) < 0.19, so plain exp loses nothing.
+// (stackoverflow.com/a/35148199), the ones MLX's own erf.h uses. From macOS 15 on a bare metal::exp is the fast one, also
+// where MLX compiles in safe mode; precise::exp is the same everywhere, and is called once per output.
 
 inline float erf_exact(float a) {
   const float t = metal::abs(a);
@@ -15,7 +16,7 @@ inline float erf_exact(float a) {
     r = metal::fma(r, t, -6.34846687e-1f);
     r = metal::fma(r, t, -1.28717512e-1f);
     r = metal::fma(r, t, -t);
-    r = metal::copysign(1.0f - metal::exp(r), a);
+    r = metal::copysign(1.0f - metal::precise::exp(r), a);
   } else {
     r = metal::fma(-5.96761703e-4f, s, 4.99119423e-3f);
     r = metal::fma(r, s, -2.67681349e-2f);

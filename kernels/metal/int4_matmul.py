@@ -10,7 +10,7 @@ import mlx.core as mx
 from reference.arguments import check_int4_matmul
 
 from ..contract import Activation, Norm
-from .engine import SIMD, Engine
+from .engine import SIMD, Engine, Launch
 
 DECODE_ROWS = 8
 # A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
@@ -64,23 +64,24 @@ def int4_matmul(
 
     if decode:
         outputs, simdgroups = _decode_shape(m, norm is not None)
-        template += [("M", m), ("R", outputs), ("SIMDGROUPS", simdgroups)]
+        template += [("M", m), ("R", outputs)]
         if norm is not None:
             inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
             template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
-        defines["NORM"] = norm is not None
-        file, threads = "int4_matmul.metal", simdgroups * SIMD
-        headers: tuple[str, ...] = ("gelu.h", "rows.h", "packed_product.h")
-        grid = (-(-n // (simdgroups * outputs)), 1, 1)
+        launch = Launch(
+            "int4_matmul.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template),
+            grid=(-(-n // outputs), 1, 1), along_x="simdgroups", simdgroups=simdgroups,
+            headers=("gelu.h", "rows.h", "packed_product.h"), defines=defines | {"NORM": norm is not None},
+        )
     else:
         bm, bn = (32, 64) if m <= 32 else (64, 64)
         template += [("BM", bm), ("BN", bn)]
-        file, threads, headers = "int4_matmul_tiled.metal", 4 * SIMD, ("simdgroup_matrix.h", "gelu.h")
-        grid = (-(-n // bn), -(-m // bm), 1)
-    y = engine.launch(
-        file, inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template), grid=grid, threads=threads,
-        headers=headers, defines=defines,
-    )
+        launch = Launch(
+            "int4_matmul_tiled.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template),
+            grid=(-(-n // bn), -(-m // bm), 1), threads=4 * SIMD, headers=("simdgroup_matrix.h", "gelu.h"),
+            defines=defines,
+        )
+    y = engine.launch(launch)
     return y.reshape(*x.shape[:-1], n)
 
 

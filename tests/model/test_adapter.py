@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 import reference
@@ -67,6 +68,15 @@ def test_layers_below_the_adapter_get_no_prefix(golden_bundle):
     assert stream(special).shape == (batch, 1, CONFIG["dim"])
     edited = m.edit_codes(codes[:, :, :-1], TEXTS, greedy=True)
     assert edited.shape == codes[:, :, :-1].shape
+
+
+def test_gates_are_arrays_of_their_own(golden_bundle):
+    """Metal binds a view at its offset, and constant buffers need not take offsets of 4 bytes."""
+    m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
+    starts = [np.asarray(memoryview(gate)).ctypes.data for gate in m.adapter.gates]
+    assert len(starts) > 1 and all(start % 8 == 0 for start in starts)
+    stored = open_bundle(golden_bundle).tensors["cp_transformer.gates"].astype(mx.float32)
+    assert_equal(mx.concatenate(m.adapter.gates), stored)
 
 
 def test_more_frames_than_positions_are_refused(golden_bundle):

@@ -1,0 +1,111 @@
+"""Threads of a launch: few enough for the registers of every chip, and fewer still where a pipeline asks for that."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from kernels import BackendUnavailable, interpreter, metal
+from kernels.metal.engine import SIMD
+
+from .test_metal_checked import CASES
+
+pytestmark = pytest.mark.backend("interpreter")
+
+ALWAYS_FITS = 384
+"""The least limit that has been reported of a pipeline on M1 or M2."""
+
+Log = list[tuple[str, int, tuple[int, ...]]]
+
+
+def limited(limit: int, log: Log) -> Callable[..., Any]:
+    """Return a builder of interpreted kernels whose pipelines take at most `limit` threads, told in MLX's words.
+
+    `log` receives the name, the threads and the grid of each launch that was tried.
+    """
+
+    def build(**options: Any) -> Any:
+        kernel = interpreter.metal_kernel(**options)
+
+        def call(**arguments: Any) -> list[mx.array]:
+            threads = int(np.prod(arguments["threadgroup"]))
+            log.append((options["name"], threads, arguments["grid"]))
+            if threads > limit:
+                raise ValueError(
+                    f"Thread group size ({threads}) is greater than  the maximum allowed threads per threadgroup "
+                    f"({limit})."
+                )
+            return kernel(**arguments)
+
+        return call
+
+    return build
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_launch_fits_the_registers_of_every_chip(name: str) -> None:
+    log: Log = []
+    CASES[name](metal.MetalOps("interpreter", metal.Engine(limited(ALWAYS_FITS, log))))
+    assert log
+    for kernel, threads, _ in log:
+        assert threads <= ALWAYS_FITS
+        if kernel.startswith(("prefix_attention_T", "cross_attention")):
+            assert threads == 256
+
+
+@pytest.mark.parametrize("limit", (128, 100, 64, 32))
+@pytest.mark.parametrize("name", CASES)
+def test_a_refused_launch_runs_with_fewer_simdgroups(name: str, limit: int) -> None:
+    """The result is right, nothing races, one warning says so, and later launches know what was found."""
+    tiled = name.startswith("prefill")
+    if tiled and limit < 128:
+        pytest.skip("tiles are made for 4 simdgroups")
+    log: Log = []
+    # A probe runs one threadgroup, which leaves the others' outputs unwritten: strict=False forgives that.
+    ops = metal.MetalOps("interpreter", metal.Engine(limited(limit, log), {"check": True, "strict": False}, probe=True))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        CASES[name](ops)
+    refused = {kernel.split("_SIMDGROUPS")[0] for kernel, threads, _ in log if threads > limit}
+    assert len(told) == len(refused)
+    for warning in told:
+        assert f"({limit})" in str(warning.message) and "threads a threadgroup in place of" in str(warning.message)
+    before = len(log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CASES[name](ops)
+    again = log[before:]
+    assert all(threads <= limit for _, threads, _ in again)
+    assert len({kernel for kernel, *_ in again}) == len(again), "a launch was probed again"
+
+
+def test_a_probe_runs_one_threadgroup_once() -> None:
+    log: Log = []
+    ops = metal.MetalOps("interpreter", metal.Engine(limited(1024, log), probe=True))
+    CASES["attention"](ops)
+    CASES["attention"](ops)
+    (name, threads, probed), first, second = log
+    assert probed == (threads, 1, 1)
+    assert first == second and first[0] == name and first[2] != probed
+
+
+def test_a_chip_that_no_threadgroup_fits_is_said_so() -> None:
+    ops = metal.MetalOps("interpreter", metal.Engine(limited(SIMD - 1, []), probe=True))
+    with pytest.raises(BackendUnavailable, match=r"prefix_attention\.metal cannot run on this GPU.*\(31\).*--backend"):
+        CASES["attention"](ops)
+
+
+def test_other_errors_of_a_probe_are_not_hidden() -> None:
+    def build(**options: Any) -> Any:
+        def call(**arguments: Any) -> list[mx.array]:
+            raise RuntimeError("Unable to build metal library from source")
+
+        return call
+
+    with pytest.raises(RuntimeError, match="Unable to build"):
+        CASES["attention"](metal.MetalOps("interpreter", metal.Engine(build, probe=True)))

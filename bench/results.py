@@ -12,7 +12,8 @@ from typing import Any
 
 from model.errors import UserError
 
-from . import environment, files
+from . import files
+from .machine import environment
 
 SCHEMA = 2
 TIMES = ("seconds", "step_seconds", "stream", "data")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from bench import sizes
-from bench.session import STAGES, Session, Settings
+from bench.edit.session import STAGES, Session, Settings
 from kernels import Ops
-from model.bundle import demo_path
+from model.bundle.bundle import demo_path
 
 SECONDS = 0.5
 

@@ -10,8 +10,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bench.kernel_cases import Case, call, cases, cast
-from bench.kernels import SAMPLE_SECONDS
+from bench.kernels.cases import Case, call, cases, cast
+from bench.kernels.command import SAMPLE_SECONDS
 from kernels import Ops
 from model.synthetic import PRESETS
 

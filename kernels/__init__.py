@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import mlx.core as mx
 
-from .contract import Activation, Norm, Ops
+from reference.contract import Activation, Norm, Ops
 
 BACKENDS = ("metal", "native", "reference", "interpreter")
 

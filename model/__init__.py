@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .edit import InstructMusicGen
+    from .pipeline import InstructMusicGen
 
 __all__ = ["InstructMusicGen"]
 
@@ -16,7 +16,7 @@ def __getattr__(name: str) -> object:
         from .installation import check_kernels
 
         check_kernels()
-        from .edit import InstructMusicGen
+        from .pipeline import InstructMusicGen
 
         return InstructMusicGen
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from kernels.contract import Ops
+from reference.contract import Ops
 
 from .transformer import LanguageModel
 from .weights import Weights

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import mlx.core as mx
 
-from kernels.contract import Ops
+from reference.contract import Ops
 
 from .config import CodecConfig
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from kernels.contract import Norm, Ops
+from reference.contract import Norm, Ops
 
 from .config import Quantization
 

@@ -15,11 +15,11 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from kernels.contract import Ops
+from reference.contract import Ops
 
 from .errors import UserError
-from .safetensors_file import FLOATS, lazy, read_header, read_json
-from .xp_config import XpConfig
+from .formats.safetensors_file import FLOATS, lazy, read_header, read_json
+from .formats.settings import XpConfig
 
 MASKED = -1e9
 """Added to the score of a padded position; exp of it is exactly 0 in float32."""

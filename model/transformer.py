@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from kernels.contract import Ops
+from reference.contract import Ops
 
-from .cache import KVCache, unstack
+from .state import KVCache, unstack
 from .weights import Weights
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from kernels.contract import Norm, Ops
+from reference.contract import Norm, Ops
 
 from .config import Config
 from .projection import Projection, Stacked

@@ -13,8 +13,8 @@ from kernels import Ops
 from kernels.interpreter import compilers, lint
 
 from . import backends
-from .interpreter import emulated, wheel
-from .native import emulators
+from .kernels.interpreter import emulated, wheel
+from .kernels.native import emulators
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(

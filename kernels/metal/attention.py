@@ -8,8 +8,8 @@ import mlx.core as mx
 
 import reference
 from reference.arguments import check_cross_attention, check_prefix_attention
+from reference.contract import Norm
 
-from ..contract import Norm
 from .engine import Engine, Launch
 from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
 

@@ -8,8 +8,8 @@ import math
 import mlx.core as mx
 
 from reference.arguments import check_int4_matmul
+from reference.contract import Activation, Norm
 
-from ..contract import Activation, Norm
 from .engine import SIMD, Engine, Launch
 
 DECODE_ROWS = 8

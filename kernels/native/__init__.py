@@ -19,8 +19,8 @@ from typing import Any, Literal, NoReturn
 import mlx.core as mx
 
 from reference import arguments
+from reference.contract import Activation, Norm
 
-from ..contract import Activation, Norm
 from .loading import build_record, load
 
 name = "native"

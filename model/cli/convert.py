@@ -7,7 +7,7 @@ import argparse
 
 def run(arguments: argparse.Namespace) -> None:
     """Convert and say where the bundle is."""
-    from ..convert import convert
+    from ..convert.convert import convert
 
     path = convert(
         adapter=arguments.adapter, base=arguments.base, t5=arguments.t5, out=arguments.out, bits=arguments.bits,

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .. import hub
+from ..bundle import hub
 from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
 from .arguments import DEFAULT_REPO
 
 if TYPE_CHECKING:
     from ..audio import Clip, Samples, Saved
-    from ..edit import InstructMusicGen
+    from ..pipeline import InstructMusicGen
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -79,7 +79,7 @@ def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace) ->
 
 def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
     """The bundle to use, and what the user must know of the choice."""
-    from ..bundle import demo_path
+    from ..bundle.bundle import demo_path
 
     if name is not None:
         return name

@@ -8,8 +8,8 @@ import json
 
 def run(arguments: argparse.Namespace) -> None:
     """Describe the bundle, for people or as JSON."""
-    from .. import info
-    from ..bundle import open_bundle
+    from ..bundle import info
+    from ..bundle.bundle import open_bundle
 
     description = info.describe(open_bundle(arguments.bundle))
     if arguments.json:

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from .. import bundle_config, layout
+from ..bundle import config_json as bundle_config
+from ..bundle import tensors as layout
+from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
 from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from ..progress import Progress
-from ..writer import Layout, TensorWriter, layout_bytes, need_space, new_folder
 from . import codec as codec_file
 from . import language_model
 from . import t5 as t5_files

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import layout, torch_writer
+from ..bundle import tensors as layout
 from ..config import CodecConfig
+from ..formats import torch_writer
 from .numbers import Random
 
 CODEC_GAINS = {"first": 6.0, "conv": 1.3, "latent": 1.0, "last": 0.04}

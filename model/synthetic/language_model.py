@@ -7,9 +7,9 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from .. import layout
+from ..bundle import tensors as layout
+from ..bundle.whole_folder import CODES, Layout, TensorWriter
 from ..config import Config, Quantization
-from ..writer import CODES, Layout, TensorWriter
 from .numbers import Array, Random
 
 RESIDUAL_LAYERS = 8

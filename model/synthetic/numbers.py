@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..layout import Shape
+from ..bundle.tensors import Shape
 
 Array = npt.NDArray[Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..layout import Shapes
-from ..writer import Layout, TensorWriter
+from ..bundle.tensors import Shapes
+from ..bundle.whole_folder import Layout, TensorWriter
 from .numbers import Random
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from model.convert import convert
+from model.convert.convert import convert
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"
 TORCH = importlib.util.find_spec("torch") is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.bundle import demo_path
+from model.bundle.bundle import demo_path
 from model.errors import UserError
 
 pytestmark = pytest.mark.eval
@@ -31,7 +31,7 @@ def test_score_is_that_of_transformers(checkpoint: Path, seconds: float) -> None
     import torch
     from transformers import ClapModel, ClapProcessor
 
-    from bench.measures.clap import Clap, clap_score
+    from bench.quality.clap import Clap, clap_score
 
     model, processor = ClapModel.from_pretrained(checkpoint).eval(), ClapProcessor.from_pretrained(checkpoint)
     recording = noise(seconds)
@@ -50,7 +50,7 @@ def test_score_is_that_of_transformers(checkpoint: Path, seconds: float) -> None
 
 def test_the_same_recording_has_the_same_score_however_long(checkpoint: Path) -> None:
     """transformers takes a random crop of what is longer than 10 s; scores here are those of equal parts, averaged."""
-    from bench.measures.clap import Clap
+    from bench.quality.clap import Clap
 
     clap = Clap(str(checkpoint))
     long = noise(24.0)
@@ -61,7 +61,7 @@ def test_the_same_recording_has_the_same_score_however_long(checkpoint: Path) ->
 
 
 def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
-    from bench.measures.clap import Clap
+    from bench.quality.clap import Clap
 
     clap = Clap(str(checkpoint))
     t = np.arange(48_000 * 2)
@@ -73,7 +73,7 @@ def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
 
 
 def test_a_folder_without_clap_is_one_clear_error(tmp_path: Path) -> None:
-    from bench.measures.clap import Clap
+    from bench.quality.clap import Clap
 
     for folder in (tmp_path, demo_path(), demo_path() / "t5"):
         with pytest.raises(UserError, match="--clap") as error:
@@ -115,7 +115,7 @@ def test_frechet_distance_against_its_formula() -> None:
     """With scipy's matrix square root; and of Gaussians that differ in their mean alone."""
     from scipy.linalg import sqrtm
 
-    from bench.measures.frechet import frechet_distance
+    from bench.quality.frechet import frechet_distance
 
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((6, 6))
@@ -133,7 +133,7 @@ def test_frechet_distance_against_its_formula() -> None:
 
 def test_frechet_distance_of_few_recordings_is_too_large() -> None:
     """The bias that the page states: sets of one distribution, whose distance is 0, and about half at twice as many."""
-    from bench.measures.frechet import frechet_distance
+    from bench.quality.frechet import frechet_distance
 
     rng = np.random.default_rng(1)
 

@@ -15,9 +15,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bench import cli, edit, environment, results
-from bench.columns import Child
-from bench.kernel_cases import cases
+from bench import cli, results
+from bench.edit import command as edit
+from bench.kernels.cases import cases
+from bench.machine import environment
+from bench.processes.child import Child
 from model.errors import UserError
 from model.synthetic import PRESETS
 

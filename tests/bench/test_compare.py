@@ -15,9 +15,12 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, compare, kernels, results, series
-from bench.kernel_cases import matmul
-from bench.session import STAGES
+from bench import cli, results
+from bench.compare import command as compare
+from bench.compare import series
+from bench.edit.session import STAGES
+from bench.kernels import command as kernels
+from bench.kernels.cases import matmul
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import fidelity_measure, fidelity_page
-from bench.fidelity_measure import Fidelity, Settings
-from bench.measures import material
-from bench.measures.variants import parse
-from model.bundle import demo_path
-from model.convert import convert
-from model.recipes import RECIPES
+from bench.fidelity import material
+from bench.fidelity import measure as fidelity_measure
+from bench.fidelity import page as fidelity_page
+from bench.fidelity.measure import Fidelity, Settings
+from bench.variants import parse
+from model.bundle.bundle import demo_path
+from model.convert.convert import convert
+from model.quantize.recipes import RECIPES
 
 from .conftest import GOLDEN, damaged
 

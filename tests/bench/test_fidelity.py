@@ -13,13 +13,13 @@ import pytest
 import soundfile
 from scipy.special import log_softmax, rel_entr
 
-from bench import fidelity_measure
 from bench.cli import main
-from bench.fidelity_measure import Fidelity, Settings
-from bench.measures import ablation, forcing, material
-from bench.measures.matrices import dense
-from bench.measures.variants import Variant, parse
-from model.convert import convert
+from bench.fidelity import ablation, forcing, material
+from bench.fidelity import measure as fidelity_measure
+from bench.fidelity.matrices import dense
+from bench.fidelity.measure import Fidelity, Settings
+from bench.variants import Variant, parse
+from model.convert.convert import convert
 from model.errors import UsageError, UserError
 
 from .conftest import GOLDEN
@@ -81,7 +81,7 @@ def test_costs_name_what_was_damaged(found: dict[str, Fidelity]) -> None:
 
 
 def test_layers_without_prefix_and_own_error() -> None:
-    from bench.measures.layers import Comparison, LayerError
+    from bench.fidelity.layers import Comparison, LayerError
 
     nan = float("nan")
     layers = [LayerError(i, 0.1, nan, nan, nan, 0.1) for i in range(3)] + [LayerError(3, 0.11, 0.2, 0.1, 0.1, 0.3)]

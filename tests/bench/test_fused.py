@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, edit
-from bench.columns import Child
-from bench.counting import OPERATIONS
+from bench import cli
+from bench.edit import command as edit
+from bench.edit.evidence import OPERATIONS
+from bench.processes.child import Child
 
 pytestmark = pytest.mark.backend("native")
 

@@ -10,12 +10,12 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench.geometry import Load, matrix_bytes, prefill_flops, published, step_bytes
-from model.bundle import open_bundle
+from bench.step_bytes import Load, matrix_bytes, prefill_flops, published, step_bytes
+from model.bundle.bundle import open_bundle
+from model.bundle.tensors import lm_shapes
 from model.config import Quantization
-from model.convert import convert
-from model.edit import InstructMusicGen
-from model.layout import lm_shapes
+from model.convert.convert import convert
+from model.pipeline import InstructMusicGen
 from model.synthetic import write_preset
 
 from .conftest import GOLDEN

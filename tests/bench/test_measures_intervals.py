@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.measures.intervals import _widening, differences, mean_interval, unit_means
+from bench.intervals import _widening, differences, mean_interval, unit_means
 
 
 @pytest.mark.parametrize("units", [4, 8, 30])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import cli, page
+from bench import cli
+from bench.report import readme as page
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -12,7 +12,11 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, kernel_cases, kernels, peers, results, summary
+from bench import cli, results
+from bench.edit import summary
+from bench.kernels import cases as kernel_cases
+from bench.kernels import command as kernels
+from bench.peers import command as peers
 
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench import quality_page
 from bench.cli import main
-from bench.measures.instructions import Instruction
-from bench.measures.logmel import log_mel_distance
-from bench.measures.si_sdr import si_sdr
-from bench.measures.variants import parse
-from bench.quality_measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
+from bench.instructions import Instruction
+from bench.quality import page as quality_page
+from bench.quality.logmel import log_mel_distance
+from bench.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
+from bench.quality.si_sdr import si_sdr
+from bench.variants import parse
 from model import audio
 
 RATE = 32_000

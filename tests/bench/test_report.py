@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import chips, cli, plots, results
+from bench import cli, results
+from bench.report import plots
+from bench.roofline import apple_chips as chips
 
 from .conftest import full_disk
 from .test_printed import STAGES, same

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import chips, cli
+from bench import cli
+from bench.roofline import apple_chips as chips
 
 from .test_printed import number, printed, same
 

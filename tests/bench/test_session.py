@@ -6,10 +6,11 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench import cli, summary
-from bench.counting import Counted, fused_primitives, primitives, reference_calls, stock_primitives
-from bench.partial import spread
-from bench.session import STAGES, Session, Settings
+from bench import cli
+from bench.edit import summary
+from bench.edit.evidence import Counted, fused_primitives, primitives, reference_calls, stock_primitives
+from bench.edit.partial import spread
+from bench.edit.session import STAGES, Session, Settings
 from tests import backends
 
 

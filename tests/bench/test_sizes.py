@@ -10,7 +10,8 @@ import sys
 
 import pytest
 
-from bench import cli, peers, sizes
+from bench import cli, sizes
+from bench.peers import command as peers
 
 from .conftest import full_disk
 

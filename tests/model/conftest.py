@@ -11,11 +11,11 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from model import torch_file, torch_writer
-from model.bundle import open_bundle
-from model.convert import convert
+from model.bundle.bundle import open_bundle
+from model.convert.convert import convert
 from model.errors import UserError
-from tests.oracle import golden_folder
+from model.formats import torch_file, torch_writer
+from tests.numpy_model import golden_folder
 
 from .golden import FOLDERS, A, Golden
 from .upstream_files import State, values

@@ -11,7 +11,7 @@ import pytest
 import reference
 from model import InstructMusicGen
 from model.adapter import Adapter
-from model.bundle import open_bundle
+from model.bundle.bundle import open_bundle
 from model.transformer import LanguageModel, Stream
 from model.weights import Weights
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 import pytest
 
 from model import InstructMusicGen
-from model.bundle import open_bundle
+from model.bundle.bundle import open_bundle
 
 from .conftest import Converted
 from .golden import Golden, assert_equal

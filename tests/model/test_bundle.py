@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model import layout
-from model.bundle import Bundle, demo_path, open_bundle
+from model.bundle import tensors as layout
+from model.bundle.bundle import Bundle, demo_path, open_bundle
 from model.config import Quantization
 
 from .conftest import Tensors, refused

@@ -13,7 +13,7 @@ import mlx.core as mx
 import pytest
 from hypothesis import given, settings
 
-from model.bundle import demo_path, open_bundle
+from model.bundle.bundle import demo_path, open_bundle
 from model.errors import UserError
 
 from .conftest import Tensors, refused

@@ -12,14 +12,16 @@ import pytest
 import soundfile
 
 import kernels
-from bench.measures import forcing
-from bench.measures.material import Material
-from model import InstructMusicGen, feedback, recipes
-from model.bundle import open_bundle
-from model.calibration import TEXTS, Calibration
+from bench.fidelity import forcing
+from bench.fidelity.material import Material
+from model import InstructMusicGen
+from model.bundle.bundle import open_bundle
 from model.config import Quantization
-from model.convert import convert
+from model.convert.convert import convert
 from model.errors import UsageError, UserError
+from model.quantize import gptq as feedback
+from model.quantize import recipes
+from model.quantize.calibration import TEXTS, Calibration
 from reference import oracle
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"

@@ -12,10 +12,12 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model import codec_weights, layout, torch_file, torch_writer
-from model.codec_weights import codec_config, load_codec
+from model.bundle import codec_weights
+from model.bundle import tensors as layout
+from model.bundle.codec_weights import codec_config, load_codec
 from model.config import CodecConfig
 from model.errors import UserError
+from model.formats import torch_file, torch_writer
 
 from .conftest import GOLDEN
 

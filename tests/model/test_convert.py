@@ -11,10 +11,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model import hub, torch_writer
-from model.bundle import open_bundle
-from model.codec_weights import load_codec
-from model.convert import convert
+from model.bundle import hub
+from model.bundle.bundle import open_bundle
+from model.bundle.codec_weights import load_codec
+from model.convert.convert import convert
+from model.formats import torch_writer
 
 from .conftest import GOLDEN
 from .golden import CONFIG

@@ -12,8 +12,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model import torch_writer
-from model.bundle import open_bundle
+from model.bundle.bundle import open_bundle
+from model.formats import torch_writer
 
 from .conftest import GOLDEN
 from .upstream_files import ROOT

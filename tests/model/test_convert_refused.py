@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.convert import convert
+from model.convert.convert import convert
 from model.errors import UsageError, UserError
 
 from .conftest import GOLDEN

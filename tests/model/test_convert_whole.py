@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from model import convert as convert_module
-from model import writer
-from model.bundle import open_bundle
-from model.convert import convert
+from model.bundle import whole_folder as writer
+from model.bundle.bundle import open_bundle
+from model.convert import convert as convert_module
+from model.convert.convert import convert
 from model.errors import UserError
 
 from .conftest import GOLDEN

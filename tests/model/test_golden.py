@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from model import InstructMusicGen
-from model.codebooks import delayed, frame_index, undelayed
-from model.codec_weights import load_codec
+from model.bundle.codec_weights import load_codec
 from model.config import FRAME_RATE
+from model.decode import Job
+from model.delay_pattern import delayed, frame_index, undelayed
 from model.encodec import EnCodec
-from model.generate import Job
 from model.sampling import Sampling, top_k
 from model.t5 import T5Encoder
 from model.transformer import Stream

@@ -13,8 +13,8 @@ import huggingface_hub
 import pytest
 from huggingface_hub import errors
 
-from model import hub
-from model.bundle import demo_path
+from model.bundle import hub
+from model.bundle.bundle import demo_path
 from model.errors import UserError
 
 ROOT = Path(__file__).parents[2]

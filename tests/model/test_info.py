@@ -12,8 +12,8 @@ import mlx.core as mx
 import pytest
 from rich.console import Console
 
-from model import info
-from model.bundle import demo_path, open_bundle
+from model.bundle import info
+from model.bundle.bundle import demo_path, open_bundle
 from model.config import Quantization
 
 from .conftest import GOLDEN

@@ -10,8 +10,8 @@ import pytest
 
 import reference
 from model import InstructMusicGen
-from model.bundle import open_bundle
-from model.generate import Job
+from model.bundle.bundle import open_bundle
+from model.decode import Job
 from model.sampling import Sampling
 from reference import oracle
 

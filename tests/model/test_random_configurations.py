@@ -21,14 +21,14 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
 from model import InstructMusicGen
-from model.bundle import open_bundle
+from model.bundle.bundle import open_bundle
 from model.cli import main
 from model.config import Quantization
-from model.generate import Job
+from model.decode import Job
 from model.sampling import Sampling
 from tests import backends
-from tests.oracle import adapter, bundles, codec, files, generate, random_upstream, text
-from tests.oracle.random_upstream import CodecShape, Shape, T5Shape
+from tests.numpy_model import adapter, bundles, codec, files, generate, random_upstream, text
+from tests.numpy_model.random_upstream import CodecShape, Shape, T5Shape
 
 from .golden import RELATIVE
 

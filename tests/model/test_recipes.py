@@ -13,15 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kernels
-from model import InstructMusicGen, layout
-from model.bundle import demo_path, open_bundle
+from model import InstructMusicGen
+from model.bundle import tensors as layout
+from model.bundle.bundle import demo_path, open_bundle
+from model.bundle.info import describe
+from model.bundle.whole_folder import layout_bytes
 from model.config import AdapterConfig, Config, LMConfig, Quantization
-from model.convert import convert
+from model.convert.convert import convert
 from model.errors import UsageError
-from model.info import describe
-from model.recipes import RECIPES, named, search
-from model.recipes import plain as by_mlx
-from model.writer import layout_bytes
+from model.quantize.recipes import RECIPES, named, search
+from model.quantize.recipes import plain as by_mlx
 from reference import oracle
 
 from .. import backends, tolerance

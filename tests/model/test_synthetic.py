@@ -19,13 +19,15 @@ import pytest
 from hypothesis import given, settings
 from tokenizers import Tokenizer
 
-from model import InstructMusicGen, layout, torch_file
-from model.bundle import demo_path, open_bundle
-from model.codec_weights import load_codec
+from model import InstructMusicGen
+from model.bundle import tensors as layout
+from model.bundle.bundle import demo_path, open_bundle
+from model.bundle.codec_weights import load_codec
+from model.bundle.whole_folder import layout_bytes
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from model.formats import torch_file
 from model.synthetic import PRESETS, T5Dims, write_bundle, write_preset
 from model.synthetic.numbers import Random
-from model.writer import layout_bytes
 
 
 def files(folder: Path) -> list[str]:

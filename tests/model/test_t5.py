@@ -12,7 +12,7 @@ from tokenizers import Tokenizer as Fast
 from tokenizers.models import WordLevel
 
 import reference
-from model.bundle import demo_path
+from model.bundle.bundle import demo_path
 from model.errors import UserError
 from model.t5 import MAX_TOKENS, T5Encoder, Tokenizer
 

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from model import torch_file, torch_writer
 from model.errors import UserError
-from model.inert_pickle import Placeholder, Symbol
+from model.formats import torch_file, torch_writer
+from model.formats.inert_pickle import Placeholder, Symbol
 
 from .conftest import GOLDEN
 from .torch_pickles import Storage, View, dumps, write

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model import torch_file
+from model.formats import torch_file
 
 from .golden import A
 

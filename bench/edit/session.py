@@ -1,0 +1,292 @@
+"""One column of the end-to-end table: a model on one backend, and what each stage of an edit takes.
+
+Runs in a process of its own (see `worker`), where peak memory is this column's alone. Every round is a whole edit of
+the same clip; a slow baseline may do a part of a stage, and then says how much of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import time
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+import kernels
+from model import windows
+from model.adapter import LayerPrefix
+from model.bundle.bundle import open_bundle
+from model.config import FRAME_RATE, HOP
+from model.decode import Job, steps
+from model.delay_pattern import positions
+from model.pipeline import InstructMusicGen
+from model.sampling import Sampling
+from model.t5 import T5Encoder
+from reference.contract import Ops
+
+from ..machine import hardware as machine
+from ..machine import memory
+from ..step_bytes import Load, prefill_flops, step_bytes
+from .clock import Clock
+from .evidence import Counted, primitives, reference_calls
+from .partial import Parts, Prepared, clip, spread, stand_ins, truncated
+
+STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
+"""The stages of an edit, in order; their sum is the edit."""
+
+INSTRUCTION = "Music piece. Instruct: Only Drums."
+GUIDANCE = 3.0
+PROBE_FRAMES, PROBE_STEPS = 10, 2
+FELL_BACK = ("auto", "reference")
+"""The backend that was asked for, and the one that ran for want of a fused one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a column runs: a clip of `seconds` times `batch`, and how much time a stage may take before it is cut."""
+
+    model: str
+    backend: str
+    seconds: float
+    batch: int = 1
+    steps: int | None = None  # measure so many decode steps and project the rest; None for all
+    limit: float | None = None  # seconds a stage may take in a round; beyond it, a part is measured and projected
+
+    @property
+    def frames(self) -> int:
+        """Codec frames of the clip."""
+        return max(1, round(self.seconds * FRAME_RATE))
+
+
+class Session:
+    """A loaded model and its clip. `warm_up` first, then `round` as often as wanted."""
+
+    def __init__(self, settings: Settings, ops: Ops | None = None) -> None:
+        """`ops` instead of those of `settings.backend`, for tests."""
+        self.settings = settings
+        start = time.perf_counter()
+        self.ops = Counted(ops or kernels.load(settings.backend))
+        self.model = InstructMusicGen(open_bundle(settings.model), self.ops)
+        _ = self.model.codec, self.model.tokenizer
+        self.load_seconds = time.perf_counter() - start
+        self.load_rss = memory.peak_rss()
+        longest = self.model.adapter.config.max_n_frames
+        self.plan = windows.plan(settings.frames, longest, max(longest // 2, 1))
+        self.audio = clip(settings.frames, settings.batch)
+        self.texts = [INSTRUCTION] * settings.batch
+        self.total_steps = sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
+        layers = self.model.adapter.config.layers
+        self.whole = Parts(settings.frames, layers * len(self.plan), self.total_steps)
+        self.parts = self.whole if settings.steps is None else dataclasses.replace(
+            self.whole, steps=min(settings.steps, self.total_steps)
+        )
+        self.text_tokens = 0
+
+    @property
+    def _codebooks(self) -> int:
+        return self.model.lm.config.codebooks
+
+    def warm_up(self) -> dict[str, Any]:
+        """A small round, a whole one if it is cheap, and the proof of what runs. Its times are not results."""
+        probe = Parts(min(PROBE_FRAMES, self.whole.frames), 1, min(PROBE_STEPS, self.whole.steps))
+        start = time.perf_counter()
+        with reference_calls() as fallen_back:
+            first = self._round(probe)
+        first_round = time.perf_counter() - start
+        small = self._round(probe)
+        self.parts = self._affordable(small, probe)
+        if self.parts == self.whole and sum(small["seconds"].values()) < 5:
+            self._round(self.parts)
+        graph = self._step_graph()
+        info = getattr(importlib.import_module("kernels.native"), "info", None) if self.ops.name == "native" else None
+        return {
+            "backend": self.ops.name,
+            "info": info() if info is not None else None,
+            "fallback": kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
+            "load_seconds": self.load_seconds,
+            "load_rss": self.load_rss,
+            "first_round_seconds": first_round,
+            "warmup": {"first": first, "second": small},
+            "step_primitives": graph,
+            "reference_calls": dict(fallen_back),
+            "step_bytes": self.traffic(),
+            "step_positions": [position for position, _ in self._chosen(self.parts)],
+            "adapter_flops": sum(
+                prefill_flops(self.model.bundle.config, self.settings.batch, w.frames + 1) for w in self.plan
+            ),
+            "dtypes": self._dtypes(),
+            "geometry": self.geometry(),
+        }
+
+    def round(self) -> dict[str, Any]:
+        """A whole edit: seconds, memory and calls of each stage."""
+        return self._round(self.parts)
+
+    def geometry(self) -> dict[str, Any]:
+        """The model's dimensions and the run's."""
+        config = self.model.bundle.config
+        quantization = config.quantization
+        return dataclasses.asdict(config.lm) | {
+            "adapter_layers": config.adapter.layers,
+            "bits": quantization.bits if quantization else 8 * config.dtype.size,
+            "group_size": quantization.group_size if quantization else None,
+            "frames": self.settings.frames,
+            "windows": len(self.plan),
+            "steps": self.total_steps,
+            "batch": self.settings.batch,
+            "text_tokens": self.text_tokens,
+        }
+
+    def _dtypes(self) -> dict[str, str]:
+        stored = self.model.bundle.config.dtype
+        pair = {"activations": self.ops.compute_dtype(stored), "weights": self.ops.weight_dtype(stored)}
+        return {name: str(dtype).rpartition(".")[2] for name, dtype in pair.items()}
+
+    def traffic(self) -> dict[str, float]:
+        """Bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
+        config = self.model.bundle.config
+        lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
+        load = Load(
+            batch=self.settings.batch, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
+        )
+        stored = config.dtype
+        return step_bytes(
+            config, load, activations=self.ops.compute_dtype(stored), weights=self.ops.weight_dtype(stored)
+        )
+
+    def _all(self, parts: Parts) -> bool:
+        return parts.layers == self.whole.layers and parts.steps == self.whole.steps
+
+    def _chosen(self, parts: Parts) -> list[tuple[int, int]]:
+        """Position of each step that a round runs, and frames of its window: all of all windows, or as many as `parts`
+        says, spread evenly over them. Those run in the first window, the longest: the later ones' prompts make their
+        caches long, their adapter has not run."""
+        every = [(p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, self._codebooks) - 1)]
+        if self._all(parts):
+            return every
+        return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
+
+    def _affordable(self, probe: dict[str, Any], done: Parts) -> Parts:
+        """The parts of each stage that fit `limit` seconds, by what the probe took."""
+        limit = self.settings.limit
+        if limit is None:
+            return self.parts
+
+        def fit(stage: str, part: int, whole: int, least: int) -> int:
+            each = probe["seconds"][stage] / part
+            return whole if each * whole <= limit else min(whole, max(least, int(limit / each)))
+
+        frames = min(
+            fit("codec encode", done.frames, self.whole.frames, PROBE_FRAMES),
+            fit("codec decode", done.frames, self.whole.frames, PROBE_FRAMES),
+        )
+        layers = fit("adapter", done.layers, self.whole.layers, 1)
+        layers = layers if layers == self.whole.layers else min(layers, self.model.adapter.config.layers)
+        return Parts(frames, layers, fit("steps", done.steps, self.parts.steps, 3))
+
+    def _round(self, parts: Parts) -> dict[str, Any]:
+        clock, model, lm = Clock(), self.model, self.model.lm
+        before, busy = dict(self.ops.calls), machine.busy()
+        mx.synchronize()
+        with clock("t5 load"):
+            encoder = T5Encoder(model.bundle.t5_path, self.ops)
+        with clock("text"):
+            condition = model.conditioner(self.texts, model.tokenizer, encoder)
+            mx.eval(condition)
+        del encoder
+        self.text_tokens = condition.shape[1]
+        with clock("text k/v"):
+            text = lm.text_kv(condition)
+            mx.eval(text)
+        with clock("codec encode"):
+            codes = model.encode(self.audio[:, : parts.frames * HOP])
+            mx.eval(codes)
+        if codes.shape[2] < self.settings.frames:  # the rest of a projected encode: any codes serve
+            codes = mx.tile(codes, (1, 1, -(-self.settings.frames // codes.shape[2])))[:, :, : self.settings.frames]
+        special = mx.full((*codes.shape[:2], 1), lm.config.special, dtype=mx.int32)
+        padded = mx.concatenate([codes, special], axis=2)
+        mx.eval(padded)
+        durations: list[float] = []
+        first_step = 0.0
+        layers_left = parts.layers
+        for window in self.plan:
+            condition_codes = padded[:, :, window.offset : window.offset + window.frames + 1]
+            count = min(layers_left, model.adapter.config.layers)
+            layers_left -= count
+            if not count:
+                break
+            with clock("adapter"):
+                prefix = truncated(model.adapter, count)(condition_codes)
+            prefix = stand_ins(prefix, model.adapter.config.layers)
+            job = Job(lm, Prepared(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+            if self._all(parts):
+                prompt = codes[:, :, window.offset : window.offset + window.prompt]
+                with clock("steps"):
+                    durations += generate(job, condition_codes, prompt, window.frames)
+                first_step = first_step or durations[0]
+            elif window is self.plan[0]:
+                first_step, durations = self._some_steps(clock, job, condition_codes, parts)
+        with clock("codec decode"):
+            mx.eval(model.decode(codes[:, :, : parts.frames]))
+        return {
+            "seconds": clock.seconds,
+            "measured": {
+                "codec encode": [parts.frames, self.whole.frames], "codec decode": [parts.frames, self.whole.frames],
+                "adapter": [parts.layers, self.whole.layers], "steps": [parts.steps, self.whole.steps],
+            },
+            "step_seconds": durations,
+            "first_step": first_step,
+            "peak_rss": clock.rss,
+            "mlx_peak": clock.mlx,
+            "busy": machine.busy().since(busy),
+            "calls": {name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
+        }
+
+    def _some_steps(self, clock: Clock, job: Job, condition: mx.array, parts: Parts) -> tuple[float, list[float]]:
+        """Seconds of a first step, then of those of `parts`: a step's cost is affine in the cache's length, so their
+        mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
+        chosen = self._chosen(parts)
+        stream = job.start(condition, self.plan[0].frames)
+        tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)
+        keys = mx.random.split(mx.random.key(0), len(chosen) + 1)
+        start = time.perf_counter()
+        mx.eval(job.sampling(job.predict(stream, tokens), keys[-1]))  # the caches come into being
+        first = time.perf_counter() - start
+        durations = []
+        with clock("steps"):
+            pass
+        for n, (position, _) in enumerate(chosen):
+            stream.position = position
+            with clock("steps"):
+                start = time.perf_counter()
+                tokens = job.sampling(job.predict(stream, tokens), keys[n])[..., None]
+                mx.eval(tokens)
+                durations.append(time.perf_counter() - start)
+        return first, durations
+
+    def _step_graph(self) -> dict[str, int]:
+        """Primitives of one decode step, read from the graph before it is evaluated."""
+        lm, adapter = self.model.lm, self.model.adapter
+        text = lm.text_kv(self.model.condition(self.texts))
+        batch, dim = self.settings.batch, lm.config.head_dim
+        block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
+        prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
+        job = Job(lm, Prepared(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+        stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
+        tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
+        return primitives(job.predict(stream, tokens))
+
+
+def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
+    """All steps of a window through the model's own generator; seconds of each."""
+    ticks = [time.perf_counter()]
+    tokens = prompt
+    for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):  # noqa: B007 the last one is used
+        ticks.append(time.perf_counter())
+    mx.eval(tokens)
+    # The first item is what was known before. A step that is still running when it is yielded (on a GPU) shows up one
+    # step later; what is left at the end belongs to the last.
+    ticks = [ticks[0], *ticks[2:-1], time.perf_counter()]
+    return [float(d) for d in np.diff(ticks)]

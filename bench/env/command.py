@@ -1,0 +1,31 @@
+"""`bench env`: what a bug report needs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..machine import environment
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """`bench env [--json]`."""
+    parser = subparsers.add_parser("env", help="machine, versions, commit and backends, for a bug report")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print it."""
+    record = environment.collect() | {"backends": environment.backends(), "executable": environment.executable()}
+    if args.json:
+        print(json.dumps(record, indent=2, default=str))
+        return 0
+    for name, value in record.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, item in value.items():
+                print(f"  {key}: {'available' if item is None and name == 'backends' else item}")
+        else:
+            print(f"{name}: {value}")
+    return 0

@@ -1,0 +1,139 @@
+"""Which parts cost most: the reference with only one part taken from the other model, one part after another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import mlx.core as mx
+import numpy as np
+
+from bench.console import track
+from model.bundle import tensors as layout
+from model.pipeline import InstructMusicGen
+from model.transformer import Layer
+from model.weights import Weights
+
+from .distribution import kl
+from .forcing import Chunk, Float32, chunk_logits, job
+
+
+@dataclass(frozen=True)
+class Part:
+    """Modules that are swapped together."""
+
+    name: str
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What swapping in one part costs, on average over positions and codebooks."""
+
+    part: Part
+    kl: float
+    megaweights: float
+
+    @property
+    def each(self) -> float:
+        """Cost of a million weights: what more bits there would save most for their size."""
+        return self.kl / self.megaweights
+
+
+def swappable(model: InstructMusicGen) -> dict[str, int]:
+    """The matrices that a recipe may quantize, by canonical name, with their number of weights."""
+    config = model.bundle.config
+    found = {}
+    for name, shape in layout.lm_shapes(config.lm, config.adapter).items():
+        module = name.removesuffix(".weight")
+        if re.match(r"layers\.\d+\.(self_attn|cross_attn|linear)|linears\.|cp_transformer\.merge_linear\.", module):
+            found[module] = int(np.prod(shape))
+    return found
+
+
+def kind(module: str) -> str:
+    """The same matrix in every layer (or codebook): `layers.3.linear1` -> `linear1`."""
+    if module.startswith("linears."):
+        return "output heads"
+    if module.startswith("cp_transformer."):
+        return "adapter.merge_linear"
+    return module.split(".", 2)[2]
+
+
+def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
+    """All modules, each alone (`matrix`), by `kind`, or by `layer` (where heads stay apart).
+
+    The adapter's matrix i goes with the LM's layer `start_layer` + i.
+    """
+    grouped: dict[str, list[str]] = {}
+    for module in modules:
+        if by == "matrix":
+            name = module
+        elif by == "kind" or module.startswith("linears."):
+            name = kind(module)
+        else:
+            merges = module.startswith("cp_transformer.")
+            layer = start_layer + int(module.rpartition(".")[2]) if merges else int(module.split(".")[1])
+            name = f"layer {layer}"
+        grouped.setdefault(name, []).append(module)
+    return [Part(name, tuple(found)) for name, found in grouped.items()]
+
+
+@contextmanager
+def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Iterator[None]:
+    """`model` with these modules from `donor`'s bundle, for the time of the block."""
+    lm, adapter = model.lm, model.adapter
+    layers, heads, reload = list(lm.layers), lm.heads, adapter._reload
+    weights = _mixed(model, donor, modules)
+    touched = {int(m.split(".")[1]) for m in modules if m.startswith("layers.")}
+    merges = {f"{m}.weight" for m in modules if m.startswith("cp_transformer.")}
+
+    def mixed_reload(names: list[str]) -> dict[str, mx.array]:
+        theirs = [name for name in names if name in merges]
+        return reload([n for n in names if n not in merges]) | (donor.bundle.reload(theirs) if theirs else {})
+
+    try:
+        for index in touched:
+            lm.layers[index] = Layer(weights, index)
+        if any(m.startswith("linears.") for m in modules):
+            lm.heads = weights.stacked(*[f"linears.{k}" for k in range(lm.config.codebooks)])
+        adapter._reload = mixed_reload
+        yield
+    finally:
+        lm.layers[:], lm.heads, adapter._reload = layers, heads, reload
+
+
+def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:
+    """The tensors of the layers (and heads) that `modules` touch, those of `modules` from the donor's file."""
+    touched = {m.rpartition(".")[0] if m.startswith("linears.") else ".".join(m.split(".")[:2]) for m in modules}
+    prefixes, theirs = tuple(f"{each}." for each in touched), tuple(f"{m}." for m in modules)
+    ours = [n for n in model.bundle.tensors if n.startswith(prefixes) and not n.startswith(theirs)]
+    tensors = model.bundle.reload(ours) | donor.bundle.reload(n for n in donor.bundle.tensors if n.startswith(theirs))
+    config, donated = model.bundle.config, donor.bundle.config
+    recipe = {**config.recipe, **{module: donated.packing(module) for module in modules}}
+    return Weights(tensors, replace(config, recipe=recipe), model.ops)
+
+
+def costs(
+    reference: InstructMusicGen,
+    other: InstructMusicGen,
+    chunks: Sequence[tuple[str, Chunk]],
+    which: Sequence[Part],
+    guidance: float,
+) -> list[Cost]:
+    """KL(reference || reference with the part from `other`) for each part, over (text, chunk) pairs; dearest first."""
+    right = _logits(reference, chunks, guidance)
+    sizes = swappable(reference)
+    out = []
+    for part in track(which, "what costs most, part by part"):
+        with swapped(reference, other, part.modules):
+            made = _logits(reference, chunks, guidance)
+        total = float(np.mean([kl(a, b).mean() for a, b in zip(right, made)]))
+        out.append(Cost(part, total, sum(sizes[m] for m in part.modules) / 1e6))
+    return sorted(out, key=lambda cost: -cost.kl)
+
+
+def _logits(model: InstructMusicGen, chunks: Sequence[tuple[str, Chunk]], guidance: float) -> list[Float32]:
+    return [chunk_logits(job(model, model.condition([text]), guidance), part) for text, part in chunks]

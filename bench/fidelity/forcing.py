@@ -1,0 +1,90 @@
+"""Run a model over given tokens, exactly as generation would, and keep the logits it would have sampled from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from bench.console import track
+from model.decode import Job, steps
+from model.delay_pattern import delayed, frame_index, positions, undelayed
+from model.pipeline import InstructMusicGen
+from model.sampling import Sampling
+
+from .material import Material
+
+Float32 = npt.NDArray[np.float32]
+
+
+def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling: Sampling | None = None) -> Job:
+    """What stays the same for a text condition [1,L,dim]."""
+    return Job(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
+
+
+def with_special(material: Material, special: int) -> mx.array:
+    """The condition int32 [1,K,T+1], the special frame at its end."""
+    end = mx.full((1, material.condition.shape[1], 1), special, dtype=mx.int32)
+    return mx.concatenate([material.condition, end], axis=2)
+
+
+def generated(job: Job, material: Material, seed: int, label: str = "model") -> mx.array:
+    """What the model generates for it: codes int32 [1,K,T]. `label` is shown with the progress, as in `forced`."""
+    clip = with_special(material, job.lm.config.special)
+    every = steps(job, clip, clip[:, :, :0], material.frames, mx.random.key(seed))
+    total = positions(material.frames, clip.shape[1])
+    chunks = list(track(every, f"{label}: {material.title}: generating", total))
+    return undelayed(mx.concatenate(chunks, axis=2), material.frames)
+
+
+def expected(target: mx.array, special: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each position but the last, the tokens that follow it, and which of them the pattern holds; [S-1,K]."""
+    frames = target.shape[2]
+    sequence, _ = delayed(target, frames, special)
+    inside = frame_index(frames, target.shape[1]) >= 0
+    return np.array(sequence)[0].T[1:].astype(np.int64), inside.T[1:]
+
+
+def forced(job: Job, material: Material, target: mx.array, label: str = "model") -> Float32:
+    """Guided logits [S-1,K,card] of a generation that is made to say `target`, one position at a time."""
+    frames = material.frames
+    sequence, _ = delayed(target, frames, job.lm.config.special)
+    stream = job.start(with_special(material, job.lm.config.special), frames)
+    rows = []
+    for position in track(range(sequence.shape[2] - 1), f"{label}: {material.title}: forcing"):
+        logits = job.predict(stream, sequence[:, :, position : position + 1])
+        mx.eval(logits)
+        rows.append(np.array(logits[0]))
+    return np.stack(rows)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The first T positions of a target at once: both rows of the guidance pair, [2,K,T]; quicker than `forced`."""
+
+    tokens: mx.array
+    clip: mx.array
+    frames: int
+
+
+def chunk(material: Material, target: mx.array, special: int, guided: bool) -> Chunk:
+    """`material`'s chunk; the last K positions, whose query row is clamped, are left out."""
+    sequence, _ = delayed(target, material.frames, special)
+    tokens = sequence[:, :, : material.frames]
+    tokens = mx.concatenate([tokens, tokens]) if guided else tokens
+    return Chunk(tokens, with_special(material, special), material.frames)
+
+
+def guide(logits: mx.array, guidance: float) -> mx.array:
+    """[2,K,T,card] conditional and unconditional (or [1,K,T,card]) -> guided [K,T,card]."""
+    if logits.shape[0] == 1:
+        return logits[0]
+    return logits[1] + (logits[0] - logits[1]) * guidance
+
+
+def chunk_logits(job: Job, part: Chunk) -> Float32:
+    """Guided logits [T,K,card] of a chunk."""
+    out = guide(job.lm.logits(job.start(part.clip, part.frames)(part.tokens)), job.guidance)
+    return np.asarray(np.array(out).transpose(1, 0, 2), dtype=np.float32)

@@ -1,0 +1,48 @@
+"""The plot of `bench quality`: every row's mean of every measure, with its interval, as one PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..intervals import mean_interval, unit_means
+from .measure import Row
+
+COLUMNS = 3
+
+
+def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, variants: int) -> bytes | None:
+    """`measures`: title of each by name; `axis`: the keys' axis that intervals resample. None without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return None
+    high = math.ceil(len(measures) / COLUMNS)
+    figure = Figure(figsize=(13, high * (0.9 + 0.3 * len(rows))), layout="constrained")
+    axes = figure.subplots(high, COLUMNS, squeeze=False, sharey=True).flat
+    labels = [row.label for row in rows]
+    for plot, (name, title) in zip(axes, measures.items()):
+        for place, row in enumerate(rows):
+            values = {k: v for k, v in row.values.get(name, {}).items() if not math.isnan(v)}
+            mean = float(np.mean(list(values.values()))) if values else math.nan
+            if not math.isfinite(mean):
+                continue
+            found = mean_interval(unit_means(values, axis)) if axis is not None else None
+            color = "C0" if place >= len(rows) - variants else "0.5"
+            if found is not None:
+                plot.plot([found.low, found.high], [place, place], color=color, alpha=0.5)
+            plot.plot(mean, place, "o", color=color)
+        plot.set_title(title, fontsize="medium")
+        plot.set_yticks(range(len(rows)), labels)
+        plot.locator_params(axis="x", nbins=5)
+        plot.grid(alpha=0.3)
+        plot.spines[["top", "right"]].set_visible(False)
+    for plot in list(figure.axes)[len(measures) :]:
+        plot.remove()
+    figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)  # in the tables' order
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100)
+    return out.getvalue()

@@ -1,0 +1,188 @@
+"""The pictures of `bench report`, as PNG bytes, by matplotlib, from saved results."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from model.errors import UserError
+
+from .. import stats, tables
+from ..edit import summary
+from ..edit.partial import spread
+from ..edit.session import STAGES
+from ..roofline import apple_chips as chips
+
+Result = dict[str, Any]
+COLOURS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
+MARKERS = "os^D"
+"""Of columns: their points may lie on each other, so all but the first are open."""
+
+
+def _axes(width: float, height: float) -> Any:
+    """Axes of a new figure; UserError where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as e:
+        raise UserError("the plots need matplotlib; pip install 'instruct-musicgen-mlx[bench]'") from e
+    return Figure(figsize=(width, height)).subplots()
+
+
+def stages(result: Result) -> bytes:
+    """RTF of each stage, a bar for each column, on a logarithmic axis."""
+    columns, audio = result["columns"], summary.audio_seconds(result)
+    axes = _axes(8, 4)
+    height = 0.8 / len(columns)
+    names = [*STAGES, summary.WHOLE]
+    for n, column in enumerate(columns):
+        values = [np.median(summary.samples(column, stage)) / audio for stage in names]
+        axes.barh(np.arange(len(names)) + n * height, values, height, label=_label(column), color=COLOURS[n])
+    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds for a second of audio (RTF); shorter is faster")
+    axes.set_title(summary.title(result), fontsize=10)
+    _logarithmic(axes.xaxis)
+    return _png(axes)
+
+
+def step_time(result: Result) -> bytes:
+    """Milliseconds of each decode step over the cache's length, with the bound of streaming bandwidth."""
+    axes = _axes(8, 4)
+    for n, column in enumerate(result["columns"]):
+        times = np.median([r["step_seconds"] for r in column["rounds"]], axis=0) * 1e3
+        done, whole = summary.part(column, "steps")
+        # In clips of several windows the length of the cache starts anew in each.
+        lengths = np.array(column.get("step_positions") or spread(0, whole, done)) + 1
+        order = np.argsort(lengths, kind="stable")
+        few = done < whole or np.any(np.diff(lengths) < 1)
+        style = {"marker": MARKERS[n], "linestyle": "", "fillstyle": "none" if n else "full"} if few else {}
+        axes.plot(lengths[order], times[order], label=_stepping(column), color=COLOURS[n], markersize=5, **style)
+    best = sum(result["columns"][0]["step_bytes"].values()) / summary.streaming(result) * 1e3
+    axes.axhline(best, color="black", linestyle=":", label=f"bytes at streaming bandwidth: {best:.3g} ms")
+    axes.set(xlabel="positions in the cache", ylabel="ms a step")
+    axes.set_title(summary.title(result), fontsize=10)
+    _logarithmic(axes.yaxis)
+    return _png(axes)
+
+
+def roofline(results: Sequence[Result]) -> bytes:
+    """ms/step that bandwidth allows, a line for each size that a step must read; Apple's chips on the first one's, and
+    measured runs above theirs, by the bandwidth measured in them."""
+    axes = _axes(9, 6.5)
+    sizes = [sum(r["columns"][0]["step_bytes"].values()) for r in results]
+    lines = dict(zip(map(tables.size, sizes), sizes))  # results of one model share theirs
+    colours = dict(zip(lines, ("black", *COLOURS) * len(lines)))
+    rates = np.geomspace(min(5.0, *(summary.streaming(r) / 2e9 for r in results)), 1500, 2)
+    for label, size in lines.items():
+        axes.plot(rates, size / rates / 1e6, color=colours[label], linewidth=1, label=f"least for {label} a step")
+    for rate, names in chip_groups():
+        least = max(sizes) / rate / 1e6
+        axes.plot(rate, least, "|", color=colours[tables.size(max(sizes))], markersize=10)
+        axes.annotate(names, (rate, least), (2, 6), textcoords="offset points", fontsize=7, rotation=60)
+    for r, size in zip(results, sizes):
+        for n, column in enumerate(r["columns"]):
+            step = np.median(summary.step_samples(column)) * 1e3
+            name = f"{r['settings']['name']}, {column['geometry']['bits']} bits, {_stepping(column)}"
+            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colours[tables.size(size)],
+                      fillstyle="none" if n else "full")
+    axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
+    axes.set_title("a decode step: least time by bandwidth (Apple's chips: published peaks), and measured", fontsize=10)
+    _logarithmic(axes.xaxis)
+    _logarithmic(axes.yaxis)
+    return _png(axes)
+
+
+def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
+    """Bandwidth and names of the chips of the table, those too near each other for two labels together."""
+    groups: list[list[chips.Chip]] = []
+    for chip in sorted(chips.CHIPS, key=lambda c: c.bandwidth):
+        if groups and chip.bandwidth < nearer * groups[-1][0].bandwidth:
+            groups[-1].append(chip)
+        else:
+            groups.append([chip])
+    short = [(g[0].bandwidth, list(dict.fromkeys(c.name.partition(" (")[0] for c in g))) for g in groups]
+    return [(rate, ", ".join(names)) for rate, names in short]
+
+
+def traffic(result: Result) -> bytes:
+    """Bytes that each kernel must read, and that its Metal source asked for where the interpreter counted them."""
+    from ..kernels.command import STOCK
+
+    cases = result["cases"]
+    axes = _axes(10, 0.4 * len(cases) + 1.8)
+    rows = np.arange(len(cases))
+    ours = [next((c for label, c in case["columns"].items() if label != STOCK), case["columns"].get(STOCK))
+            for case in cases]
+    needed = [c["reads"] / 1e6 for c in ours]
+    if any("traffic" in c for c in cases):
+        needed = [c["traffic"]["needed"] / 1e6 if "traffic" in c else n for c, n in zip(cases, needed)]
+        loaded = [c.get("traffic", {}).get("loaded", np.nan) / 1e6 for c in cases]
+        axes.barh(rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)",
+                  color=COLOURS[1])
+    axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLOURS[0])
+    axes.set(xlabel="MB a call", title="traffic of each kernel")
+    _rows(axes, [c["case"] for c in cases])
+    return _png(axes)
+
+
+def kernels(result: Result) -> bytes:
+    """How many times faster than stock MLX each kernel is."""
+    from ..kernels.command import STOCK
+
+    cases = [c for c in result["cases"] if STOCK in c["columns"] and len(c["columns"]) > 1]
+    labels = list(dict.fromkeys(label for c in cases for label in c["columns"] if label != STOCK))
+    axes = _axes(10, 0.4 * len(cases) + 1.8)
+    height = 0.8 / max(len(labels), 1)
+    for n, label in enumerate(labels):
+        there = [(row, c["columns"]) for row, c in enumerate(cases) if label in c["columns"]]
+        faster = [stats.paired_ratio(c[STOCK]["seconds"], c[label]["seconds"]).estimate for _, c in there]
+        places = [row + (n - (len(labels) - 1) / 2) * height for row, _ in there]
+        axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLOURS[n % len(COLOURS)])
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xlabel="times as fast as stock MLX (line: as fast)",
+             title=f"kernels at the shapes of {result['settings']['name']}")
+    _rows(axes, [c["case"] for c in cases])
+    return _png(axes)
+
+
+def _label(column: dict[str, Any]) -> str:
+    return summary.name(column) + (" (projected)" if summary.projected(column, summary.WHOLE) else "")
+
+
+def _stepping(column: dict[str, Any]) -> str:
+    done, whole = summary.part(column, "steps")
+    return summary.name(column) + (f" ({done} of {whole} steps)" if done < whole else "")
+
+
+def _rows(axes: Any, names: Sequence[str]) -> None:
+    """A name beside each group of bars, the first on top."""
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    _logarithmic(axes.xaxis)
+
+
+def _logarithmic(axis: Any) -> None:
+    """A logarithmic axis with plain numbers at 1, 2 and 5, of which a narrow range has some too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if abs(np.log10(high / low)) < 4 else (1,), numticks=50))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    axis.grid(alpha=0.3)
+    axis.axes.set_axisbelow(True)
+
+
+def _png(axes: Any) -> bytes:
+    """The figure, its legend below, where nothing can be hidden by it."""
+    figure, entries = axes.figure, axes.get_legend_handles_labels()
+    lines = -(-len(entries[1]) // 3)
+    figure.legend(*entries, loc="lower center", ncols=3, fontsize=8)
+    figure.tight_layout(rect=(0, (0.15 + 0.2 * lines) / figure.get_figheight(), 1, 1))
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()

@@ -1,0 +1,88 @@
+"""What one decode step must read, from the model's dimensions alone: every matrix once, every cached row once.
+
+The rows of a guidance pair share weights and prefix, so those count once for the pair. Activations, the logits and what
+is written are thousands of times smaller and left out. `design` figures for MusicGen-large at 4 bits: see the tests.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from model.bundle.tensors import NORMS, projections
+from model.config import AdapterConfig, Config, LMConfig, Quantization
+from model.synthetic import MAX_N_FRAMES, PRESETS
+
+PARTS = ("weights", "heads", "embedding", "self cache", "prefix", "text")
+FLOAT16 = mx.float16
+
+SIZES = ("small", "medium", "large")
+"""MusicGen's published sizes (arXiv 2306.05284, table 1; facebook/musicgen-* on the Hub)."""
+
+
+def published(size: str, bits: int) -> Config:
+    """The configuration of a published size with the adapter on all layers, at 4, 8 or 16 bits."""
+    lm = PRESETS[size].lm
+    quantization = Quantization(bits, 64) if bits < 16 else None
+    return Config(lm, AdapterConfig(layers=lm.layers, max_n_frames=MAX_N_FRAMES), FLOAT16, quantization)
+
+
+@dataclass(frozen=True)
+class Load:
+    """One decode step's circumstances."""
+
+    batch: int = 1
+    guided: bool = True
+    length: float = 0.0  # positions in the self-attention cache, the step's own included; a mean may be fractional
+    prefix: int = 0  # frames, the special one included
+    text: int = 0  # tokens of the longest instruction
+
+    @property
+    def rows(self) -> int:
+        """Rows of the LM's batch."""
+        return self.batch * (2 if self.guided else 1)
+
+
+def matrix_bytes(shape: tuple[int, ...], quantization: Quantization | None, floats: int) -> int:
+    """Bytes of an [N, K] matrix: dense, or packed with its scales and biases of `floats` bytes each."""
+    n, k = shape
+    if quantization is None:
+        return n * k * floats
+    return n * k * quantization.bits // 8 + 2 * n * (k // quantization.group_size) * floats
+
+
+def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx.Dtype) -> dict[str, float]:
+    """Bytes by part (`PARTS`), caches in `activations`' dtype, dense weights and scales in `weights`'."""
+    lm, cached, dense = config.lm, activations.size, weights.size
+    total = 0
+    for module, shape in projections(lm).items():
+        if module.endswith(("cross_attn.k_proj", "cross_attn.v_proj")):
+            continue  # the text's keys and values are computed once for a clip
+        total += matrix_bytes(shape, config.packing(module), dense)
+    heads = sum(matrix_bytes((lm.card, lm.dim), config.packing(f"linears.{k}"), dense) for k in range(lm.codebooks))
+    norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * cached
+    per_row = 2 * lm.layers * lm.dim * cached  # keys and values of one position
+    adapted = 2 * config.adapter.layers * lm.dim * cached
+    return {
+        "weights": float(total + norms),
+        "heads": float(heads),
+        "embedding": float(load.rows * lm.codebooks * lm.dim * config.dtype.size),
+        "self cache": load.rows * load.length * per_row,
+        "prefix": float(load.batch * load.prefix * adapted),
+        "text": float(load.batch * load.text * per_row),
+    }
+
+
+def prefill_flops(config: Config, rows: int, frames: int) -> float:
+    """Multiply-adds times two of the adapter over `rows` clips of `frames`: its merge maps, the layers' six matrices,
+    and causal attention (scores and values, half of the square)."""
+    lm = config.lm
+    matrices = lm.dim * lm.dim * (1 + 4) + 2 * lm.dim * lm.ffn
+    return 2.0 * rows * frames * config.adapter.layers * (matrices + frames * lm.dim)
+
+
+def decoder_parameters(lm: LMConfig) -> int:
+    """Parameters of the LM alone, as its peers have it: no adapter."""
+    return sum(math.prod(shape) for shape in projections(lm).values()) + (2 * lm.card + 1) * lm.codebooks * lm.dim

@@ -1,0 +1,144 @@
+"""What a bundle holds: sizes, quantization, parameter counts, license."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ..config import FRAME_RATE
+from ..formats.safetensors_file import read_header
+from . import tensors as layout
+from .bundle import Bundle
+from .codec_weights import codec_config
+
+LICENSE = "CC-BY-NC-4.0"
+NOTICE = (
+    "The published Instruct-MusicGen and MusicGen weights, and every bundle made from them, are licensed CC-BY-NC 4.0: "
+    "attribution, no commercial use. (This program is under the MIT license.)"
+)
+RANDOM_NOTICE = "Its weights are random: what it makes is a smoke test, not music, and no license restricts it."
+
+
+def describe(bundle: Bundle) -> dict[str, Any]:
+    """A bundle in numbers, ready for JSON.
+
+    For each part and in all: `bytes` on disk, `parameters` as stored (a packed word counts as one, as model cards
+    count) and `weights` (every weight counts, packed or not). Nothing but headers is read.
+    """
+    lm, adapter = bundle.config.lm, bundle.config.adapter
+    codec = codec_config(bundle.codec_path)
+    parts = _stored_parts(bundle)
+    weights = layout.count(layout.codec_shapes(codec))
+    parts["codec"] = {"bytes": _bytes(bundle.codec_path), "parameters": weights, "weights": weights}
+    t5 = bundle.path / "t5"
+    if t5.is_dir():
+        shapes = {n: shape for n, (_, shape) in read_header(t5 / "model.safetensors").items()}
+        weights = layout.count(shapes)
+        parts["T5 text encoder"] = {"bytes": _bytes(t5), "parameters": weights, "weights": weights}
+    return {
+        "path": str(bundle.path),
+        "license": None if bundle.random_weights else LICENSE,
+        "random_weights": bundle.random_weights,
+        "notice": RANDOM_NOTICE if bundle.random_weights else NOTICE,
+        "dtype": str(bundle.config.dtype).rpartition(".")[2],
+        "quantization": _quantization(bundle),
+        "language_model": asdict(lm) | {"head_dim": lm.head_dim},
+        "adapter": asdict(adapter) | {"seconds": adapter.max_n_frames / FRAME_RATE},
+        "codec": asdict(codec) | {"ratios": list(codec.ratios), "hop": math.prod(codec.ratios)},
+        "t5": "in the bundle" if t5.is_dir() else f"{bundle.t5_name} (Hugging Face)",
+        "parts": parts,
+        "total": {key: sum(part[key] for part in parts.values()) for key in ("bytes", "parameters", "weights")},
+    }
+
+
+def show(description: Mapping[str, Any], console: Console | None = None) -> None:
+    """Print what `describe` found."""
+    console = console or Console(highlight=False, soft_wrap=True)
+    lm, adapter, codec = (description[key] for key in ("language_model", "adapter", "codec"))
+    rows = {
+        "bundle": description["path"],
+        "quantization": _quantization_text(description["quantization"], description["dtype"]),
+        "language model": f"{lm['layers']} layers, dim {lm['dim']}, {lm['heads']} heads of {lm['head_dim']}, "
+        f"ffn {lm['ffn']}, {lm['codebooks']} codebooks of {lm['card']}",
+        "adapter": f"{adapter['layers']} layers from layer {adapter['start_layer']} on, windows of "
+        f"{adapter['seconds']:g} s ({adapter['max_n_frames']} frames)",
+        "codec": f"EnCodec {codec['sample_rate']} Hz, {codec['n_filters']} filters, ratios "
+        f"{'·'.join(map(str, codec['ratios']))} (hop {codec['hop']}), {codec['pad_mode']} padding",
+        "T5": f"{description['t5']}, {lm['text_dim']} features",
+    }
+    for key, text in rows.items():
+        console.print(f"{key:<15} {text}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    for heading in ("size", "parameters", "weights"):
+        table.add_column(heading, justify="right")
+    for name, part in {**description["parts"], "total": description["total"]}.items():
+        table.add_row(name, _size(part["bytes"]), _count(part["parameters"]), _count(part["weights"]))
+    console.print(table)
+    console.print("(parameters: a packed word counts as one; weights: each counts)", markup=False)
+    console.print(f"license         {description['notice']}", markup=False)
+
+
+GROUPS = {
+    "layers.": "layer projections", "emb.": "embeddings", "linears.": "output heads", "out_norm.": "norms",
+    "text_conditioner.": "text projection", "cp_transformer.": "adapter",
+}  # fmt: skip
+
+
+def _part(name: str) -> str:
+    if name.startswith("layers.") and ".norm" in name:
+        return "norms"
+    return next(part for prefix, part in GROUPS.items() if name.startswith(prefix))
+
+
+def _stored_parts(bundle: Bundle) -> dict[str, dict[str, int]]:
+    """`model.safetensors` by what its tensors are for."""
+    names = ("layer projections", "embeddings", "output heads", "norms", "text projection", "adapter")
+    parts = {name: {"bytes": 0, "parameters": 0, "weights": 0} for name in names}
+    for name, source in bundle.sources.items():
+        part, size = parts[_part(name)], math.prod(source.shape)
+        part["parameters"] += size
+        part["bytes"] += size * source.dtype.size
+    for name, shape in layout.lm_shapes(bundle.config.lm, bundle.config.adapter).items():
+        parts[_part(name)]["weights"] += math.prod(shape)
+    return parts
+
+
+def _quantization(bundle: Bundle) -> dict[str, Any] | None:
+    """How the quantized modules are packed, with how many modules are packed each way."""
+    default = bundle.config.quantization
+    if default is None:
+        return None
+    modules = [name.removesuffix(".scales") for name in bundle.sources if name.endswith(".scales")]
+    kinds = Counter(q for module in modules if (q := bundle.config.packing(module)))
+    others = [asdict(q) | {"modules": n} for q, n in kinds.items() if q != default]
+    recipe = (bundle.raw_config.get("quantization") or {}).get("recipe")
+    return asdict(default) | {"modules": kinds[default], "others": others, "recipe": recipe}
+
+
+def _quantization_text(found: Mapping[str, Any] | None, dtype: str) -> str:
+    if found is None:
+        return f"none, {dtype}"
+    kinds = [found, *found["others"]]
+    each = [f"{q['modules']} projections in {q['bits']} bits, groups of {q['group_size']}; " for q in kinds]
+    recipe = f" (recipe {found['recipe']})" if isinstance(found["recipe"], str) else ""
+    return f"{''.join(each)}the rest {dtype}{recipe}"
+
+
+def _bytes(path: Path) -> int:
+    return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.2f} MB"
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e9:.2f} G" if n >= 1e9 else f"{n / 1e6:.1f} M" if n >= 1e6 else f"{n / 1e3:.1f} k"

@@ -1,0 +1,230 @@
+"""The upstream files of Instruct-MusicGen as one set of canonical tensors.
+
+`finetuned.ckpt` (Lightning, with LoRA as peft stores it) over `state_dict.bin` (audiocraft's MusicGen). Which weights
+are live: self-attention uses `in_proj_weight`, and the `self_attn.{q,k,v}_proj` beside it are never used;
+cross-attention uses the checkpoint's `q_proj.base_layer`, `k_proj` and `v_proj.base_layer` plus LoRA, not its
+`in_proj_weight`, which only stands in where they are absent. `cp_transformer.layers` repeats the LM's layers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..bundle import tensors as layout
+from ..config import AdapterConfig, LMConfig
+from ..errors import UserError
+from ..formats import torch_file
+from ..formats.inert_pickle import Placeholder
+from ..formats.settings import XpConfig
+
+Array = npt.NDArray[np.float32]
+
+LORA_SCALING = 2.0
+"""alpha / r of the published adapter (64 / 32), where the checkpoint doesn't say otherwise."""
+
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+TEXT = "condition_provider.conditioners.description.output_proj"
+SETTINGS = {
+    "n_q": 4, "norm_first": True, "bias_ff": False, "bias_attn": False, "bias_proj": False, "causal": True,
+    "layer_scale": None, "positional_embedding": "sin", "xpos": False, "norm": "layer_norm", "activation": "gelu",
+    "qk_layer_norm": False, "qk_layer_norm_cross": False, "kv_repeat": 1, "past_context": None,
+}  # fmt: skip
+"""Of audiocraft's `transformer_lm`, what the published models have and this project implements."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Rows of a stored tensor."""
+
+    tensor: torch_file.Tensor
+    start: int
+    stop: int
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """Their values."""
+        return self.tensor.numpy()[self.start : self.stop]
+
+
+class Upstream:
+    """The checkpoint over the base, by canonical name; values are read one at a time, as float32."""
+
+    def __init__(self, adapter: Path, base: Path) -> None:
+        self.adapter_path, self.base_path = adapter, base
+        tree = torch_file.load(adapter)
+        found = _normalized(_state_dict(tree, adapter), adapter)
+        self.loras = _loras(found, adapter)
+        self.scaling = _scaling(tree, self.loras)
+        exported = torch_file.load(base)
+        if not isinstance(exported, dict) or not isinstance(exported.get("xp.cfg"), str):
+            raise UserError(f"{base} is not a MusicGen exported by audiocraft: it needs best_state and xp.cfg")
+        below = _normalized(_state_dict(exported, base), base)
+        # All but LoRA, the adapter and cross-attention is frozen in training: the checkpoint may leave it out.
+        self.stored = below | found
+        self.lm, self.adapter = self._dimensions(XpConfig(exported["xp.cfg"], base))
+        self.sources = dict(self._sources())
+        self._validate()
+
+    def read(self, name: str) -> Array:
+        """A tensor by canonical name, float32, LoRA merged."""
+        source = self.sources[name]
+        value = source.numpy()
+        module = name.removesuffix(".weight")
+        if pair := self.loras.get(module):
+            a, b = (each.numpy().astype(np.float64) for each in pair)
+            return (value.astype(np.float64) + self.scaling * (b @ a)).astype(np.float32)
+        return value.astype(np.float32)
+
+    def _dimensions(self, xp: XpConfig) -> tuple[LMConfig, AdapterConfig]:
+        """From the settings; what they leave open from the shapes."""
+        for key, value in SETTINGS.items():
+            xp.require(f"transformer_lm.{key}", value)
+        if (pattern := xp.get("codebooks_pattern.modeling", "delay")) != "delay":
+            raise UserError(f"{xp.path}: the codebook pattern is {pattern!r:.40}; only delay is supported")
+        xp.require("codebooks_pattern.delay.delays", list(range(4)))
+        dim, codebooks = xp.integer("transformer_lm.dim"), xp.integer("transformer_lm.n_q")
+        layers = xp.integer("transformer_lm.num_layers")
+        pos_emb = self._shape("cp_transformer.pos_emb", 3)
+        lm = LMConfig(
+            dim=dim,
+            heads=xp.integer("transformer_lm.num_heads"),
+            ffn=self._shape("layers.0.linear1.weight", 2)[0],
+            layers=layers,
+            card=xp.integer("transformer_lm.card"),
+            codebooks=codebooks,
+            text_dim=self._shape(f"{TEXT}.weight", 2)[1],
+        )
+        if lm.dim % lm.heads or lm.dim % 2:
+            raise UserError(f"{xp.path}: dim {lm.dim} is odd or not a multiple of num_heads {lm.heads}")
+        if layers > 4096 or not 2 <= pos_emb[0] <= layers + 1 or pos_emb[1] < 2:
+            raise UserError(
+                f"{self.adapter_path}: cp_transformer.pos_emb {list(pos_emb)} does not fit {layers} layers of {xp.path}"
+            )
+        # Upstream adapts the last layers: from start_layer to the end.
+        adapted = pos_emb[0] - 1
+        return lm, AdapterConfig(layers=adapted, max_n_frames=pos_emb[1] - 1, start_layer=layers - adapted)
+
+    def _shape(self, name: str, ndim: int) -> tuple[int, ...]:
+        tensor = self.stored.get(name)
+        if tensor is None or len(tensor.shape) != ndim:
+            raise UserError(
+                f"{self.adapter_path} over {self.base_path} lacks {name}; "
+                "is it an Instruct-MusicGen checkpoint over its MusicGen base?"
+            )
+        return tensor.shape
+
+    def _sources(self) -> Iterator[tuple[str, torch_file.Tensor | Slice]]:
+        """What each canonical tensor is made of; those that are missing are left out."""
+        dim = self.lm.dim
+        for name in layout.lm_shapes(self.lm, self.adapter):
+            upstream = name.replace("text_conditioner.output_proj", TEXT).replace(".cross_attn.", ".cross_attention.")
+            module = upstream.removesuffix(".weight")
+            head, _, part = module.rpartition(".")
+            row = {"q_proj": 0, "k_proj": 1, "v_proj": 2}.get(part)
+            own = self.stored.get(f"{module}.base_layer.weight", self.stored.get(upstream))
+            joint = self.stored.get(f"{head}.in_proj_weight") if row is not None else None
+            # In self-attention separate q, k and v are dead weights; in cross-attention they are the live ones.
+            if own is not None and (row is None or head.endswith("cross_attention")):
+                yield name, own
+            elif joint is not None and row is not None and joint.shape == (3 * dim, dim):
+                yield name, Slice(joint, row * dim, (row + 1) * dim)
+
+    def _validate(self) -> None:
+        wanted = layout.lm_shapes(self.lm, self.adapter)
+        missing = [n for n in wanted if n not in self.sources]
+        wrong = []
+        for name, source in self.sources.items():
+            tensor = source.tensor if isinstance(source, Slice) else source
+            if not isinstance(source, Slice) and source.shape != wanted[name]:
+                wrong.append(f"{name} {list(source.shape)}, needs {list(wanted[name])}")
+            elif tensor.dtype not in FLOATS:
+                wrong.append(f"{name} is {tensor.dtype}, needs a float dtype")
+        for module, (a, b) in self.loras.items():
+            shape = wanted.get(f"{module}.weight")
+            if shape is None or a.shape[1:] != shape[1:] or b.shape[:1] != shape[:1]:
+                wrong.append(f"LoRA of {module}: {list(b.shape)} x {list(a.shape)} for {list(shape or ())}")
+        kinds = {"missing": missing, "mis-shaped": wrong}
+        if found := "; ".join(f"{kind}: {', '.join(names[:20])}" for kind, names in kinds.items() if names):
+            raise UserError(f"{self.adapter_path} over {self.base_path} does not fit the base's settings: {found}")
+
+
+def _state_dict(tree: Any, path: Path) -> dict[str, torch_file.Tensor]:
+    """The tensors of a Lightning checkpoint, an audiocraft export, or a bare state dict."""
+    if isinstance(tree, dict):
+        for key in ("state_dict", "best_state"):
+            if key in tree:
+                return torch_file.tensors(tree[key], path)
+    return torch_file.tensors(tree, path)
+
+
+PEFT = re.compile(r"^(?:model\.|_orig_mod\.|module\.)*(?:peft_model\.lm\.|lm\.)?(?:_orig_mod\.)?")
+
+
+def _normalized(stored: Mapping[str, torch_file.Tensor], path: Path) -> dict[str, torch_file.Tensor]:
+    """Names without the wrappers' prefixes; without the adapter's copies of the LM's layers."""
+    result: dict[str, torch_file.Tensor] = {}
+    for name, tensor in stored.items():
+        short = PEFT.sub("", name, count=1).replace("transformer.base_model.model.", "transformer.", 1)
+        short = re.sub(r"^transformer\.(?=layers\.)", "", short)
+        if short.startswith("cp_transformer.layers."):
+            continue
+        if short in result:
+            raise UserError(f"{path}: {name} is there twice under different prefixes")
+        result[short] = tensor
+    return result
+
+
+LORA = re.compile(r"(.*)\.lora_([AB])(?:\.(\w+))?\.weight")
+
+
+def _loras(
+    stored: Mapping[str, torch_file.Tensor], path: Path
+) -> dict[str, tuple[torch_file.Tensor, torch_file.Tensor]]:
+    """LoRA's A [r, K] and B [N, r] by canonical module name."""
+    found: dict[tuple[str, str], dict[str, torch_file.Tensor]] = {}
+    for name, tensor in stored.items():
+        if match := LORA.fullmatch(name):
+            module = match[1].replace(".cross_attention.", ".cross_attn.")
+            found.setdefault((module, match[3] or ""), {})[match[2]] = tensor
+    pairs: dict[str, tuple[torch_file.Tensor, torch_file.Tensor]] = {}
+    for (module, _), pair in found.items():
+        a, b = pair.get("A"), pair.get("B")
+        if a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
+            raise UserError(f"{path}: LoRA of {module} needs matching lora_A [r, K] and lora_B [N, r]")
+        if a.dtype not in FLOATS or b.dtype not in FLOATS:
+            raise UserError(f"{path}: LoRA of {module} is {a.dtype}, needs a float dtype")
+        if module in pairs:
+            raise UserError(f"{path}: {module} has several LoRA adapters; keep one")
+        pairs[module] = (a, b)
+    return pairs
+
+
+def _scaling(tree: Any, loras: Mapping[str, tuple[torch_file.Tensor, torch_file.Tensor]]) -> float:
+    """alpha / r: r from the shapes, alpha from the checkpoint's hyper-parameters if they name it."""
+    alpha = _find_alpha(tree.get("hyper_parameters") if isinstance(tree, dict) else None, 0)
+    if alpha is None or not loras:
+        return LORA_SCALING
+    return alpha / next(iter(loras.values()))[0].shape[0]
+
+
+def _find_alpha(node: Any, depth: int) -> float | None:
+    if depth > 12:
+        return None
+    if isinstance(node, Placeholder):
+        node = [node.state, node.items]
+    if isinstance(node, dict):
+        value = node.get("lora_alpha")
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
+            return float(value)
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for each in node[:1000]:
+            if (value := _find_alpha(each, depth + 1)) is not None:
+                return value
+    return None

@@ -1,0 +1,108 @@
+"""Check a safetensors file by its header alone, before memory is taken; then load it lazily."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import stat
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from ..bundle.tensors import Shape
+from ..bundle.whole_folder import DTYPES
+from ..errors import UserError
+
+MAX_HEADER = 100 << 20
+"""The format's own limit."""
+
+FLOATS = (mx.float16, mx.bfloat16, mx.float32)
+"""What weights may be stored as."""
+
+Header = dict[str, tuple[mx.Dtype, Shape]]
+
+
+def file_size(path: Path) -> int:
+    """Bytes of a regular file; OSError for anything else, which may have no end or wait for a writer."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    return status.st_size
+
+
+def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
+    """A JSON object from a file; UserError if it is none, or holds NaN or infinities."""
+
+    def refuse(constant: str) -> float:
+        raise ValueError(f"it holds {constant}")
+
+    try:
+        if file_size(path) > limit:
+            raise ValueError(f"it has more than {limit} bytes")
+        value = json.loads(path.read_bytes(), parse_constant=refuse)
+    except (OSError, ValueError, RecursionError) as e:
+        reason = e.strerror if isinstance(e, OSError) else e
+        raise UserError(f"cannot read {path}: {reason}") from e
+    if not isinstance(value, dict):
+        raise UserError(f"cannot read {path}: it holds a {type(value).__name__}, not an object")
+    return value
+
+
+def read_header(path: Path) -> Header:
+    """Dtype and shape of each tensor by name. UserError: truncated, damaged, or a dtype that MLX doesn't have."""
+    try:
+        size = file_size(path)
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(size - 8, MAX_HEADER):
+                raise ValueError("its header goes past the end of the file; it is truncated or not safetensors")
+            entries = json.loads(file.read(length))
+    except OSError as e:
+        raise UserError(f"cannot read {path}: {e.strerror}") from e
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"cannot read {path}: {e}") from e
+    if not isinstance(entries, dict):
+        raise UserError(f"cannot read {path}: its header is no object")
+    entries.pop("__metadata__", None)
+    header: Header = {}
+    spans = []
+    for name, entry in entries.items():
+        header[name], span = _entry(path, name, entry)
+        spans.append(span)
+    # The format demands that tensors fill the data without holes or overlaps.
+    end = 0
+    for start, stop in sorted(spans):
+        if start != end:
+            raise UserError(f"cannot read {path}: its tensors overlap or leave a hole at byte {end}")
+        end = stop
+    if 8 + length + end != size:
+        state = "truncated" if 8 + length + end > size else "longer than its header says"
+        raise UserError(f"{path} is {state}: {size} bytes instead of {8 + length + end}; fetch or convert it again")
+    return header
+
+
+def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[mx.Dtype, Shape], tuple[int, int]]:
+    match entry:
+        case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(start), int(stop)]} if all(
+            type(n) is int and n >= 0 for n in shape
+        ):
+            pass
+        case _:
+            raise UserError(f"cannot read {path}: its header is damaged at {name!r}")
+    if code not in DTYPES:
+        raise UserError(f"cannot read {path}: {name} has dtype {code}; use one of {', '.join(DTYPES)}")
+    if len(shape) > 16 or start < 0 or stop - start != math.prod(shape) * DTYPES[code].size:
+        raise UserError(f"cannot read {path}: the extent of {name} does not fit its shape {shape[:16]} of {code}")
+    return (DTYPES[code], tuple(shape)), (start, stop)
+
+
+def lazy(path: Path) -> dict[str, mx.array]:
+    """The tensors, each read from the file only when it is evaluated. Check with `read_header` first."""
+    try:
+        loaded = mx.load(str(path), format="safetensors")
+    except (RuntimeError, ValueError) as e:
+        raise UserError(f"cannot read {path}: {e}") from e
+    assert isinstance(loaded, dict)
+    return loaded

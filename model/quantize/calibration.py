@@ -1,0 +1,174 @@
+"""What the layers' projections are given when a model runs over clips: the second moments of their inputs.
+
+One layer is in memory at a time, so the 16-bit model need not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import mlx.core as mx
+
+from reference.contract import Norm, Ops
+
+from .. import audio
+from ..bundle.bundle import Bundle
+from ..config import SAMPLE_RATE, Quantization
+from ..delay_pattern import delayed
+from ..errors import UserError
+from ..pipeline import InstructMusicGen
+from ..state import KVCache
+from ..transformer import Layer, sinusoid
+from ..weights import Weights
+from .gptq import Packed, factor, quantize
+
+TEXTS = tuple(
+    f"Music piece. Instruct: {verb} {stem}."
+    for stem in ("Drums", "Bass", "Guitar", "Piano")
+    for verb in ("Only", "Remove", "Add")
+)
+"""What upstream was trained on; the windows take them in turn."""
+WINDOWS = 64
+"""At most; more clips than that are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
+LEAST = SAMPLE_RATE // 2
+"""Samples below which a clip's last window is left out."""
+
+
+@dataclass
+class _Run:
+    """One window on its way through the layers: `x` its stream [2,T,dim], `a` the adapter's [1,n,dim]."""
+
+    text: mx.array
+    content: mx.array
+    x: mx.array
+    a: mx.array
+
+
+class _Recorder:
+    """A backend's operations that sum x^T x of what each watched matrix is multiplied with."""
+
+    def __init__(self, ops: Ops) -> None:
+        self._ops = ops
+        self.sums: dict[int, mx.array] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ops, name)
+
+    def watch(self, weights: Sequence[mx.array]) -> None:
+        """Forget the matrices watched so far, and watch these."""
+        self.sums = {id(w): mx.zeros((w.shape[1], w.shape[1])) for w in weights}
+
+    def linear(self, x: mx.array, w: mx.array, *, norm: Norm | None = None, **fused: Any) -> mx.array:
+        """The backend's."""
+        if id(w) in self.sums:
+            seen = x.astype(mx.float32)
+            if norm is not None:
+                seen = mx.fast.layer_norm(seen, norm.weight.astype(mx.float32), norm.bias.astype(mx.float32), norm.eps)
+            seen = seen.reshape(-1, seen.shape[-1])
+            self.sums[id(w)] = self.sums[id(w)] + seen.T @ seen
+            mx.eval(self.sums[id(w)])
+        return self._ops.linear(x, w, norm=norm, **fused)
+
+
+class Calibration:
+    """A dense model's inputs over clips, layer by layer; `pack` must be asked for modules in the layers' order."""
+
+    def __init__(self, bundle: Bundle, ops: Ops, files: Sequence[Path]) -> None:
+        """Encode the clips. UserError: one can't be read, or all are shorter than half a second."""
+        self._bundle = bundle
+        self._recorder = _Recorder(ops)
+        none = replace(bundle.config, lm=replace(bundle.config.lm, layers=0))
+        self._model = InstructMusicGen(replace(bundle, config=none), cast(Ops, self._recorder))
+        self._conditions: dict[str, mx.array] = {}
+        self._runs = [self._start(codes, TEXTS[i % len(TEXTS)]) for i, codes in enumerate(self._windows(files))]
+        self._layers = self._moments()
+        self._layer: dict[str, mx.array] = {}
+        self._factored: tuple[int, mx.array] | None = None
+        self.summary = f"{len(self._runs)} window(s) of {len(files)} clip(s)"
+
+    def pack(self, module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+        """`feedback.quantize` for the inputs that a layer's projection was given."""
+        while module not in self._layer:
+            self._layer = next(self._layers)
+        moment = self._layer[module]
+        if self._factored is None or self._factored[0] != id(moment):  # q, k and v share theirs
+            self._factored = None
+            self._factored = id(moment), factor(moment)
+        return quantize(weight, moment, self._factored[1], quantization, dtype)
+
+    def _windows(self, files: Sequence[Path]) -> list[mx.array]:
+        """Codes int32 [1,K,T] of all clips, cut to the adapter's window."""
+        frames, found = self._bundle.config.adapter.max_n_frames, []
+        for file in files:
+            samples = audio.load(file).samples
+            if len(samples) < LEAST:
+                continue
+            codes = self._model.encode(mx.array(samples))
+            parts = [codes[:, :, at : at + frames] for at in range(0, codes.shape[2], frames)]
+            found += parts if len(parts) == 1 or parts[-1].shape[2] == frames else parts[:-1]
+        if not found:
+            raise UserError("every clip is shorter than half a second; calibrate on longer ones")
+        count = min(len(found), WINDOWS)
+        return [found[i * len(found) // count] for i in range(count)]
+
+    def _start(self, codes: mx.array, text: str) -> _Run:
+        """The clip as condition and, in the delay pattern, as the tokens said so far; both rows of a guidance pair."""
+        lm, frames = self._model.lm, codes.shape[2]
+        special = lm.config.special
+        clip = mx.concatenate([codes, mx.full((*codes.shape[:2], 1), special, dtype=codes.dtype)], axis=2)
+        tokens = delayed(codes, frames, special)[0][:, :, :frames]
+        x = lm.embed(mx.concatenate([tokens, tokens])) + sinusoid(frames, lm.config.dim).astype(lm.dtype)
+        content = lm.embed(clip)
+        if text not in self._conditions:  # T5 is loaded for each
+            self._conditions[text] = self._model.condition([text])
+        run = _Run(
+            self._conditions[text], content, x, mx.broadcast_to(self._positions(0, content), content.shape)
+        )
+        mx.eval(run.text, run.content, run.x, run.a)
+        return run
+
+    def _positions(self, row: int, content: mx.array) -> mx.array:
+        """A row of the adapter's position tables [n,dim]."""
+        table = self._bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
+        return table[row, : content.shape[1]].astype(content.dtype)
+
+    def _moments(self) -> Iterator[dict[str, mx.array]]:
+        """Of each layer in turn: x^T x [K,K] by module; those that share an input share the array."""
+        for index in range(self._bundle.config.lm.layers):
+            names = [n for n in self._bundle.tensors if n.startswith(f"layers.{index}.")]
+            layer = Layer(Weights(self._bundle.reload(names), self._bundle.config, cast(Ops, self._recorder)), index)
+            watched = _inputs(layer, index)
+            self._recorder.watch([weight for weight, _ in watched])
+            self._model.lm.layers[:] = [layer] * (index + 1)  # the adapter asks for it by its index
+            for run in self._runs:
+                self._advance(run, layer, index)
+            sums = self._recorder.sums
+            yield {module: sums[id(weight)] for weight, modules in watched for module in modules}
+
+    def _advance(self, run: _Run, layer: Layer, index: int) -> None:
+        lm, adapter, prefix = self._model.lm, self._model.adapter, None
+        turn = index - adapter.config.start_layer
+        if 0 <= turn < adapter.config.layers:
+            run.a, prefix = adapter.layer(turn, run.a, run.content, self._positions(turn + 1, run.content))
+        rows, steps, _ = run.x.shape
+        cache = KVCache(rows, lm.config.heads, steps, lm.config.head_dim, lm.dtype)
+        run.x = layer(lm.ops, run.x, cache, 0, layer.text_kv(lm.ops, run.text.astype(lm.dtype)), prefix, 0)
+        mx.eval(run.x, run.a)
+        mx.clear_cache()
+
+
+def _inputs(layer: Layer, index: int) -> list[tuple[mx.array, list[str]]]:
+    """Each dense matrix of a layer, as the operations see it, and the modules that are stacked in it."""
+    attend, cross = (f"layers.{index}.{name}" for name in ("self_attn", "cross_attn"))
+    return [
+        (layer.qkv.parts[0].weight, [f"{attend}.{p}_proj" for p in "qkv"]),
+        (layer.self_out.weight, [f"{attend}.out_proj"]),
+        (layer.cross_q.weight, [f"{cross}.q_proj"]),
+        (layer.cross_kv.parts[0].weight, [f"{cross}.{p}_proj" for p in "kv"]),
+        (layer.cross_out.weight, [f"{cross}.out_proj"]),
+        (layer.linear1.weight, [f"layers.{index}.linear1"]),
+        (layer.linear2.weight, [f"layers.{index}.linear2"]),
+    ]

@@ -1,0 +1,82 @@
+"""Rounding with error feedback: each weight's rounding error is made up for by those not yet rounded.
+
+GPTQ (Frantar et al., arXiv 2210.17323) with the scales of `recipes.quantize`. What is kept small is the error of the
+products with the inputs seen, tr((W - V) H (W - V)^T) with H = x^T x, instead of that of the weights.
+"""
+
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from ..config import Quantization
+from . import recipes
+
+DAMPING = 0.01
+"""Of H's mean diagonal, added to it: inputs that were never seen cost something too. GPTQ's own choice."""
+
+Packed = recipes.Packed
+Float64 = npt.NDArray[np.float64]
+
+
+def factor(moment: mx.array) -> mx.array:
+    """Upper triangular U with U^T U = (H + damping)^-1, for H = `moment` [K,K]; float64, on the CPU.
+
+    With H = V V^T, V upper triangular (Cholesky's factor of H in reverse order), U is V^-1.
+    """
+    h = np.array(moment, dtype=np.float64)
+    h[np.diag_indices_from(h)] += DAMPING * (h.trace() / len(h) or 1.0)
+    with mx.stream(mx.cpu):
+        lower = mx.linalg.cholesky(mx.array(np.ascontiguousarray(h[::-1, ::-1]), dtype=mx.float64))
+        upper = mx.linalg.tri_inv(lower)[::-1, ::-1]
+        mx.eval(upper)
+    return upper
+
+
+def quantize(
+    weight: mx.array, moment: mx.array, upper: mx.array, quantization: Quantization, dtype: mx.Dtype
+) -> Packed:
+    """weight float [N, K], its inputs' H and `factor(H)` -> as `recipes.quantize`.
+
+    A row whose products come out no better than without feedback (`recipes.quantize` with search) keeps that.
+    """
+    plain = recipes.search(weight, quantization, dtype)
+    made = _fed_back(np.array(weight.astype(mx.float32)), np.array(upper), quantization, dtype)
+    worse = _errors(weight, made, moment, quantization) >= _errors(weight, plain, moment, quantization)
+    w, scales, biases = (mx.where(worse[:, None], a, b) for a, b in zip(plain, made))
+    mx.eval(w, scales, biases)
+    return w, scales, biases
+
+
+def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+    size, top = quantization.group_size, 2**quantization.bits - 1
+    left = weight.astype(np.float64)
+    integers, scales, biases = np.zeros(weight.shape, np.uint32), [], []
+    for start in range(0, weight.shape[1], size):
+        end = start + size
+        _, *chosen = recipes.search(mx.array(left[:, start:end].astype(np.float32)), quantization, dtype)
+        scales.append(chosen[0])
+        biases.append(chosen[1])
+        s, b = (np.array(each.astype(mx.float32), dtype=np.float64)[:, 0] for each in chosen)
+        inverse = np.divide(1.0, s, out=np.zeros_like(s), where=s != 0)
+        block, errors = left[:, start:end].T.copy(), np.zeros((size, len(weight)))
+        for i in range(size):
+            rounded = np.clip(np.round((block[i] - b) * inverse), 0, top)
+            integers[:, start + i] = rounded
+            errors[i] = (block[i] - (rounded * s + b)) / upper[start + i, start + i]
+            block[i + 1 :] -= upper[start + i, start + i + 1 : end, None] * errors[i]
+        left[:, end:] -= errors.T @ upper[start:end, end:]
+    words = recipes.packed_words(mx.array(integers), quantization.bits)
+    return words, mx.concatenate(scales, axis=1), mx.concatenate(biases, axis=1)
+
+
+def _errors(weight: mx.array, packed: Packed, moment: mx.array, quantization: Quantization) -> mx.array:
+    """Of each row's products with the inputs, squared and summed [N]."""
+    w, scales, biases = packed
+    made = mx.dequantize(
+        w, scales.astype(mx.float32), biases.astype(mx.float32), group_size=quantization.group_size,
+        bits=quantization.bits,
+    )
+    off = made - weight.astype(mx.float32)
+    return (off @ moment * off).sum(axis=1)

@@ -1,7 +1,7 @@
 """`bench`: speed, memory, traffic and quality on this machine. Without a subcommand: the end-to-end table.
 
-Each subcommand is a module of this package with `add_parser(subparsers)` and `run(args) -> int`, imported when it is
-asked for (or when the help lists them all).
+Each subcommand is a folder of this package whose `command.py` has `add_parser(subparsers)` and `run(args) -> int`,
+imported when it is asked for (or when the help lists them all).
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Parser(argparse.ArgumentParser):
 
 def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
     """The subcommands that are there."""
-    return [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
+    folders = [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
+    return [name for name in folders if importlib.util.find_spec(f"{__package__}.{name}.command") is not None]
 
 
 def parser(names: Sequence[str]) -> Parser:
@@ -47,7 +48,7 @@ def parser(names: Sequence[str]) -> Parser:
     )
     subparsers = top.add_subparsers(dest="subcommand", metavar="subcommand", required=True, parser_class=Parser)
     for name in names:
-        importlib.import_module(f"{__package__}.{name}").add_parser(subparsers)
+        importlib.import_module(f"{__package__}.{name}.command").add_parser(subparsers)
     return top
 
 
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore", FutureWarning)
             known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
             args = parser(known).parse_args(arguments)
-            code = int(importlib.import_module(f"{__package__}.{args.subcommand}").run(args))
+            code = int(importlib.import_module(f"{__package__}.{args.subcommand}.command").run(args))
             sys.stdout.flush()  # a full disk is noticed here, not when Python ends
             return code
     except UserError as e:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from bench import sizes
 from bench.edit.session import STAGES, Session, Settings
+from bench.sizes import bundles as sizes
 from kernels import Ops
 from model.bundle.bundle import demo_path
 

@@ -23,7 +23,7 @@ class Projection:
     quantization: Quantization | None = None
 
     def __call__(self, ops: Ops, x: mx.array, **fused: Any) -> mx.array:
-        """residual + activation(norm(x) W^T + bias); `fused` names those parts as in `kernels.contract.Ops`."""
+        """residual + activation(norm(x) W^T + bias); `fused` names those parts as in `reference.contract.Ops`."""
         if self.quantization is None or self.scales is None or self.biases is None:
             return ops.linear(x, self.weight, **fused)
         bits, group_size = self.quantization.bits, self.quantization.group_size

@@ -1,4 +1,4 @@
-"""The operations of `kernels.contract.Ops` in plain MLX: the definition of right, and the baseline of `bench`.
+"""The operations of `reference.contract.Ops` in plain MLX: the definition of right, and the baseline of `bench`.
 
 Stock MLX at its best, nothing hand-written: `mx.quantized_matmul`, `mx.fast.scaled_dot_product_attention`, `mx.conv1d`.
 """

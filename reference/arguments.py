@@ -124,7 +124,7 @@ def check_prefix_attention(
     *,
     length: int | mx.array,
 ) -> None:
-    """Shapes and dtypes as in `kernels.contract.Ops.prefix_attention`."""
+    """Shapes and dtypes as in `reference.contract.Ops.prefix_attention`."""
     for name, a in (("q", q), ("k", k), ("v", v)):
         if not (a.ndim == 4 and a.size > 0):
             raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
@@ -174,7 +174,7 @@ def check_cross_attention(
     bits: int,
     norm: tuple[mx.array, mx.array, float] | None = None,
 ) -> None:
-    """Shapes and dtypes as in `kernels.contract.Ops.cross_attention`."""
+    """Shapes and dtypes as in `reference.contract.Ops.cross_attention`."""
     n, _ = check_int4_matmul(x, w, scales, biases, group_size=group_size, bits=bits, norm=norm)
     if x.ndim != 3:
         raise ValueError(f"x has shape {x.shape}; it must be [B,T,K]")

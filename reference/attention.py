@@ -14,7 +14,7 @@ from .precision import widened
 def attention(
     q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
 ) -> mx.array:
-    """softmax(scale · q k^T + mask) v; see `kernels.contract.Ops.attention`."""
+    """softmax(scale · q k^T + mask) v; see `reference.contract.Ops.attention`."""
     out = mx.fast.scaled_dot_product_attention(widened(q), widened(k), widened(v), scale=scale, mask=mask)
     return out.astype(q.dtype)
 
@@ -48,7 +48,7 @@ def prefix_attention(
 ) -> mx.array:
     """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), two separate softmaxes.
 
-    See `kernels.contract.Ops.prefix_attention`; Instruct-MusicGen (arXiv 2405.18386), section 3.2.
+    See `reference.contract.Ops.prefix_attention`; Instruct-MusicGen (arXiv 2405.18386), section 3.2.
     """
     check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
     rows, heads, steps, dim = q.shape
@@ -75,7 +75,7 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> mx.array:
-    """Query projection and attention to the text, 0 for rows without text; see `kernels.contract.Ops`."""
+    """Query projection and attention to the text, 0 for rows without text; see `reference.contract.Ops`."""
     check_cross_attention(x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm)
     text_rows, heads, _, dim = k.shape
     steps = x.shape[1]

@@ -14,18 +14,18 @@ def _elu(x: mx.array) -> mx.array:
 def conv1d(
     x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
 ) -> mx.array:
-    """residual + conv(elu(x)) + bias, unpadded; see `kernels.contract.Ops.conv1d`."""
+    """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
     y = mx.conv1d(widened(_elu(x) if elu else x), widened(w), stride=stride) + bias
     return (y if residual is None else residual + y).astype(x.dtype)
 
 
 def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-    """Full transposed convolution of elu(x), plus bias; see `kernels.contract.Ops.conv_transpose1d`."""
+    """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
     return (mx.conv_transpose1d(widened(_elu(x) if elu else x), widened(w), stride=stride) + bias).astype(x.dtype)
 
 
 def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
-    """One LSTM layer from a zero state, gates i, f, g, o; see `kernels.contract.Ops.lstm`."""
+    """One LSTM layer from a zero state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
     gates = widened(x) @ widened(w_ih).T + bias
     w_hh = widened(w_hh).T
     hidden = cell = mx.zeros((x.shape[0], x.shape[2]), dtype=gates.dtype)

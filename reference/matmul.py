@@ -47,7 +47,7 @@ def int4_matmul(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `kernels.contract.Ops.int4_matmul`."""
+    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`."""
     check_int4_matmul(
         x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation, residual=residual,
         norm=norm,
@@ -67,7 +67,7 @@ def linear(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """residual + activation(norm(x) · w^T + bias) with dense w; see `kernels.contract.Ops.linear`."""
+    """residual + activation(norm(x) · w^T + bias) with dense w; see `reference.contract.Ops.linear`."""
     check_linear(x, w, bias=bias, activation=activation, residual=residual, norm=norm)
     y = _prologue(x, norm) @ widened(w).T
     return _epilogue(y, bias, activation, residual, x.dtype)

@@ -1,4 +1,4 @@
-"""Every operation of `kernels.contract.Ops` again, in float64 numpy: what the tests hold all backends against.
+"""Every operation of `reference.contract.Ops` again, in float64 numpy: what the tests hold all backends against.
 
 Nothing here shares code with MLX or with the backends: the packed weights are taken apart by shifts written out below,
 softmax, convolution and LSTM are the textbook sums. So a mistake shared by two backends cannot cancel. Slow; for tests.

@@ -1,0 +1,1 @@
+"""`bench compare`: two saved results, changes told from noise."""

@@ -1,0 +1,1 @@
+"""`bench edit`: a whole edit, stage by stage, fused beside reference."""

@@ -12,9 +12,10 @@ from typing import Any
 from model.cli.arguments import BACKENDS
 from model.errors import UsageError
 
-from .. import console, options, results, sizes, stats
+from .. import console, options, results, stats
 from ..machine import openblas as interpose
 from ..processes.child import Child
+from ..sizes import bundles as sizes
 from . import summary
 from .session import Settings
 

@@ -1,0 +1,1 @@
+"""`bench env`: versions and hardware, to paste into a report."""

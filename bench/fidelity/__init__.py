@@ -1,0 +1,1 @@
+"""`bench fidelity`: what a variant costs in the model's predictions."""

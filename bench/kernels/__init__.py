@@ -1,0 +1,1 @@
+"""`bench kernels`: each operation against stock MLX."""

@@ -1,0 +1,1 @@
+"""This machine: environment, hardware, memory, streaming bandwidth."""

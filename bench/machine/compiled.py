@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..sizes import cache
+from ..sizes.bundles import cache
 
 
 def compiler() -> str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from . import hardware as machine
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile")
 VARIABLES = (
     "INSTRUCT_MUSICGEN_THREADS", "INSTRUCT_MUSICGEN_ACTIVATIONS", "INSTRUCT_MUSICGEN_ISA", "OMP_NUM_THREADS",

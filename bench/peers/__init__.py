@@ -1,0 +1,1 @@
+"""`bench peers`: a decode step beside other implementations."""

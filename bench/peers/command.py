@@ -22,12 +22,13 @@ from rich.progress import Progress, TaskID
 from model.cli.arguments import BACKENDS
 from model.errors import UserError
 
-from .. import console, options, results, sizes, stats, tables
+from .. import console, options, results, stats, tables
 from .. import step_bytes as geometry
 from ..machine import hardware as machine
 from ..machine.environment import describe
 from ..processes.child import Child
 from ..results import Result
+from ..sizes import bundles as sizes
 
 OURS = "ours, no prefix"
 MARGIN = 1.25
@@ -106,7 +107,7 @@ def measure(args: argparse.Namespace) -> Result:
     result["left_out"] = {}
     python, missing = torch_python(args.torch_python)
     if python:
-        script = [python, str(Path(__file__).parent / "peer_torch.py")]
+        script = [python, str(Path(__file__).parent / "transformers_torch.py")]
         for dtype, bytes_ in (("float32", 4), ("bfloat16", 2)):
             asked = {"dtype": dtype, "dims": dims} | common
             others.append(Peer(f"transformers, torch {dtype}", script, asked, bytes_ * geometry.decoder_parameters(lm)))

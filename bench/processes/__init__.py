@@ -1,0 +1,1 @@
+"""Child processes that hold one column each."""

@@ -15,21 +15,21 @@ from typing import Any
 
 from model.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Child:
-    """One `bench.worker`. Ends with its `with` block, whatever happens."""
+    """One `bench.processes.worker`. Ends with its `with` block, whatever happens."""
 
     def __init__(
         self, label: str, environment: Mapping[str, str] | None = None, *, command: Sequence[str] | None = None
     ) -> None:
-        """`command`: another program that answers as `bench.worker` does."""
+        """`command`: another program that answers as `bench.processes.worker` does."""
         self.label = label
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
         self._process = subprocess.Popen(
-            command or [sys.executable, "-m", "bench.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command or [sys.executable, "-m", "bench.processes.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, text=True, cwd=ROOT, env={**os.environ, **(environment or {})},
         )
 

@@ -1,4 +1,4 @@
-"""A child process that holds one column: JSON lines in, JSON lines out. `python -m bench.worker`."""
+"""A child process that holds one column: JSON lines in, JSON lines out. `python -m bench.processes.worker`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""`bench quality`: scores of edited clips."""

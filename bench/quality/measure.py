@@ -37,7 +37,7 @@ INPUT, CODEC, TRUE, CEILING = (
 
 
 class Scorer(Protocol):
-    """What `bench.measures.clap.Clap` offers."""
+    """What `bench.quality.clap.Clap` offers."""
 
     def text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Unit embeddings [n, d]."""

@@ -1,0 +1,1 @@
+"""`bench report`: tables and plots from saved results."""

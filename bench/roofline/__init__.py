@@ -1,0 +1,1 @@
+"""`bench roofline`: what a chip's memory allows."""

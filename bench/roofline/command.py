@@ -10,10 +10,11 @@ import mlx.core as mx
 
 from model.errors import UserError
 
-from .. import console, options, results, sizes, stats
+from .. import console, options, results, stats
 from .. import step_bytes as geometry
 from ..edit import summary
 from ..machine.environment import describe
+from ..sizes import bundles as sizes
 from ..step_bytes import Load
 from ..tables import Table, seconds, size
 from . import apple_chips as chips

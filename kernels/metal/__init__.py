@@ -21,7 +21,7 @@ __all__ = ["Engine", "Launch", "MetalOps", "on_gpu", "on_interpreter"]
 
 
 class MetalOps:
-    """`kernels.contract.Ops` on one engine.
+    """`reference.contract.Ops` on one engine.
 
     On a GPU all operations are lazy and may stand in `mx.compile`. The interpreter evaluates as it is called, so its
     operations cannot be traced by `mx.compile`.

@@ -62,7 +62,7 @@ def prefix_attention(
 ) -> mx.array:
     """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
 
-    See `kernels.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a
+    See `reference.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a
     row are split among threadgroups, which costs a second, small launch. Raises ValueError for head dims beyond 256.
     """
     check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
@@ -135,7 +135,7 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops.cross_attention`.
+    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops.cross_attention`.
 
     One launch for a step of up to 8 rows of text. Prompted windows (T > 1) compose the projection kernel with MLX's
     attention. Keep k and v contiguous: a view would be copied at every step.

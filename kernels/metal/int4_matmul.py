@@ -31,7 +31,7 @@ def int4_matmul(
     residual: mx.array | None = None,
     norm: Norm | tuple[mx.array, mx.array, float] | None = None,
 ) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `kernels.contract.Ops.int4_matmul`.
+    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
 
     Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
     """

@@ -1,4 +1,4 @@
-"""The operations of `kernels.contract.Ops` as C++ MLX primitives for CPUs.
+"""The operations of `reference.contract.Ops` as C++ MLX primitives for CPUs.
 
 Lazy like every MLX operation: they run on the CPU stream they were made under when something evaluates them, inside
 `mx.compile` too; they have no gradient and no vmap. Weights are read where they lie, packed or 16-bit, never copied.
@@ -135,7 +135,7 @@ def int4_matmul(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `kernels.contract.Ops.int4_matmul`."""
+    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`."""
     try:
         weight, shift, eps = norm or (None, None, 0.0)
         gelu = _gelu(activation)
@@ -160,7 +160,7 @@ def linear(
     residual: mx.array | None = None,
     norm: Norm | None = None,
 ) -> mx.array:
-    """residual + activation(norm(x) · w^T + bias) with dense w; see `kernels.contract.Ops.linear`."""
+    """residual + activation(norm(x) · w^T + bias) with dense w; see `reference.contract.Ops.linear`."""
     try:
         weight, shift, eps = norm or (None, None, 0.0)
         out: mx.array = _ext().linear(x, w, bias, _gelu(activation), residual, weight, shift, eps)
@@ -181,7 +181,7 @@ def prefix_attention(
     scale: float,
     length: int | mx.array,
 ) -> mx.array:
-    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v); see `kernels.contract.Ops`.
+    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v); see `reference.contract.Ops`.
 
     k and v may be strided views of a larger cache; they are read in place. An array `length` is checked when the
     operation runs, and is then reported by the evaluation.
@@ -206,7 +206,7 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `kernels.contract.Ops`."""
+    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops`."""
     try:
         weight, shift, eps = norm or (None, None, 0.0)
         out: mx.array = _ext().cross_attention(
@@ -222,7 +222,7 @@ def cross_attention(
 def attention(
     q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
 ) -> mx.array:
-    """softmax(scale · q k^T + mask) v; see `kernels.contract.Ops.attention`. The mask adds; it may be of any float."""
+    """softmax(scale · q k^T + mask) v; see `reference.contract.Ops`. The mask adds; it may be of any float."""
     if isinstance(mask, str) and mask != "causal":
         raise ValueError(f'mask={mask!r} is not known; use an additive array, "causal" or None')
     causal = isinstance(mask, str)
@@ -240,7 +240,7 @@ def attention(
 def conv1d(
     x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
 ) -> mx.array:
-    """residual + conv(elu(x)) + bias, unpadded; see `kernels.contract.Ops.conv1d`."""
+    """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
     try:
         out: mx.array = _ext().conv1d(x, w, bias, stride, elu, residual)
         return out
@@ -249,7 +249,7 @@ def conv1d(
 
 
 def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-    """Full transposed convolution of elu(x), plus bias; see `kernels.contract.Ops.conv_transpose1d`."""
+    """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
     try:
         out: mx.array = _ext().conv_transpose1d(x, w, bias, stride, elu)
         return out
@@ -258,7 +258,7 @@ def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, e
 
 
 def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
-    """One LSTM layer from a zero state, gates i, f, g, o; see `kernels.contract.Ops.lstm`."""
+    """One LSTM layer from a zero state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
     try:
         out: mx.array = _ext().lstm(x, w_ih, w_hh, bias)
         return out

@@ -1,7 +1,7 @@
 """Open a bundle: config.json, model.safetensors, the codec, and T5. Validated whole before memory is taken.
 
-The layout is that of `aufklarer/Instruct-MusicGen-MLX-4bit`; see `model.layout` for the canonical names. Which modules
-are quantized is told by the presence of their `.scales`.
+The layout is that of `aufklarer/Instruct-MusicGen-MLX-4bit`; see `model.bundle.tensors` for the canonical names.
+Which modules are quantized is told by the presence of their `.scales`.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def stays_packed(module: str) -> bool:
 
 def demo_path() -> Path:
     """The bundle that comes with the package: tiny, structurally exact, its weights random."""
-    return Path(__file__).parent / "demo" / "bundle"
+    return Path(__file__).parents[1] / "demo" / "bundle"
 
 
 def open_bundle(path_or_repo: str | Path, *, revision: str | None = None) -> Bundle:

@@ -10,7 +10,7 @@ GATE = re.compile(r"(?:cp_transformer\.)?gates?\.(\d{1,6})(?:\.weight)?")
 
 
 def canonical(name: str) -> str:
-    """The canonical form of a stored name: without prefixes, in our spelling (see `model.layout`).
+    """The canonical form of a stored name: without prefixes, in our spelling (see `model.bundle.tensors`).
 
     Gates stored one by one become `cp_transformer.gates.N`.
     """

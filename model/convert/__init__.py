@@ -1,0 +1,1 @@
+"""From upstream's checkpoints to a bundle."""

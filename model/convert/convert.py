@@ -47,9 +47,9 @@ def convert(
     and `compression_state_dict.bin`; `t5`: a folder, which is copied, or a repo, which is referred to. `bits` 4 or 8
     quantizes the layers' projections (affine, `group_size` inputs a scale: 64, or 32 where 64 does not fit the model,
     unless told) and stores the rest as float16; 16 stores float16 throughout; 32 is lossless. `recipe` (see
-    `model.recipes`) chooses other bits for some modules, or better scales; its name is kept in config.json. The
-    calibrated recipes run the 16-bit model over `clips` (files or folders)
-    first, and need room on disk for it meanwhile. `out` appears whole or not at all. Returns its path.
+    `model.quantize.recipes`) chooses other bits for some modules, or better scales; its name is kept in config.json.
+    The calibrated recipes run the 16-bit model over `clips` (files or folders) first, and need room on disk for it
+    meanwhile. `out` appears whole or not at all. Returns its path.
 
     Raises UsageError for bits or a group size that don't fit, UserError for files that can't be used, and when the
     disk is full.

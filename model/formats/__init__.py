@@ -1,0 +1,1 @@
+"""File formats of checkpoints and bundles, read without running any code in them, and written."""

@@ -1,0 +1,1 @@
+"""How weights are rounded to fewer bits: recipes, error feedback (GPTQ), calibration on clips."""

@@ -28,7 +28,7 @@ Packed = tuple[mx.array, mx.array, mx.array]
 class Recipe:
     """`search`: scales of least squared error instead of the range's.
 
-    `calibrated`: layer projections by `model.feedback` for the inputs seen on clips; the others as `search` says.
+    `calibrated`: layer projections by `model.quantize.gptq` for the inputs seen on clips; the others as `search` says.
     `other`: bits and group size (None: the default's) of the modules that differ, by pattern.
     """
 

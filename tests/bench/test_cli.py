@@ -222,7 +222,7 @@ def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
     (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
 ])
 def test_which_columns_run(arguments, columns, left_out, monkeypatch):
-    monkeypatch.setattr("bench.interpose.unavailable", lambda: None)
+    monkeypatch.setattr("bench.machine.openblas.unavailable", lambda: None)
     args = cli.parser(["edit"]).parse_args(["edit", *arguments])
     assert edit._labels(args) == columns.split(",")
     assert list(edit._left_out(args)) == (left_out.split(",") if left_out else [])
@@ -247,7 +247,7 @@ def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path):
 @pytest.mark.parametrize("command", ["fidelity", "quality"])
 def test_an_out_folder_that_cannot_be_written_is_said_before_the_work(command, tmp_path, capsys, monkeypatch):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("model.bundle.open_bundle", lambda *_: pytest.fail("a model was opened"))
+    monkeypatch.setattr("model.bundle.bundle.open_bundle", lambda *_: pytest.fail("a model was opened"))
     assert cli.main([command, "--out", str(tmp_path / "file")]) == 1
     err = capsys.readouterr().err
     assert err.startswith("error: cannot write") and err.count("\n") == 1

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.backend("native")
 PLANT = """
 import mlx.core as mx
 import kernels.native, reference
-from bench.worker import main
+from bench.processes.worker import main
 {plant}
 main()
 """

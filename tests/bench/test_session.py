@@ -1,4 +1,4 @@
-"""bench.session and bench.counting: what a column measures, and that it can't claim a backend that didn't run."""
+"""bench.edit.session and .evidence: what a column measures, and that it can't claim a backend that didn't run."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ import sys
 
 import pytest
 
-from bench import cli, sizes
+from bench import cli
 from bench.peers import command as peers
+from bench.sizes import bundles as sizes
 
 from .conftest import full_disk
 

@@ -152,7 +152,7 @@ def test_t5_from_the_hub_where_there_is_none(edited: Callable[..., Path], monkey
     shutil.rmtree(path / "t5")
     bundle = open_bundle(path)  # nothing is fetched to open it
     asked: list[Any] = []
-    monkeypatch.setattr("model.hub.resolve", lambda name, **kwargs: asked.append(name) or path)
+    monkeypatch.setattr("model.bundle.hub.resolve", lambda name, **kwargs: asked.append(name) or path)
     assert bundle.t5_path == path and asked == ["google-t5/t5-base"]
     hostile = copy_with_name(path, "../../../etc")
     assert open_bundle(hostile).t5_name == "google-t5/t5-base"

@@ -60,7 +60,7 @@ def big_upstream(folder: Path, layers: int, dim: int) -> dict[str, Path]:
 MEASURE = """
 import re, sys
 from pathlib import Path
-from model.convert import convert
+from model.convert.convert import convert
 g, folder = sys.argv[1:]
 def peak():  # not ru_maxrss, which a child inherits from its parent on Linux
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

@@ -68,7 +68,7 @@ def test_a_disk_that_fills_up_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
 CONVERT = """
 import sys
-from model.convert import convert
+from model.convert.convert import convert
 from model.errors import UserError
 g = sys.argv[1]
 try:
@@ -90,7 +90,7 @@ def test_a_real_write_error_leaves_nothing(tmp_path: Path) -> None:
 
 SLOW = """
 import time
-from model import writer
+from model.bundle import whole_folder as writer
 write = writer.TensorWriter.write
 def slow(self, name, value):
     write(self, name, value)

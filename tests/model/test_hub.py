@@ -94,7 +94,7 @@ def cache(home: Path, name: str, commit: str = "0" * 40) -> None:
 OPEN = """
 import sys
 from model import hub
-from model.bundle import open_bundle
+from model.bundle.bundle import open_bundle
 from model.errors import UserError
 print(hub.cached(sys.argv[1]))
 try:

@@ -80,7 +80,7 @@ def test_plain_is_mlx_itself() -> None:
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = mx.array(drawn(2, 10, 128, "normal"))
     whole = named("mse").pack(weight, FOUR, mx.float16)
-    monkeypatch.setattr("model.recipes.BLOCK", 3 * 128)
+    monkeypatch.setattr("model.quantize.recipes.BLOCK", 3 * 128)
     assert all(mx.array_equal(a, b) for a, b in zip(named("mse").pack(weight, FOUR, mx.float16), whole))
 
 

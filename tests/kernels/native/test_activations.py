@@ -139,7 +139,7 @@ def test_the_variable_sets_the_activations() -> None:
     for value, expected in (("int8", "int8"), ("int3", "")):
         done = subprocess.run(
             [sys.executable, "-c", script], env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": value},
-            capture_output=True, text=True, cwd=Path(__file__).parents[2],
+            capture_output=True, text=True, cwd=Path(__file__).parents[3],
         )  # fmt: skip
         assert done.stdout.strip() == expected
         assert value == "int8" or "INSTRUCT_MUSICGEN_ACTIVATIONS='int3' is not known" in done.stderr

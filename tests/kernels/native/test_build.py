@@ -19,7 +19,7 @@ import pytest
 import kernels
 from kernels.native import loading
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def one_line(reason: str | None) -> str:

@@ -18,7 +18,7 @@ from .conftest import Packed, relative_error
 pytestmark = pytest.mark.backend("native")
 
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[1] / "kernels" / "native" / "src"
+SOURCES = HERE.parents[2] / "kernels" / "native" / "src"
 
 
 def test_the_level_in_use_is_the_best_and_can_be_forced(native: ModuleType) -> None:
@@ -73,7 +73,7 @@ def test_the_variable_forces_a_level_and_a_wrong_one_is_explained() -> None:
         done = subprocess.run(
             [sys.executable, "-c", script],
             env=os.environ | {"INSTRUCT_MUSICGEN_ISA": level},
-            capture_output=True, text=True, cwd=HERE.parents[1],
+            capture_output=True, text=True, cwd=HERE.parents[2],
         )  # fmt: skip
         if ok:
             assert done.stdout.strip() == level, done.stderr

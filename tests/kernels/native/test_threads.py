@@ -17,7 +17,7 @@ from .conftest import Packed
 
 pytestmark = pytest.mark.backend("native")
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:

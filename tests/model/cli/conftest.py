@@ -13,7 +13,7 @@ import soundfile
 
 from model.cli import main
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "A"
+GOLDEN = Path(__file__).parents[2] / "golden" / "A"
 TEXT = "Music piece. Instruct: Only vocals."
 
 

@@ -17,7 +17,7 @@ from tests import backends
 
 from .conftest import GOLDEN, TEXT, Run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 DEMO_CLIP = ROOT / "model" / "demo" / "clip.flac"
 
 
@@ -138,7 +138,7 @@ def test_int8_activations_elsewhere_are_refused(tmp_path: Path, bundle: Path, cl
 def test_without_model_the_demo_bundle_says_what_it_is(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.hub.cached", lambda name: False)
+    monkeypatch.setattr("model.bundle.hub.cached", lambda name: False)
     for model in ((), ("--model", demo_path())):
         done = run("edit", DEMO_CLIP, "-i", TEXT, "-o", tmp_path / "o.wav", "--max-steps", "10", *model)
         assert done.code == 0 and ("embedded demo bundle" in done.err) == (not model)
@@ -148,8 +148,8 @@ def test_without_model_the_demo_bundle_says_what_it_is(
 def test_without_model_a_cached_bundle_is_used_and_named(
     tmp_path: Path, bundle: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("model.hub.cached", lambda name: name == "aufklarer/Instruct-MusicGen-MLX-4bit")
-    monkeypatch.setattr("model.hub.resolve", lambda name, **_: bundle if "aufklarer" in str(name) else Path(name))
+    monkeypatch.setattr("model.bundle.hub.cached", lambda name: name == "aufklarer/Instruct-MusicGen-MLX-4bit")
+    monkeypatch.setattr("model.bundle.hub.resolve", lambda n, **_: bundle if "aufklarer" in str(n) else Path(n))
     done = run("edit", clip, "-i", TEXT, "-o", tmp_path / "o.wav", "--max-steps", "5")
     assert done.code == 0 and "aufklarer/Instruct-MusicGen-MLX-4bit, from the cache" in done.err
 

@@ -25,7 +25,7 @@ import kernels
 
 from .conftest import GOLDEN, TEXT, Run
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

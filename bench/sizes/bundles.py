@@ -1,14 +1,9 @@
-"""Synthetic bundles of the published sizes, made once and kept in the user's cache; `bench sizes` lists and removes."""
+"""Synthetic bundles of the published sizes, made once and kept in the user's cache."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import shutil
-import sys
 from pathlib import Path
-from typing import Any
 
 from model.errors import UsageError, UserError
 
@@ -39,7 +34,7 @@ def bundle(size: str, bits: int) -> Path:
         from model import synthetic
         from model.progress import written
 
-        from .console import ERRORS
+        from ..console import ERRORS
 
         if size not in synthetic.PRESETS:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
@@ -61,31 +56,3 @@ def stored() -> dict[str, int]:
         return {}
     found = [entry for entry in sorted(folder.iterdir()) if entry.is_dir()]
     return {entry.name: sum(f.stat().st_size for f in entry.rglob("*") if f.is_file()) for entry in found}
-
-
-def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """`bench sizes [--remove NAME]`."""
-    parser = subparsers.add_parser("sizes", help="list or remove the synthetic bundles that --size has made")
-    parser.add_argument("--remove", metavar="NAME", help="remove a bundle of the list, or `all`")
-    parser.add_argument("--json", action="store_true", help="print the list as JSON: bytes by name")
-
-
-def run(args: argparse.Namespace) -> int:
-    """List, or remove."""
-    found = stored()
-    if args.remove is not None:
-        if args.remove != "all" and args.remove not in found:
-            have = ", ".join(found) or "none"
-            raise UsageError(f"--remove {args.remove}: not in {cache() / 'sizes'}; there are {have}")
-        for name in list(found) if args.remove == "all" else [args.remove]:
-            shutil.rmtree(cache() / "sizes" / name)
-            print(f"removed {name} ({found.pop(name) / 1e6:.0f} MB)", file=sys.stderr if args.json else sys.stdout)
-        if not args.json:
-            return 0
-    if args.json:
-        print(json.dumps(found))
-        return 0
-    for name, size in found.items():
-        print(f"{name:16} {size / 1e6:8.0f} MB")
-    print(f"{len(found)} bundles in {cache() / 'sizes'}")
-    return 0

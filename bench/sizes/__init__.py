@@ -1,0 +1,1 @@
+"""Synthetic bundles of the published sizes."""

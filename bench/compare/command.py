@@ -25,7 +25,7 @@ from .. import console, results, stats
 from ..machine.environment import describe
 from ..stats import Interval
 from ..tables import Table
-from .series import IDLE, Series, series
+from .samples import IDLE, Series, series
 
 THRESHOLD = 0.10
 

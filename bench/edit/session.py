@@ -31,7 +31,7 @@ from ..machine import memory
 from ..step_bytes import Load, prefill_flops, step_bytes
 from .clock import Clock
 from .evidence import Counted, primitives, reference_calls
-from .partial import Parts, Prepared, clip, spread, stand_ins, truncated
+from .subset import Parts, Prepared, clip, spread, stand_ins, truncated
 
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
 """The stages of an edit, in order; their sum is the edit."""

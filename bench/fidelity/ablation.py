@@ -17,7 +17,7 @@ from model.transformer import Layer
 from model.weights import Weights
 
 from .distribution import kl
-from .forcing import Chunk, Float32, chunk_logits, job
+from .teacher_forcing import Chunk, Float32, chunk_logits, job
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the page, and write it with --out."""
-    from . import material
+    from . import inputs as material
     from . import measure as fidelity_measure
     from . import page as fidelity_page
 

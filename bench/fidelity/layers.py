@@ -17,7 +17,7 @@ from model.transformer import Layer, Pair, sinusoid
 from reference.contract import Ops
 
 from .distribution import relative_error
-from .forcing import Chunk
+from .teacher_forcing import Chunk
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,12 @@ import numpy as np
 from model.pipeline import InstructMusicGen
 
 from ..variants import Quantized, Variant
-from . import ablation, forcing, layers
+from . import ablation, layers
 from . import matrices as weights
+from . import teacher_forcing as forcing
 from .distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
-from .forcing import Float32
-from .material import Material
+from .inputs import Material
+from .teacher_forcing import Float32
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ..html_page import Page, Section, Table, number, percent
 from ..machine import hardware as machine
 from ..variants import Variant
 from .ablation import Cost, kind
-from .material import Material
+from .inputs import Material
 from .matrices import MatrixError
 from .measure import Fidelity, Settings
 from .plot import picture

@@ -12,8 +12,8 @@ from model.errors import UserError
 
 from .. import stats, tables
 from ..edit import summary
-from ..edit.partial import spread
 from ..edit.session import STAGES
+from ..edit.subset import spread
 from ..roofline import apple_chips as chips
 
 Result = dict[str, Any]

@@ -17,7 +17,7 @@ import pytest
 import reference
 from bench import cli, results
 from bench.compare import command as compare
-from bench.compare import series
+from bench.compare import samples as series
 from bench.edit.session import STAGES
 from bench.kernels import command as kernels
 from bench.kernels.cases import matmul

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.fidelity import material
+from bench.fidelity import inputs as material
 from bench.fidelity import measure as fidelity_measure
 from bench.fidelity import page as fidelity_page
 from bench.fidelity.measure import Fidelity, Settings

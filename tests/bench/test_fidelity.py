@@ -14,8 +14,10 @@ import soundfile
 from scipy.special import log_softmax, rel_entr
 
 from bench.cli import main
-from bench.fidelity import ablation, forcing, material
+from bench.fidelity import ablation
+from bench.fidelity import inputs as material
 from bench.fidelity import measure as fidelity_measure
+from bench.fidelity import teacher_forcing as forcing
 from bench.fidelity.matrices import dense
 from bench.fidelity.measure import Fidelity, Settings
 from bench.variants import Variant, parse

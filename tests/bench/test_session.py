@@ -9,8 +9,8 @@ import reference
 from bench import cli
 from bench.edit import summary
 from bench.edit.evidence import Counted, fused_primitives, primitives, reference_calls, stock_primitives
-from bench.edit.partial import spread
 from bench.edit.session import STAGES, Session, Settings
+from bench.edit.subset import spread
 from tests import backends
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from kernels.metal import traffic, traffic_stock
+from bench.kernels import decode_traffic as traffic
+from bench.kernels import mlx_traffic as traffic_stock
 from reference import oracle
 
 pytestmark = pytest.mark.backend("interpreter")

@@ -12,8 +12,8 @@ import pytest
 import soundfile
 
 import kernels
-from bench.fidelity import forcing
-from bench.fidelity.material import Material
+from bench.fidelity import teacher_forcing as forcing
+from bench.fidelity.inputs import Material
 from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
 from model.config import Quantization

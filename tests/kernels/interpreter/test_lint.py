@@ -7,9 +7,9 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
+from bench.kernels.mlx_traffic import KERNELS
 from kernels import interpreter
 from kernels.interpreter import address_space, lint
-from kernels.metal.traffic_stock import KERNELS
 
 pytestmark = pytest.mark.backend("interpreter")
 

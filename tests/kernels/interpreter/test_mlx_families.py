@@ -14,9 +14,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from bench.kernels.mlx_traffic import header
 from kernels.interpreter import KernelFault, compilers
 from kernels.interpreter.kernel import MetalKernel
-from kernels.metal.traffic_stock import header
 
 from .declared import call
 from .test_mlx_kernels import ATOMIC, BF16, EPS, F16, F32, QUANTIZED, attention, folder, normal, wide

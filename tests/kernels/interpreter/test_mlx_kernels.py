@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bench.kernels.mlx_traffic import KERNELS, PRELUDE, header
 from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
-from kernels.metal.traffic_stock import KERNELS, PRELUDE, header
 
 from . import wheel
 

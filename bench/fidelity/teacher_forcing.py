@@ -14,7 +14,7 @@ from model.delay_pattern import delayed, frame_index, positions, undelayed
 from model.pipeline import InstructMusicGen
 from model.sampling import Sampling
 
-from .material import Material
+from .inputs import Material
 
 Float32 = npt.NDArray[np.float32]
 

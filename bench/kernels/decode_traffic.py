@@ -1,4 +1,4 @@
-"""What the kernels read over what they must, at MusicGen-large shapes: `python -m kernels.metal.traffic`.
+"""What the kernels read over what they must, at MusicGen-large shapes: `python -m bench.kernels.decode_traffic`.
 
 The interpreter runs our kernels and MLX's own from their sources in check mode, counts every load, and the results are
 compared with the float64 oracle. Loads are counted before any cache: neighbours in a simdgroup that ask for one address
@@ -15,10 +15,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
+from kernels.metal import MetalOps
+from kernels.metal.engine import Engine
 from reference import oracle
 
-from . import MetalOps, traffic_stock
-from .engine import Engine
+from . import mlx_traffic
 
 DIM, HEADS, HEAD_DIM, FFN = 2048, 32, 64, 8192
 SLOTS, FRAMES, TEXT = 251, 251, 12  # a 5 s edit: 251 positions, as many prefix frames, a short instruction
@@ -80,7 +81,7 @@ class Inputs:
 
 def measured(name: str, operation: str, *args: Any, **options: Any) -> Row:
     """One call of ours, and of the oracle's function of the same name."""
-    from .. import interpreter
+    from kernels import interpreter
 
     built: list[Any] = []
 
@@ -123,22 +124,22 @@ def stock() -> Iterator[Row]:
     r = Inputs()
     packed = r.packed(DIM, DIM)
     plans: list[tuple[str, Callable[..., tuple[Any, mx.array]], int]] = [
-        ("MLX qmv_fast, M=1", traffic_stock.qmv_fast, 1),
-        ("MLX qmv_fast, M=2", traffic_stock.qmv_fast, 2),
-        ("MLX qmv_wide, M=2", traffic_stock.qmv_wide, 2),
+        ("MLX qmv_fast, M=1", mlx_traffic.qmv_fast, 1),
+        ("MLX qmv_fast, M=2", mlx_traffic.qmv_fast, 2),
+        ("MLX qmv_wide, M=2", mlx_traffic.qmv_wide, 2),
     ]
     for name, run, rows in plans:
         x = r.normal(rows, DIM)
         kernel, y = run(x, *packed)
         yield compared(name, [kernel], y, oracle.int4_matmul(x, *packed))
     tile, x = r.packed(256, DIM), r.normal(64, DIM)
-    kernel, y = traffic_stock.qmm(x, *tile)
+    kernel, y = mlx_traffic.qmm(x, *tile)
     yield compared("MLX qmm_t, M=64, N=256", [kernel], y, oracle.int4_matmul(x, *tile))
     q, k, v = r.normal(2, HEADS, 1, HEAD_DIM), *(r.normal(2, HEADS, SLOTS, HEAD_DIM) for _ in range(2))
-    kernel, y = traffic_stock.sdpa_vector(q, k, v)
+    kernel, y = mlx_traffic.sdpa_vector(q, k, v)
     yield compared("MLX sdpa_vector, cache of two rows", [kernel], y, oracle.attention(q, k, v, scale=HEAD_DIM**-0.5))
     q, k, v = r.normal(1, HEADS, 2, HEAD_DIM), *(r.normal(1, HEADS, FRAMES, HEAD_DIM) for _ in range(2))
-    kernel, y = traffic_stock.sdpa_vector(q, k, v)
+    kernel, y = mlx_traffic.sdpa_vector(q, k, v)
     expected = oracle.attention(q, k, v, scale=HEAD_DIM**-0.5)
     yield compared("MLX sdpa_vector, prefix as two queries", [kernel], y, expected)
 

@@ -39,7 +39,7 @@ def _launch(
     template: list[tuple[str, Any]], groups: tuple[int, int, int], threads: int,
 ) -> tuple[Any, mx.array]:
     """(kernel with its counters, result)"""
-    from .. import interpreter
+    from kernels import interpreter
 
     kernel = interpreter.metal_kernel(f"stock_{name}", list(inputs), ["y"], source, header=header(*headers))
     (y,) = kernel(

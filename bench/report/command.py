@@ -1,4 +1,4 @@
-"""`bench report`: Markdown tables and pictures from saved results; the README's come from here."""
+"""`bench report`: Markdown tables and pictures from saved results; those of docs/benchmarks.md come from here."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--no-plots", action="store_true", help="tables only, to standard output; needs no matplotlib")
     p.add_argument("--update", type=Path, metavar="PAGE",
                    help="instead, write the tables and pictures of the results that PAGE names between its "
-                   "<!-- bench:begin FILE.json --> and <!-- bench:end --> (README.md)")
+                   "<!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Tables of saved results inside a page of text: `bench report --update README.md`.
+"""Tables of saved results inside a page of text: `bench report --update docs/benchmarks.md`.
 
 A block stands between two comments; the first names the saved result, relative to the page's folder:
 

@@ -174,7 +174,7 @@ def test_a_recipe_in_memory_is_what_convert_writes(bundles: dict[str, Path], tmp
 
 
 def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path]) -> None:
-    """On this random model; see bench/README.md for what that says of trained ones."""
+    """On this random model; see docs/recipes.md for what that says of trained ones."""
     variants = parse(str(bundles["exact"]), recipes=["plain", "mse", "mixed"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 77)
     _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))

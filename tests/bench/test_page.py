@@ -1,4 +1,4 @@
-"""README's tables are what `bench report` renders from the saved results they name; a difference is noticed."""
+"""The tables of docs/benchmarks.md are what `bench report` renders from the saved results they name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from bench import cli
 from bench.report import readme as page
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 def differences(path: Path) -> list[str]:
@@ -18,15 +18,15 @@ def differences(path: Path) -> list[str]:
     return [name for name, content in page.blocks(path.read_text()) if content != page.block(path, name)]
 
 
-def test_readme_equals_its_saved_results():
-    text = README.read_text()
+def test_the_page_equals_its_saved_results():
+    text = PAGE.read_text()
     assert list(page.blocks(text)) or "No full-size result is saved" in text, (
-        "README has neither a <!-- bench:begin FILE.json --> block nor says that no result is saved"
+        "the page has neither a <!-- bench:begin FILE.json --> block nor says that no result is saved"
     )
     assert text.count("<!-- bench:begin") == len(list(page.blocks(text)))
-    assert differences(README) == [], "run: bench report --update README.md"
+    assert differences(PAGE) == [], "run: bench report --update docs/benchmarks.md"
     for name, content in page.blocks(text):
-        assert "rtf.png" not in content or page.picture(README.parent / name).exists()
+        assert "rtf.png" not in content or page.picture(PAGE.parent / name).exists()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <vector>
 
-#include "kernels.h"
+#include "isa_kernels.h"
 
 namespace imn {
 extern const Kernels LEVEL;

@@ -89,7 +89,7 @@ def test_levels_of_other_machines_are_right_on_an_emulator(level: str, tmp_path:
     program = tmp_path / "check"
     subprocess.run(
         [compiler, "-std=c++20", "-O1", "-fno-strict-aliasing", "-fno-math-errno", "-fno-trapping-math", *flags,
-         f"-DLEVEL=kernels_{level}", f"-I{SOURCES}", "level_check.cpp", SOURCES / f"level_{level}.cpp", "-o", program],
+         f"-DLEVEL=kernels_{level}", f"-I{SOURCES / 'simd'}", "level_check.cpp", SOURCES / "simd" / f"isa_{level}.cpp", "-o", program],
         check=True, cwd=HERE,
     )  # fmt: skip
     done = subprocess.run([*runner, program], capture_output=True, text=True)

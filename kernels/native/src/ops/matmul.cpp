@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "operations.h"
-#include "pool.h"
+#include "../runtime/pool.h"
 
 namespace imn {
 namespace {

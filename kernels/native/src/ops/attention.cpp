@@ -8,7 +8,7 @@
 #include <cstring>
 
 #include "operations.h"
-#include "pool.h"
+#include "../runtime/pool.h"
 
 namespace imn {
 namespace {

@@ -1,13 +1,13 @@
 // The kernels for avx512vnni; compiled with that level's flags, so nothing else may be defined here.
 #include <immintrin.h>
 
-#include "kernels.h"
+#include "isa_kernels.h"
 
 namespace imn {
 namespace {
-#include "inner/scalar_math.h"
-#include "inner/simd_avx512.h"
-#include "inner/all.h"
+#include "scalar_math.h"
+#include "isa/avx512.h"
+#include "table.h"
 }  // namespace
 
 extern const Kernels kernels_avx512vnni = table("avx512vnni");

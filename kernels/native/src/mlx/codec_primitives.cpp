@@ -1,5 +1,5 @@
 // The codec's convolutions and LSTM as MLX primitives.
-#include "operations.h"
+#include "../ops/operations.h"
 #include "primitive.h"
 
 namespace imn {

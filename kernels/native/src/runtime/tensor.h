@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels.h"
+#include "../simd/isa_kernels.h"
 
 namespace imn {
 

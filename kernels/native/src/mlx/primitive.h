@@ -12,8 +12,8 @@
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/primitives.h"
 #include "mlx/utils.h"
-#include "primitives.h"
-#include "tensor.h"
+#include "lazy_operations.h"
+#include "../runtime/tensor.h"
 
 namespace imn {
 

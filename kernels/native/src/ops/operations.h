@@ -2,7 +2,7 @@
 #pragma once
 
 #include "activations.h"
-#include "tensor.h"
+#include "../runtime/tensor.h"
 
 namespace imn {
 

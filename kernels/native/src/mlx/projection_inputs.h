@@ -1,7 +1,7 @@
 // What the primitives with a projection take besides x: a packed matrix, and the norm and epilogue around the product.
 #pragma once
 
-#include "operations.h"
+#include "../ops/operations.h"
 #include "primitive.h"
 
 namespace imn {

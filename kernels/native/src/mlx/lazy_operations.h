@@ -6,7 +6,7 @@
 #include <variant>
 
 #include "mlx/array.h"
-#include "activations.h"
+#include "../ops/activations.h"
 
 namespace imn {
 

@@ -8,11 +8,11 @@
 #include <atomic>
 #include <new>
 
-#include "kernels.h"
+#include "../simd/isa_kernels.h"
 #include "mlx/version.h"
-#include "pool.h"
-#include "primitives.h"
-#include "tensor.h"
+#include "../runtime/pool.h"
+#include "lazy_operations.h"
+#include "../runtime/tensor.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;

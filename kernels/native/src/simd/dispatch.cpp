@@ -3,7 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "kernels.h"
+#include "isa_kernels.h"
 
 namespace imn {
 

@@ -1,11 +1,11 @@
 // The kernels for portable; compiled with that level's flags, so nothing else may be defined here.
-#include "kernels.h"
+#include "isa_kernels.h"
 
 namespace imn {
 namespace {
-#include "inner/scalar_math.h"
-#include "inner/simd_portable.h"
-#include "inner/all.h"
+#include "scalar_math.h"
+#include "isa/portable.h"
+#include "table.h"
 }  // namespace
 
 extern const Kernels kernels_portable = table("portable");

@@ -1,13 +1,13 @@
 // The kernels for neon; compiled with that level's flags, so nothing else may be defined here.
 #include <arm_neon.h>
 
-#include "kernels.h"
+#include "isa_kernels.h"
 
 namespace imn {
 namespace {
-#include "inner/scalar_math.h"
-#include "inner/simd_neon.h"
-#include "inner/all.h"
+#include "scalar_math.h"
+#include "isa/neon.h"
+#include "table.h"
 }  // namespace
 
 extern const Kernels kernels_neon = table("neon");

@@ -161,7 +161,8 @@ def proof(column: Column) -> str:
         return f"{name(column)}: plain MLX; a step's graph has {_counts(stock_primitives(graph))}"
     stock = stock_primitives(graph)
     info = column["info"] or {}
-    how = f" ({info['level']}, {info['threads']} threads, {info['activations']} activations)" if info else ""
+    isa = info.get("isa") or info.get("level")  # as results saved by version 0.1 call it
+    how = f" ({isa}, {info['threads']} threads, {info['activations']} activations)" if info else ""
     ours = _counts(fused_primitives(graph))
     if column["backend"] == "interpreter":
         ours = "none of our kernels, which run as they are called,"

@@ -4,7 +4,7 @@ Lazy like every MLX operation: they run on the CPU stream they were made under w
 `mx.compile` too; they have no gradient and no vmap. Weights are read where they lie, packed or 16-bit, never copied.
 Settings, each also an environment variable read at first use:
 
-- instruction set, `set_level` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["levels"]`;
+- instruction set, `set_isa` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["isas"]`;
 - threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
 - activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8".
 """
@@ -24,7 +24,7 @@ from reference.contract import Activation, Norm
 from .loading import build_record, load
 
 name = "native"
-ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/activations.h
+ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activations.h
 
 _extension, _reason = load()
 _activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "int16")
@@ -46,7 +46,7 @@ __all__ = [
     "name",
     "prefix_attention",
     "set_activations",
-    "set_level",
+    "set_isa",
     "set_threads",
     "unavailable",
     "weight_dtype",
@@ -68,8 +68,8 @@ def info() -> dict[str, Any]:
     """The instruction set in use and those available, threads, activations, BLAS, and what it was built with."""
     ext = _ext()
     return {
-        "level": ext.level(),
-        "levels": ext.levels(),
+        "isa": ext.isa(),
+        "isas": ext.isas(),
         "threads": ext.threads(),
         "activations": _activations,
         "blas": ext.blas(),
@@ -79,10 +79,10 @@ def info() -> dict[str, Any]:
     }
 
 
-def set_level(level: str) -> None:
-    """Forces an instruction set, "auto" for the best. ValueError if this machine or build cannot run it."""
-    if not _ext().set_level(level):
-        raise ValueError(f"level={level!r} cannot run here; use one of auto, {', '.join(_ext().levels())}")
+def set_isa(isa: str) -> None:
+    """Force an instruction set, "auto" for the best. Raises ValueError if this machine or build cannot run it."""
+    if not _ext().set_isa(isa):
+        raise ValueError(f"isa={isa!r} cannot run here; use one of auto, {', '.join(_ext().isas())}")
 
 
 def set_threads(count: int | None) -> None:

@@ -18,8 +18,8 @@ from urllib.request import url2pathname
 import mlx.core as mx
 
 HERE = Path(__file__).resolve().parent
-REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir"
-SLOW = "the MLX reference takes its place and is some 30 times slower"
+PIP_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir"
+FALLBACK_COST = "the MLX reference takes its place and is some 30 times slower"
 
 
 def build_record() -> dict[str, str]:
@@ -38,8 +38,8 @@ def rebuild_command() -> str:
     tools = 'pip install "nanobind==3.1.*" cmake ninja "setuptools>=77"'
     target = f"-e {shlex.quote(str(root))}" if (root / "pyproject.toml").exists() else installed_from()
     if target is None:
-        return f"{tools} && {REBUILD} SOURCE (SOURCE is the folder or the archive of this project's source)"
-    return f"{tools} && {REBUILD} {target}"
+        return f"{tools} && {PIP_REBUILD} SOURCE (SOURCE is the folder or the archive of this project's source)"
+    return f"{tools} && {PIP_REBUILD} {target}"
 
 
 def installed_from() -> str | None:
@@ -68,37 +68,37 @@ def load() -> tuple[ModuleType | None, str | None]:
     built_for, running = record.get("mlx"), str(vars(mx)["__version__"])
     if built_for is not None and built_for != running:
         return None, (
-            f"it was built for MLX {built_for} and MLX {running} is imported, whose C++ interface may differ; {SLOW}. "
-            f'Rebuild it: {rebuild_command()} - or go back: pip install "mlx=={built_for}"'
+            f"it was built for MLX {built_for} and MLX {running} is imported, whose C++ interface may differ; "
+            f'{FALLBACK_COST}. Rebuild it: {rebuild_command()} - or go back: pip install "mlx=={built_for}"'
         )
     try:
         extension = importlib.import_module("kernels.native._extension")
     except ModuleNotFoundError:
         return None, (
             f"its extension is not built for this Python ({sys.implementation.cache_tag}), usually because no C++20 "
-            f"compiler was found at install time; {SLOW}. Install one (apt-get install g++, or "
+            f"compiler was found at install time; {FALLBACK_COST}. Install one (apt-get install g++, or "
             f"xcode-select --install), then: {rebuild_command()}"
         )
     except ImportError as e:
-        return None, f"its extension does not load ({e}); {SLOW}. Rebuild it: {rebuild_command()}"
+        return None, f"its extension does not load ({e}); {FALLBACK_COST}. Rebuild it: {rebuild_command()}"
     if extension.mlx_version != running.split(".dev")[0].split("+")[0]:
         return None, (
-            f"it was compiled with the headers of MLX {extension.mlx_version} and MLX {running} is imported; {SLOW}. "
-            f"Rebuild it: {rebuild_command()}"
+            f"it was compiled with the headers of MLX {extension.mlx_version} and MLX {running} is imported; "
+            f"{FALLBACK_COST}. Rebuild it: {rebuild_command()}"
         )
     try:
         extension.accepts(mx.array(1.0))
     except TypeError:
         return None, (
             f"MLX {running} and the extension use different nanobind interfaces (it was built with nanobind "
-            f"{record.get('nanobind', 'of an unknown version')}), so it rejects every array; {SLOW}. Rebuild it: "
-            f"{rebuild_command()}"
+            f"{record.get('nanobind', 'of an unknown version')}), so it rejects every array; {FALLBACK_COST}. "
+            f"Rebuild it: {rebuild_command()}"
         )
     wanted = os.environ.get("INSTRUCT_MUSICGEN_ISA")
-    if wanted and wanted != "auto" and wanted not in extension.levels():
+    if wanted and wanted != "auto" and wanted not in extension.isas():
         return None, (
             f"INSTRUCT_MUSICGEN_ISA={wanted!r} cannot run on this machine; use one of auto, "
-            f"{', '.join(extension.levels())}"
+            f"{', '.join(extension.isas())}"
         )
     _load_blas(extension)
     return extension, None

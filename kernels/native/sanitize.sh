@@ -31,9 +31,10 @@ cmake --build "$build/cmake" --parallel >/dev/null
 # Suppressed: what lies wholly in libraries that we do not build (see the file).
 preload="$(gcc -print-file-name=$library) $(gcc -print-file-name=libstdc++.so)"
 export TSAN_OPTIONS="exitcode=66 suppressions=$root/kernels/native/tsan.supp ignore_noninstrumented_modules=1 die_after_fork=0"
+export CXXFLAGS="-fsanitize=$kind -fno-omit-frame-pointer -g -O1"  # for what the tests compile
 export ASAN_OPTIONS="detect_leaks=0 exitcode=66"
 cd "$copy"
 [ $# -gt 0 ] || set -- tests/kernels -k native --deselect \
-  tests/kernels/native/test_levels.py::test_levels_of_other_machines_are_right_on_an_emulator
+  tests/kernels/native/test_isas.py::test_isas_of_other_machines_are_right_on_an_emulator
 # ThreadSanitizer's memory layout does not suit every kernel's address randomisation.
 exec setarch "$(uname -m)" -R env LD_PRELOAD="$preload" "$python" -m pytest -q --capture=sys -p no:cacheprovider "$@"

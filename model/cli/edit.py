@@ -122,7 +122,7 @@ def _backend(model: InstructMusicGen) -> str:
     from kernels import native
 
     info = native.info()
-    return f"native ({info['level']}, {info['threads']} threads, {info['activations']} activations)"
+    return f"native ({info['isa']}, {info['threads']} threads, {info['activations']} activations)"
 
 
 def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> None:

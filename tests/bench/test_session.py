@@ -48,7 +48,7 @@ def test_the_reference_says_so(plain):
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
 def test_the_fused_column_ran_fused_code(demo):
     info = Session(Settings(demo, "native", 0.2)).warm_up()
-    assert info["backend"] == "native" and info["info"]["level"]
+    assert info["backend"] == "native" and info["info"]["isa"]
     assert info["reference_calls"] == {} and summary.unfused(info) == {}
     assert stock_primitives(info["step_primitives"]) == {}
     assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer

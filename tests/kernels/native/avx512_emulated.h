@@ -1,5 +1,5 @@
 // The AVX-512 instructions that kernels/native uses, each as two AVX2 ones or as its definition in Intel's manual, so that
-// the AVX-512 levels' logic is tested where no processor has them. Included ahead of isa_avx512*.cpp by test_levels.py.
+// the logic of the AVX-512 sets is tested where no processor has them. Included ahead of isa_table.cpp by test_isas.py.
 #pragma once
 #include <immintrin.h>
 

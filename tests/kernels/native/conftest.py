@@ -23,7 +23,7 @@ def native() -> Iterator[ModuleType]:
     import kernels.native as backend
 
     yield backend
-    backend.set_level("auto")
+    backend.set_isa("auto")
     backend.set_threads(None)
     backend.set_activations("int16")
 

@@ -15,21 +15,21 @@ EMULATED = {
 }
 
 
-def missing(level: str) -> str | None:
-    """Why this machine cannot emulate a level, and the fix where there is one."""
-    compiler, _, runner = EMULATED[level]
+def missing(isa: str) -> str | None:
+    """Why this machine cannot emulate an instruction set, and the fix where there is one."""
+    compiler, _, runner = EMULATED[isa]
     for tool in (compiler, *runner):
         if shutil.which(tool) is None:
             return f"{tool} is not installed (apt-get install g++ g++-aarch64-linux-gnu qemu-user)"
-    if level.startswith("avx512"):
+    if isa.startswith("avx512"):
         from kernels.native import info
 
-        if platform.machine() != "x86_64" or unavailable() or "avx2" not in info()["levels"]:
+        if platform.machine() != "x86_64" or unavailable() or "avx2" not in info()["isas"]:
             return "AVX-512 is emulated with AVX2, which this machine does not have"
     return None
 
 
 def summary() -> list[str]:
-    """A line for every level that was not tested by emulation, for the end of a run."""
-    absent = {level: missing(level) for level in EMULATED}
-    return [f"emulated level NOT tested: {level}: {why}" for level, why in absent.items() if why]
+    """A line for every instruction set that was not tested by emulation, for the end of a run."""
+    absent = {isa: missing(isa) for isa in EMULATED}
+    return [f"emulated instruction set NOT tested: {isa}: {why}" for isa, why in absent.items() if why]

@@ -44,7 +44,7 @@ def test_one_large_activation_costs_only_its_own_block(native: ModuleType, rng: 
     values[:, 77] = 3000.0
     want = values.astype(np.float64) @ packed.dense.T
     got = native.int4_matmul(mx.array(values), *packed.args)
-    step = 3000 / (127 * 256 + 127)  # the coarsest of the levels: codes of two signed bytes
+    step = 3000 / (127 * 256 + 127)  # the coarsest of the instruction sets: codes of two signed bytes
     block = 5 * step / 12**0.5 * 128**0.5  # 128 weights of size 1, the widest block; a scale for the row: 4 times that
     assert np.abs(np.array(got) - want).max() < block
 
@@ -78,15 +78,15 @@ def test_not_a_number_comes_out_as_such(native: ModuleType, rng: np.random.Gener
 
 
 @pytest.mark.parametrize(("setting", "k", "bound"), [("int8", 384, 1.2e-2), ("int16", 1152, 4e-5)])
-def test_every_level_agrees(native: ModuleType, rng: np.random.Generator, setting: str, k: int, bound: float) -> None:
+def test_every_isa_agrees(native: ModuleType, rng: np.random.Generator, setting: str, k: int, bound: float) -> None:
     native.set_activations(setting)
     for group in (32, 64, 128):
         packed = Packed(rng, 33, k, group)
         x = mx.array(rng.normal(size=(3, k)).astype(np.float32))
         want = np.array(x).astype(np.float64) @ packed.dense.T
-        for level in native.info()["levels"]:
-            native.set_level(level)
-            assert relative_error(native.int4_matmul(x, *packed.args, group_size=group), want) < bound, level
+        for isa in native.info()["isas"]:
+            native.set_isa(isa)
+            assert relative_error(native.int4_matmul(x, *packed.args, group_size=group), want) < bound, isa
 
 
 def test_the_bias_term_uses_the_rounded_activations(native: ModuleType, rng: np.random.Generator) -> None:

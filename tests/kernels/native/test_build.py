@@ -72,7 +72,7 @@ def rebuilt_from(record: dict[str, Any] | None, monkeypatch: pytest.MonkeyPatch,
     text = None if record is None else json.dumps(record)
     monkeypatch.setattr(loading, "distributions", lambda name: [SimpleNamespace(read_text=lambda file: text)])
     monkeypatch.setattr(loading, "HERE", folder / "site-packages" / "kernels" / "native")
-    before, _, target = loading.rebuild_command().partition(loading.REBUILD)
+    before, _, target = loading.rebuild_command().partition(loading.PIP_REBUILD)
     assert before.startswith("pip install ")
     return target.strip()
 

@@ -13,26 +13,37 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from . import pool_hooks
 from .conftest import Packed
+from .pool_hooks import Pool
 
 pytestmark = pytest.mark.backend("native")
 
 ROOT = Path(__file__).parents[3]
 
 
-def run(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """The pool's own sources with hooks around them, compiled for these tests."""
+    if why := pool_hooks.missing():
+        pytest.skip(why)  # tests/conftest.py says so at the end of the run
+    return Pool(pool_hooks.build(tmp_path_factory.mktemp("pool")))
+
+
+def run(script: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, cwd=ROOT,
-        timeout=120,
+        [sys.executable, "-c", script, *arguments], env=os.environ | environment, capture_output=True, text=True,
+        cwd=ROOT, timeout=120,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
-def test_every_chunk_runs_once(native: ModuleType, threads: int) -> None:
+def test_every_chunk_runs_once(native: ModuleType, pool: Pool, threads: int) -> None:
     native.set_threads(threads)
     assert native.info()["threads"] == threads
+    pool.set_threads(threads)
     for count in (0, 1, 2, threads, 1000, 3_000_000):  # the last needs more than one round of chunk numbers
-        assert native._ext().pool_sum(count) == count * (count - 1) // 2
+        assert pool.sum(count) == count * (count - 1) // 2
 
 
 def test_the_variable_sets_the_threads_and_all_cores_are_the_default() -> None:
@@ -87,14 +98,13 @@ def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random
             assert (a == b).all(), f"operation {i}"
 
 
-def test_no_memory_in_a_chunk_is_the_callers_error(native: ModuleType) -> None:
+def test_no_memory_in_a_chunk_is_the_callers_error(pool: Pool) -> None:
     """Whichever thread it meets: the loop ends, the first error is raised, and the pool goes on."""
     for threads in (1, 3):
-        native.set_threads(threads)
+        pool.set_threads(threads)
         for _ in range(20):
-            with pytest.raises(MemoryError):
-                native._ext().pool_fail(50)
-            assert native._ext().pool_sum(1000) == 499500
+            assert pool.fails_for_lack_of_memory(50)
+            assert pool.sum(1000) == 499500
 
 
 def test_many_python_threads_at_once(native: ModuleType, rng: np.random.Generator) -> None:
@@ -124,24 +134,27 @@ import os, sys, warnings
 warnings.simplefilter("ignore")
 import mlx.core as mx
 import kernels.native as n
+from tests.kernels.native.pool_hooks import Pool
+pool = Pool(sys.argv[1])
 n.set_threads(3)
-assert n._ext().pool_sum(1000) == 499500
+pool.set_threads(3)
+assert pool.sum(1000) == 499500
 x = mx.ones((40, 64)); w = mx.ones((96, 64)); mx.eval(x, w)
 before = n.linear(x, w); mx.eval(before)   # OpenBLAS too has run
 child = os.fork()
 if child == 0:
-    ok = n._ext().pool_sum(1000) == 499500 and n.info()["threads"] == 3
+    ok = pool.sum(1000) == 499500 and pool.threads() == 3 and n.info()["threads"] == 3
     with mx.stream(mx.new_stream(mx.cpu)):  # MLX's own stream thread did not survive the fork
         ok = ok and bool((n.linear(x, w) == 64).all())
     os._exit(0 if ok else 1)
 _, status = os.waitpid(child, 0)
-assert n._ext().pool_sum(1000) == 499500
+assert pool.sum(1000) == 499500
 print("child", os.waitstatus_to_exitcode(status))
 """
 
 
-def test_a_fork_gets_a_pool_of_its_own() -> None:
-    done = run(FORK)
+def test_a_fork_gets_a_pool_of_its_own(pool: Pool) -> None:
+    done = run(FORK, pool.library)
     assert done.returncode == 0 and done.stdout.strip() == "child 0", done.stderr
 
 
@@ -157,19 +170,24 @@ def test_the_process_ends_cleanly(ending: str) -> None:
     assert done.returncode == (3 if "exit" in ending else 0) and not done.stderr, done.stderr
 
 
-def test_a_stopped_pool_starts_again(native: ModuleType) -> None:
+def test_a_stopped_pool_starts_again(native: ModuleType, pool: Pool, rng: np.random.Generator) -> None:
+    pool.stop()
+    assert pool.sum(100) == 4950
+    packed, x = Packed(rng, 200, 128), mx.array(rng.normal(size=(2, 128)).astype(np.float32))
+    before = np.array(native.int4_matmul(x, *packed.args))
     native._ext().stop_threads()
-    assert native._ext().pool_sum(100) == 4950
+    assert (np.array(native.int4_matmul(x, *packed.args)) == before).all()
 
 
 CORES = """
-import os, time
-import kernels.native as n
-n.set_threads(3)
+import os, sys, time
+from tests.kernels.native.pool_hooks import Pool
+pool = Pool(sys.argv[1])
+pool.set_threads(3)
 
 def after_naps():
     for _ in range(10):
-        n._ext().pool_sum(1000)
+        pool.sum(1000)
         time.sleep(0.003)  # the workers spin for 0.1 ms, then sleep
     return [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
 
@@ -183,7 +201,7 @@ assert all(cores == one for cores in after_naps()), after_naps()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux says where threads may run")
-def test_workers_keep_the_cores_they_were_given() -> None:
+def test_workers_keep_the_cores_they_were_given(pool: Pool) -> None:
     """A waking worker is kept off the caller's core, and only then; `taskset` on a running process is obeyed."""
-    done = run(CORES)
+    done = run(CORES, pool.library)
     assert done.returncode == 0, done.stderr

@@ -20,16 +20,16 @@ void allocate_heads(mx::array& out, Attention& op) {
   for (int i = 0; i < 3; ++i) op.out_strides[i] = strides[i];
 }
 
-bool is_heads(const mx::array& a) {
-  return is_float(a) && a.ndim() == 4 && a.size() > 0;
-}
+bool is_heads(const mx::array& a) { return is_float(a) && a.ndim() == 4 && a.size() > 0; }
 
 class PrefixAttention : public Native {
  public:
   // Without a value, gate and length are further inputs.
   PrefixAttention(std::optional<float> gate, float scale, std::optional<int> length)
       : Native("prefix_attention", {gate.value_or(0), double(gate.has_value()), scale, double(length.value_or(0))}),
-        gate_(gate), length_(length), scale_(scale) {}
+        gate_(gate),
+        length_(length),
+        scale_(scale) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Attention op;
@@ -40,10 +40,14 @@ class PrefixAttention : public Native {
     allocate_heads(out, op);
     size_t at = 6;
     View gate, length;
-    if (gate_) op.gate = *gate_;
-    else gate = view(in[at++]);
-    if (length_) op.length = *length_;
-    else length = view(in[at++]);
+    if (gate_)
+      op.gate = *gate_;
+    else
+      gate = view(in[at++]);
+    if (length_)
+      op.length = *length_;
+    else
+      length = view(in[at++]);
     return [=]() mutable {
       if (gate) load(&op.gate, gate, 0, 1, 1);
       if (length) {
@@ -67,8 +71,7 @@ class PrefixAttention : public Native {
 
 class PlainAttention : public Native {
  public:
-  PlainAttention(float scale, bool causal)
-      : Native("attention", {scale, double(causal)}), scale_(scale), causal_(causal) {}
+  PlainAttention(float scale, bool causal) : Native("attention", {scale, double(causal)}), scale_(scale), causal_(causal) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Attention op;
@@ -101,7 +104,11 @@ class CrossAttention : public Native {
  public:
   CrossAttention(float scale, int group, int bits, Options options, Activations activations)
       : Native("cross_attention", options.state({scale, double(group), double(bits), double(activations)})),
-        scale_(scale), group_(group), bits_(bits), options_(options), activations_(activations) {}
+        scale_(scale),
+        group_(group),
+        bits_(bits),
+        options_(options),
+        activations_(activations) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Matmul project;
@@ -154,7 +161,8 @@ mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::arr
   const int shared = prefix_q.shape(0), frames = prefix_k.shape(2);
   need(k.shape() == v.shape() && k.shape() == mx::Shape({b, h, s, d}), "k or v");
   need(b % shared == 0 && prefix_q.shape() == mx::Shape({shared, h, t, d}), "prefix_q");
-  need(prefix_k.shape() == mx::Shape({shared, h, frames, d}) && prefix_k.shape() == prefix_v.shape(), "prefix_k or prefix_v");
+  need(prefix_k.shape() == mx::Shape({shared, h, frames, d}) && prefix_k.shape() == prefix_v.shape(),
+       "prefix_k or prefix_v");
   std::vector<mx::array> inputs{q, k, v, prefix_q, prefix_k, prefix_v};
   std::optional<float> fixed_gate;
   std::optional<int> fixed_length;
@@ -187,7 +195,8 @@ mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::arra
                               bits, Options(p), activations);
 }
 
-mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal) {
+mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask,
+                    bool causal) {
   need(is_heads(q) && is_heads(k) && is_heads(v), "q, k or v");
   need(k.shape() == v.shape() && k.shape() == mx::Shape({q.shape(0), q.shape(1), k.shape(2), q.shape(3)}), "k or v");
   std::vector<mx::array> inputs{q, k, v};

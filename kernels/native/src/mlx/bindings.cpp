@@ -5,14 +5,11 @@
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
-#include <atomic>
-#include <new>
-
-#include "../simd/isa_kernels.h"
-#include "mlx/version.h"
 #include "../runtime/pool.h"
-#include "lazy_operations.h"
 #include "../runtime/tensor.h"
+#include "../simd/isa_kernels.h"
+#include "lazy_operations.h"
+#include "mlx/version.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -31,8 +28,7 @@ imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_wei
 }  // namespace
 
 NB_MODULE(_extension, m) {
-  m.attr("mlx_version") =
-      IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
+  m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
 
   m.def(
@@ -40,7 +36,8 @@ NB_MODULE(_extension, m) {
       [](const array& x, const array& w, const array& scales, const array& biases, int group_size, int bits, Maybe bias,
          bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
         return imn::int4_matmul(x, w, scales, biases, group_size, bits,
-                                projection(bias, gelu, residual, norm_weight, norm_bias, eps), imn::Activations(activations));
+                                projection(bias, gelu, residual, norm_weight, norm_bias, eps),
+                                imn::Activations(activations));
       },
       "x"_a, "w"_a, "scales"_a, "biases"_a, "group_size"_a, "bits"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(),
       "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a, "activations"_a);
@@ -53,8 +50,8 @@ NB_MODULE(_extension, m) {
         "scale"_a, "length"_a);
   m.def(
       "cross_attention",
-      [](const array& x, const array& w, const array& scales, const array& biases, const array& k, const array& v, float scale,
-         int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
+      [](const array& x, const array& w, const array& scales, const array& biases, const array& k, const array& v,
+         float scale, int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
         return imn::cross_attention(x, w, scales, biases, k, v, scale, group_size, bits,
                                     projection({}, false, {}, norm_weight, norm_bias, eps), imn::Activations(activations));
       },
@@ -66,34 +63,17 @@ NB_MODULE(_extension, m) {
   m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a);
 
   m.def("accepts", [](const array& a) { return int(a.size()); }, "a"_a);
-  m.def("level", [] { return std::string(imn::kernels().name); });
-  m.def("levels", [] {
+  m.def("isa", [] { return std::string(imn::isa_kernels().name); });
+  m.def("isas", [] {
     std::vector<std::string> names;
-    for (auto* name = imn::runnable_levels(); *name != nullptr; ++name) names.emplace_back(*name);
+    for (auto* name = imn::runnable_isas(); *name != nullptr; ++name) names.emplace_back(*name);
     return names;
   });
-  m.def("set_level", [](const std::string& name) { return imn::force_level(name.c_str()); }, "name"_a);
-  m.def("int16_pays", [] { return imn::kernels().int16_pays; });
+  m.def("set_isa", [](const std::string& name) { return imn::force_isa(name.c_str()); }, "name"_a);
+  m.def("int16_pays", [] { return imn::isa_kernels().int16_pays; });
   m.def("threads", &imn::thread_count);
   m.def("set_threads", &imn::set_thread_count, "count"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("stop_threads", &imn::stop_pool, nb::call_guard<nb::gil_scoped_release>());
   m.def("load_blas", [](const std::string& path) { return imn::load_blas(path.c_str()); }, "path"_a);
   m.def("blas", [] { return std::string(imn::blas_name()); });
-  // For tests of the pool: the sum of 0..count-1, each added by the chunk of that number; and chunks that run out of memory.
-  m.def(
-      "pool_sum",
-      [](int count) {
-        std::atomic<int64_t> sum{0};
-        imn::parallel_for(count, [&](int i) { sum.fetch_add(i, std::memory_order_relaxed); });
-        return sum.load();
-      },
-      "count"_a, nb::call_guard<nb::gil_scoped_release>());
-  m.def(
-      "pool_fail",
-      [](int count) {
-        imn::parallel_for(count, [](int i) {
-          if (i % 2 == 1) throw std::bad_alloc();
-        });
-      },
-      "count"_a, nb::call_guard<nb::gil_scoped_release>());
 }

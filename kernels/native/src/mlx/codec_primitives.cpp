@@ -9,14 +9,18 @@ class Conv : public Native {
  public:
   Conv(bool transposed, int stride, bool elu)
       : Native(transposed ? "conv_transpose1d" : "conv1d", {double(stride), double(elu)}),
-        transposed_(transposed), stride_(stride), elu_(elu) {}
+        transposed_(transposed),
+        stride_(stride),
+        elu_(elu) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     const View x = view(in[0]), w = view(in[1]), bias = view(in[2]), residual = in.size() > 3 ? view(in[3]) : View{};
     void* to = allocate(out);
     return [=, this_transposed = transposed_, stride = stride_, elu = elu_, dtype = dtype_of(out)] {
-      if (this_transposed) conv_transpose1d(x, w, bias, stride, elu, to, dtype);
-      else conv1d(x, w, bias, stride, elu, residual, to, dtype);
+      if (this_transposed)
+        conv_transpose1d(x, w, bias, stride, elu, to, dtype);
+      else
+        conv1d(x, w, bias, stride, elu, residual, to, dtype);
     };
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
@@ -55,7 +59,8 @@ void check_signal(const mx::array& x, const mx::array& w, const mx::array& bias,
 
 }  // namespace
 
-mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual) {
+mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu,
+                 const Maybe& residual) {
   check_signal(x, w, bias, stride);
   need(x.shape(1) >= w.shape(1), "x is shorter than the kernel");
   auto shape = Conv::shape_of(x, w, false, stride);
@@ -75,7 +80,8 @@ mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::arr
 mx::array lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias) {
   need(is_float(x) && x.ndim() == 3 && x.size() > 0, "x");
   const int c = x.shape(2);
-  need(is_float(w_ih) && is_float(w_hh) && w_ih.shape() == mx::Shape({4 * c, c}) && w_hh.shape() == w_ih.shape(), "w_ih or w_hh");
+  need(is_float(w_ih) && is_float(w_hh) && w_ih.shape() == mx::Shape({4 * c, c}) && w_hh.shape() == w_ih.shape(),
+       "w_ih or w_hh");
   need(is_float(bias) && bias.shape() == mx::Shape({4 * c}), "bias");
   return make<Lstm>(x.shape(), x.dtype(), std::vector<mx::array>{x, w_ih, w_hh, bias});
 }

@@ -5,8 +5,8 @@
 #include <optional>
 #include <variant>
 
-#include "mlx/array.h"
 #include "../ops/activations.h"
+#include "mlx/array.h"
 
 namespace imn {
 
@@ -26,8 +26,8 @@ mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::arr
                            const mx::array& prefix_k, const mx::array& prefix_v, const std::variant<float, mx::array>& gate,
                            float scale, const std::variant<int, mx::array>& length);
 mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                          const mx::array& k, const mx::array& v, float scale, int group_size, int bits,
-                          const Projection& p, Activations activations);
+                          const mx::array& k, const mx::array& v, float scale, int group_size, int bits, const Projection& p,
+                          Activations activations);
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);

@@ -8,7 +8,10 @@ class Int4Matmul : public Native {
  public:
   Int4Matmul(int group, int bits, Options options, Activations activations)
       : Native("int4_matmul", options.state({double(group), double(bits), double(activations)})),
-        group_(group), bits_(bits), options_(options), activations_(activations) {}
+        group_(group),
+        bits_(bits),
+        options_(options),
+        activations_(activations) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Matmul op;
@@ -57,8 +60,8 @@ class Linear : public Native {
 
 }  // namespace
 
-mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases, int group_size,
-                      int bits, const Projection& p, Activations activations) {
+mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
+                      int group_size, int bits, const Projection& p, Activations activations) {
   check_packed(w, scales, biases, group_size, bits);
   check_projection(x, w.shape(0), w.shape(1) * 32 / bits, p);
   auto shape = x.shape();

@@ -8,12 +8,12 @@
 #include <typeinfo>
 #include <vector>
 
+#include "../runtime/tensor.h"
+#include "lazy_operations.h"
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/primitives.h"
 #include "mlx/utils.h"
-#include "lazy_operations.h"
-#include "../runtime/tensor.h"
 
 namespace imn {
 
@@ -62,7 +62,8 @@ class Native : public mx::Primitive {
   void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
     throw std::runtime_error(message("runs on the CPU only; use the metal backend on a GPU"));
   }
-  std::vector<mx::array> jvp(const std::vector<mx::array>&, const std::vector<mx::array>&, const std::vector<int>&) override {
+  std::vector<mx::array> jvp(const std::vector<mx::array>&, const std::vector<mx::array>&,
+                             const std::vector<int>&) override {
     throw std::runtime_error(message("has no gradient; differentiate the reference backend's"));
   }
   std::vector<mx::array> vjp(const std::vector<mx::array>&, const std::vector<mx::array>&, const std::vector<int>&,

@@ -28,7 +28,7 @@ void PackedMatrix::with(const std::function<void(const Quantized&)>& f) const {
   auto widen = [](View& v, std::vector<float>& kept) {
     if (v.dtype == DType::f32) return;
     kept.resize(size_t(v.shape[0] * v.shape[1]));
-    kernels().widen(kept.data(), v.data, int64_t(kept.size()), v.dtype);
+    isa_kernels().widen(kept.data(), v.data, int64_t(kept.size()), v.dtype);
     v.data = kept.data(), v.dtype = DType::f32;
   };
   if (s_.dtype != b_.dtype) widen(s_, kept_scales), widen(b_, kept_biases);  // one of them had gaps

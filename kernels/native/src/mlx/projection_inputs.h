@@ -20,7 +20,11 @@ struct Options {
   float eps;
 
   explicit Options(const Projection& p)
-      : bias(p.bias.has_value()), residual(p.residual.has_value()), norm(p.norm_weight.has_value()), gelu(p.gelu), eps(p.eps) {}
+      : bias(p.bias.has_value()),
+        residual(p.residual.has_value()),
+        norm(p.norm_weight.has_value()),
+        gelu(p.gelu),
+        eps(p.eps) {}
 
   static void append(const Projection& p, std::vector<mx::array>& inputs) {
     for (const Maybe* a : {&p.bias, &p.residual, &p.norm_weight, &p.norm_bias}) {

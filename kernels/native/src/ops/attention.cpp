@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "operations.h"
 #include "../runtime/pool.h"
+#include "operations.h"
 
 namespace imn {
 namespace {
@@ -66,7 +66,7 @@ int64_t visible(const Attention& op, int64_t t) {
 }
 
 void few_queries(const Attention& op, int64_t shared, int64_t h, float* out, int64_t ld) {
-  const Kernels& kern = kernels();
+  const IsaKernels& kern = isa_kernels();
   const int64_t batch = op.q.shape[0], steps = op.q.shape[2], d = op.q.shape[3];
   const int64_t stride = op.prefix_q ? op.prefix_q.shape[0] : batch;
   const int64_t rows = batch / stride, queries = rows * steps;
@@ -116,7 +116,7 @@ void query_block(const Attention& op, const float* q, int64_t ld, int64_t count,
     float* row = p + i * keys;
     const int64_t n = std::min(keys, seen(t0 + i));
     if (mask) add_mask(row, mask, b, h, t0 + i, n);
-    const float share = n > 0 ? factor / kernels().softmax(row, int(n)) : 0.f;
+    const float share = n > 0 ? factor / isa_kernels().softmax(row, int(n)) : 0.f;
     for (int64_t s = 0; s < n; ++s) row[s] *= share;
     for (int64_t s = n; s < keys; ++s) row[s] = 0.f;
   }
@@ -152,8 +152,9 @@ void many_queries(const Attention& op, int64_t shared, int64_t h, float* out, in
         }
         float* at = out + (r * steps + t0) * ld;
         if (pass == 0) {
-          query_block(op, q, ld, count, k, ldk, v, ldv, visible(op, t0 + count - 1),
-                      [&](int64_t t) { return visible(op, t); }, 1.f, op.mask, b, h, t0, at);
+          query_block(
+              op, q, ld, count, k, ldk, v, ldv, visible(op, t0 + count - 1), [&](int64_t t) { return visible(op, t); }, 1.f,
+              op.mask, b, h, t0, at);
         } else {
           query_block(op, q, ld, count, k, ldk, v, ldv, keys, [&](int64_t) { return keys; }, op.gate, View{}, b, h, t0, at);
         }
@@ -176,8 +177,8 @@ void attention(const Attention& op) {
       for (int64_t t = 0; t < steps; ++t) {
         const int64_t b = row + r * shared;
         const int64_t at = b * op.out_strides[0] + h * op.out_strides[1] + t * op.out_strides[2];
-        kernels().narrow(static_cast<char*>(op.out) + at * int64_t(size_of(op.out_dtype)), sums + (r * steps + t) * ld, d,
-                         op.out_dtype);
+        isa_kernels().narrow(static_cast<char*>(op.out) + at * int64_t(size_of(op.out_dtype)), sums + (r * steps + t) * ld,
+                             d, op.out_dtype);
       }
     }
   });

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "operations.h"
 #include "../runtime/pool.h"
+#include "operations.h"
 
 namespace imn {
 namespace {
@@ -29,9 +29,11 @@ const float* samples(const View& x, int64_t b, int64_t t0, int64_t t1, bool elu)
   const bool ready = x.dtype == DType::f32 && (x.strides[2] == 1 || c == 1) && x.strides[1] == c;
   if (ready && !elu) return static_cast<const float*>(x.at(b * x.strides[0] + t0 * c));
   float* flat = scratch(kInput, (t1 - t0) * c);
-  if (ready) std::memcpy(flat, x.at(b * x.strides[0] + t0 * c), size_t((t1 - t0) * c) * 4);
-  else load_rows(flat, x, b * x.shape[1] + t0, b * x.shape[1] + t1, c);
-  if (elu) kernels().elu(flat, (t1 - t0) * c);
+  if (ready)
+    std::memcpy(flat, x.at(b * x.strides[0] + t0 * c), size_t((t1 - t0) * c) * 4);
+  else
+    load_rows(flat, x, b * x.shape[1] + t0, b * x.shape[1] + t1, c);
+  if (elu) isa_kernels().elu(flat, (t1 - t0) * c);
   return flat;
 }
 
@@ -54,7 +56,7 @@ float* sums_for(void* out, DType dtype, int64_t at, int64_t count) {
   return dtype == DType::f32 ? static_cast<float*>(out) + at : scratch(kResult, count);
 }
 void store(void* out, DType dtype, int64_t at, const float* sums, int64_t count) {
-  if (dtype != DType::f32) kernels().narrow(static_cast<char*>(out) + at * int64_t(size_of(dtype)), sums, count, dtype);
+  if (dtype != DType::f32) isa_kernels().narrow(static_cast<char*>(out) + at * int64_t(size_of(dtype)), sums, count, dtype);
 }
 
 }  // namespace
@@ -174,8 +176,8 @@ void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, v
       for (int64_t b = 0; b < batch; b += kMaxRows) {
         const int m = int(std::min<int64_t>(kMaxRows, batch - b));
         for (int64_t g = 0; g < 4; ++g) {
-          kernels().dense(w.at(g * c * w.strides[0]), w.strides[0], w.dtype, int(c), before + b * ld, ld, m, int(j0),
-                          int(j0 + count), sums + g * units - j0, 4 * units);
+          isa_kernels().dense(w.at(g * c * w.strides[0]), w.strides[0], w.dtype, int(c), before + b * ld, ld, m, int(j0),
+                              int(j0 + count), sums + g * units - j0, 4 * units);
         }
         for (int i = 0; i < m; ++i) {
           float* row = sums + i * 4 * units;
@@ -184,9 +186,9 @@ void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, v
             for (int64_t j = 0; j < count; ++j) row[g * units + j] += share[g * c + j];
           }
           float* h = after + (b + i) * ld + j0;
-          kernels().lstm_cell(row, units, cell + (b + i) * c + j0, h, int(count));
+          isa_kernels().lstm_cell(row, units, cell + (b + i) * c + j0, h, int(count));
           const int64_t at = ((b + i) * length + t) * c + j0;
-          kernels().narrow(static_cast<char*>(out) + at * int64_t(size_of(out_dtype)), h, count, out_dtype);
+          isa_kernels().narrow(static_cast<char*>(out) + at * int64_t(size_of(out_dtype)), h, count, out_dtype);
         }
       }
     });

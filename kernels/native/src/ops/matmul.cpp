@@ -1,23 +1,23 @@
 // Projections: a norm before, a product with packed or dense weights, an epilogue after.
 //
 // Few rows (decoding): every chunk streams its own rows of the weights once for all rows of x; that is bound by memory.
-// Many rows (prefill): every chunk dequantises a tile of the weights and hands it to BLAS; that is bound by arithmetic.
+// Many rows (prefill): every chunk dequantizes a tile of the weights and hands it to BLAS; that is bound by arithmetic.
 // With int8 activations the first way is taken for any number of rows, eight at a time over a tile that stays in cache.
 #include <algorithm>
 
-#include "operations.h"
 #include "../runtime/pool.h"
+#include "operations.h"
 
 namespace imn {
 namespace {
 
-constexpr int64_t kStreamed = 16;          // rows of x up to which weights are streamed rather than dequantised
+constexpr int64_t kGemvRows = 16;  // rows of x up to which weights are streamed (gemv) rather than dequantized (gemm)
 // Sums from here on may take activations as 16-bit integers with a scale per block. The error of that is 2e-5 |x| |w| /
-// sqrt(K) (a step of 1/32639 of a block's maximum, or less), the rounding error allowed to K float32 products is 1.2e-7 sqrt(K) |x|
-// |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
+// sqrt(K) (a step of 1/32639 of a block's maximum, or less), the rounding error allowed to K float32 products is 1.2e-7
+// sqrt(K) |x| |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
 constexpr int kLongSum = 1024;
-constexpr int64_t kTileRows = 320;         // rows of x and
-constexpr int64_t kTileDepth = 512;        // columns of x and of the weights that one call of BLAS takes, at most
+constexpr int64_t kTileRows = 320;          // rows of x and
+constexpr int64_t kTileDepth = 512;         // columns of x and of the weights that one call of BLAS takes, at most
 constexpr int64_t kChunkBytes = 256 << 10;  // of weights: some 15 us of work, and fits the L2 cache for many tiles of x
 
 int64_t chunk_rows(int64_t n, int64_t row_bytes) {
@@ -27,8 +27,8 @@ int64_t chunk_rows(int64_t n, int64_t row_bytes) {
   return std::max<int64_t>(1, std::min(by_size, by_share) / kMultiple) * kMultiple;
 }
 
-// The rows of x, widened and normalised.
-const float* prepare(const Matmul& op, int64_t* ld) {
+// The rows of x, widened and normalized.
+const float* prologue(const Matmul& op, int64_t* ld) {
   const int64_t k = op.x.last();
   if (!op.norm.weight && op.x.dtype == DType::f32 && op.x.ndim > 0 && op.x.contiguous() && k % kMaxLanes == 0) {
     *ld = k;
@@ -47,14 +47,14 @@ const float* prepare(const Matmul& op, int64_t* ld) {
     const int64_t r0 = chunk * step, r1 = std::min(op.rows, r0 + step);
     load_rows(x + r0 * ld, op.x, r0, r1, ld);
     if (!op.norm.weight) return;
-    for (int64_t r = r0; r < r1; ++r) kernels().layer_norm(x + r * ld, int(k), weight, bias, op.norm.eps);
+    for (int64_t r = r0; r < r1; ++r) isa_kernels().layer_norm(x + r * ld, int(k), weight, bias, op.norm.eps);
   });
   return x;
 }
 
 // Features n0..n1 of row `row`, summed in y, to their place. `bias` belongs to n0.
-void finish(const Matmul& op, int64_t features, float* y, const float* bias, int64_t row, int64_t n0, int64_t n1) {
-  const Kernels& k = kernels();
+void epilogue(const Matmul& op, int64_t features, float* y, const float* bias, int64_t row, int64_t n0, int64_t n1) {
+  const IsaKernels& k = isa_kernels();
   const int64_t n = n1 - n0;
   if (bias != nullptr) {
     for (int64_t i = 0; i < n; ++i) y[i] += bias[i];
@@ -80,9 +80,10 @@ const float* load_bias(const Epilogue& e, int64_t n0, int64_t n1) {
   return bias;
 }
 
-// product(tile, first row of x, rows of x, n0, n1, y, ld) fills y for up to kMaxRows rows at a time.
+// Few rows: every chunk streams its own rows of the weights. product(first row of x, rows of x, n0, n1, y, ld) fills y for
+// up to kMaxRows rows at a time.
 template <typename Product>
-void stream(const Matmul& op, int64_t n, int64_t row_bytes, const Product& product) {
+void gemv(const Matmul& op, int64_t n, int64_t row_bytes, const Product& product) {
   const int64_t step = chunk_rows(n, row_bytes);
   parallel_for(int((n + step - 1) / step), [&](int chunk) {
     const int64_t n0 = chunk * step, n1 = std::min(n, n0 + step);
@@ -91,18 +92,18 @@ void stream(const Matmul& op, int64_t n, int64_t row_bytes, const Product& produ
     for (int64_t r = 0; r < op.rows; r += kMaxRows) {
       const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
       product(r, m, int(n0), int(n1), y - n0, step);
-      for (int i = 0; i < m; ++i) finish(op, n, y + i * step, bias, r + i, n0, n1);
+      for (int i = 0; i < m; ++i) epilogue(op, n, y + i * step, bias, r + i, n0, n1);
     }
   });
 }
 
-// tile(n0, n1, k0, k1, &ld) gives that part of the weights as float32.
+// Many rows: every chunk is a tile of BLAS. tile(n0, n1, k0, k1, &ld) gives that part of the weights as float32.
 //
 // BLAS rounds a product differently where its edges lie elsewhere, so its tiles follow from the shape alone: the result
 // does not depend on the number of threads. They are wide enough that BLAS packs x seldom, but eight or more; and as deep
-// as the L2 cache holds, so that BLAS finds there what was just dequantised.
+// as the L2 cache holds, so that BLAS finds there what was just dequantized.
 template <typename Tile>
-void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
+void gemm(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
   const int64_t width = std::clamp<int64_t>((n / 8 + 31) / 32 * 32, 64, 256);
   const int64_t across = (n + width - 1) / width;
   const int64_t down = (op.rows + kTileRows - 1) / kTileRows;
@@ -120,7 +121,7 @@ void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx
       const float* w = tile(n0, n1, k0, k1, &ldw);
       sgemm_nt(r1 - r0, n1 - n0, k1 - k0, x + r0 * ldx + k0, ldx, w, ldw, k0 == 0 ? 0.f : 1.f, y, ldy);
     }
-    for (int64_t r = r0; r < r1; ++r) finish(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
+    for (int64_t r = r0; r < r1; ++r) epilogue(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
   });
 }
 
@@ -130,16 +131,16 @@ void blocked(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx
 int integer_width(const Matmul& op, const Quantized& q, Activations activations) {
   if (q.bits != 4 || activations == Activations::float32) return 0;
   if (activations == Activations::int8) return 8;
-  return q.k >= kLongSum && op.rows <= kStreamed && kernels().int16_pays ? 16 : 0;
+  return q.k >= kLongSum && op.rows <= kGemvRows && isa_kernels().int16_pays ? 16 : 0;
 }
 
 void matmul(const Matmul& op, const Quantized& q, Activations activations) {
-  const Kernels& k = kernels();
+  const IsaKernels& k = isa_kernels();
   const int width = integer_width(op, q, activations);
   int64_t ldx;
-  const float* x = prepare(op, &ldx);
-  if (op.rows > kStreamed && width == 0) {
-    blocked(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) {
+  const float* x = prologue(op, &ldx);
+  if (op.rows > kGemvRows && width == 0) {
+    gemm(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) {
       *ld = padded(k1 - k0);
       float* tile = scratch(kTile, (n1 - n0) * *ld);
       k.dequantize(q, int(n0), int(n1), int(k0), int(k1), tile, *ld);
@@ -147,36 +148,40 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations) {
     });
     return;
   }
-  const int64_t size = width != 0 ? k.packed_size_integer(kMaxRows, q.k, q.group, width)
-                                  : k.packed_size(kMaxRows, q.k, q.group, q.bits);
+  const int64_t size =
+      width != 0 ? k.packed_size_integer(kMaxRows, q.k, q.group, width) : k.packed_size(kMaxRows, q.k, q.group, q.bits);
   const int64_t tiles = (op.rows + kMaxRows - 1) / kMaxRows;
   float* packed = scratch(kPacked, tiles * size);
   parallel_for(int(tiles), [&](int t) {
     const int64_t r = int64_t(t) * kMaxRows;
     const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
-    if (width != 0) k.pack_integer(x + r * ldx, ldx, m, q.k, q.group, width, packed + t * size);
-    else k.pack(x + r * ldx, ldx, m, q.k, q.group, q.bits, packed + t * size);
+    if (width != 0)
+      k.pack_integer(x + r * ldx, ldx, m, q.k, q.group, width, packed + t * size);
+    else
+      k.pack(x + r * ldx, ldx, m, q.k, q.group, q.bits, packed + t * size);
   });
-  stream(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+  gemv(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
     const float* tile = packed + r / kMaxRows * size;
-    float* tables = scratch(kTile, table_size(n1 - n0, q.k, q.group));
-    if (width != 0) k.product_integer(q, tile, m, n0, n1, width, tables, y, ld);
-    else k.product(q, tile, m, n0, n1, tables, y, ld);
+    float* scale_tables = scratch(kTile, table_size(n1 - n0, q.k, q.group));
+    if (width != 0)
+      k.product_integer(q, tile, m, n0, n1, width, scale_tables, y, ld);
+    else
+      k.product(q, tile, m, n0, n1, scale_tables, y, ld);
   });
 }
 
 void matmul(const Matmul& op, const View& w) {
-  const Kernels& kern = kernels();
+  const IsaKernels& kern = isa_kernels();
   const int64_t n = w.shape[0], k = w.shape[1];
   int64_t ldx;
-  const float* x = prepare(op, &ldx);
+  const float* x = prologue(op, &ldx);
   const bool rows_ready = w.contiguous_rows();
-  if (op.rows <= kStreamed && rows_ready) {
-    stream(op, n, k * int64_t(size_of(w.dtype)), [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+  if (op.rows <= kGemvRows && rows_ready) {
+    gemv(op, n, k * int64_t(size_of(w.dtype)), [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
       kern.dense(w.data, w.strides[0], w.dtype, int(k), x + r * ldx, ldx, m, n0, n1, y, ld);
     });
   } else {
-    blocked(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) -> const float* {
+    gemm(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) -> const float* {
       if (w.dtype == DType::f32 && rows_ready && w.strides[0] >= k) {
         *ld = w.strides[0];
         return static_cast<const float*>(w.at(n0 * w.strides[0] + k0));

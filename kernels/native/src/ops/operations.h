@@ -1,8 +1,8 @@
 // The operations of kernels/contract.py on raw memory; each runs to its end on the pool of threads.
 #pragma once
 
-#include "activations.h"
 #include "../runtime/tensor.h"
+#include "activations.h"
 
 namespace imn {
 
@@ -31,7 +31,7 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations);
 void matmul(const Matmul& op, const View& dense);
 
 struct Attention {
-  View q, k, v;                      // [B,H,T,D], [B,H,S,D]
+  View q, k, v;                       // [B,H,T,D], [B,H,S,D]
   View prefix_q, prefix_k, prefix_v;  // [B',H,T,D], [B',H,P,D] or none
   float gate = 0;
   float scale = 1;

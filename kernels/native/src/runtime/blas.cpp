@@ -15,22 +15,22 @@
 namespace imn {
 namespace {
 
-using Sgemm = void (*)(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a, int lda,
-                       const float* b, int ldb, float beta, float* c, int ldc);
+using Sgemm = void (*)(int order, int transpose_a, int transpose_b, int m, int n, int k, float alpha, const float* a,
+                       int lda, const float* b, int ldb, float beta, float* c, int ldc);
 constexpr int kRowMajor = 101, kNo = 111, kYes = 112;
 
 Sgemm blas_sgemm = nullptr;
 std::string name = "built-in";
 
 // x rows must be padded to whole vectors for `dense`, so a ragged k takes a copy.
-void builtin_nt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
-                int64_t ldc) {
+void builtin_nt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
+                float* c, int64_t ldc) {
   const int64_t ld = padded(k);
   std::vector<float> rows(size_t(kMaxRows * ld), 0.f), sums(size_t(kMaxRows * n));
   for (int64_t r = 0; r < m; r += kMaxRows) {
     const int some = int(m - r < kMaxRows ? m - r : kMaxRows);
     for (int i = 0; i < some; ++i) std::memcpy(&rows[size_t(i * ld)], a + (r + i) * lda, size_t(k) * 4);
-    kernels().dense(b, ldb, DType::f32, int(k), rows.data(), ld, some, 0, int(n), sums.data(), n);
+    isa_kernels().dense(b, ldb, DType::f32, int(k), rows.data(), ld, some, 0, int(n), sums.data(), n);
     for (int i = 0; i < some; ++i) {
       float* out = c + (r + i) * ldc;
       const float* sum = &sums[size_t(i * n)];
@@ -39,28 +39,28 @@ void builtin_nt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, co
   }
 }
 
-void builtin_nn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
-                int64_t ldc) {
+void builtin_nn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
+                float* c, int64_t ldc) {
   const float ones[kMaxRows] = {1, 1, 1, 1, 1, 1, 1, 1};
   for (int64_t r = 0; r < m; ++r) {
     for (int64_t j = 0; j < n; ++j) c[r * ldc + j] = beta == 0.f ? 0.f : beta * c[r * ldc + j];
   }
   for (int64_t r = 0; r < m; r += kMaxRows) {
     const int some = int(m - r < kMaxRows ? m - r : kMaxRows);
-    kernels().weighted_sum(a + r * lda, lda, some, ones, b, ldb, DType::f32, int(k), int(n), c + r * ldc, ldc);
+    isa_kernels().weighted_sum(a + r * lda, lda, some, ones, b, ldb, DType::f32, int(k), int(n), c + r * ldc, ldc);
   }
 }
 
 }  // namespace
 
-void sgemm_nt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
-              int64_t ldc) {
+void sgemm_nt(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
+              float* c, int64_t ldc) {
   if (blas_sgemm == nullptr) return builtin_nt(m, n, k, a, lda, b, ldb, beta, c, ldc);
   blas_sgemm(kRowMajor, kNo, kYes, int(m), int(n), int(k), 1.f, a, int(lda), b, int(ldb), beta, c, int(ldc));
 }
 
-void sgemm_nn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta, float* c,
-              int64_t ldc) {
+void sgemm_nn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, const float* b, int64_t ldb, float beta,
+              float* c, int64_t ldc) {
   if (blas_sgemm == nullptr) return builtin_nn(m, n, k, a, lda, b, ldb, beta, c, ldc);
   blas_sgemm(kRowMajor, kNo, kNo, int(m), int(n), int(k), 1.f, a, int(lda), b, int(ldb), beta, c, int(ldc));
 }
@@ -91,8 +91,6 @@ bool load_blas(const char* path) {
   return false;
 }
 
-const char* blas_name() {
-  return name.c_str();
-}
+const char* blas_name() { return name.c_str(); }
 
 }  // namespace imn

@@ -15,12 +15,11 @@
 #include <thread>
 #include <utility>
 
-#if defined(__linux__)
-#include <sched.h>
-#endif
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
+
+#include "affinity.h"
 
 namespace imn {
 namespace {
@@ -41,12 +40,8 @@ constexpr int kBits = 20;
 constexpr uint64_t kMask = (uint64_t(1) << kBits) - 1;
 constexpr int kMaxChunks = int(kMask);
 
-inline uint64_t ticket_of(uint64_t generation, uint64_t count) {
-  return (generation << (2 * kBits)) | (count << kBits);
-}
-inline bool has_work(uint64_t ticket) {
-  return (ticket & kMask) < ((ticket >> kBits) & kMask);
-}
+inline uint64_t ticket_of(uint64_t generation, uint64_t count) { return (generation << (2 * kBits)) | (count << kBits); }
+inline bool has_work(uint64_t ticket) { return (ticket & kMask) < ((ticket >> kBits) & kMask); }
 
 thread_local bool inside_chunk = false;
 
@@ -55,22 +50,15 @@ int default_threads() {
     int n = std::atoi(text);
     if (n > 0) return std::min(n, 1024);
   }
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-#endif
-  return std::max(1u, std::thread::hardware_concurrency());
+  if (int cores = usable_cores()) return cores;
+  return std::max(1, int(std::thread::hardware_concurrency()));
 }
 
 class Pool {
   struct Worker {
     std::thread thread;
     bool asleep = false;  // with sleep_ held
-#if defined(__linux__)
-    std::atomic<int> core{-1};           // that it ran on last
-    std::atomic<bool> kept_off{false};   // forbidden the core of the thread that needed it; `cores` with sleep_ held
-    cpu_set_t cores;                     // that it might use before that
-#endif
+    Affinity affinity;
   };
 
  public:
@@ -125,8 +113,10 @@ class Pool {
     if (sleepers) wake_.notify_all();
     take_chunks();
     for (int spin = 0; done_.load(std::memory_order_acquire) < count; ++spin) {
-      if (spin < kSpins) relax();
-      else std::this_thread::yield();  // a claimed chunk whose thread lost its core: let it have ours
+      if (spin < kSpins)
+        relax();
+      else
+        std::this_thread::yield();  // a claimed chunk whose thread lost its core: give it this one
     }
     if (failed_.load(std::memory_order_acquire)) {
       failed_.store(false, std::memory_order_relaxed);
@@ -155,46 +145,26 @@ class Pool {
     }
   }
 
-  // The scheduler may put us on the core of a worker, or wake a worker on ours, and leave the core that falls idle a
-  // moment later (of the thread that waits for this very result) idle for milliseconds, in a row of short graphs for
-  // seconds. So workers on this core or asleep are forbidden this core, until they run again.
-#if defined(__linux__)
   bool on_this_core() const {
-    const int here = sched_getcpu();
-    return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& worker) {
-      return worker.core.load(std::memory_order_relaxed) == here;
-    });
+    const int here = current_core();
+    if (here < 0) return false;
+    return std::any_of(workers_.begin(), workers_.end(), [&](const Worker& w) { return w.affinity.ran_on(here); });
   }
 
+  // With sleep_ held: see affinity.h.
   void keep_off_this_core() {
-    const int here = sched_getcpu();
-    if (here < 0 || here >= CPU_SETSIZE) return;
+    const int here = current_core();
     for (Worker& worker : workers_) {
-      if (!worker.asleep && worker.core.load(std::memory_order_relaxed) != here) continue;
-      const pthread_t thread = worker.thread.native_handle();
-      if (!worker.kept_off && pthread_getaffinity_np(thread, sizeof worker.cores, &worker.cores) != 0) continue;
-      cpu_set_t elsewhere = worker.cores;
-      CPU_CLR(here, &elsewhere);
-      if (CPU_COUNT(&elsewhere) == 0) continue;
-      if (pthread_setaffinity_np(thread, sizeof elsewhere, &elsewhere) == 0) worker.kept_off = true;
+      if (worker.asleep || worker.affinity.ran_on(here)) worker.affinity.keep_off(here, worker.thread.native_handle());
     }
   }
 
   // By the worker itself, whenever it runs without work.
-  void mind_the_core(Worker& worker, bool locked = false) {
-    const int here = sched_getcpu();
-    if (worker.core.load(std::memory_order_relaxed) != here) worker.core.store(here, std::memory_order_relaxed);
-    if (!worker.kept_off.load(std::memory_order_relaxed)) return;
-    std::unique_lock<std::mutex> lock(sleep_, std::defer_lock);
-    if (!locked) lock.lock();
-    sched_setaffinity(0, sizeof worker.cores, &worker.cores);
-    worker.kept_off = false;
+  void restore_affinity(Worker& worker) {
+    if (!worker.affinity.note_core()) return;
+    std::lock_guard<std::mutex> lock(sleep_);
+    worker.affinity.restore();
   }
-#else
-  bool on_this_core() const { return false; }
-  void keep_off_this_core() {}
-  void mind_the_core(Worker&, bool = false) {}
-#endif
 
   void sleep(Worker& worker) {
     std::unique_lock<std::mutex> lock(sleep_);
@@ -202,7 +172,7 @@ class Pool {
     sleepers_.fetch_add(1);
     while (!has_work(ticket_.load()) && !stopping_.load()) {
       wake_.wait(lock);
-      mind_the_core(worker, true);
+      if (worker.affinity.note_core()) worker.affinity.restore();
     }
     sleepers_.fetch_sub(1);
     worker.asleep = false;
@@ -210,7 +180,7 @@ class Pool {
 
   void work(Worker& worker) {
     for (int spin = 0;;) {
-      mind_the_core(worker);
+      restore_affinity(worker);
       if (has_work(ticket_.load(std::memory_order_acquire))) {
         take_chunks();
         spin = 0;
@@ -287,17 +257,9 @@ Pool& pool() {
 
 }  // namespace
 
-void run_chunks(int count, ChunkFn fn, const void* context) {
-  pool().run(count, fn, context);
-}
-int thread_count() {
-  return pool().size();
-}
-void set_thread_count(int count) {
-  pool().resize(count);
-}
-void stop_pool() {
-  pool().stop();
-}
+void run_chunks(int count, ChunkFn fn, const void* context) { pool().run(count, fn, context); }
+int thread_count() { return pool().size(); }
+void set_thread_count(int count) { pool().resize(count); }
+void stop_pool() { pool().stop(); }
 
 }  // namespace imn

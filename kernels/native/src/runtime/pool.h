@@ -18,8 +18,7 @@ void run_chunks(int count, ChunkFn fn, const void* context);
 // thread alone.
 template <typename F>
 void parallel_for(int count, const F& fn) {
-  run_chunks(
-      count, [](const void* context, int chunk) { (*static_cast<const F*>(context))(chunk); }, &fn);
+  run_chunks(count, [](const void* context, int chunk) { (*static_cast<const F*>(context))(chunk); }, &fn);
 }
 
 // Threads that take part, the caller included: INSTRUCT_MUSICGEN_THREADS, else the cores this process may use.

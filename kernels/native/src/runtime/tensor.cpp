@@ -31,7 +31,7 @@ bool View::contiguous() const {
 }
 
 void load(float* dst, const View& v, int64_t offset, int64_t count, int64_t stride) {
-  const Kernels& k = kernels();
+  const IsaKernels& k = isa_kernels();
   if (stride == 1 || count == 1) return k.widen(dst, v.at(offset), count, v.dtype);
   if (v.dtype == DType::f32) {
     for (int64_t i = 0; i < count; ++i) dst[i] = static_cast<const float*>(v.data)[offset + i * stride];

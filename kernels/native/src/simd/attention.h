@@ -1,4 +1,11 @@
 // Attention of few queries, over keys and values as they lie in memory.
+#pragma once
+
+#include "convert.h"
+#include "isa.h"
+#include "scalar_math.h"
+
+namespace imn::IMN_ISA {
 
 // The row of keys or values that lies about `ahead` bytes further on than the one at `at`.
 template <DType D>
@@ -53,14 +60,14 @@ void scores_as(const float* q, int64_t ldq, int nq, int d, const void* keys, int
   for (; i + 2 <= nq; i += 2) scores_rows<D, 2>(q + i * ldq, ldq, d, keys, stride, count, out + i * lds, lds);
   if (i < nq) scores_rows<D, 1>(q + i * ldq, ldq, d, keys, stride, count, out + i * lds, lds);
 }
-void scores(const float* q, int64_t ldq, int nq, int d, const void* keys, int64_t stride, DType dtype, int count, float* out,
-            int64_t lds) {
+inline void scores(const float* q, int64_t ldq, int nq, int d, const void* keys, int64_t stride, DType dtype, int count,
+                   float* out, int64_t lds) {
   if (dtype == DType::f32) return scores_as<DType::f32>(q, ldq, nq, d, keys, stride, count, out, lds);
   if (dtype == DType::f16) return scores_as<DType::f16>(q, ldq, nq, d, keys, stride, count, out, lds);
   scores_as<DType::bf16>(q, ldq, nq, d, keys, stride, count, out, lds);
 }
 
-float softmax(float* row, int n) {
+inline float softmax(float* row, int n) {
   float top = row[0];
   for (int i = 1; i < n; ++i) top = row[i] > top ? row[i] : top;
   for (int i = 0; i < n; ++i) row[i] = exp_(row[i] - top);
@@ -68,8 +75,8 @@ float softmax(float* row, int n) {
 }
 
 template <DType D, int NQ, int NV>
-void weighted_slice(const float* p, int64_t ldp, const float* factors, const void* values, int64_t stride, int count,
-                    int d0, int d, float* out, int64_t ldo) {
+void weighted_slice(const float* p, int64_t ldp, const float* factors, const void* values, int64_t stride, int count, int d0,
+                    int d, float* out, int64_t ldo) {
   VF acc[NQ][NV];
   for (int h = 0; h < NQ; ++h) {
     for (int v = 0; v < NV; ++v) acc[h][v] = vzero();
@@ -117,9 +124,11 @@ void weighted_as(const float* p, int64_t ldp, int nq, const float* factors, cons
   }
   if (i < nq) weighted_rows<D, 1>(p + i * ldp, ldp, factors + i, values, stride, count, d, out + i * ldo, ldo);
 }
-void weighted_sum(const float* p, int64_t ldp, int nq, const float* factors, const void* values, int64_t stride,
-                  DType dtype, int count, int d, float* out, int64_t ldo) {
+inline void weighted_sum(const float* p, int64_t ldp, int nq, const float* factors, const void* values, int64_t stride,
+                         DType dtype, int count, int d, float* out, int64_t ldo) {
   if (dtype == DType::f32) return weighted_as<DType::f32>(p, ldp, nq, factors, values, stride, count, d, out, ldo);
   if (dtype == DType::f16) return weighted_as<DType::f16>(p, ldp, nq, factors, values, stride, count, d, out, ldo);
   weighted_as<DType::bf16>(p, ldp, nq, factors, values, stride, count, d, out, ldo);
 }
+
+}  // namespace imn::IMN_ISA

@@ -1,12 +1,16 @@
 // Elements of any float type as vectors of floats, and what little every kernel needs besides.
+#pragma once
+
+#include "isa.h"
+#include "scalar_math.h"
+
+namespace imn::IMN_ISA {
 
 template <typename T>
 inline T min_(T a, T b) {
   return a < b ? a : b;
 }
-inline int64_t up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
+inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 template <DType D>
 inline VF vload_as(const void* p, int64_t i) {
@@ -31,12 +35,12 @@ void widen_as(float* dst, const void* src, int64_t n) {
   for (; i + L <= n; i += L) vstore(dst + i, vload_as<D>(src, i));
   for (; i < n; ++i) dst[i] = load_as<D>(src, i);
 }
-void widen(float* dst, const void* src, int64_t n, DType dtype) {
+inline void widen(float* dst, const void* src, int64_t n, DType dtype) {
   if (dtype == DType::f32) return widen_as<DType::f32>(dst, src, n);
   if (dtype == DType::f16) return widen_as<DType::f16>(dst, src, n);
   widen_as<DType::bf16>(dst, src, n);
 }
-void narrow(void* dst, const float* src, int64_t n, DType dtype) {
+inline void narrow(void* dst, const float* src, int64_t n, DType dtype) {
   int64_t i = 0;
   if (dtype == DType::f32) {
     __builtin_memcpy(dst, src, n * 4);
@@ -48,7 +52,7 @@ void narrow(void* dst, const float* src, int64_t n, DType dtype) {
   }
 }
 
-float sum_of(const float* x, int64_t n) {
+inline float sum_of(const float* x, int64_t n) {
   VF s = vzero();
   int64_t i = 0;
   for (; i + L <= n; i += L) s = vadd(s, vload(x + i));
@@ -60,9 +64,7 @@ float sum_of(const float* x, int64_t n) {
 // How far ahead of a group of rows to `prefetch` (into the L2 cache, which has more loads in flight than the first): whole
 // groups, since the rows of one are read side by side, and about 8 KB or more. Measured on Zen 4, ms for the projections of
 // a decode step: into the first cache 90 at 4 KB and 96 at 8; into the second 86 at 4 KB, 72 at 8, 77 at 16; none 125.
-inline int64_t ahead(int64_t group_bytes) {
-  return group_bytes * ((8191 + group_bytes) / group_bytes);
-}
+inline int64_t ahead(int64_t group_bytes) { return group_bytes * ((8191 + group_bytes) / group_bytes); }
 
 // The sum of each vector of `acc` to its row of x and of the weights.
 template <int M, int NR>
@@ -76,3 +78,5 @@ inline void store_sums(const VF (&acc)[NR][M], int64_t row, float* out, int64_t 
   for (int i = N4; i < N; ++i) sums[i] = vsum(acc[i / M][i % M]);
   for (int i = 0; i < N; ++i) out[i % M * ldo + row + i / M] = sums[i];
 }
+
+}  // namespace imn::IMN_ISA

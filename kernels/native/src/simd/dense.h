@@ -1,4 +1,11 @@
 // The product with dense weights of any float type, for few rows.
+#pragma once
+
+#include "convert.h"
+#include "for_rows.h"
+#include "isa.h"
+
+namespace imn::IMN_ISA {
 
 template <DType D, int M, int NR>
 int dense_span(const void* w, int64_t ldw, int k, const float* x, int64_t ldx, int n, int n1, float* out, int64_t ldo) {
@@ -42,20 +49,13 @@ void dense_rows(const void* w, int64_t ldw, int k, const float* x, int64_t ldx, 
 template <DType D>
 void dense_as(const void* w, int64_t ldw, int k, const float* x, int64_t ldx, int m, int n0, int n1, float* out,
               int64_t ldo) {
-  switch (m) {
-    case 1: return dense_rows<D, 1>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 2: return dense_rows<D, 2>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 3: return dense_rows<D, 3>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 4: return dense_rows<D, 4>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 5: return dense_rows<D, 5>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 6: return dense_rows<D, 6>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    case 7: return dense_rows<D, 7>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-    default: return dense_rows<D, 8>(w, ldw, k, x, ldx, n0, n1, out, ldo);
-  }
+  for_rows<kMaxRows>(m, [&](auto rows) { dense_rows<D, rows.value>(w, ldw, k, x, ldx, n0, n1, out, ldo); });
 }
-void dense(const void* w, int64_t ldw, DType dtype, int k, const float* x, int64_t ldx, int m, int n0, int n1, float* out,
-           int64_t ldo) {
+inline void dense(const void* w, int64_t ldw, DType dtype, int k, const float* x, int64_t ldx, int m, int n0, int n1,
+                  float* out, int64_t ldo) {
   if (dtype == DType::f32) return dense_as<DType::f32>(w, ldw, k, x, ldx, m, n0, n1, out, ldo);
   if (dtype == DType::f16) return dense_as<DType::f16>(w, ldw, k, x, ldx, m, n0, n1, out, ldo);
   dense_as<DType::bf16>(w, ldw, k, x, ldx, m, n0, n1, out, ldo);
 }
+
+}  // namespace imn::IMN_ISA

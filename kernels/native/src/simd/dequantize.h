@@ -1,22 +1,16 @@
 // Packed weights as float32 rows, for products of many rows.
+#pragma once
 
-// What one vector of consecutive weights is read from: a word, or half a word where 4 lanes take 4 bits each.
-template <int BITS>
-struct SpreadUnit {
-  using type = uint32_t;
-};
-#if defined(IMN_HALF_WORDS)
-template <>
-struct SpreadUnit<4> {
-  using type = uint16_t;
-};
-#endif
+#include "convert.h"
+#include "isa.h"
+#include "packed.h"
+
+namespace imn::IMN_ISA {
 
 template <int BITS>
 void dequantize_as(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld) {
   constexpr int kSome = 64;  // groups whose scales are widened at once
   const int groups = q.k / q.group;
-  using Unit = typename SpreadUnit<BITS>::type;
   float scales[kSome], biases[kSome];
   const int64_t size = q.dtype == DType::f32 ? 4 : 2;
   for (int n = n0; n < n1; ++n, out += ld) {
@@ -28,14 +22,16 @@ void dequantize_as(const Quantized& q, int n0, int n1, int k0, int k1, float* ou
       for (int g = 0; g < some; ++g) {
         const VF s = vset1(scales[g]), b = vset1(biases[g]);
         for (int k = (g0 + g) * q.group; k < (g0 + g + 1) * q.group; k += L) {
-          const Unit* at = (const Unit*)(w + (int64_t)k * BITS / 8);
-          if constexpr (BITS == 4) vstore(out + k - k0, vfma(wspread4(at), s, b));
-          else vstore(out + k - k0, vfma(wspread8(at), s, b));
+          const char* at = w + (int64_t)k * BITS / 8;
+          const VF fields = BITS == 4 ? wspread4((const SpreadUnit4*)at) : wspread8((const uint32_t*)at);
+          vstore(out + k - k0, vfma(fields, s, b));
         }
       }
     }
   }
 }
-void dequantize(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld) {
+inline void dequantize(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld) {
   (q.bits == 4 ? dequantize_as<4> : dequantize_as<8>)(q, n0, n1, k0, k1, out, ld);
 }
+
+}  // namespace imn::IMN_ISA

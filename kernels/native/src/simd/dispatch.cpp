@@ -8,75 +8,83 @@
 namespace imn {
 
 #if defined(IMN_X86)
-extern const Kernels kernels_avx512vnni, kernels_avx512, kernels_avx2;
+namespace avx512vnni {
+extern const IsaKernels table;
+}
+namespace avx512 {
+extern const IsaKernels table;
+}
+namespace avx2 {
+extern const IsaKernels table;
+}
 #elif defined(IMN_ARM)
-extern const Kernels kernels_neon;
+namespace neon {
+extern const IsaKernels table;
+}
 #endif
-extern const Kernels kernels_portable;
+namespace portable {
+extern const IsaKernels table;
+}
 
 namespace {
 
-struct Levels {
-  const Kernels* runnable[8] = {};
+struct RunnableIsas {
+  const IsaKernels* tables[8] = {};
   const char* names[8] = {};
   int count = 0;
 
-  void add(const Kernels& level) {
-    runnable[count] = &level;
-    names[count++] = level.name;
+  void add(const IsaKernels& table) {
+    tables[count] = &table;
+    names[count++] = table.name;
   }
 
-  Levels() {
+  RunnableIsas() {
 #if defined(IMN_X86)
     __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (avx512 && __builtin_cpu_supports("avx512vnni")) add(kernels_avx512vnni);
-    if (avx512) add(kernels_avx512);
-    if (avx2) add(kernels_avx2);  // every processor with AVX2 also converts half floats (F16C)
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    if (has_avx512 && __builtin_cpu_supports("avx512vnni")) add(avx512vnni::table);
+    if (has_avx512) add(avx512::table);
+    if (has_avx2) add(avx2::table);  // every processor with AVX2 also converts half floats (F16C)
 #elif defined(IMN_ARM)
-    add(kernels_neon);
+    add(neon::table);
 #endif
-    add(kernels_portable);
+    add(portable::table);
   }
 
-  const Kernels* find(const char* name) const {
-    if (std::strcmp(name, "auto") == 0) return runnable[0];
+  const IsaKernels* find(const char* name) const {
+    if (std::strcmp(name, "auto") == 0) return tables[0];
     for (int i = 0; i < count; ++i) {
-      if (std::strcmp(name, names[i]) == 0) return runnable[i];
+      if (std::strcmp(name, names[i]) == 0) return tables[i];
     }
     return nullptr;
   }
 };
 
-const Levels& levels() {
-  static const Levels the;
+const RunnableIsas& isas() {
+  static const RunnableIsas the;
   return the;
 }
 
-std::atomic<const Kernels*>& current() {
+std::atomic<const IsaKernels*>& current() {
   // A name that cannot run here is reported by the Python side, which reads the same variable.
-  static std::atomic<const Kernels*> the{[] {
+  static std::atomic<const IsaKernels*> the{[] {
     const char* name = std::getenv("INSTRUCT_MUSICGEN_ISA");
-    const Kernels* wanted = name != nullptr ? levels().find(name) : nullptr;
-    return wanted != nullptr ? wanted : levels().runnable[0];
+    const IsaKernels* wanted = name != nullptr ? isas().find(name) : nullptr;
+    return wanted != nullptr ? wanted : isas().tables[0];
   }()};
   return the;
 }
 
 }  // namespace
 
-const Kernels& kernels() {
-  return *current().load(std::memory_order_relaxed);
-}
-bool force_level(const char* name) {
-  const Kernels* wanted = levels().find(name);
+const IsaKernels& isa_kernels() { return *current().load(std::memory_order_relaxed); }
+bool force_isa(const char* name) {
+  const IsaKernels* wanted = isas().find(name);
   if (wanted != nullptr) current().store(wanted);
   return wanted != nullptr;
 }
-const char* const* runnable_levels() {
-  return levels().names;
-}
+const char* const* runnable_isas() { return isas().names; }
 
 }  // namespace imn

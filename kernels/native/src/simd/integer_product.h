@@ -3,10 +3,20 @@
 // x rounded to 16 or 8 bits, one scale for each block and row: sums of a block are exact, in int32, and are scaled as
 // float32. Packed for m rows: per block and row its codes as `idot` reads them, then one scale per block and row, then the
 // sums over groups of the *rounded* x, so that the bias term fits the rounded product.
+#pragma once
+
+#include "convert.h"
+#include "for_rows.h"
+#include "isa.h"
+#include "packed.h"
+
+namespace imn::IMN_ISA {
 
 // The largest code: of two signed bytes where codes of 16 bits are kept so.
 template <typename Code>
-constexpr int kRange = sizeof(Code) == 1 ? 127 : kBytePlanes ? 127 * 256 + 127 : 32767;
+constexpr int kRange = sizeof(Code) == 1 ? 127
+                       : kBytePlanes     ? 127 * 256 + 127
+                                         : 32767;
 template <typename Code>
 constexpr int kCodeFloats = kBlock<4> * sizeof(Code) / 4;  // that the codes of a block take
 
@@ -34,7 +44,7 @@ inline void place_codes(Code* codes, const int32_t* values) {
   }
 }
 
-int64_t packed_size_integer(int m, int k, int group, int width) {
+inline int64_t packed_size_integer(int m, int k, int group, int width) {
   const int64_t blocks = up(k, kBlock<4>) / kBlock<4>;
   return m * (blocks * (kBlock<4> * (width / 8) / 4 + 1) + up(k / group, L));
 }
@@ -72,7 +82,7 @@ void pack_codes(const float* x, int64_t ldx, int m, int k, int group, float* pac
     }
   }
 }
-void pack_integer(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed) {
+inline void pack_integer(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed) {
   width == 8 ? pack_codes<int8_t>(x, ldx, m, k, group, packed) : pack_codes<int16_t>(x, ldx, m, k, group, packed);
 }
 
@@ -111,38 +121,36 @@ int product_integer_span(const Quantized& q, const float* packed, const float* s
 }
 
 template <typename Code, int M, int SPB>
-void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
+void product_integer_as(const Quantized& q, const float* packed, int n0, int n1, float* scale_tables, float* out,
+                        int64_t ldo) {
   constexpr int NR = M <= 4 ? 2 : 1;
-  all_rows<NR>(q, n0, n1, tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
+  all_rows<NR>(q, n0, n1, scale_tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
     return product_integer_span<Code, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
   });
 }
 
 template <typename Code, int M>
-void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* tables, float* out, int64_t ldo) {
+void product_integer_groups(const Quantized& q, const float* packed, int n0, int n1, float* scale_tables, float* out,
+                            int64_t ldo) {
   const int per_block = kBlock<4> / q.group;
   if constexpr (kBlock<4> >= 128) {
-    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, tables, out, ldo);
+    if (per_block == 4) return product_integer_as<Code, M, 4>(q, packed, n0, n1, scale_tables, out, ldo);
   }
   if constexpr (kBlock<4> >= 64) {
-    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, tables, out, ldo);
+    if (per_block == 2) return product_integer_as<Code, M, 2>(q, packed, n0, n1, scale_tables, out, ldo);
   }
-  product_integer_as<Code, M, 1>(q, packed, n0, n1, tables, out, ldo);
+  product_integer_as<Code, M, 1>(q, packed, n0, n1, scale_tables, out, ldo);
 }
 
 template <typename Code>
-void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo) {
-  switch (m) {
-    case 1: return product_integer_groups<Code, 1>(q, packed, n0, n1, tables, out, ldo);
-    case 2: return product_integer_groups<Code, 2>(q, packed, n0, n1, tables, out, ldo);
-    case 3: return product_integer_groups<Code, 3>(q, packed, n0, n1, tables, out, ldo);
-    case 4: return product_integer_groups<Code, 4>(q, packed, n0, n1, tables, out, ldo);
-    case 5: return product_integer_groups<Code, 5>(q, packed, n0, n1, tables, out, ldo);
-    case 6: return product_integer_groups<Code, 6>(q, packed, n0, n1, tables, out, ldo);
-    case 7: return product_integer_groups<Code, 7>(q, packed, n0, n1, tables, out, ldo);
-    default: return product_integer_groups<Code, 8>(q, packed, n0, n1, tables, out, ldo);
-  }
+void product_codes(const Quantized& q, const float* packed, int m, int n0, int n1, float* scale_tables, float* out,
+                   int64_t ldo) {
+  for_rows<kMaxRows>(
+      m, [&](auto rows) { product_integer_groups<Code, rows.value>(q, packed, n0, n1, scale_tables, out, ldo); });
 }
-void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables, float* out, int64_t ldo) {
-  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, tables, out, ldo);
+inline void product_integer(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* scale_tables,
+                            float* out, int64_t ldo) {
+  (width == 8 ? product_codes<int8_t> : product_codes<int16_t>)(q, packed, m, n0, n1, scale_tables, out, ldo);
 }
+
+}  // namespace imn::IMN_ISA

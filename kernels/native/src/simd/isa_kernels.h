@@ -1,4 +1,4 @@
-// The table of inner kernels that each instruction set fills in, and the choice between them.
+// The inner kernels of one instruction set as a table of functions, and the choice between the sets.
 //
 // Everything here works on raw pointers and knows nothing of MLX or of threads. Shape letters as in kernels/contract.py:
 // M rows of a matmul, K in-features, N out-features, S keys, D head dim.
@@ -11,9 +11,7 @@ namespace imn {
 
 enum class DType : int { f32 = 0, f16 = 1, bf16 = 2 };
 
-inline size_t size_of(DType d) {
-  return d == DType::f32 ? 4 : 2;
-}
+inline size_t size_of(DType d) { return d == DType::f32 ? 4 : 2; }
 
 // A matrix [N, K] as mx.quantize packs it: w [N, K*bits/32] little-endian, scales and biases [N, K/group]; weight =
 // scale * n + bias with n unsigned.
@@ -26,18 +24,14 @@ struct Quantized {
 };
 
 constexpr int kMaxRows = 8;    // rows of x that one pass over the weights serves
-constexpr int kMaxLanes = 16;  // floats in the widest vector of any level; rows handed to kernels are padded to this
+constexpr int kMaxLanes = 16;  // floats in the widest vector of any set; rows handed to kernels are padded to this
 
-inline int64_t padded(int64_t n, int64_t to = kMaxLanes) {
-  return (n + to - 1) / to * to;
-}
+inline int64_t padded(int64_t n, int64_t to = kMaxLanes) { return (n + to - 1) / to * to; }
 
 // Room for the scales and biases of n rows, as float32.
-inline int64_t table_size(int64_t n, int k, int group) {
-  return 2 * n * padded(k / group);
-}
+inline int64_t table_size(int64_t n, int k, int group) { return 2 * n * padded(k / group); }
 
-struct Kernels {
+struct IsaKernels {
   const char* name;
   int lanes;
   bool int16_pays;  // whether 16-bit activations are faster than float32 ones
@@ -53,15 +47,16 @@ struct Kernels {
   int64_t (*packed_size)(int m, int k, int group, int bits);
   // Arranges x [m, ldx] (float32) as `product` reads it, followed by its sums over each group.
   void (*pack)(const float* x, int64_t ldx, int m, int k, int group, int bits, float* packed);
-  // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout. `tables` has room for
-  // table_size(n1 - n0, ...) floats.
-  void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* tables, float* out, int64_t ldo);
+  // out[r * ldo + n] = x_r . dequant(w_n) for rows r < m and n0 <= n < n1: float32 throughout. `scale_tables` has room
+  // for table_size(n1 - n0, ...) floats.
+  void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* scale_tables, float* out,
+                  int64_t ldo);
 
   // The same with activations rounded to integers of `width` 16 or 8 bits (one scale per row and block of weights); only
   // for 4-bit weights.
   int64_t (*packed_size_integer)(int m, int k, int group, int width);
   void (*pack_integer)(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed);
-  void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* tables,
+  void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* scale_tables,
                           float* out, int64_t ldo);
 
   // Columns k0..k1 (whole groups) of rows n0..n1 of the matrix as float32, ld floats apart.
@@ -86,11 +81,11 @@ struct Kernels {
                        DType dtype, int count, int d, float* out, int64_t ldo);
 };
 
-// The level in use: the best the machine has unless forced.
-const Kernels& kernels();
-// Forces a level by name ("auto" for the best); false if this machine or build cannot run it.
-bool force_level(const char* name);
-// The levels this machine and build can run, best first; ends with nullptr.
-const char* const* runnable_levels();
+// The instruction set in use: the best the machine has unless forced.
+const IsaKernels& isa_kernels();
+// Forces an instruction set by name ("auto" for the best); false if this machine or build cannot run it.
+bool force_isa(const char* name);
+// The instruction sets that this machine and build can run, best first; ends with nullptr.
+const char* const* runnable_isas();
 
 }  // namespace imn

@@ -2,6 +2,13 @@
 //
 // A vector of words holds a block of L * (32 / bits) consecutive weights: lane l the word l, field i of that word the
 // weight (32 / bits) * l + i.
+#pragma once
+
+#include "convert.h"
+#include "for_rows.h"
+#include "isa.h"
+
+namespace imn::IMN_ISA {
 
 template <int BITS>
 constexpr int kFields = 32 / BITS;
@@ -9,7 +16,7 @@ template <int BITS>
 constexpr int kBlock = L * kFields<BITS>;
 
 // Scales or biases of rows n0..n1 as float32, each row followed by zeros up to a whole vector.
-void load_groups(float* dst, const void* src, int64_t n0, int64_t n1, int groups, DType dtype) {
+inline void load_groups(float* dst, const void* src, int64_t n0, int64_t n1, int groups, DType dtype) {
   const int64_t size = dtype == DType::f32 ? 4 : 2, ld = up(groups, L);
   const char* at = (const char*)src + n0 * groups * size;
   if (ld == groups) return widen(dst, at, (n1 - n0) * groups, dtype);
@@ -61,23 +68,18 @@ inline void add_bias_terms(const float* biases, int64_t ldb, const float* sums, 
   }
 }
 
-template <int N>
-struct Int {
-  static constexpr int value = N;
-};
-
 // Rows n0..n1, some at a time: the tables of their scales and biases, then the rows, NR together and the rest singly:
 // span(rows together as a type, first, last, scales, biases) returns the row it stopped at.
 template <int NR, typename Span>
-inline void all_rows(const Quantized& q, int n0, int n1, float* tables, const Span& span) {
+inline void all_rows(const Quantized& q, int n0, int n1, float* scale_tables, const Span& span) {
   constexpr int kSome = 24;  // the tables stay in the first cache; a multiple of every NR
   static_assert(kSome % NR == 0);
   const int groups = q.k / q.group;
   const int64_t ld = up(groups, L), row_bytes = (int64_t)groups * (q.dtype == DType::f32 ? 4 : 2);
   for (int from = n0; from < n1; from += kSome) {
     const int to = min_(from + kSome, n1), next = min_(to + kSome, n1);
-    float* scales = tables;
-    float* biases = tables + (to - from) * ld;
+    float* scales = scale_tables;
+    float* biases = scale_tables + (to - from) * ld;
     load_groups(scales, q.scales, from, to, groups, q.dtype);
     load_groups(biases, q.biases, from, to, groups, q.dtype);
     for (int64_t at = to * row_bytes; at < next * row_bytes; at += 64) {
@@ -88,3 +90,5 @@ inline void all_rows(const Quantized& q, int n0, int n1, float* tables, const Sp
     if constexpr (NR > 1) span(Int<1>(), n, to, scales + (n - from) * ld, biases + (n - from) * ld);
   }
 }
+
+}  // namespace imn::IMN_ISA

@@ -1,6 +1,11 @@
-// Scalar conversions and functions written so that compilers vectorise loops over them (no branches, no libm).
-//
-// Included inside an unnamed namespace by each instruction set's file: nothing here may have external linkage.
+// Scalar conversions and functions written so that compilers vectorize loops over them (no branches, no libm).
+#pragma once
+
+#include <cstdint>
+
+#include "isa_name.h"
+
+namespace imn::IMN_ISA {
 
 template <typename To, typename From>
 inline To bits_to(From a) {
@@ -10,9 +15,7 @@ inline To bits_to(From a) {
   return r;
 }
 
-inline float from_bfloat(uint16_t h) {
-  return bits_to<float>(uint32_t(h) << 16);
-}
+inline float from_bfloat(uint16_t h) { return bits_to<float>(uint32_t(h) << 16); }
 inline uint16_t to_bfloat(float f) {
   const uint32_t u = bits_to<uint32_t>(f);
   if ((u & 0x7FFFFFFF) > 0x7F800000) return uint16_t((u >> 16) | 0x40);
@@ -84,3 +87,5 @@ inline float erf_(float a) {
   q = q * s + -1.42647390514189e-02f;
   return x * p / q;
 }
+
+}  // namespace imn::IMN_ISA

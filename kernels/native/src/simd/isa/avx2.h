@@ -1,7 +1,18 @@
-// AVX2 + FMA + F16C: 8 floats.
+// AVX2 + FMA + F16C: 8 floats. What each operation does stands in portable.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../isa_name.h"
+
+namespace imn::IMN_ISA {
+
 constexpr int L = 8;
 using VF = __m256;
 using VI = __m256i;
+using SpreadUnit4 = uint32_t;
 
 inline VF vzero() { return _mm256_setzero_ps(); }
 inline VF vset1(float a) { return _mm256_set1_ps(a); }
@@ -16,7 +27,6 @@ inline float vsum(VF a) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
-// The four sums at once.
 inline void vsum4(VF a, VF b, VF c, VF d, float* out) {
   VF s = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
   _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1)));
@@ -30,7 +40,6 @@ inline void vstore_f16(uint16_t* p, VF a) { _mm_storeu_si128((__m128i*)p, _mm256
 
 inline VI wload(const uint32_t* p) { return _mm256_loadu_si256((const __m256i*)p); }
 inline VI whigh(VI w) { return _mm256_srli_epi32(w, 16); }
-// Field i of the lower half of each word, times 2^(bits*i).
 template <int BITS>
 inline VF wfield(VI w, int i) {
   return _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32(((1 << BITS) - 1) << (BITS * i))));
@@ -43,19 +52,16 @@ inline VF wspread4(const uint32_t* p) {
 inline VF wspread8(const uint32_t* p) {
   return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)));
 }
-// p[0] on the first half of the lanes, p[1] on the second; p[0..3] on the quarters.
 inline VF vset2(const float* p) { return _mm256_insertf128_ps(_mm256_set1_ps(p[0]), _mm_set1_ps(p[1]), 1); }
 inline VF vset4(const float* p) { return _mm256_setr_ps(p[0], p[0], p[1], p[1], p[2], p[2], p[3], p[3]); }
 
-// Lane l: sum over the 8 nibbles of word l of nibble * x; x holds the L*4 even elements, then the L*4 odd ones.
 inline VF idot(VI w, const int8_t* x) {
   const VI mask = _mm256_set1_epi8(15);
   VI even = _mm256_maddubs_epi16(_mm256_and_si256(w, mask), _mm256_loadu_si256((const __m256i*)x));
-  VI odd = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), mask),
-                                _mm256_loadu_si256((const __m256i*)(x + 32)));
+  VI odd =
+      _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(w, 4), mask), _mm256_loadu_si256((const __m256i*)(x + 32)));
   return _mm256_cvtepi32_ps(_mm256_madd_epi16(_mm256_add_epi16(even, odd), _mm256_set1_epi16(1)));
 }
-// The same with 16-bit activations: x holds the elements 0, 4, 8, ... of the block, then 1, 5, 9, ..., and so on.
 inline VF idot(VI w, const int16_t* x) {
   const VI mask = _mm256_set1_epi16(15);
   const VI* at = (const VI*)x;
@@ -65,6 +71,8 @@ inline VF idot(VI w, const int16_t* x) {
   VI d = _mm256_madd_epi16(_mm256_srli_epi16(w, 12), _mm256_loadu_si256(at + 3));
   return _mm256_cvtepi32_ps(_mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
 }
-constexpr bool kBytePlanes = false;  // see simd_avx512.h
+constexpr bool kBytePlanes = false;
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+}  // namespace imn::IMN_ISA

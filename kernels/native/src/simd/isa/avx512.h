@@ -1,7 +1,19 @@
-// AVX-512 (F, BW, DQ, VL), with VNNI for int8 activations where the file is compiled for it: 16 floats.
+// AVX-512 (F, BW, DQ, VL), with VNNI for integer activations where compiled for it: 16 floats. What each operation does
+// stands in portable.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "../isa_name.h"
+
+namespace imn::IMN_ISA {
+
 constexpr int L = 16;
 using VF = __m512;
 using VI = __m512i;
+using SpreadUnit4 = uint32_t;
 
 inline VF vzero() { return _mm512_setzero_ps(); }
 inline VF vset1(float a) { return _mm512_set1_ps(a); }
@@ -80,3 +92,5 @@ inline VF idot(VI w, const int16_t* x) {
 #endif
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
+
+}  // namespace imn::IMN_ISA

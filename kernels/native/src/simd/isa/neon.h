@@ -1,8 +1,18 @@
-// NEON (AArch64): 4 floats.
+// NEON (AArch64): 4 floats. What each operation does stands in portable.h.
+#pragma once
+
+#include <arm_neon.h>
+
+#include <cstdint>
+
+#include "../isa_name.h"
+
+namespace imn::IMN_ISA {
+
 constexpr int L = 4;
-#define IMN_HALF_WORDS
 using VF = float32x4_t;
 using VI = uint32x4_t;
+using SpreadUnit4 = uint16_t;
 
 inline VF vzero() { return vdupq_n_f32(0); }
 inline VF vset1(float a) { return vdupq_n_f32(a); }
@@ -13,9 +23,7 @@ inline VF vmul(VF a, VF b) { return vmulq_f32(a, b); }
 inline VF vfma(VF a, VF b, VF c) { return vfmaq_f32(c, a, b); }
 
 inline float vsum(VF a) { return vaddvq_f32(a); }
-inline void vsum4(VF a, VF b, VF c, VF d, float* out) {
-  vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d)));
-}
+inline void vsum4(VF a, VF b, VF c, VF d, float* out) { vst1q_f32(out, vpaddq_f32(vpaddq_f32(a, b), vpaddq_f32(c, d))); }
 
 inline VF vload_f16(const uint16_t* p) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 inline VF vload_bf16(const uint16_t* p) { return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)); }
@@ -65,6 +73,8 @@ inline VF idot(VI w, const int16_t* x) {
   }
   return vcvtq_f32_s32(vpaddq_s32(low, high));
 }
-constexpr bool kBytePlanes = false;  // see simd_avx512.h
+constexpr bool kBytePlanes = false;
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+}  // namespace imn::IMN_ISA

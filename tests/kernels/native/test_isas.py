@@ -18,21 +18,21 @@ from .conftest import Packed, relative_error
 pytestmark = pytest.mark.backend("native")
 
 HERE = Path(__file__).parent
-SOURCES = HERE.parents[2] / "kernels" / "native" / "src"
+SIMD = HERE.parents[2] / "kernels" / "native" / "src" / "simd"
 
 
-def test_the_level_in_use_is_the_best_and_can_be_forced(native: ModuleType) -> None:
-    levels = native.info()["levels"]
-    assert levels[-1] == "portable" and native.info()["level"] == levels[0]
-    for level in levels:
-        native.set_level(level)
-        assert native.info()["level"] == level
-    with pytest.raises(ValueError, match=r"level='sse9' cannot run here; use one of auto, .*portable"):
-        native.set_level("sse9")
+def test_the_isa_in_use_is_the_best_and_can_be_forced(native: ModuleType) -> None:
+    isas = native.info()["isas"]
+    assert isas[-1] == "portable" and native.info()["isa"] == isas[0]
+    for isa in isas:
+        native.set_isa(isa)
+        assert native.info()["isa"] == isa
+    with pytest.raises(ValueError, match=r"isa='sse9' cannot run here; use one of auto, .*portable"):
+        native.set_isa("sse9")
 
 
-def test_every_level_here_computes_every_operation(native: ModuleType, rng: np.random.Generator) -> None:
-    """Against the first level; that one is held to the oracle by tests/kernels."""
+def test_every_isa_here_computes_every_operation(native: ModuleType, rng: np.random.Generator) -> None:
+    """Against the first set; that one is held to the oracle by tests/kernels."""
     packed = {bits: Packed(rng, 37, 192, 32, bits) for bits in (4, 8)}
 
     def draw(*shape: int) -> mx.array:
@@ -58,39 +58,39 @@ def test_every_level_here_computes_every_operation(native: ModuleType, rng: np.r
         ]
 
     draw_k = draw(1, 3, 9, 20)
-    levels = native.info()["levels"]
-    native.set_level(levels[0])
+    isas = native.info()["isas"]
+    native.set_isa(isas[0])
     expected = [np.array(a).astype(np.float64) for a in everything()]
-    for level in levels[1:]:
-        native.set_level(level)
+    for isa in isas[1:]:
+        native.set_isa(isa)
         for actual, want in zip(everything(), expected):
-            assert relative_error(actual, want) < 3e-6, level
+            assert relative_error(actual, want) < 3e-6, isa
 
 
-def test_the_variable_forces_a_level_and_a_wrong_one_is_explained() -> None:
-    script = "import kernels; print(kernels.load('native').info()['level'])"
-    for level, ok in (("portable", True), ("sse9", False)):
+def test_the_variable_forces_an_isa_and_a_wrong_one_is_explained() -> None:
+    script = "import kernels; print(kernels.load('native').info()['isa'])"
+    for isa, ok in (("portable", True), ("sse9", False)):
         done = subprocess.run(
             [sys.executable, "-c", script],
-            env=os.environ | {"INSTRUCT_MUSICGEN_ISA": level},
+            env=os.environ | {"INSTRUCT_MUSICGEN_ISA": isa},
             capture_output=True, text=True, cwd=HERE.parents[2],
         )  # fmt: skip
         if ok:
-            assert done.stdout.strip() == level, done.stderr
+            assert done.stdout.strip() == isa, done.stderr
         else:
             assert "BackendUnavailable" in done.stderr and "INSTRUCT_MUSICGEN_ISA='sse9'" in done.stderr
 
 
-@pytest.mark.parametrize("level", emulators.EMULATED)
-def test_levels_of_other_machines_are_right_on_an_emulator(level: str, tmp_path: Path, native: ModuleType) -> None:
-    compiler, flags, runner = emulators.EMULATED[level]
-    if why := emulators.missing(level):
+@pytest.mark.parametrize("isa", emulators.EMULATED)
+def test_isas_of_other_machines_are_right_on_an_emulator(isa: str, tmp_path: Path, native: ModuleType) -> None:
+    compiler, flags, runner = emulators.EMULATED[isa]
+    if why := emulators.missing(isa):
         pytest.skip(why)  # tests/conftest.py says so at the end of the run
     program = tmp_path / "check"
     subprocess.run(
         [compiler, "-std=c++20", "-O1", "-fno-strict-aliasing", "-fno-math-errno", "-fno-trapping-math", *flags,
-         f"-DLEVEL=kernels_{level}", f"-I{SOURCES / 'simd'}", "level_check.cpp", SOURCES / "simd" / f"isa_{level}.cpp", "-o", program],
+         f"-DIMN_ISA_{isa.upper()}", f"-I{SIMD}", "isa_check.cpp", SIMD / "isa_table.cpp", "-o", program],
         check=True, cwd=HERE,
     )  # fmt: skip
     done = subprocess.run([*runner, program], capture_output=True, text=True)
-    assert done.returncode == 0 and f"{level}: " in done.stdout and ", 0 failed" in done.stdout, done.stdout[-2000:]
+    assert done.returncode == 0 and f"{isa}: " in done.stdout and ", 0 failed" in done.stdout, done.stdout[-2000:]

@@ -1,5 +1,7 @@
-// Checks the inner kernels of one instruction set against sums in double precision, without MLX: so that a level can be
-// tested on an emulator (test_emulated.py). Built with -DLEVEL=kernels_neon or the like; prints "N passed, M failed".
+// Checks the inner kernels of one instruction set against sums in double
+// precision, without MLX: so that a set can be tested on an emulator
+// (test_isas.py). Built with -DIMN_ISA_NEON or the like; prints "N passed, M
+// failed".
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -7,9 +9,10 @@
 #include <vector>
 
 #include "isa_kernels.h"
+#include "isa_name.h"
 
-namespace imn {
-extern const Kernels LEVEL;
+namespace imn::IMN_ISA {
+extern const IsaKernels table;
 }
 using namespace imn;
 
@@ -22,9 +25,7 @@ uint32_t bits32() {
   state = state * 1664525u + 1013904223u;
   return state ^ (state >> 15);
 }
-float uniform() {
-  return float(int32_t(bits32())) / 2147483648.f;
-}
+float uniform() { return float(int32_t(bits32())) / 2147483648.f; }
 
 void check(const char* what, int a, int b, int c, double error, double bound) {
   if (error <= bound) {
@@ -35,7 +36,7 @@ void check(const char* what, int a, int b, int c, double error, double bound) {
   }
 }
 
-void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
+void quantized(const IsaKernels& k, int bits, int group, int kk, int n, int m) {
   const int words = kk * bits / 32, groups = kk / group;
   std::vector<uint32_t> w(size_t(n * words));
   for (auto& v : w) v = bits32();
@@ -54,14 +55,14 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
   std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n)), packed(size_t(k.packed_size(m, kk, group, bits)));
   k.dequantize(q, 0, n, 0, kk, dense.data(), padded(kk));
   k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
-  std::vector<float> tables(size_t(table_size(n, kk, group)));
-  k.product(q, packed.data(), m, 0, n, tables.data(), out.data(), n);
+  std::vector<float> scale_tables(size_t(table_size(n, kk, group)));
+  k.product(q, packed.data(), m, 0, n, scale_tables.data(), out.data(), n);
   std::vector<float> out8(out.size()), out16(out.size());
   if (bits == 4) {
     for (int width : {8, 16}) {
       std::vector<float> codes(size_t(k.packed_size_integer(m, kk, group, width)));
       k.pack_integer(x.data(), padded(kk), m, kk, group, width, codes.data());
-      k.product_integer(q, codes.data(), m, 0, n, width, tables.data(), (width == 8 ? out8 : out16).data(), n);
+      k.product_integer(q, codes.data(), m, 0, n, width, scale_tables.data(), (width == 8 ? out8 : out16).data(), n);
     }
   }
   double worst = 0, worst8 = 0, worst16 = 0, unpack = 0;
@@ -74,7 +75,8 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
         const double weight = s * code + b, xi = x[size_t(r * padded(kk) + i)];
         sum += weight * xi;
         size += (std::fabs(s * code) + std::fabs(b)) * std::fabs(xi);
-        unpack = std::fmax(unpack, std::fabs(dense[size_t(j * padded(kk) + i)] - weight) / (std::fabs(s * code) + std::fabs(b)));
+        unpack =
+            std::fmax(unpack, std::fabs(dense[size_t(j * padded(kk) + i)] - weight) / (std::fabs(s * code) + std::fabs(b)));
       }
       worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / size);
       if (bits == 4) worst16 = std::fmax(worst16, std::fabs(out16[size_t(r * n + j)] - sum) / size);
@@ -88,7 +90,7 @@ void quantized(const Kernels& k, int bits, int group, int kk, int n, int m) {
   check("product, 8-bit x", bits * 1000 + group, kk, m, worst8, 1.3 / 254);
 }
 
-void dense_and_attention(const Kernels& k, DType dtype, int d, int count, int m) {
+void dense_and_attention(const IsaKernels& k, DType dtype, int d, int count, int m) {
   const int n = count;
   std::vector<float> w(size_t(n * d)), x(size_t(m * padded(d)), 0.f), out(size_t(m * n));
   for (auto& v : w) v = uniform();
@@ -142,7 +144,7 @@ void dense_and_attention(const Kernels& k, DType dtype, int d, int count, int m)
   check("weighted_sum", int(dtype), d, n, worst_sum, 2e-6);
 }
 
-void elementwise(const Kernels& k) {
+void elementwise(const IsaKernels& k) {
   std::vector<float> x(1003);
   for (size_t i = 0; i < x.size(); ++i) x[i] = (float(i) - 500.f) / 60.f;
   auto gelu = x, elu = x;
@@ -151,7 +153,8 @@ void elementwise(const Kernels& k) {
   double worst_gelu = 0, worst_elu = 0;
   for (size_t i = 0; i < x.size(); ++i) {
     const double v = x[i];
-    worst_gelu = std::fmax(worst_gelu, std::fabs(gelu[i] - v * 0.5 * (1 + std::erf(v / std::sqrt(2.0)))) / (1 + std::fabs(v)));
+    worst_gelu =
+        std::fmax(worst_gelu, std::fabs(gelu[i] - v * 0.5 * (1 + std::erf(v / std::sqrt(2.0)))) / (1 + std::fabs(v)));
     const double want = v > 0 ? v : std::expm1(v);
     worst_elu = std::fmax(worst_elu, std::fabs(elu[i] - want) / (1e-30 + std::fabs(want)));
   }
@@ -177,8 +180,9 @@ void elementwise(const Kernels& k) {
   check("lstm_cell", 0, 0, 0, worst, 1e-6);
 }
 
-// Every half float, and the floats that round to even, overflow, or are not finite.
-void halves(const Kernels& k) {
+// Every half float, and the floats that round to even, overflow, or are not
+// finite.
+void halves(const IsaKernels& k) {
   int wrong = 0;
   for (int h = 0; h < 65536; h += 16) {
     uint16_t in[16], out[16];
@@ -190,8 +194,10 @@ void halves(const Kernels& k) {
       const int exponent = in[i] >> 10 & 31, mantissa = in[i] & 1023, sign = in[i] >> 15;
       double want = exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
       if (exponent == 31) want = mantissa ? NAN : INFINITY;
-      if (std::isnan(want)) wrong += !(std::isnan(wide[i]) && (out[i] & 0x7C00) == 0x7C00 && (out[i] & 1023));
-      else wrong += wide[i] != float(sign ? -want : want) || out[i] != in[i];
+      if (std::isnan(want))
+        wrong += !(std::isnan(wide[i]) && (out[i] & 0x7C00) == 0x7C00 && (out[i] & 1023));
+      else
+        wrong += wide[i] != float(sign ? -want : want) || out[i] != in[i];
     }
   }
   const float odd[8] = {65520.f, 65519.9f, 1.00048828125f, 1.00146484375f, 1e-8f, 2.98023223876953125e-8f, 4e-8f, -0.f};
@@ -209,7 +215,7 @@ void halves(const Kernels& k) {
 }  // namespace
 
 int main() {
-  const Kernels& k = LEVEL;
+  const IsaKernels& k = imn::IMN_ISA::table;
   for (int bits : {4, 8}) {
     for (int group : {32, 64, 128}) {
       for (int kk : {group, 3 * group, 1024}) {

@@ -19,6 +19,7 @@ import mlx.core as mx
 
 HERE = Path(__file__).resolve().parent
 PIP_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir"
+INTERFACE = 2  # of the extension, as src/mlx/bindings.cpp states it; both change with every function that changes
 FALLBACK_COST = "the MLX reference takes its place and is some 30 times slower"
 
 
@@ -92,6 +93,11 @@ def load() -> tuple[ModuleType | None, str | None]:
         return None, (
             f"MLX {running} and the extension use different nanobind interfaces (it was built with nanobind "
             f"{record.get('nanobind', 'of an unknown version')}), so it rejects every array; {FALLBACK_COST}. "
+            f"Rebuild it: {rebuild_command()}"
+        )
+    if getattr(extension, "interface", None) != INTERFACE:
+        return None, (
+            f"it was built from another version of this project's sources; {FALLBACK_COST}. "
             f"Rebuild it: {rebuild_command()}"
         )
     wanted = os.environ.get("INSTRUCT_MUSICGEN_ISA")

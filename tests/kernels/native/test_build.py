@@ -55,6 +55,15 @@ def test_another_nanobind_interface(native: ModuleType, monkeypatch: pytest.Monk
     assert extension is None and "nanobind 2.2.0" in one_line(reason)
 
 
+def test_sources_of_another_version(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after `git pull` in an editable install: the extension lacks, or takes otherwise, what is called."""
+    version = mx.__version__.split(".dev")[0].split("+")[0]
+    fake = SimpleNamespace(mlx_version=version, accepts=lambda a: 1, interface=loading.INTERFACE - 1)
+    monkeypatch.setattr(importlib, "import_module", lambda name: fake)
+    extension, reason = loading.load()
+    assert extension is None and "another version of this project's sources" in one_line(reason)
+
+
 @pytest.mark.parametrize("error", [ModuleNotFoundError("no module"), ImportError("undefined symbol: _ZN3mlx4core")])
 def test_no_extension_or_one_that_does_not_load(error: ImportError, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> ModuleType:

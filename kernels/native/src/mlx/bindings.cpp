@@ -30,6 +30,7 @@ imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_wei
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
+  m.attr("interface") = 2;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",

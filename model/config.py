@@ -12,6 +12,8 @@ SAMPLE_RATE = 32_000
 FRAME_RATE = 50
 HOP = SAMPLE_RATE // FRAME_RATE
 """Samples per codec frame."""
+UPSTREAM_FRAMES = 250
+"""Of the clips that upstream trains on and generates: 5 s."""
 PROJECTION = r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])"
 """The modules that a bundle's default quantization packs, by canonical name: the layers' linear maps."""
 
@@ -53,7 +55,15 @@ class AdapterConfig:
 
     layers: int
     max_n_frames: int
+    """Frames that the position tables reach."""
     start_layer: int = 0
+    trained_frames: int | None = field(default=None, compare=False)
+    """Frames of the clips it was trained on, where the bundle says so: rows behind them are as they were drawn."""
+
+    @property
+    def window_frames(self) -> int:
+        """The longest window unless asked otherwise: what was trained, or upstream's 5 s where the bundle is silent."""
+        return min(self.trained_frames or UPSTREAM_FRAMES, self.max_n_frames)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,8 @@ class InstructMusicGen:
         guidance: float = 3.0,
         greedy: bool = False,
         *,
+        window_frames: int | None = None,
+        stride_frames: int | None = None,
         progress: Progress | None = None,
     ) -> mx.array:
         """Edit `audio` as `text` says.
@@ -99,6 +101,7 @@ class InstructMusicGen:
         audio: float32 [samples] or [batch, samples], 32 kHz mono. max_steps: edit only the first `max_steps` frames
         (50 a second); the result then is that long. seed: same seed, build and backend give the same samples.
         top_p, if above 0, takes precedence over top_k; temperature 0 is greedy. guidance 1 turns guidance off.
+        window_frames, stride_frames: see `edit_codes`.
 
         Returns float32 of audio's shape. Raises ValueError, naming the value and the fix, for unusable input.
         """
@@ -109,7 +112,7 @@ class InstructMusicGen:
             audio = audio[..., : min(max_steps * HOP, audio.shape[-1])]  # MLX takes 32-bit bounds only
         codes = self.edit_codes(
             self.encode(audio), text, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance,
-            greedy=greedy, progress=progress,
+            greedy=greedy, window_frames=window_frames, stride_frames=stride_frames, progress=progress,
         )
         return self.decode(codes)[:, : audio.shape[-1]].reshape(audio.shape)
 
@@ -139,9 +142,10 @@ class InstructMusicGen:
     ) -> mx.array:
         """Edit codes int32 [B,4,T] (without the special frame, which is appended here) -> codes of the same shape.
 
-        A clip longer than the window (`window_frames`, by default and at most the adapter's `max_n_frames`) is edited
-        in windows `stride_frames` apart (by default half a window), as `windows.plan` lays them out; `plan` overrides
-        them. An empty text is upstream's null text.
+        A clip longer than the window (`window_frames`, by default what the adapter was trained on, see
+        `AdapterConfig.window_frames`, and at most its `max_n_frames`) is edited in windows `stride_frames` apart (by
+        default half a window), as `windows.plan` lays them out; `plan` overrides them. An empty text is upstream's
+        null text.
         """
         codes = _checked_codes(codes, self.lm.config.codebooks, self.lm.config.card)
         texts = [text] * codes.shape[0] if isinstance(text, str) else list(text)
@@ -203,10 +207,11 @@ class InstructMusicGen:
         return self._texts[1]
 
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
-        longest = self.adapter.config.max_n_frames
+        adapter = self.adapter.config
+        longest = adapter.max_n_frames
         if window is not None and not 1 <= window <= longest:
             raise ValueError(f"window_frames={window} must lie between 1 and the adapter's {longest} frames")
-        window = window or longest
+        window = window or adapter.window_frames
         if stride is not None and not 1 <= stride <= window:
             raise ValueError(f"stride_frames={stride} must lie between 1 and the window's {window} frames")
         return windows.plan(total, window, stride or max(window // 2, 1))

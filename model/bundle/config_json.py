@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
         max_n_frames=dimension(adapter, ("max_n_frames", "max_frames"), frames and frames - 1),
         start_layer=dimension(adapter, ("start_layer",), max(lm.layers - layers, 0), least=0),
     )
+    if (trained := adapter.get("trained_frames")) is not None:
+        trained = _integer(trained, "trained_frames", path, 1, found.max_n_frames)
+        found = replace(found, trained_frames=trained)
     if found.start_layer + layers > lm.layers:
         raise UserError(
             f"{path}: {layers} adapter layers from layer {found.start_layer} on do not fit {lm.layers} layers of the LM"
@@ -149,6 +153,8 @@ def render(config: Config, codec: CodecConfig, t5_name: str = hub.T5) -> dict[st
             "frame_rate": FRAME_RATE,
         },
     }
+    if adapter.trained_frames is not None:
+        raw["cp_transformer"]["trained_frames"] = adapter.trained_frames
     if config.quantization is not None:
         raw["quantization"] = {"group_size": config.quantization.group_size, "bits": config.quantization.bits}
         for module, q in config.recipe.items():

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +19,7 @@ from ..formats.safetensors_file import read_header
 from . import tensors as layout
 from .bundle import Bundle
 from .codec_weights import codec_config
+from .positions import variance_step
 
 LICENSE = "CC-BY-NC-4.0"
 NOTICE = (
@@ -30,7 +33,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """A bundle in numbers, ready for JSON.
 
     For each part and in all: `bytes` on disk, `parameters` as stored (a packed word counts as one, as model cards
-    count) and `weights` (every weight counts, packed or not). Nothing but headers is read.
+    count) and `weights` (every weight counts, packed or not). `positions`: the variance of the position tables' rows
+    and where it steps (see `model.bundle.positions`). Nothing but headers and these tables is read.
     """
     lm, adapter = bundle.config.lm, bundle.config.adapter
     codec = codec_config(bundle.codec_path)
@@ -51,6 +55,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "quantization": _quantization(bundle),
         "language_model": asdict(lm) | {"head_dim": lm.head_dim},
         "adapter": asdict(adapter) | {"seconds": adapter.max_n_frames / FRAME_RATE},
+        "positions": _positions(bundle),
         "codec": asdict(codec) | {"ratios": list(codec.ratios), "hop": math.prod(codec.ratios)},
         "t5": "in the bundle" if t5.is_dir() else f"{bundle.t5_name} (Hugging Face)",
         "parts": parts,
@@ -61,14 +66,16 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 def show(description: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what `describe` found."""
     console = console or Console(highlight=False, soft_wrap=True)
-    lm, adapter, codec = (description[key] for key in ("language_model", "adapter", "codec"))
+    lm, adapter, codec, positions = (description[key] for key in ("language_model", "adapter", "codec", "positions"))
     rows = {
         "bundle": description["path"],
         "quantization": _quantization_text(description["quantization"], description["dtype"]),
         "language model": f"{lm['layers']} layers, dim {lm['dim']}, {lm['heads']} heads of {lm['head_dim']}, "
         f"ffn {lm['ffn']}, {lm['codebooks']} codebooks of {lm['card']}",
         "adapter": f"{adapter['layers']} layers from layer {adapter['start_layer']} on, windows of "
+        f"{positions['window_seconds']:g} s ({positions['window_frames']} frames) by default, at most "
         f"{adapter['seconds']:g} s ({adapter['max_n_frames']} frames)",
+        "positions": _positions_text(positions),
         "codec": f"EnCodec {codec['sample_rate']} Hz, {codec['n_filters']} filters, ratios "
         f"{'·'.join(map(str, codec['ratios']))} (hop {codec['hop']}), {codec['pad_mode']} padding",
         "T5": f"{description['t5']}, {lm['text_dim']} features",
@@ -109,6 +116,32 @@ def _stored_parts(bundle: Bundle) -> dict[str, dict[str, int]]:
     for name, shape in layout.lm_shapes(bundle.config.lm, bundle.config.adapter).items():
         parts[_part(name)]["weights"] += math.prod(shape)
     return parts
+
+
+def _positions(bundle: Bundle) -> dict[str, Any]:
+    """The step in the variance of the rows, what config.json says was trained, and the window that follows."""
+    adapter = bundle.config.adapter
+    tables = bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
+    step = variance_step(np.array(tables[i].astype(mx.float32)) for i in range(adapter.layers + 1))
+    return asdict(step) | {
+        "step_frames": step.trained_frames,
+        "trained_frames": adapter.trained_frames,
+        "window_frames": adapter.window_frames,
+        "window_seconds": adapter.window_frames / FRAME_RATE,
+    }
+
+
+def _positions_text(found: Mapping[str, Any]) -> str:
+    if found["row"] is None:
+        variance = f"variance {found['before']:.4g} throughout (no step)"
+    else:
+        variance = (
+            f"variance {found['before']:.4g} before row {found['row']}, {found['after']:.4g} from there on "
+            f"(t {found['t']:.0f})"
+        )
+    trained = found["trained_frames"]
+    said = f"config.json: {trained} frames were trained" if trained else "config.json doesn't say how many were trained"
+    return f"{found['rows']} rows, {variance}; {said}"
 
 
 def _quantization(bundle: Bundle) -> dict[str, Any] | None:

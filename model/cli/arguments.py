@@ -62,6 +62,9 @@ def _edit(parser: argparse.ArgumentParser) -> None:
         help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)")
     add("--greedy", action="store_true", help="always the most probable token")
     add("--max-steps", type=_integer(1), metavar="N", help="edit only the first N frames (50 a second)")
+    add("--window", type=_number(0.02), metavar="SECONDS",
+        help="edit this much at a time, each window continuing the one before (default: what the model was trained on, "
+        "5 s where the bundle doesn't say)")
     add("--backend", choices=BACKENDS, default="auto",
         help="auto: metal where there is a GPU, else native, else the slow reference (default)")
     add("--activations", choices=("default", "int8"), default="default",
@@ -88,6 +91,9 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
     add("--clips", nargs="+", type=Path, default=[], metavar="CLIP",
         help="audio files or folders that the calibrated recipes run the model over; the more like yours the better")
+    add("--trained-frames", type=_integer(1), metavar="N",
+        help="frames (50 a second) of the clips the adapter was trained on; default: told by a step in the variance of "
+        "its position table, if there is one")
 
 
 def _info(parser: argparse.ArgumentParser) -> None:

@@ -44,10 +44,11 @@ def run(arguments: argparse.Namespace) -> None:
     loaded = time.perf_counter() - start
     if arguments.activations == "int8":
         _use_int8(model)
+    window = _window(model, arguments.window, tell)
     if model.bundle.random_weights:
         tell("this bundle's weights are random: the output is a smoke test, not music")
     start = time.perf_counter()
-    edited = _edit(model, clip, arguments)
+    edited = _edit(model, clip, arguments, window)
     wall = time.perf_counter() - start
     seconds = len(edited) / clip.rate
     if arguments.keep_rate:
@@ -64,7 +65,22 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"backend {_backend(model)}: edited in {wall:.2f} s, {rtf}; model loaded in {loaded:.2f} s")
 
 
-def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace) -> Samples:
+def _window(model: InstructMusicGen, seconds: float | None, tell: Callable[[str], None]) -> int | None:
+    """Frames of the window that was asked for."""
+    if seconds is None:
+        return None
+    adapter, frames = model.bundle.config.adapter, round(seconds * FRAME_RATE)
+    if frames > adapter.max_n_frames:
+        longest = adapter.max_n_frames / FRAME_RATE
+        raise UsageError(f"--window {seconds:g}: this model's longest window is {longest:g} s")
+    if frames > adapter.window_frames:
+        trained = adapter.window_frames / FRAME_RATE
+        said = "was trained on" if adapter.trained_frames else "was most likely trained on"
+        tell(f"--window {seconds:g} is longer than the {trained:g} s that this model {said}; expect worse past them")
+    return frames
+
+
+def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace, window: int | None) -> Samples:
     import mlx.core as mx
     import numpy as np
 
@@ -72,7 +88,7 @@ def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace) ->
         edited = model.generate(
             arguments.instruction, mx.array(clip.samples), arguments.max_steps,
             seed=arguments.seed, temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
-            guidance=arguments.guidance, greedy=arguments.greedy, progress=progress,
+            guidance=arguments.guidance, greedy=arguments.greedy, window_frames=window, progress=progress,
         )  # fmt: skip
         return np.array(edited, dtype=np.float32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -19,6 +20,7 @@ from ..bundle import hub
 from ..bundle import tensors as layout
 from ..bundle.bundle import check_codec, open_bundle
 from ..bundle.codec_weights import codec_config, pretrained
+from ..bundle.positions import variance_step
 from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
 from ..clips import clip_files
 from ..config import Config, LMConfig, Quantization
@@ -40,6 +42,7 @@ Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
 def convert(
     *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4,
     group_size: int | None = None, recipe: str = "plain", clips: Sequence[str | Path] = (),
+    trained_frames: int | None = None,
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
@@ -49,10 +52,12 @@ def convert(
     unless told) and stores the rest as float16; 16 stores float16 throughout; 32 is lossless. `recipe` (see
     `model.quantize.recipes`) chooses other bits for some modules, or better scales; its name is kept in config.json.
     The calibrated recipes run the 16-bit model over `clips` (files or folders) first, and need room on disk for it
-    meanwhile. `out` appears whole or not at all. Returns its path.
+    meanwhile. `trained_frames`: frames of the clips that the adapter was trained on, the default window; without it
+    they are told by a step in the variance of the position table's rows, and left open where there is none. `out`
+    appears whole or not at all. Returns its path.
 
-    Raises UsageError for bits or a group size that don't fit, UserError for files that can't be used, and when the
-    disk is full.
+    Raises UsageError for bits, a group size or trained frames that don't fit, UserError for files that can't be used,
+    and when the disk is full.
     """
     if bits not in BITS:
         raise UsageError(f"--bits {bits}: choose one of {', '.join(map(str, BITS))}")
@@ -74,9 +79,11 @@ def convert(
     codec = codec_config(codec_source)
     check_codec(codec, upstream.lm, codec_source)
     t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
+    trained = _trained_frames(upstream, trained_frames)
+    own = replace(upstream.adapter, trained_frames=trained)
     quantization = Quantization(bits, _group_size(upstream.lm, group_size)) if bits in (4, 8) else None
     config = Config(
-        upstream.lm, upstream.adapter, mx.float32 if bits == 32 else mx.float16, quantization,
+        upstream.lm, own, mx.float32 if bits == 32 else mx.float16, quantization,
         chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},
     )  # fmt: skip
     stored = layout.stored(config)
@@ -84,7 +91,10 @@ def convert(
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
         dense = part / ".dense"
-        pack, seen = _packer(chosen, files, lambda: convert(adapter=adapter, base=base, t5=t5, out=dense, bits=16))
+        pack, seen = _packer(
+            chosen, files,
+            lambda: convert(adapter=adapter, base=base, t5=t5, out=dense, bits=16, trained_frames=trained),
+        )  # fmt: skip
         _write_tensors(part / "model.safetensors", stored, upstream, config, pack)
         shutil.rmtree(dense, ignore_errors=True)
         _copy_codec(codec_source, part)
@@ -143,6 +153,16 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
     if local and not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise UserError(f"{given} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
     return (path, hub.T5) if local else (None, str(given))
+
+
+def _trained_frames(upstream: Upstream, asked: int | None) -> int | None:
+    """`asked` if the position table reaches so far; without it what a step in the table's variance tells."""
+    longest = upstream.adapter.max_n_frames
+    if asked is None:
+        return variance_step(upstream.read("cp_transformer.pos_emb")).trained_frames
+    if not 1 <= asked <= longest:
+        raise UsageError(f"--trained-frames {asked} must be between 1 and {longest}, the frames of the position table")
+    return asked
 
 
 def _group_size(lm: LMConfig, asked: int | None) -> int:

@@ -101,7 +101,7 @@ class Calibration:
 
     def _windows(self, files: Sequence[Path]) -> list[mx.array]:
         """Codes int32 [1,K,T] of all clips, cut to the adapter's window."""
-        frames, found = self._bundle.config.adapter.max_n_frames, []
+        frames, found = self._bundle.config.adapter.window_frames, []
         for file in files:
             samples = audio.load(file).samples
             if len(samples) < LEAST:

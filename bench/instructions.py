@@ -13,7 +13,7 @@ import numpy.typing as npt
 import yaml
 
 from model import audio
-from model.clips import SUFFIXES
+from model.audio import SUFFIXES
 from model.errors import UserError
 
 _VERB = re.compile(r"(only|extract|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)

@@ -7,31 +7,48 @@ import io
 import os
 import secrets
 import stat
-from contextlib import suppress
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 import soxr
 
+from .audio_files.decoders import copy, reason
+from .audio_files.pieces import Seekable, View
+from .audio_files.reading import Limits, Samples, read_mono
 from .config import HOP, SAMPLE_RATE
 from .errors import UsageError, UserError
+
+__all__ = [
+    "SUFFIXES", "Clip", "Samples", "Saved", "UserError", "check_destination", "clip_files", "decibels", "load",
+    "resample", "save",
+]  # fmt: skip
 
 MAX_SECONDS = 3600
 MAX_FRAMES = 1 << 28
 """With MAX_SECONDS, the most `load` takes: 1 GiB of mono float32 before resampling."""
 SILENCE = 1e-4
 """-80 dBFS: a clip that never gets louder is dither or noise of an empty take, not sound to edit."""
+CANCELLED = 0.01
+"""A mono mix with less than this share of its channels' power (20 dB below them) has lost most of the music."""
 NORMALIZED_PEAK = 10 ** (-1 / 20)
 """-1 dBFS, which leaves lossy encoders and resamplers headroom."""
 
 # Float WAV holds any level; the others hold at most full scale, so `save` scales what exceeds it and says so.
 _FORMATS = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 _BLOCK = 1 << 22
-
-Samples = npt.NDArray[np.float32]
+SUFFIXES = {
+    ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".au",
+    ".snd", ".caf", ".m4a", ".mp4", ".aac",
+}  # fmt: skip
+"""Of files that are taken out of a folder; a file that is named itself may be called anything."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +62,8 @@ class Clip:
     channels: int
     peak: float
     """Largest absolute sample of any channel in the file; 1.0 is full scale, float files may exceed it."""
+    notes: tuple[str, ...] = ()
+    """What else there is to know of the file: joined, cut off where no length was known."""
 
     @property
     def seconds(self) -> float:
@@ -61,34 +80,58 @@ class Saved:
     subtype: str
 
 
-def load(path: str | os.PathLike[str], *, sample_rate: int = SAMPLE_RATE) -> Clip:
+def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE_RATE) -> Clip:
     """Read an audio file as float32 mono at `sample_rate` Hz: channels averaged, resampled by soxr (VHQ).
 
-    The level is never changed. The result has round(frames · sample_rate / source rate) samples. Raises UserError,
-    saying what to do, for a file that is missing, unreadable, not audio, truncated, empty, longer than MAX_SECONDS,
-    silent, shorter than one codec frame, or with NaN or infinite samples.
+    `source` is a path, or a binary file that is read to its end (`sys.stdin.buffer`). What it holds decides, not its
+    name: anything libsndfile decodes, and AAC, ALAC and others through PyAV or ffmpeg where they are installed. Every
+    frame that decodes is read, of all recordings where files were joined. The level is never changed. The result has
+    round(frames · sample_rate / source rate) samples.
+
+    Warns where the channels nearly cancel in mono. Raises UserError, saying what to do, for a file that is missing,
+    unreadable, not audio, truncated (shorter than the length that it names), empty, longer than MAX_SECONDS, silent,
+    shorter than one codec frame, or with NaN or infinite samples.
     """
-    path = Path(path)
-    _check_readable(path)
-    try:
-        # soundfile raises TypeError for headerless formats (.raw), whose rate and channels nobody can know.
-        # As bytes: a name need not be text.
-        with soundfile.SoundFile(os.fsencode(path)) as file:
-            mono, peak = _read_mono(path, file)
-            source_rate, channels = int(file.samplerate), int(file.channels)
-    except (soundfile.LibsndfileError, TypeError, OSError) as e:
-        raise UserError(f"{path}: not audio that can be read ({_reason(e)}); convert it to WAV or FLAC") from e
-    if peak < SILENCE:
-        raise UserError(f"{path}: silent (peak {decibels(peak)}); give a clip with sound in it")
-    if np.abs(mono).max() < SILENCE:
-        raise UserError(f"{path}: its {channels} channels cancel out when mixed to mono; give one channel of it")
-    samples = resample(mono, source_rate, sample_rate, _scaled(len(mono), source_rate, sample_rate))
+    with _opened(source) as (name, file):
+        view = View.whole(file)
+        if not view.end:
+            raise UserError(f"{name}: empty file; give a clip with sound in it")
+        mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK)
+    frames, rate = len(mono.samples), mono.rate
+    if mono.peak < SILENCE:
+        raise UserError(f"{name}: silent (peak {decibels(mono.peak)}); give a clip with sound in it")
+    if np.abs(mono.samples).max() < SILENCE:
+        raise UserError(f"{name}: its {mono.channels} channels cancel out when mixed to mono; give one channel of it")
+    if mono.lost < CANCELLED:
+        warnings.warn(
+            f"{name}: its {mono.channels} channels nearly cancel: mixed to mono they are "
+            f"{-10 * np.log10(mono.lost):.0f} dB quieter than apart; is one of them inverted? Give one channel of it",
+            stacklevel=2,
+        )
+    samples = resample(mono.samples, rate, sample_rate, _scaled(frames, rate, sample_rate))
     if len(samples) * SAMPLE_RATE < HOP * sample_rate:
         raise UserError(
-            f"{path}: {len(mono)} samples at {source_rate} Hz are shorter than one codec frame "
+            f"{name}: {frames} samples at {rate} Hz are shorter than one codec frame "
             f"({HOP / SAMPLE_RATE:g} s); give a longer clip"
         )
-    return Clip(samples, sample_rate, source_rate, len(mono), channels, peak)
+    return Clip(samples, sample_rate, rate, frames, mono.channels, mono.peak, tuple(mono.notes))
+
+
+def clip_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """Audio files, those of a folder in order of their names; hidden ones (a Mac's "._song.wav") are left out.
+
+    Raises UserError where a folder has none, naming what else it has.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        seen = sorted(p for p in path.iterdir() if not p.name.startswith(".") and p.is_file())
+        if not (inside := [p for p in seen if p.suffix.lower() in SUFFIXES]):
+            raise UserError(f"{path} has no audio files ({', '.join(sorted(SUFFIXES))})")
+        found += inside
+    return found
 
 
 def resample(samples: Samples, rate: int, target: int, frames: int | None = None) -> Samples:
@@ -159,46 +202,33 @@ def decibels(level: float) -> str:
     return f"{20 * np.log10(level):+.1f} dBFS" if level > 0 else "-inf dBFS"
 
 
-def _check_readable(path: Path) -> None:
+@contextmanager
+def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Seekable]]:
+    """A name for messages, and the file. UserError where it cannot be opened."""
+    if not isinstance(source, str | os.PathLike):
+        with tempfile.SpooledTemporaryFile(1 << 26) as kept:
+            try:
+                copy(source, kept)
+            except OSError as e:
+                raise UserError(f"standard input: cannot be read ({reason(e)})") from e
+            except UserError as e:
+                raise UserError(f"standard input: {e}") from e
+            yield "standard input", kept
+        return
+    path = Path(source)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise UserError(f"{path}: cannot be read ({kind}); name an audio file")
-        if status.st_size == 0:
-            raise UserError(f"{path}: empty file; give a clip with sound in it")
-        with open(path, "rb"):
-            pass
-    except OSError as e:
-        raise UserError(f"{path}: cannot be read ({_reason(e)}); check the path") from e
-
-
-def _read_mono(path: Path, file: soundfile.SoundFile) -> tuple[Samples, float]:
-    """The mean of the channels and the peak of all of them, block by block: no copy of every channel is held."""
-    most = min(MAX_FRAMES, MAX_SECONDS * file.samplerate)
-    if file.frames > most:
-        raise UserError(
-            f"{path}: its header names {file.frames} frames at {file.samplerate} Hz; at most {MAX_SECONDS} s and "
-            f"{MAX_FRAMES} frames are taken; cut it into parts"
-        )
-    blocks: list[Samples] = []
-    peak, frames = 0.0, 0
-    while len(block := file.read(max(1, _BLOCK // file.channels), dtype="float32", always_2d=True)):
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            at = (frames + int(np.argmin(finite))) / file.samplerate
-            raise UserError(f"{path}: NaN or infinite samples (the first at {at:.3f} s); repair the file")
-        frames += len(block)
-        if frames > most:  # a header may understate
-            raise UserError(f"{path}: longer than {MAX_SECONDS} s or {MAX_FRAMES} frames; cut it into parts")
-        peak = max(peak, float(np.abs(block).max()))
-        blocks.append(block[:, 0] if file.channels == 1 else block.mean(axis=1, dtype=np.float64).astype(np.float32))
-    if not frames:
-        raise UserError(f"{path}: no samples (zero length); give a clip with sound in it")
-    # MPEG headers only estimate the length.
-    if frames < file.frames and file.format != "MP3":
-        raise UserError(f"{path}: truncated ({frames} of {file.frames} frames can be read); get a whole copy")
-    return np.concatenate(blocks), peak
+        file = open(path, "rb")  # noqa: SIM115 - below
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+        raise UserError(f"{path}: cannot be read ({reason(e)}); check the path") from e
+    with file:
+        try:
+            yield str(path), file
+        except OSError as e:
+            raise UserError(f"{path}: cannot be read ({reason(e)}); check the disk") from e
 
 
 def _scaled(frames: int, rate: int, target: int) -> int:
@@ -225,7 +255,7 @@ def _encode(path: Path, samples: Samples, rate: int) -> bytes:
             for start in range(0, len(samples), 1 << 16):
                 file.write(samples[start : start + (1 << 16)])
     except (soundfile.LibsndfileError, ValueError) as e:
-        raise UserError(f"{path}: {container} cannot hold {rate} Hz ({_reason(e)}); use .wav") from e
+        raise UserError(f"{path}: {container} cannot hold {rate} Hz ({reason(e)}); use .wav") from e
     data = bytearray(buffer.getbuffer())
     # libsndfile stamps float WAV files with the time of writing; the same edit shall give the same bytes.
     if (at := data.find(b"PEAK", 0, 256)) >= 0:
@@ -240,10 +270,4 @@ def _temporary(path: Path) -> Path:
 
 
 def _unwritable(path: Path, e: OSError) -> UserError:
-    return UserError(f"{path}: cannot be written ({_reason(e)}); choose another place with -o")
-
-
-def _reason(e: Exception) -> str:
-    if isinstance(e, OSError) and e.strerror:
-        return e.strerror.lower()
-    return (getattr(e, "error_string", None) or str(e)).strip().rstrip(".").replace("\n", " ")
+    return UserError(f"{path}: cannot be written ({reason(e)}); choose another place with -o")

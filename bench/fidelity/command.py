@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.audio import clip_files
 from model.bundle.bundle import demo_path
 from model.cli.arguments import BACKENDS, instruction
-from model.clips import clip_files
 
 from .. import files, options, results
 

@@ -10,7 +10,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from model.clips import clip_files
+from model.audio import clip_files
 from model.errors import UsageError
 
 from .. import options

@@ -31,6 +31,10 @@ def run(arguments: argparse.Namespace) -> None:
     clip = audio.load(arguments.input)
     rate = clip.source_rate if arguments.keep_rate else clip.rate
     audio.check_destination(arguments.output, rate)
+    for note in clip.notes:
+        tell(f"{arguments.input}: {note}")
+    if clip.channels > 1:
+        tell(f"{arguments.input}: its {clip.channels} channels are mixed to mono")
     if clip.peak > 1:
         tell(f"{arguments.input}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
 

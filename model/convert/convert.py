@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import kernels
 
+from ..audio import clip_files
 from ..bundle import config_json as bundle_config
 from ..bundle import hub
 from ..bundle import tensors as layout
@@ -22,7 +23,6 @@ from ..bundle.bundle import check_codec, open_bundle
 from ..bundle.codec_weights import codec_config, pretrained
 from ..bundle.positions import variance_step
 from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
-from ..clips import clip_files
 from ..config import Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file

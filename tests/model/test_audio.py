@@ -159,11 +159,11 @@ def _truncated_flac(path: Path) -> None:
     path.write_bytes(whole[: len(whole) // 2])
 
 
-def _huge_header(path: Path) -> None:
-    """The clip with a FLAC header that promises 2^36 - 1 frames: 18 days, half a terabyte in memory."""
+def _long_header(path: Path) -> None:
+    """The clip with a FLAC header that promises 2^34 frames: 4 days, 64 GB in memory."""
     data = bytearray(DEMO_CLIP.read_bytes())
     (packed,) = struct.unpack_from(">Q", data, 18)
-    struct.pack_into(">Q", data, 18, packed | (1 << 36) - 1)
+    struct.pack_into(">Q", data, 18, packed >> 36 << 36 | 1 << 34)
     path.write_bytes(data)
 
 
@@ -193,7 +193,7 @@ BAD = {
     "cancelling": (_samples(np.stack([tone(4000, 9), -tone(4000, 9)], 1)), "a.wav", "2 channels cancel out"),
     "too short": (_samples(tone(HOP - 1, 32_000)), "a.wav", "shorter than one codec frame"),
     "too short at 48 kHz": (_samples(tone(958, 48_000), 48_000), "a.wav", "958 samples at 48000 Hz are shorter"),
-    "absurd length": (_huge_header, "a.flac", "its header names 68719476735 frames at 44100 Hz"),
+    "long by its header": (_long_header, "a.flac", "its header names 17179869184 frames at 44100 Hz"),
 }
 
 

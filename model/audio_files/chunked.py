@@ -1,0 +1,221 @@
+"""WAV, RF64, W64, AIFF, 8SVX, CAF and AU: where the samples are, and how many of those that the header names.
+
+Programs that write to a pipe, or that were killed, leave sizes that mean "unknown": 0, or the largest number. Those are
+read to the end. Any other size that the file does not reach says that something was cut off.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .pieces import Part, Pieces, View
+
+NEAR = 1 << 16
+"""How far below 2^31 and 2^32 a size still means "unknown": some programs take the header off."""
+ABSURD = 1 << 42
+"""Bytes; the hour of samples that is taken has far fewer, whatever their format."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a format lays out its chunks."""
+
+    marks: tuple[bytes, ...]
+    """One of these is in every file of the format,"""
+    mark: int
+    """here."""
+    first: int
+    """Where the first chunk is."""
+    name: int
+    """Bytes of a chunk's name."""
+    size: str
+    """Of a chunk, as struct names it."""
+    included: bool
+    """Whether a chunk's size counts its own header."""
+    align: int
+    data: bytes
+    """How the name of the chunk with the samples begins."""
+    before: int
+    """Bytes in that chunk before the samples."""
+    format: bytes
+    """The chunk that says what a sample is."""
+    frame: Callable[[bytes], int]
+    """That chunk's content -> bytes of a sample of every channel; 0: compressed."""
+
+    @property
+    def header(self) -> int:
+        """Bytes of a chunk before its content."""
+        return self.name + struct.calcsize(self.size)
+
+
+def _wav_frame(content: bytes, order: str = "<") -> int:
+    tag, channels, _, _, _, bits = struct.unpack_from(f"{order}HHIIHH", content)
+    return channels * -(-bits // 8) if tag in (1, 3, 0xFFFE) else channels if tag in (6, 7) else 0
+
+
+def _aiff_frame(content: bytes) -> int:
+    channels, _, bits = struct.unpack_from(">hIh", content)
+    kind = content[18:22].lower()
+    if kind in (b"ulaw", b"alaw"):
+        return max(int(channels), 0)
+    plain = kind in (b"", b"none", b"sowt", b"twos", b"fl32", b"fl64", b"raw ", b"in24", b"in32")
+    return max(channels * -(-bits // 8), 0) if plain else 0
+
+
+def _caf_frame(content: bytes) -> int:
+    return int(struct.unpack_from(">I", content, 16)[0]) if content[8:12] in (b"lpcm", b"ulaw", b"alaw") else 0
+
+
+W64_MARK = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+CAF_MARK = b"caff\x00\x01\x00\x00"
+WAV = Layout((b"WAVE",), 8, 12, 4, "<I", False, 2, b"data", 0, b"fmt ", _wav_frame)
+RIFX = Layout((b"WAVE",), 8, 12, 4, ">I", False, 2, b"data", 0, b"fmt ", lambda content: _wav_frame(content, ">"))
+W64 = Layout((W64_MARK,), 0, 40, 16, "<Q", True, 8, b"data", 0, b"fmt ", _wav_frame)
+AIFF = Layout((b"AIFF", b"AIFC"), 8, 12, 4, ">I", False, 2, b"SSND", 8, b"COMM", _aiff_frame)
+SVX = Layout((b"8SVX", b"16SV"), 8, 12, 4, ">I", False, 2, b"BODY", 0, b"VHDR", lambda _: 1)
+CAF = Layout((CAF_MARK,), 0, 8, 4, ">q", False, 1, b"data", 4, b"desc", _caf_frame)
+KINDS = {b"RIFF": (WAV,), b"RF64": (WAV,), b"BW64": (WAV,), b"RIFX": (RIFX,), b"FORM": (AIFF, SVX), b"caff": (CAF,),
+         b"riff": (W64,)}  # fmt: skip
+"""By a file's first four bytes."""
+
+
+def layout(head: bytes) -> Layout | None:
+    """Of a file that begins so (40 bytes do); None: it is none of these formats."""
+    return next((kind for kind in KINDS.get(head[:4], ()) if head[kind.mark :].startswith(kind.marks)), None)
+
+
+def starts(view: View, kind: Layout) -> list[int]:
+    """Where in the file recordings of one kind begin: more than one in files that were joined byte for byte."""
+    found = {view.start}
+    for mark in kind.marks:
+        at = view.start + 12
+        while (at := view.find(mark, at)) >= 0:
+            head = view.at(at - kind.mark, 64)
+            if layout(head) is kind and _is_name(head[kind.first :]):
+                found.add(at - kind.mark)
+            at += len(mark)
+    return sorted(found)
+
+
+def _is_name(chunk: bytes) -> bool:
+    return chunk[:4].isascii() and chunk[:4].strip().isalnum()
+
+
+def part(view: View, kind: Layout) -> Part:
+    """The recording that fills a view."""
+    at, content, sizes64, comm = view.start + kind.first, b"", b"", 0
+    while True:
+        head = view.at(at, kind.header)
+        if len(head) < kind.header:  # no samples: the decoder says so
+            return Part(Pieces(view.file, [(view.start, view.end)]))
+        (size,) = struct.unpack(kind.size, head[kind.name :])
+        size -= kind.header if kind.included else 0
+        if head.startswith(kind.data):
+            break
+        if head.startswith(kind.format):
+            content, comm = view.at(at + kind.header, min(max(size, 0), 40)), at + kind.header
+        if head.startswith(b"ds64"):
+            sizes64 = view.at(at + kind.header, 24)
+        at += kind.header + max(size, 0)
+        at += -(at - view.start) % kind.align
+    if len(sizes64) == 24 and size == 0xFFFFFFFF:
+        (size,) = struct.unpack_from("<Q", sizes64, 8)
+        limit = 1 << 64
+    else:
+        limit = 1 << (8 * struct.calcsize(kind.size))
+    begin = at + kind.header + kind.before
+    there, named = view.end - begin, size - kind.before
+    unknown = named <= 0 and there > 0 and not _chunks(view, at + kind.header + max(size, 0), kind)
+    unknown |= size >= ABSURD or any(0 <= each - size <= NEAR for each in (limit - 1, (1 << 31) + NEAR // 2))
+    try:
+        frame = kind.frame(content)
+    except struct.error:
+        frame = 0
+    if not unknown and named <= there:
+        return Part(Pieces(view.file, [(view.start, view.end)]))
+    if not unknown:
+        if not frame:
+            return Part(Pieces(view.file, []), f"{there} of {named} bytes of its samples")
+        if there // frame < named // frame:
+            return Part(Pieces(view.file, []), f"{there // frame} of {named // frame} frames")
+    return Part(_patched(view, kind, at, there, sizes64, comm, frame))
+
+
+def _chunks(view: View, at: int, kind: Layout) -> bool:
+    """Whether nothing but whole chunks follows: then a size of 0 before them is meant."""
+    while at < view.end:
+        head = view.at(at, kind.header)
+        if len(head) < kind.header or not _is_name(head):
+            return False
+        size = int(struct.unpack(kind.size, head[kind.name :])[0])
+        at += max(size, kind.header) if kind.included else kind.header + max(size, 0)
+        at += -(at - view.start) % kind.align
+    return True
+
+
+def _patched(view: View, kind: Layout, at: int, there: int, sizes64: bytes, comm: int, frame: int) -> Pieces:
+    """The recording with the true sizes in its header; what follows the samples' begin are samples."""
+    begin = at + kind.header + kind.before
+    header = bytearray(view.at(view.start, begin - view.start))
+    size = kind.before + there + (kind.header if kind.included else 0)
+
+    def put(form: str, offset: int, value: int) -> None:
+        struct.pack_into(form, header, offset - view.start, min(value, (1 << 8 * struct.calcsize(form)) - 1))
+
+    if sizes64:
+        where = header.find(b"ds64") + view.start + 8
+        put("<Q", where, view.end - view.start - 8)
+        put("<Q", where + 8, there)
+        put("<Q", where + 16, there // frame if frame else 0)
+    else:
+        put(kind.size, at + kind.name, size)
+        if kind in (WAV, RIFX, AIFF, SVX):
+            put(kind.size, view.start + 4, view.end - view.start - 8)
+        if kind is W64:
+            put("<Q", view.start + 16, view.end - view.start)
+    if kind is AIFF and comm and frame:
+        put(">I", comm + 2, there // frame)
+    return Pieces(view.file, [bytes(header), (begin, view.end)])
+
+
+AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
+"""Of a sample, by encoding."""
+
+
+def is_au(head: bytes) -> bool:
+    """Whether a file that begins so is Sun's."""
+    if head[:4] not in (b".snd", b"dns.") or len(head) < 24:
+        return False
+    offset, _, encoding, rate, channels = struct.unpack_from((">" if head[:1] == b"." else "<") + "5I", head, 4)
+    return bool(24 <= offset < 1 << 20 and encoding < 32 and 0 < rate < 1 << 24 and 0 < channels <= 1024)
+
+
+def au_starts(view: View) -> list[int]:
+    """As `starts`."""
+    found, at = [view.start], view.start + 24
+    magic = view.at(view.start, 4)
+    while (at := view.find(magic, at)) >= 0:
+        if is_au(view.at(at, 24)):
+            found.append(at)
+        at += 4
+    return found
+
+
+def au_part(view: View) -> Part:
+    """As `part`."""
+    header = bytearray(view.at(view.start, 24))
+    order = ">" if header[:1] == b"." else "<"
+    offset, size, encoding, _, channels = struct.unpack_from(f"{order}5I", header, 4)
+    there = view.end - view.start - offset
+    frame = AU_BYTES.get(encoding, 0) * channels
+    if size <= there and (size or not there > 0):
+        return Part(Pieces(view.file, [(view.start, view.end)]))
+    unknown = not size or 0 <= 0xFFFFFFFF - size <= NEAR or 0 <= (1 << 31) + NEAR // 2 - size <= NEAR
+    if not unknown and frame and there // frame < size // frame:
+        return Part(Pieces(view.file, []), f"{max(there, 0) // frame} of {size // frame} frames")
+    if not unknown and not frame:
+        return Part(Pieces(view.file, []), f"{there} of {size} bytes of its samples")
+    struct.pack_into(f"{order}I", header, 8, min(max(there, 0), 0xFFFFFFFE))
+    return Part(Pieces(view.file, [bytes(header), (view.start + 24, view.end)]))

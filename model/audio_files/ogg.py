@@ -1,0 +1,49 @@
+"""Ogg: its links. A file that was joined, or recorded from a radio, has several, each with headers of its own."""
+
+from __future__ import annotations
+
+from .pieces import Part, Pieces, View
+
+AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
+"""How the first packet of a stream of sound begins."""
+
+
+def parts(view: View) -> list[Part]:
+    """A part for each link: the pages of its first stream of sound, whatever video or text lies between them."""
+    made: list[Part] = []
+    pages: list[tuple[int, int]] = []
+    serial, ended, heads = b"", False, True
+
+    def close() -> None:
+        if pages:
+            note = "" if ended else "it has no end of stream: it was cut off, or recorded; what is there is taken"
+            made.append(Part(Pieces(view.file, pages), note=note))
+
+    at = view.start
+    while (at := view.find(b"OggS", at)) >= 0:
+        head = view.at(at, 282)
+        if len(head) < 27 or len(head) < 27 + head[26] or head[4]:
+            at += 4
+            continue
+        body = at + 27 + head[26]
+        end = body + sum(head[27 : 27 + head[26]])
+        if end > view.end:  # cut within a page
+            break
+        if head[5] & 2:  # the first page of a stream
+            if not heads:
+                close()
+                pages, serial, ended = [], b"", False
+            heads = True
+            if not pages and view.at(body, 8).startswith(AUDIO):
+                serial = head[14:18]
+        else:
+            heads = False
+        if head[14:18] == serial:
+            ended = bool(head[5] & 4)
+            if pages and pages[-1][1] == at:
+                pages[-1] = pages[-1][0], end
+            else:
+                pages.append((at, end))
+        at = end
+    close()
+    return made

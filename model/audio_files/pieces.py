@@ -1,0 +1,127 @@
+"""Files made of parts of others: what a decoder is given to read, with a header that tells the truth."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+ENDLESS = 1 << 40
+"""Added to the length of a stream whose decoder would otherwise stop at its own guess of the length."""
+_STEP = 1 << 20
+
+
+class Seekable(Protocol):
+    """A binary file that can be read anywhere."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """The next bytes."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """Go somewhere."""
+
+    def tell(self) -> int:
+        """Where it is."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Bytes `start` to `end` of a file."""
+
+    file: Seekable
+    start: int
+    end: int
+
+    @classmethod
+    def whole(cls, file: Seekable) -> View:
+        """All of a file."""
+        return cls(file, 0, file.seek(0, os.SEEK_END))
+
+    def at(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset` of the file (not of the view); none beyond the view."""
+        if not 0 <= offset < self.end:
+            return b""
+        self.file.seek(offset)
+        return self.file.read(max(min(size, self.end - offset), 0))
+
+    def find(self, literal: bytes, offset: int) -> int:
+        """Where in the file `literal` comes next, from `offset` on; -1 if it does not."""
+        while offset < self.end:
+            block = self.at(offset, _STEP)
+            if (found := block.find(literal)) >= 0:
+                return offset + found
+            if len(block) < _STEP:
+                break
+            offset += _STEP - len(literal) + 1
+        return -1
+
+
+class Pieces:
+    """Bytes, and ranges (start, end) of a file, one after the other, as a file to read.
+
+    With `endless` the end of the file is told far behind the last byte: reading stops at the last byte all the same.
+    """
+
+    def __init__(self, file: Seekable, pieces: Sequence[bytes | tuple[int, int]], *, endless: bool = False) -> None:
+        self._file = file
+        self._pieces = [p for p in pieces if (len(p) if isinstance(p, bytes) else p[1] - p[0])]
+        self._starts = [0]
+        for p in self._pieces:
+            self._starts.append(self._starts[-1] + (len(p) if isinstance(p, bytes) else p[1] - p[0]))
+        self.length = self._starts[-1]
+        self._end = self.length + (ENDLESS if endless else 0)
+        self._at = 0
+        self.error: OSError | None = None
+        """What stopped reading, if something did: the decoder's callbacks can't raise."""
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        if size < 0:
+            size = max(self.length - self._at, 0)
+        if self._at >= self.length:
+            # Decoders look for a tag in the last 128 bytes, and give up where they can't be read.
+            out = bytes(min(size, self._end - self._at)) if self._end - self._at <= 4096 else b""
+            self._at += len(out)
+            return out
+        parts = []
+        while size > 0 and self._at < self.length:
+            n = bisect.bisect_right(self._starts, self._at) - 1
+            piece, skip = self._pieces[n], self._at - self._starts[n]
+            if isinstance(piece, bytes):
+                got = piece[skip : skip + size]
+            else:
+                try:
+                    self._file.seek(piece[0] + skip)
+                    got = self._file.read(min(size, piece[1] - piece[0] - skip))
+                except OSError as e:
+                    self.error, got = e, b""
+            if not got:  # the file has become shorter meanwhile
+                break
+            parts.append(got)
+            self._at += len(got)
+            size -= len(got)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One recording in a file; most files have one, joined ones several."""
+
+    data: Pieces
+    short: str = ""
+    """How much of a length that its header names is there ("5 of 9 frames"), where that is not all."""
+    open: bool = False
+    """Whether its length is not known before its end: it ends where nothing more can be decoded."""
+    note: str = ""
+    """What the user should know of it."""

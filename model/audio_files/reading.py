@@ -1,0 +1,175 @@
+"""Every part of a file as one clip in mono."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from ..errors import UserError
+from . import chunked, flac, mpeg, ogg
+from .decoders import NoDecoder, Track, Undecodable, demuxer, other, shortage, sndfile
+from .pieces import Part, Pieces, View
+
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that is taken: seconds, and frames."""
+
+    seconds: int
+    frames: int
+
+    def frames_at(self, rate: int) -> int:
+        """Frames at a rate."""
+        return min(self.frames, self.seconds * rate)
+
+
+@dataclass
+class Mono:
+    """The mean of a file's channels [n] at `rate` Hz, and what was in them."""
+
+    samples: Samples
+    rate: int
+    channels: int
+    peak: float
+    """Largest absolute sample of any channel."""
+    lost: float
+    """Power of the mean over the mean power of the channels: 1 where they are equal, 0 where they cancel."""
+    notes: list[str] = field(default_factory=list)
+
+
+def recordings(view: View) -> list[Part]:
+    """The parts of a file, by its content; its name says nothing here."""
+    start = view.start
+    while skip := mpeg.tag(view.at(start, 10)):
+        start += skip
+    head = view.at(start, 40)
+    inner = View(view.file, start, view.end)
+    if kind := chunked.layout(head):
+        return [chunked.part(each, kind) for each in _cut(inner, chunked.starts(inner, kind))]
+    if chunked.is_au(head):
+        return [chunked.au_part(each) for each in _cut(inner, chunked.au_starts(inner))]
+    if head.startswith(b"fLaC"):
+        return [flac.part(each) for each in _cut(inner, flac.starts(inner) or [start])]
+    if head.startswith(b"OggS"):
+        return ogg.parts(inner)
+    if mpeg.is_mpeg(inner, start):
+        return mpeg.parts(inner)
+    return [Part(Pieces(view.file, [(view.start, view.end)]))]
+
+
+def _cut(view: View, starts: list[int]) -> list[View]:
+    return [View(view.file, start, stop) for start, stop in zip(starts, [*starts[1:], view.end])]
+
+
+def read_mono(name: str, view: View, limits: Limits, block: int) -> Mono:
+    """Decode every part, `block` samples at a time: no copy of every channel is held. UserError for bad files."""
+    mix = _Mix(name, limits)
+    parts = recordings(view)
+    for n, part in enumerate(parts):
+        where = f"{name}, recording {n + 1} of {len(parts)}" if len(parts) > 1 else name
+        if part.short:
+            raise UserError(f"{where}: truncated ({part.short} can be read); get a whole copy")
+        try:
+            mix.take(sndfile(part, block), where, open_end=part.open, first=n == 0)
+        except Undecodable as e:
+            container = demuxer(view.at(view.start, 40)) if len(parts) == 1 else ""
+            if not container or mix.blocks:
+                raise _unreadable(where, e) from e
+            _take_other(mix, view, container, where, e)
+        if part.note:
+            mix.notes.append(part.note)
+    if len(parts) > 1:
+        mix.notes.append(f"{len(parts)} recordings joined in one file; all are taken")
+    return mix.done()
+
+
+def _take_other(mix: _Mix, view: View, container: str, where: str, first: Undecodable) -> None:
+    """By a decoder that knows more; `first` is why libsndfile could not."""
+    if container == "mov" and (short := shortage(view)):
+        raise UserError(f"{where}: truncated ({short} are there); get a whole copy")
+    try:
+        mix.take(other(view, container, mix.limits.seconds), where, open_end=False, first=True)
+    except NoDecoder as e:
+        raise UserError(f"{where}: cannot be read without another decoder ({first}); {e}") from e
+    except Undecodable as e:
+        raise _unreadable(where, e) from e
+
+
+def _unreadable(where: str, e: Undecodable) -> UserError:
+    return UserError(f"{where}: not audio that can be read ({e}); convert it to WAV or FLAC")
+
+
+class _Mix:
+    """Blocks of channels in, one mono clip out."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self.name, self.limits = name, limits
+        self.rate = self.channels = self.frames = 0
+        self.peak = self.channel_power = self.power = 0.0
+        self.blocks: list[Samples] = []
+        self.notes: list[str] = []
+
+    def take(self, opened: AbstractContextManager[Track], where: str, *, open_end: bool, first: bool) -> None:
+        """All samples of a part. Raises Undecodable where nothing at all could be decoded."""
+        with opened as track:
+            most = self.limits.frames_at(track.rate)
+            if track.frames is not None and track.frames > most:
+                raise UserError(
+                    f"{where}: its header names {track.frames} frames at {track.rate} Hz; at most "
+                    f"{self.limits.seconds} s and {self.limits.frames} frames are taken; cut it into parts"
+                )
+            if first:
+                self.rate, self.channels = track.rate, track.channels
+            frames, kept = 0, len(self.blocks)
+            try:
+                for block in track.blocks:
+                    self._add(block, frames, track.rate)
+                    frames += len(block)
+            except Undecodable as e:
+                if not frames:
+                    raise
+                if track.frames is not None:
+                    raise UserError(
+                        f"{where}: truncated or damaged ({frames} of {track.frames} frames can be read: {e}); "
+                        "get a whole copy"
+                    ) from e
+                self.notes.append(f"it ends in what cannot be decoded ({e}); the {frames} frames before are taken")
+            if track.frames is not None and frames < track.frames and not open_end and track.format != "MP3":
+                raise UserError(f"{where}: truncated ({frames} of {track.frames} frames can be read); get a whole copy")
+        if track.rate != self.rate and frames:
+            whole = np.concatenate(self.blocks[kept:])
+            self.blocks[kept:] = [soxr.resample(whole, track.rate, self.rate, quality="VHQ")]
+            self.notes.append(f"a part at {track.rate} Hz is resampled to the first one's {self.rate} Hz")
+
+    def _add(self, block: Samples, before: int, rate: int) -> None:
+        finite = np.isfinite(block).all(axis=1)
+        if not finite.all():
+            at = (before + int(np.argmin(finite))) / rate
+            raise UserError(f"{self.name}: NaN or infinite samples (the first at {at:.3f} s); repair the file")
+        self.frames += len(block)
+        if self.frames > self.limits.frames_at(rate):
+            raise UserError(
+                f"{self.name}: longer than {self.limits.seconds} s or {self.limits.frames} frames; cut it into parts"
+            )
+        if not len(block):
+            return
+        self.peak = max(self.peak, float(np.abs(block).max()))
+        one = block.shape[1] == 1
+        mono = block[:, 0] if one else block.mean(axis=1, dtype=np.float64).astype(np.float32)
+        power = float(np.square(mono, dtype=np.float64).sum())
+        self.power += power
+        self.channel_power += power if one else float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
+        self.blocks.append(mono)
+
+    def done(self) -> Mono:
+        """What was taken. UserError where that is nothing."""
+        if not self.frames:
+            raise UserError(f"{self.name}: no samples (zero length); give a clip with sound in it")
+        kept = self.power / self.channel_power if self.channel_power else 1.0
+        return Mono(np.concatenate(self.blocks), self.rate, self.channels, self.peak, kept, self.notes)

@@ -16,7 +16,8 @@ from model import audio
 from model.audio import SUFFIXES
 from model.errors import UserError
 
-_VERB = re.compile(r"(only|extract|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)
+_VERB = re.compile(r"\b(only|extract|no|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)
+_CALLED = {"extract": "only", "no": "remove"}
 KEYS = ("instruction", "caption", "remains")
 
 
@@ -35,9 +36,9 @@ class Instruction:
 
     @property
     def verb(self) -> str | None:
-        """only, remove or add (extract counts as only); None for any other sentence."""
+        """only, remove or add (extract counts as only, no as remove); None for any other sentence."""
         found = _VERB.search(self.text)
-        return {"extract": "only"}.get(found[1].lower(), found[1].lower()) if found else None
+        return _CALLED.get(found[1].lower(), found[1].lower()) if found else None
 
     @property
     def stem(self) -> str | None:

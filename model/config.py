@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 
+from .instructions import UPSTREAM, Vocabulary
+
 SAMPLE_RATE = 32_000
 FRAME_RATE = 50
 HOP = SAMPLE_RATE // FRAME_RATE
@@ -97,6 +99,8 @@ class Config:
     recipe: Mapping[str, Quantization | None] = field(default_factory=dict)
     """The modules, by canonical name, that the default does not tell: a projection packed otherwise or (None) not at
     all, and any other module that is packed, be it as the default."""
+    instructions: Vocabulary = UPSTREAM
+    """The instruments, and the kind of sentences, that it was trained on."""
 
     def packing(self, module: str) -> Quantization | None:
         """How a module's matrix is stored; None: as floats."""

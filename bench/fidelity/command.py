@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TEXTS = (
     "Music piece. Instruct: Only Drums.",
-    "Music piece. Instruct: Remove Drums.",
+    "Music piece. Instruct: No Drums.",
     "Music piece. Instruct: Only Bass.",
     "Music piece. Instruct: Add Piano.",
 )

@@ -1,4 +1,4 @@
-"""config.json: Hugging Face's MusicGen configuration, plus `quantization` and `cp_transformer`."""
+"""config.json: Hugging Face's MusicGen configuration, plus `quantization`, `cp_transformer` and `instructions`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import mlx.core as mx
 from ..config import FRAME_RATE, AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from ..errors import UserError
 from ..formats.safetensors_file import Header
+from ..instructions import UPSTREAM, Vocabulary
 from . import hub
 from .names import canonical
 
@@ -74,7 +75,20 @@ def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
         )
     dtype = tensors.get("emb.0.scales", tensors.get("emb.0.weight", (mx.float16, ())))[0]
     default, recipe = _quantization(raw.get("quantization"), path)
-    return Config(lm, found, dtype, default, recipe)
+    return Config(lm, found, dtype, default, recipe, _instructions(_object(raw, "instructions", path), path))
+
+
+def _instructions(stated: Mapping[str, Any], path: Path) -> Vocabulary:
+    """`{"instruments": [...], "everyday": true}`; what is not stated is as upstream trained."""
+    names, everyday = stated.get("instruments", list(UPSTREAM.instruments)), stated.get("everyday", False)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"{path}: instruments is {names!r:.40}; it must be a list of names")
+    if not isinstance(everyday, bool):
+        raise UserError(f"{path}: everyday is {everyday!r:.40}; it must be true or false")
+    try:
+        return Vocabulary(tuple(names), everyday)
+    except ValueError as e:
+        raise UserError(f"{path}: instruments: {e}") from e
 
 
 def _quantization(stated: Any, path: Path) -> tuple[Quantization | None, dict[str, Quantization]]:
@@ -155,6 +169,8 @@ def render(config: Config, codec: CodecConfig, t5_name: str = hub.T5) -> dict[st
     }
     if adapter.trained_frames is not None:
         raw["cp_transformer"]["trained_frames"] = adapter.trained_frames
+    if config.instructions != UPSTREAM:
+        raw["instructions"] = config.instructions.entry()
     if config.quantization is not None:
         raw["quantization"] = {"group_size": config.quantization.group_size, "bits": config.quantization.bits}
         for module, q in config.recipe.items():

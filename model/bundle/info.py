@@ -36,7 +36,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     count) and `weights` (every weight counts, packed or not). `positions`: the variance of the position tables' rows
     and where it steps (see `model.bundle.positions`). Nothing but headers and these tables is read.
     """
-    lm, adapter = bundle.config.lm, bundle.config.adapter
+    lm, adapter, trained = bundle.config.lm, bundle.config.adapter, bundle.config.instructions
     codec = codec_config(bundle.codec_path)
     parts = _stored_parts(bundle)
     weights = layout.count(layout.codec_shapes(codec))
@@ -57,6 +57,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "adapter": asdict(adapter) | {"seconds": adapter.max_n_frames / FRAME_RATE},
         "positions": _positions(bundle),
         "codec": asdict(codec) | {"ratios": list(codec.ratios), "hop": math.prod(codec.ratios)},
+        "instructions": {"instruments": list(trained.instruments), "everyday": trained.everyday},
         "t5": "in the bundle" if t5.is_dir() else f"{bundle.t5_name} (Hugging Face)",
         "parts": parts,
         "total": {key: sum(part[key] for part in parts.values()) for key in ("bytes", "parameters", "weights")},
@@ -66,7 +67,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
 def show(description: Mapping[str, Any], console: Console | None = None) -> None:
     """Print what `describe` found."""
     console = console or Console(highlight=False, soft_wrap=True)
-    lm, adapter, codec, positions = (description[key] for key in ("language_model", "adapter", "codec", "positions"))
+    lm, adapter, codec, asked = (description[key] for key in ("language_model", "adapter", "codec", "instructions"))
+    positions = description["positions"]
     rows = {
         "bundle": description["path"],
         "quantization": _quantization_text(description["quantization"], description["dtype"]),
@@ -79,6 +81,7 @@ def show(description: Mapping[str, Any], console: Console | None = None) -> None
         "codec": f"EnCodec {codec['sample_rate']} Hz, {codec['n_filters']} filters, ratios "
         f"{'·'.join(map(str, codec['ratios']))} (hop {codec['hop']}), {codec['pad_mode']} padding",
         "T5": f"{description['t5']}, {lm['text_dim']} features",
+        "instructions": f"{', '.join(asked['instruments'])}{'; everyday sentences too' if asked['everyday'] else ''}",
     }
     for key, text in rows.items():
         console.print(f"{key:<15} {text}", markup=False)

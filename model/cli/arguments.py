@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .. import instructions, instruments
 from ..errors import UsageError
 
 DEFAULT_REPO = "aufklarer/Instruct-MusicGen-MLX-4bit"
@@ -43,8 +44,12 @@ def _edit(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("edit"))
     add = parser.add_argument
     add("input", metavar="IN", type=Path, help="any audio file soundfile reads: WAV, FLAC, OGG, MP3, AIFF, ...")
-    add("-i", "--instruction", required=True, type=instruction, metavar="TEXT",
-        help='given to the model as it is; it was trained on the form "Music piece. Instruct: Only Drums."')
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("-i", "--instruction", type=instruction, metavar="TEXT",
+        help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
+        'which is printed; a text that begins with "Music piece." goes in as it is')
+    for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
+        asked.add_argument(f"--{verb}", type=_instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
     add("-o", "--output", required=True, type=Path, metavar="OUT",
         help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate")
     add("--model", metavar="PATH_OR_REPO",
@@ -89,6 +94,9 @@ def _convert(parser: argparse.ArgumentParser) -> None:
         help="weights that share a scale (default 64, or 32 where 64 does not fit the model)")
     add("--recipe", default="plain", metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
         help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
+    add("--instruments", type=_instruments, metavar="X,Y,...",
+        help="what the adapter was trained on, spelled as in its sentences (default Drums,Bass,Piano,Guitar)")
+    add("--everyday", action="store_true", help="it was trained on everyday sentences too, without a preamble")
     add("--clips", nargs="+", type=Path, default=[], metavar="CLIP",
         help="audio files or folders that the calibrated recipes run the model over; the more like yours the better")
     add("--trained-frames", type=_integer(1), metavar="N",
@@ -122,10 +130,24 @@ def _version() -> str:
 def instruction(text: str) -> str:
     """For argparse: a sentence as it is; it must not be blank."""
     if not text.strip():
-        raise argparse.ArgumentTypeError('is empty; say what to do, for example "Music piece. Instruct: Only Drums."')
+        raise argparse.ArgumentTypeError('is empty; say what to do, for example "only the drums"')
     if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):
         raise argparse.ArgumentTypeError("is not valid text in this terminal's encoding; use UTF-8")
     return text
+
+
+def _instrument(text: str) -> str:
+    try:
+        return instruments.checked(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def _instruments(text: str) -> tuple[str, ...]:
+    try:
+        return instructions.Vocabulary(tuple(name.strip() for name in text.split(","))).instruments
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
 
 
 def _integer(low: int, high: float = math.inf) -> Callable[[str], int]:

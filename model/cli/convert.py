@@ -9,11 +9,15 @@ def run(arguments: argparse.Namespace) -> None:
     """Convert and say where the bundle is."""
     from ..bundle.bundle import open_bundle
     from ..convert.convert import convert
+    from ..instructions import UPSTREAM, Vocabulary
 
+    told = arguments.instruments or arguments.everyday
+    instructions = Vocabulary(arguments.instruments or UPSTREAM.instruments, arguments.everyday) if told else None
     path = convert(
         adapter=arguments.adapter, base=arguments.base, t5=arguments.t5, out=arguments.out, bits=arguments.bits,
         group_size=arguments.group_size, recipe=arguments.recipe, clips=arguments.clips,
         trained_frames=arguments.trained_frames,
+        instructions=instructions,
     )  # fmt: skip
     adapter = open_bundle(path).config.adapter
     if adapter.trained_frames is None:

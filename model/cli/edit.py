@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import instructions
 from ..bundle import hub
 from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
+from ..instructions import VERBS, Asked
 from .arguments import DEFAULT_REPO
 
 if TYPE_CHECKING:
@@ -51,8 +53,13 @@ def run(arguments: argparse.Namespace) -> None:
     window = _window(model, arguments.window, tell)
     if model.bundle.random_weights:
         tell("this bundle's weights are random: the output is a smoke test, not music")
+    asked = _asked(model, arguments)
+    if asked.note:
+        tell(asked.note)
+    if not arguments.quiet:
+        print(f"instruction: {asked.text}", file=sys.stderr)
     start = time.perf_counter()
-    edited = _edit(model, clip, arguments, window)
+    edited = _edit(model, clip, asked.text, arguments, window)
     wall = time.perf_counter() - start
     seconds = len(edited) / clip.rate
     if arguments.keep_rate:
@@ -84,13 +91,24 @@ def _window(model: InstructMusicGen, seconds: float | None, tell: Callable[[str]
     return frames
 
 
-def _edit(model: InstructMusicGen, clip: Clip, arguments: argparse.Namespace, window: int | None) -> Samples:
+def _asked(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
+    """The sentence that goes in, and one line if the model was not trained on it."""
+    vocabulary = model.bundle.config.instructions
+    if arguments.instruction is not None:
+        return instructions.asked(arguments.instruction, vocabulary)
+    verb, name = next((v, getattr(arguments, v.lower())) for v in VERBS if getattr(arguments, v.lower()) is not None)
+    return instructions.chosen(verb, name, vocabulary)
+
+
+def _edit(
+    model: InstructMusicGen, clip: Clip, text: str, arguments: argparse.Namespace, window: int | None
+) -> Samples:
     import mlx.core as mx
     import numpy as np
 
     with _progress(arguments.quiet) as progress:
         edited = model.generate(
-            arguments.instruction, mx.array(clip.samples), arguments.max_steps,
+            text, mx.array(clip.samples), arguments.max_steps,
             seed=arguments.seed, temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
             guidance=arguments.guidance, greedy=arguments.greedy, window_frames=window, progress=progress,
         )  # fmt: skip

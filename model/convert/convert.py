@@ -27,6 +27,7 @@ from ..config import Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
 from ..formats.safetensors_file import read_header, read_json
+from ..instructions import UPSTREAM, Vocabulary
 from ..quantize import recipes
 from ..quantize.calibration import Calibration
 from .checkpoint import Array, Upstream
@@ -43,6 +44,7 @@ def convert(
     *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4,
     group_size: int | None = None, recipe: str = "plain", clips: Sequence[str | Path] = (),
     trained_frames: int | None = None,
+    instructions: Vocabulary | None = None,
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
@@ -53,7 +55,8 @@ def convert(
     `model.quantize.recipes`) chooses other bits for some modules, or better scales; its name is kept in config.json.
     The calibrated recipes run the 16-bit model over `clips` (files or folders) first, and need room on disk for it
     meanwhile. `trained_frames`: frames of the clips that the adapter was trained on, the default window; without it
-    they are told by a step in the variance of the position table's rows, and left open where there is none. `out`
+    they are told by a step in the variance of the position table's rows, and left open where there is none.
+    `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `out`
     appears whole or not at all. Returns its path.
 
     Raises UsageError for bits, a group size or trained frames that don't fit, UserError for files that can't be used,
@@ -85,6 +88,7 @@ def convert(
     config = Config(
         upstream.lm, own, mx.float32 if bits == 32 else mx.float16, quantization,
         chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},
+        instructions or UPSTREAM,
     )  # fmt: skip
     stored = layout.stored(config)
     with new_folder(out) as part:
@@ -93,7 +97,10 @@ def convert(
         dense = part / ".dense"
         pack, seen = _packer(
             chosen, files,
-            lambda: convert(adapter=adapter, base=base, t5=t5, out=dense, bits=16, trained_frames=trained),
+            lambda: convert(
+                adapter=adapter, base=base, t5=t5, out=dense, bits=16, trained_frames=trained,
+                instructions=instructions,
+            ),
         )  # fmt: skip
         _write_tensors(part / "model.safetensors", stored, upstream, config, pack)
         shutil.rmtree(dense, ignore_errors=True)
@@ -101,6 +108,8 @@ def convert(
         if t5_folder:
             _copy(part / "t5", t5_folder, T5_COPIED)
         raw = bundle_config.render(config, codec, t5_name)
+        if instructions:
+            raw["instructions"] = instructions.entry()
         if quantization:
             raw["quantization"] |= {"recipe": recipe} | ({"calibration": seen} if seen else {})
         (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")

@@ -5,6 +5,7 @@ One layer is in memory at a time, so the 16-bit model need not fit.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,18 +20,15 @@ from ..bundle.bundle import Bundle
 from ..config import SAMPLE_RATE, Quantization
 from ..delay_pattern import delayed
 from ..errors import UserError
+from ..instructions import UPSTREAM
 from ..pipeline import InstructMusicGen
 from ..state import KVCache
 from ..transformer import Layer, sinusoid
 from ..weights import Weights
 from .gptq import Packed, factor, quantize
 
-TEXTS = tuple(
-    f"Music piece. Instruct: {verb} {stem}."
-    for stem in ("Drums", "Bass", "Guitar", "Piano")
-    for verb in ("Only", "Remove", "Add")
-)
-"""What upstream was trained on; the windows take them in turn."""
+TEXTS = UPSTREAM.sentences()
+"""What upstream was trained on; the windows take a bundle's trained sentences in turn."""
 WINDOWS = 64
 """At most; more clips than that are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
 LEAST = SAMPLE_RATE // 2
@@ -83,7 +81,8 @@ class Calibration:
         none = replace(bundle.config, lm=replace(bundle.config.lm, layers=0))
         self._model = InstructMusicGen(replace(bundle, config=none), cast(Ops, self._recorder))
         self._conditions: dict[str, mx.array] = {}
-        self._runs = [self._start(codes, TEXTS[i % len(TEXTS)]) for i, codes in enumerate(self._windows(files))]
+        texts = itertools.cycle(bundle.config.instructions.sentences())
+        self._runs = [self._start(codes, text) for codes, text in zip(self._windows(files), texts)]
         self._layers = self._moments()
         self._layer: dict[str, mx.array] = {}
         self._factored: tuple[int, mx.array] | None = None

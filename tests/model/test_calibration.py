@@ -19,6 +19,7 @@ from model.bundle.bundle import open_bundle
 from model.config import Quantization
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
+from model.instructions import Vocabulary
 from model.quantize import gptq as feedback
 from model.quantize import recipes
 from model.quantize.calibration import TEXTS, Calibration
@@ -184,3 +185,20 @@ def test_what_cannot_be_calibrated(tmp_path: Path, clips: Path) -> None:
     with pytest.raises(UserError, match="cannot be read"):
         convert(**SOURCE, out=tmp_path / "x", recipe="calibrated", clips=[tmp_path / "none.wav"])
     assert not list(tmp_path.iterdir())
+
+
+def test_it_asks_what_the_bundle_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    start = Calibration._start
+
+    def watched(self: Calibration, codes: mx.array, text: str) -> Any:
+        asked.append(text)
+        return start(self, codes, text)
+
+    monkeypatch.setattr(Calibration, "_start", watched)
+    noise = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * 40 * 640)
+    soundfile.write(tmp_path / "clip.wav", noise, 32_000)
+    convert(**SOURCE, out=tmp_path / "b", recipe="calibrated", clips=[tmp_path / "clip.wav"],
+            instructions=Vocabulary(("Strings",)))  # fmt: skip
+    assert asked == [f"Music piece. Instruct: {verb} Strings." for verb in ("Only", "No", "Add", "Only")]
+    assert all("Remove" not in text for text in TEXTS) and "Music piece. Instruct: No Drums." in TEXTS

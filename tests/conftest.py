@@ -15,6 +15,7 @@ from kernels.interpreter import compilers, lint
 from . import backends
 from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
+from .model.demo import recipe
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(
@@ -35,6 +36,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("CLAP, FAD tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
+    for mark, why in recipe.missing().items():
+        terminalreporter.write_line(f"{recipe.WHAT[mark]} NOT run: {why}")
     for line in (*emulators.summary(), *pool_hooks.summary()):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")

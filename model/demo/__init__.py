@@ -1,0 +1,1 @@
+"""The demo: its bundle, its clip, and the recipe that trains it."""

@@ -1,0 +1,173 @@
+"""The recipe's commands, one a stage: `python -m model.demo.training STAGE --work DIR`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ...errors import UserError
+from .failures import need_torch
+from .workspace import Workspace, replace
+
+EVERY = 200.0
+"""Seconds of CPU time between checkpoints."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a stage and return the exit code: 0 done, 1 failed with a line on stderr, 2 wrong usage, 130 interrupted."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.run(arguments, Workspace(arguments.work))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; the last checkpoint stays", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all stages."""
+    parser = argparse.ArgumentParser(prog="python -m model.demo.training", description=__doc__)
+    stages = parser.add_subparsers(dest="stage", required=True)
+
+    def stage(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        made = stages.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        made.add_argument("--work", type=Path, required=True, help="folder of songs, codes, checkpoints and the log")
+        return made
+
+    made = stage("compose", _compose, "compose and render songs")
+    made.add_argument("--songs", type=_positive, default=2000, help="training songs (default %(default)s)")
+    made.add_argument("--validation", type=_positive, default=48, help="songs of each validation set")
+    made = stage("codec", _codec, "train the codec; resumes")
+    _trained(made)
+    made.add_argument("--steps", type=_positive, default=6000, help="steps of everything (default %(default)s)")
+    made.add_argument("--decoder-steps", type=_positive, default=8000, help="steps of the decoder on frozen codes")
+    made.add_argument("--measured", type=_positive, default=500, help="steps between validations")
+    made = stage("encode", _encode, "encode the songs with the frozen codec")
+    made.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    made.add_argument("--levels", type=_positive, default=1, help="passes, each at other levels of the stems")
+    made.add_argument("--validation", type=_positive, default=16, help="songs of each validation set")
+    made = stage("model", _model, "train language model, adapter and text side; resumes, and may be prolonged")
+    _trained(made)
+    made.add_argument("--steps", type=_positive, default=20_000, help="the trunk's last step (default %(default)s)")
+    made.add_argument("--anneal", type=_positive, help="train a branch of this many steps to rate 0 instead")
+    made.add_argument("--layers", type=_positive, default=4, help="layers (default %(default)s)")
+    made.add_argument("--measured", type=_positive, default=200, help="steps between validations")
+    made = stage("judge", _judge, "judge a bundle on validation songs")
+    made.add_argument("--bundle", type=Path, required=True, help="what `instruct-musicgen convert` made")
+    made.add_argument("--set", default="held-out", choices=("own", "held-out", "presets"), help="which songs")
+    made.add_argument("--songs", type=_positive, default=16, help="how many (default %(default)s)")
+    made.add_argument("--greedy", action="store_true", help="take the likeliest codes")
+    made.add_argument("--top-k", type=_positive, default=250, help="codes to sample from (default %(default)s)")
+    made.add_argument("--temperature", type=float, default=1.0, help="of sampling (default 1)")
+    made.add_argument("--guidance", type=float, default=3.0, help="weight of the sentence (default 3)")
+    made.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
+    made.add_argument("--backend", default="auto", help="as of `instruct-musicgen edit`")
+    made.add_argument("--no-notes", action="store_true", help="leave out basic-pitch, the slowest part")
+    made.add_argument("--out", type=Path, help="also write all rows, as JSON")
+    made = stage("export", _export, "write the trained model in upstream's formats")
+    made.add_argument("--out", type=Path, required=True, help="folder for adapter.ckpt, base/ and t5/")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be at least 1")
+    return value
+
+
+def _trained(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and data (default 0)")
+    parser.add_argument("--batch", type=_positive, help="windows (codec) or inputs (model) a step")
+
+
+def _torch(device: str) -> None:
+    """Get torch ready: as many threads as OMP_NUM_THREADS says, one without it."""
+    need_torch()
+    import torch
+
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {device}: torch finds no GPU here; use --device cpu")
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    torch.set_flush_denormal(True)
+
+
+def _compose(arguments: argparse.Namespace, work: Workspace) -> None:
+    from .music.library import SETS, write_songs
+
+    for name in SETS:
+        if name != "train":
+            write_songs(work, name, arguments.validation)
+    write_songs(work, "train", arguments.songs)
+
+
+def _codec(arguments: argparse.Namespace, work: Workspace) -> None:
+    _torch(arguments.device)
+    from .codec.train import Settings, train_codec
+
+    batch = {"batch": arguments.batch} if arguments.batch else {}
+    settings = Settings(steps=arguments.steps, decoder_steps=arguments.decoder_steps, seed=arguments.seed, **batch)
+    train_codec(work, settings, arguments.device, EVERY, arguments.measured)
+
+
+def _encode(arguments: argparse.Namespace, work: Workspace) -> None:
+    _torch(arguments.device)
+    from .codec.encode import encode_songs
+    from .music.library import SETS
+
+    for name in SETS:
+        if name != "train":
+            encode_songs(work, name, arguments.device, 1, arguments.validation)
+    encode_songs(work, "train", arguments.device, arguments.levels)
+
+
+def _model(arguments: argparse.Namespace, work: Workspace) -> None:
+    _torch(arguments.device)
+    from .edits.network import Shape
+    from .edits.train import Settings, anneal_model, train_model
+
+    batch = {"prefixes": arguments.batch} if arguments.batch else {}
+    settings = Settings(shape=Shape(layers=arguments.layers), seed=arguments.seed, **batch)
+    if arguments.anneal:
+        anneal_model(work, settings, arguments.device, arguments.anneal, EVERY, arguments.measured)
+    else:
+        train_model(work, settings, arguments.device, arguments.steps, EVERY, arguments.measured)
+
+
+def _judge(arguments: argparse.Namespace, work: Workspace) -> None:
+    from .judge.run import judge, lines
+
+    result = judge(
+        work, arguments.bundle, arguments.set, arguments.songs, backend=arguments.backend, notes=not arguments.no_notes,
+        greedy=arguments.greedy, top_k=arguments.top_k, temperature=arguments.temperature, guidance=arguments.guidance,
+        seed=arguments.seed,
+    )  # fmt: skip
+    for line in lines(result):
+        print(line)
+    if arguments.out:
+        text = json.dumps(result, indent=1) + "\n"
+        replace(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
+    work.append_log("judge", {key: value for key, value in result.items() if key != "rows"})
+
+
+def _export(arguments: argparse.Namespace, work: Workspace) -> None:
+    _torch("cpu")
+    from .edits.export import export
+
+    export(work, arguments.out)
+    print(f"{arguments.out}: written; make the bundle with: instruct-musicgen convert "
+          f"--adapter {arguments.out / 'adapter.ckpt'} --base {arguments.out / 'base'} --t5 {arguments.out / 't5'} "
+          "--out BUNDLE")  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Train language model, adapter and T5 together to edit encoded songs as a sentence asks."""

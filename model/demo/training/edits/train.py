@@ -1,0 +1,215 @@
+"""Train language model, adapter and text side; a trunk at a constant rate, and annealed branches from it.
+
+The trunk can go on for as long as there is time. An annealed branch starts from the trunk's last checkpoint, lets the
+rate fall to nothing over its steps and is what gets exported; the trunk does not change.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ....errors import UserError
+from ..codec.codes import Encoded, load_codes
+from ..codec.train import load_codec
+from ..workspace import Workspace, check_settings, replace
+from .muon import Muon
+from .network import Model, Shape, delayed, initialize
+from .objective import WEIGHTS, SubjectProbe, hide_history, losses
+from .text_network import T5Shape
+from .tokenizer import Tokens, vocabulary
+from .triples import canonical_edits, draw
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Hold what a run is made of; schedules count steps."""
+
+    shape: Shape = field(default_factory=Shape)
+    prefixes: int = 4
+    texts: int = 4
+    matrices_rate: float = 0.02
+    rate: float = 1.5e-3
+    warm: int = 60
+    hidden: float = 0.65
+    random_codes: float = 0.15
+    dropped: float = 0.1
+    probe: float = 0.05
+    probe_rows: int = 16
+    seed: int = 0
+
+    @classmethod
+    def of(cls, saved: dict[str, Any]) -> Settings:
+        """Rebuild settings from a checkpoint."""
+        shape = dict(saved["shape"])
+        t5 = T5Shape(**shape.pop("t5"))
+        return cls(**{**saved, "shape": Shape(**shape, t5=t5)})
+
+
+class Run:
+    """Hold the state of a run: weights, moments, the step."""
+
+    def __init__(self, settings: Settings, codebooks: Tensor | None, device: str) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings, self.device, self.step, self.seconds = settings, device, 0, 0.0
+        self.tokens = Tokens()
+        self.model = Model(settings.shape, vocabulary())
+        initialize(self.model, codebooks)
+        self.model.to(device)
+        self.probe = SubjectProbe(settings.shape.t5.d_model).to(device)
+        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and n.startswith(("layers.", "merge_"))]
+        chosen = {id(p) for p in matrices}
+        rest = [(n, p) for n, p in self.model.named_parameters() if id(p) not in chosen]
+        free = [p for n, p in rest if p.ndim < 2 or n.startswith("emb.") or "shared" in n or n == "pos_emb"]
+        decayed = [p for n, p in rest if all(p is not other for other in free)]
+        groups = [
+            {"params": [*decayed, *self.probe.parameters()], "weight_decay": 0.05},
+            {"params": free, "weight_decay": 0.0},
+        ]
+        self.muon = Muon(matrices)
+        self.adam = torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98))
+        self.weights = torch.tensor(WEIGHTS, device=device) / sum(WEIGHTS) * len(WEIGHTS)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that a checkpoint holds."""
+        return {
+            "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "probe": self.probe.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.state(),
+        }  # fmt: skip
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint. Raises UserError if it is of other settings."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        check_settings(path, state["settings"], asdict(self.settings))
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.model.load_state_dict(state["model"])
+        self.probe.load_state_dict(state["probe"])
+        self.adam.load_state_dict(state["adam"])
+        self.muon.load(state["muon"])
+
+    def update(self, songs: list[Encoded], share: float) -> list[float]:
+        """Take one step at `share` of the rates; returns the codebooks' losses."""
+        s, card = self.settings, self.settings.shape.card
+        choice, noise = random.Random(f"{s.seed} {self.step}"), np.random.default_rng((s.seed, self.step))
+        batch = draw(songs, s.prefixes, s.texts, choice)
+        inputs, targets = (torch.tensor(part, device=self.device) for part in (batch.inputs, batch.targets))
+        ids = torch.tensor(self.tokens(list(batch.texts)), device=self.device)
+        keep = torch.tensor(noise.random(len(targets)) >= s.dropped, device=self.device).float()
+        sequence = delayed(targets, card)[..., :-1]
+        hidden = hide_history(sequence, card, card, noise, s.hidden, s.random_codes)
+        with torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16):
+            each = losses(self.model, inputs, targets, ids, keep, hidden)
+            probe = self.probe(self.model, self.tokens, choice, s.probe_rows)
+        total = (each * self.weights).mean() + s.probe * probe
+        self.model.zero_grad(set_to_none=True)
+        self.probe.zero_grad(set_to_none=True)
+        total.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for group in self.adam.param_groups:
+            group["lr"] = s.rate * share
+        self.adam.step()
+        self.muon.step(s.matrices_rate * share)
+        self.step += 1
+        return [round(float(x), 4) for x in each.detach()]
+
+    @torch.no_grad()
+    def validate(self, songs: list[Encoded], count: int) -> dict[str, Any]:
+        """Return, by action, loss, loss of the first codebook, and what a wrong sentence costs with no history."""
+        result: dict[str, Any] = {}
+        card = self.settings.shape.card
+        for action, (batch, wrong) in canonical_edits(songs, count).items():
+            inputs, targets = (torch.tensor(part, device=self.device) for part in (batch.inputs, batch.targets))
+            keep = torch.ones(len(targets), device=self.device)
+            ids, others = (torch.tensor(self.tokens(list(t)), device=self.device) for t in (batch.texts, wrong))
+            plain = losses(self.model, inputs, targets, ids, keep)
+            blind = torch.full_like(delayed(targets, card)[..., :-1], card)
+            right = losses(self.model, inputs, targets, ids, keep, blind)
+            cost = losses(self.model, inputs, targets, others, keep, blind) - right
+            result[action] = {"loss": round(float(plain.mean()), 3), "first": round(float(plain[0]), 3),
+                              "wrong text costs": round(float(cost.mean()), 3)}  # fmt: skip
+        result["loss"] = round(float(np.mean([row["loss"] for row in result.values()])), 3)
+        return result
+
+
+def start(work: Workspace, settings: Settings, device: str) -> Run:
+    """Make a run of the frozen codec, or go on from the trunk's checkpoint."""
+    frozen = work.root / "codec" / "frozen.pt"
+    if not frozen.is_file():
+        raise UserError(f"{frozen} is missing; run the stage 'codec' until its first phase ends")
+    codec, _ = load_codec(frozen, device)
+    run = Run(settings, codec.quantizer.books.cpu(), device)
+    trunk = work.folder("model") / "state.pt"
+    if trunk.is_file():
+        run.load(trunk)
+    return run
+
+
+def train_model(work: Workspace, settings: Settings, device: str, steps: int, every: float, measured: int) -> None:
+    """Train the trunk up to a step, from its checkpoint where there is one.
+
+    `every` is the seconds of CPU time between checkpoints, `measured` the steps between validations.
+    """
+    run = start(work, settings, device)
+    path = work.root / "model" / "state.pt"
+    _loop(run, work, path, "model", steps, lambda step: min(1.0, (step + 1) / settings.warm), every, measured)
+
+
+def anneal_model(work: Workspace, settings: Settings, device: str, steps: int, every: float, measured: int) -> None:
+    """Train a branch of `steps` from the trunk's checkpoint to a rate of 3 %, into model/annealed.pt.
+
+    Raises UserError if there is no trunk.
+    """
+    run = start(work, settings, device)
+    if not run.step:
+        raise UserError(f"{work.root / 'model' / 'state.pt'} is missing; run the stage 'model' first")
+    path, first = work.root / "model" / "annealed.pt", run.step
+    if path.is_file():
+        held = torch.load(path, map_location=device, weights_only=True)
+        if held.get("branched") == first and held["step"] < first + steps:
+            run.load(path)
+    _loop(
+        run, work, path, "anneal", first + steps, lambda step: 1 - 0.97 * (step - first) / steps, every, measured, first
+    )
+
+
+def _loop(
+    run: Run,
+    work: Workspace,
+    path: Path,
+    name: str,
+    last: int,
+    share: Any,
+    every: float,
+    measured: int,
+    branched: int = 0,
+) -> None:
+    songs, own, other = (list(load_codes(work, part)) for part in ("train", "own", "held-out"))
+    clock, rows = time.process_time(), []
+
+    def save() -> None:
+        nonlocal clock
+        now = time.process_time()
+        run.seconds, clock = run.seconds + now - clock, now
+        state = {**run.state(), "branched": branched}
+        replace(path, lambda aside: torch.save(state, aside))
+
+    while run.step < last:
+        rows.append(run.update(songs, share(run.step)))
+        if run.step % measured == 0 or run.step == last:
+            save()
+            clock = time.process_time()
+            row = {"step": run.step, "cpu_seconds": round(run.seconds), "songs": sum(len(c.codes) for c in songs),
+                   "loss": [round(float(x), 3) for x in np.mean(rows, axis=0)],
+                   "own": run.validate(own, 4), "held-out": run.validate(other, 4)}  # fmt: skip
+            work.append_log(name, row)
+            songs, rows, clock = list(load_codes(work, "train")), [], time.process_time()
+        elif time.process_time() - clock > every:
+            save()

@@ -1,0 +1,1 @@
+"""Judge edits of validation songs, whose stems are known, without torch."""

@@ -1,0 +1,146 @@
+"""Judge a bundle by the public interface: every stem's Only, No and Add on validation songs, right and wrong."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+
+from model.pipeline import InstructMusicGen
+
+from ..edits.sentences import ACTIONS, canonical
+from ..music.library import load_songs
+from ..music.style import STEMS
+from ..spectra import Array, log_mel
+from ..workspace import Workspace
+from .presence import Presence, fit, threshold
+from .score import CANDIDATES, Truth, mask_of, score
+from .summary import summarize
+
+EDITS = tuple((action, stem) for action in ACTIONS for stem in range(4))
+FITTED = 120
+"""Training songs that presence is fitted on, as six mixtures each."""
+
+
+def judge(
+    work: Workspace, bundle: Path, name: str, songs: int, *, backend: str = "auto", notes: bool = True, **sampling: Any
+) -> dict[str, Any]:
+    """Judge a bundle on the first songs of a set; returns the summary and the rows behind it.
+
+    `sampling` goes to `edit_codes` (greedy, guidance, top_k, temperature, seed). Raises UserError where songs or the
+    bundle are missing.
+    """
+    model = InstructMusicGen.from_pretrained(bundle, backend)
+    stems = _stems(work, name, songs)
+    presence = fit_presence(work, model)
+    truths = [_truth(model, song) for song in stems]
+    rows = []
+    for index, truth in enumerate(truths):
+        other = truths[(index + 1) % len(truths)] if len(truths) > 1 else None
+        edits, wrong = _edits(model, truth, index, sampling)
+        for (action, stem), edit, lost in zip(EDITS, edits, wrong):
+            _, target = mask_of(action, stem)
+            row: dict[str, Any] = {"song": index, "action": action, "stem": STEMS[stem]}
+            row |= score(edit, action, stem, truth, other.coded[target] if other else None, notes)
+            row |= _heard(presence, action, stem, edit, lost, truth)
+            row["right beats wrong"] = float(_right_wins(row, action, stem, truth, lost))
+            rows.append(row)
+    _mark_present(rows)
+    return (
+        {"bundle": bundle.name, "set": name, "songs": len(stems), "sampling": sampling}
+        | summarize(rows)
+        | {"rows": rows}
+    )
+
+
+def _stems(work: Workspace, name: str, songs: int) -> npt.NDArray[np.float32]:
+    found = np.concatenate([np.asarray(chunk[:songs]) for chunk in load_songs(work, name)])
+    return found[:songs].astype(np.float32)
+
+
+def round_trip(model: InstructMusicGen, audio: npt.NDArray[np.float32]) -> tuple[mx.array, Array]:
+    """Audio [B, n] -> its codes and what the codec makes of it [B, n]."""
+    codes = model.encode(mx.array(audio))
+    return codes, np.array(model.decode(codes))[:, : audio.shape[1]]
+
+
+def _truth(model: InstructMusicGen, stems: Array) -> Truth:
+    truth = Truth(stems, {})
+    _, coded = round_trip(model, np.stack([truth.mixture(mask) for mask in CANDIDATES]))
+    truth.coded.update(zip(CANDIDATES, coded))
+    return truth
+
+
+def _edits(model: InstructMusicGen, truth: Truth, index: int, sampling: dict[str, Any]) -> tuple[Array, Array]:
+    """Return every edit, and the same inputs edited as another stem's sentence asks."""
+    inputs = np.stack([truth.mixture(mask_of(action, stem)[0]) for action, stem in EDITS])
+    codes = model.encode(mx.array(np.concatenate([inputs, inputs])))
+    texts = [canonical(action, stem) for action, stem in EDITS]
+    texts += [canonical(action, (stem + 1 + index % 3) % 4) for action, stem in EDITS]
+    edited = np.array(model.decode(model.edit_codes(codes, texts, **sampling)))[:, : inputs.shape[1]]
+    return edited[: len(EDITS)], edited[len(EDITS) :]
+
+
+def _heard(presence: Presence, action: str, stem: int, edit: Array, lost: Array, truth: Truth) -> dict[str, float]:
+    """Return the log-odds that an added stem is heard: in the edit, a wrong edit, the input and the true mix."""
+    if action != "add":
+        return {}
+    source, target = mask_of(action, stem)
+    spectra = {
+        "edit": log_mel(edit),
+        "wrong": log_mel(lost),
+        "input": truth.spectra[source],
+        "mix": truth.spectra[target],
+    }
+    return {f"odds {kind}": float(presence(spectrum)[stem]) for kind, spectrum in spectra.items()}
+
+
+def _right_wins(row: dict[str, Any], action: str, stem: int, truth: Truth, lost: Array) -> bool:
+    if action == "add":
+        return bool(row["odds edit"] > row["odds wrong"])
+    return bool(score(lost, action, stem, truth, None, notes=False)["edit"] > row["edit"])
+
+
+def _mark_present(rows: list[dict[str, Any]]) -> None:
+    """Set `present` and `input fails` by each stem's threshold, the 10th percentile of these songs' true mixes."""
+    for stem in STEMS:
+        adds = [row for row in rows if row["action"] == "add" and row["stem"] == stem]
+        if adds:
+            least = threshold(np.array([row["odds mix"] for row in adds]))
+            for row in adds:
+                row["present"], row["input fails"] = float(row["odds edit"] >= least), float(row["odds input"] < least)
+
+
+def fit_presence(work: Workspace, model: InstructMusicGen) -> Presence:
+    """Fit presence on training songs after the codec's round trip; kept in the work folder for the same codec."""
+    import hashlib
+
+    codec = hashlib.sha256(model.bundle.codec_path.read_bytes()).hexdigest()[:12]
+    path = work.folder("judge") / f"presence-{codec}.npz"
+    if path.is_file():
+        with np.load(path) as saved:
+            return Presence(saved["mean"], saved["spread"], saved["weights"], saved["bias"])
+    sounds: list[Array] = []
+    held: list[list[bool]] = []
+    for stems in _stems(work, "train", FITTED):
+        rng = random.Random(len(sounds))
+        masks = [*rng.sample(range(1, 16), 4), 15, 15 ^ (1 << rng.randrange(4))]
+        mixtures = np.stack([Truth(stems, {}).mixture(mask) for mask in masks])
+        sounds += list(round_trip(model, mixtures)[1])
+        held += [[bool(mask >> stem & 1) for stem in range(4)] for mask in masks]
+    presence = fit(sounds, np.array(held))
+    np.savez(path, mean=presence.mean, spread=presence.spread, weights=presence.weights, bias=presence.bias)
+    return presence
+
+
+def lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the summary as lines of text."""
+    yield f"{result['bundle']} on {result['songs']} songs of {result['set']!r}"
+    for name, value in result["summary"].items():
+        shown = ", ".join(f"{key} {part}" for key, part in value.items()) if isinstance(value, dict) else str(value)
+        yield f"  {name}: {shown}"

@@ -1,0 +1,103 @@
+"""The styles and presets that no training song uses: validation songs come from here alone."""
+
+from __future__ import annotations
+
+from .style import Presets, Style
+
+PRESETS = Presets(drums=(1, 9, 32), bass=(37, 39), piano=(2, 3), guitar=(26, 31))
+"""Presets of the third validation set; the other two sets play the presets of training."""
+
+STYLES = (
+    Style(
+        "bossa nova",
+        (112, 144),
+        kick=("X..xX..xX..xX..x",),
+        snare=("x..x..x...x..x..", "x..x...x..x..x.."),
+        hat=("x.x.x.x.x.x.x.x.", "x,x,x,x,x,x,x,x,"),
+        bass=("r--ff---f--rr---", "r-----f-f-----r-"),
+        piano=("C--C--C---C--C--", "..C---C-..C--C--"),
+        guitar=("B-D-.D-.B-.D-.D-", "D-.D-.D-..D-.D-."),
+        modes=("major", "dorian"),
+    ),
+    Style(
+        "reggae",
+        (68, 92),
+        kick=("........X.......", "X.......X......."),
+        snare=("........X.......", "........x......,"),
+        hat=("x.x.x.x.x.x.x.x.", "x.xxx.x.x.xxx.x."),
+        bass=("r--.r-f-..t-r-..", "..r-r---f-r-....", "r-r-..o-f-..t-.."),
+        piano=("....C.......C...", "..C-..C-..C-..C-"),
+        guitar=("....K.......K...", "....D.K.....D.K."),
+        modes=("minor", "mixolydian", "major"),
+        swing=(0.5, 0.58),
+    ),
+    Style(
+        "shuffle blues",
+        (92, 132),
+        swing=(0.64, 0.68),
+        kick=("X.....x.X.....x.", "X.......X.....x."),
+        snare=("....X.......X...", "....X.......X.x."),
+        hat=("x...x...x...x...", "x.x.x.x.x.x.x.x."),
+        bass=("r-r-t-t-f-f-s-f-", "r---t---f---s---", "r-.rf-.fs-.sf-.f"),
+        piano=("C..C..C.C..C..C.", "H-H-H-..H-H-H-..", "m-m-m-..m-m---.."),
+        guitar=("P-P-D-D-P-P-D-D-", "m---m-m-m-....m-", "..K...K...K...K."),
+        modes=("mixolydian",),
+    ),
+    Style(
+        "disco",
+        (112, 126),
+        kick=("X...X...X...X..x",),
+        snare=("....X.......X...", "....X..,....X..,"),
+        hat=("x.o.x.o.x.o.x.o.", "xxoxxxoxxxoxxxox"),
+        bass=("r.o.r.o.r.o.f.o.", "r..ro.r..f.ro.s."),
+        piano=("..C.C...C..C..C.", "C...C.C...C.C.C."),
+        guitar=("D.KKD.KKD.KKD.KK", "..KK..KK..KK..KD"),
+        modes=("minor", "dorian"),
+    ),
+    Style(
+        "soul ballad",
+        (96, 132),
+        bar=12,
+        kick=("X.........X.", "X.....X....."),
+        snare=("......X.....", "......X....x"),
+        hat=("x.x.x.x.x.x.", "x,x,x,x,x,x,"),
+        bass=("r---..f-t-r-", "r-----r-f-a-"),
+        piano=("H-C-C-H-C-C-", "2-1-0-2-1-0-"),
+        guitar=("..D-..D-..D-", "3-2-1-3-2-1-"),
+        modes=("major", "mixolydian"),
+    ),
+    Style(
+        "surf",
+        (140, 172),
+        kick=("X...X..xX...X...", "X.......X.x....."),
+        snare=("....X.X.....X...", "....X..x....X.x."),
+        hat=("x.x.x.x.x.x.x.x.", "o...o...o...o..."),
+        bass=("r-r-o-o-f-f-o-o-", "r-r-r-f-r-r-r-t-"),
+        piano=("C.C...C.C.C...C.", "H.......H......."),
+        guitar=("mmmmmmmmm-m-m-m-", "m-m-mm-mm-m-m---", "D-D---D-D-D---D-"),
+        modes=("minor", "harmonic minor"),
+    ),
+    Style(
+        "tango",
+        (108, 132),
+        kick=("X......xX...X...", "X...X...X..xX..."),
+        snare=("x..xx...x...x.xx", "......x.x...x..."),
+        hat=("........x.......", "x...x...x...x..."),
+        bass=("r---r---f---a---", "r--rf---r---f---"),
+        piano=("L--C..C.L...C-C-", "C---C---C---C--C", "m-m-m---m-m-mm--"),
+        guitar=("D--.D--.D-D-D---", "B..D..D.B...D.D."),
+        modes=("harmonic minor", "minor"),
+    ),
+    Style(
+        "indie waltz",
+        (96, 150),
+        bar=12,
+        kick=("X.......X...", "X...x......."),
+        snare=("....X.......", "....X.....x."),
+        hat=("x.x.x.x.x.x.", "o...x...x..."),
+        bass=("r---r---r-f-", "r-r-r-f-f-o-"),
+        piano=("C---C---C---", "3-2-1-3-2-1-", "H-----C-----"),
+        guitar=("D-D-D-U-D-U-", "P---P---P-P-", "4-3-2-3-1-2-"),
+        modes=("major", "minor"),
+    ),
+)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kernels import Ops
-from kernels.interpreter import compilers, lint
+from kernels.interpreter import compilers
+from kernels.interpreter.static_checks import lint
 
 from . import backends
 from .kernels.interpreter import emulated, wheel

@@ -18,11 +18,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from . import lint
 from .compiler import CompilerError, compiler
 from .faults import KernelFault
+from .frontend.signature import TemplateValue
 from .kernel import FP, MetalKernel, metal_kernel
-from .signature import TemplateValue
+from .static_checks import lint
 
 _BUFFER = re.compile(r"(\w+)=(?:(\w+)\[([\d,\s]*)\](?:\*?([-\d.e+]+))?|(.+\.npy))")
 _NICKNAMES = {"float": "float32", "half": "float16", "bfloat": "bfloat16", "bool": "bool_"}

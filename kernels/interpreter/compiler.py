@@ -133,17 +133,17 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def shim_hash() -> str:
+def stdlib_hash() -> str:
     """Of the C++ beside this file: what is compiled or linted depends on it."""
     digest = hashlib.sha256()
-    for path in sorted([*(HERE / "shim").iterdir(), *(HERE / "runtime").iterdir()]):
+    for path in sorted([*(HERE / "metal_stdlib").iterdir(), *(HERE / "runtime").iterdir()]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
 def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     """The library for a translation unit; compiled unless the cache has it. Raises CompilerError with the messages."""
-    key = hashlib.sha256("\0".join([using.version, using.path, *flags, shim_hash(), text]).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join([using.version, using.path, *flags, stdlib_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
     library = folder / f"{name[:80]}-{key}.so"
     if library.exists():
@@ -152,7 +152,8 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
         source, object_file, out = (Path(scratch) / f"kernel.{e}" for e in ("cpp", "o", "so"))
         source.write_text(text)
-        said = _run([using.path, *flags, "-I", str(HERE / "shim"), "-c", str(source), "-o", str(object_file)], name)
+        include = ["-I", str(HERE / "metal_stdlib")]
+        said = _run([using.path, *flags, *include, "-c", str(source), "-o", str(object_file)], name)
         warned = [m.group() for m in _UNINITIALISED.finditer(said)]
         if warned:
             (Path(scratch) / "warnings").write_text("\n".join(warned))

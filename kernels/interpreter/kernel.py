@@ -9,22 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
-import numpy.typing as npt
 
-from . import address_space, lint
-from .banned import banned
+from .buffers import fact_buffer, input_buffer, output, output_buffer, result, view
 from .compiler import Compiler, CompilerError, build, compiler, warnings
 from .faults import TOLERATED, UNDEFINED, Counters, Issue, KernelFault, located
-from .launch import INPUT, OUTPUT, Buffer, Library
-from .signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
-from .translate import unit
+from .frontend.signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
+from .frontend.translate import unit
+from .launch import Library
+from .static_checks import address_space, lint
+from .static_checks.banned import banned
 
 MAX_THREADS = 1024
 FP = ("off", "contract", "fast")
-_NUMPY: dict[mx.Dtype, Any] = {mx.bool_: np.bool_, mx.bfloat16: np.uint16, mx.complex64: np.complex64}
-_NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32")}
-_NUMPY |= {getattr(mx, n): getattr(np, n) for n in ("int64", "float16", "float32")}
 
 
 @dataclass(frozen=True)
@@ -113,15 +109,18 @@ class MetalKernel:
         if math.prod(threadgroup) > MAX_THREADS:
             detail = f"{math.prod(threadgroup)} threads in a threadgroup; Metal has at most {MAX_THREADS}"
             raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
-        views = [self._view(a) for a in arrays]
-        initialised = init_value is not None
+        views = [view(a, contiguous=self.ensure_row_contiguous) for a in arrays]
         for resume in (False, True):
             if resume:  # undefined behaviour ended the run: once more, with all that follows
                 variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, True)
-            outputs = [_output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
+            outputs = [output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
             keep: list[Any] = []
             buffers = [
-                self._buffer(a.role, a.index, a.name, views, arrays, outputs, output_dtypes, keep, initialised)
+                output_buffer(a.name, outputs[a.index], output_dtypes[a.index], initialised=init_value is not None)
+                if a.role == "output"
+                else input_buffer(a.name, views[a.index], arrays[a.index].dtype)
+                if a.role == "input"
+                else fact_buffer(a.name, a.role, views[a.index], keep)
                 for a in variant.signature.arguments
             ]
             outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
@@ -132,7 +131,7 @@ class MetalKernel:
         raised = [i for i in self.issues if strict or i.kind not in TOLERATED]
         if raised:
             raise KernelFault(raised)
-        return [_result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]
+        return [result(o, dtype) for o, dtype in zip(outputs, output_dtypes)]
 
     def signature(
         self,
@@ -222,48 +221,6 @@ class MetalKernel:
             ]
         return self._text_issues
 
-    def _view(self, a: mx.array) -> npt.NDArray[Any]:
-        """The array's own memory, strides included; a contiguous copy where the kernel asked for that."""
-        view = np.asarray(memoryview(a.view(mx.uint16) if a.dtype == mx.bfloat16 else a))  # type: ignore[arg-type]
-        if self.ensure_row_contiguous and not view.flags.c_contiguous:
-            view = np.ascontiguousarray(view)
-        return view
-
-    def _buffer(
-        self,
-        role: str,
-        index: int,
-        name: str,
-        views: list[npt.NDArray[Any]],
-        arrays: list[mx.array],
-        outputs: list[npt.NDArray[Any]],
-        dtypes: Sequence[mx.Dtype],
-        keep: list[Any],
-        initialised: bool,
-    ) -> Buffer:
-        if role == "output":
-            out: npt.NDArray[Any] = outputs[index]
-            floating = mx.issubdtype(dtypes[index], mx.floating)
-            return Buffer(
-                name, out.ctypes.data, out.nbytes, out.itemsize, OUTPUT, initialised=initialised, floating=floating
-            )
-        view = views[index]
-        if role == "input":
-            before = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s < 0 and view.size)
-            after = sum((n - 1) * s for n, s in zip(view.shape, view.strides) if s > 0 and view.size)
-            size = after - before + view.itemsize if view.size else 0
-            floating = mx.issubdtype(arrays[index].dtype, mx.floating)
-            start = view.ctypes.data + before
-            return Buffer(name, start, size, view.itemsize, INPUT, offset=-before, floating=floating)
-        every: dict[str, npt.NDArray[Any]] = {
-            "shape": np.array(view.shape, dtype=np.int32),
-            "strides": np.array([s // view.itemsize for s in view.strides], dtype=np.int64),
-            "ndim": np.array([view.ndim], dtype=np.int32),
-        }
-        facts = every[role]
-        keep.append(facts)
-        return Buffer(name, facts.ctypes.data, facts.nbytes, facts.itemsize, INPUT)
-
     def _check_call(
         self,
         inputs: Sequence[mx.array],
@@ -290,23 +247,6 @@ class MetalKernel:
                 raise ValueError(f"[metal_kernel] Metal has no {dtype}; use another dtype, such as float32")
         if fp not in FP:
             raise ValueError(f"[metal_kernel] fp={fp!r} is not known; use one of {', '.join(FP)}")
-
-
-def _output(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> npt.NDArray[Any]:
-    """Memory for an output: filled with `init_value`, else with bytes that show (NaN) where nothing is written."""
-    if init_value is not None:
-        filled = mx.full(tuple(shape), init_value, dtype=dtype)
-        filled = filled.view(mx.uint16) if dtype == mx.bfloat16 else filled
-        return np.array(filled)
-    out: npt.NDArray[Any] = np.empty(tuple(shape), dtype=_NUMPY[dtype])
-    if out.size:
-        out.reshape(-1).view(np.uint8)[:] = 0 if dtype == mx.bool_ else 0xFF
-    return out
-
-
-def _result(out: npt.NDArray[Any], dtype: mx.Dtype) -> mx.array:
-    array = mx.array(out)
-    return array.view(mx.bfloat16) if dtype == mx.bfloat16 else array
 
 
 def metal_kernel(

@@ -103,7 +103,7 @@ def prefix_attention(
         template=template,
         grid=(h, shared if decode else b, blocks * splits),
         simdgroups=simdgroups,
-        headers=("attend.h",),
+        headers=("online_softmax.h",),
         defines={"SPLIT": splits > 1},
         contiguous=False,
     ))
@@ -170,7 +170,7 @@ def cross_attention(
         template=tuple(template),
         grid=(heads, 1, 1),
         simdgroups=simdgroups,
-        headers=("rows.h", "packed_product.h", "attend.h"),
+        headers=("norm_rows.h", "dequant_dot.h", "online_softmax.h"),
         defines={"NORM": norm is not None},
     ))
     return y.reshape(b, 1, heads * dim)

@@ -71,7 +71,7 @@ def int4_matmul(
         launch = Launch(
             "int4_matmul.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template),
             grid=(-(-n // outputs), 1, 1), along_x="simdgroups", simdgroups=simdgroups,
-            headers=("gelu.h", "rows.h", "packed_product.h"), defines=defines | {"NORM": norm is not None},
+            headers=("gelu.h", "norm_rows.h", "dequant_dot.h"), defines=defines | {"NORM": norm is not None},
         )
     else:
         bm, bn = (32, 64) if m <= 32 else (64, 64)

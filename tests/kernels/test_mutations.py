@@ -99,7 +99,7 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("rows and outputs swapped", "int(lane) % M", "int(lane) / R"),
         ("divergent exit before a barrier", "#if NORM", "if (lane > 8) { return; }\n#if NORM"),
     ]),
-    ("packed_product.h", DECODE, [
+    ("dequant_dot.h", DECODE, [
         ("wrong group stride", "float(scales[r * groups + k / GROUP])", "float(scales[r * groups + k / 64])"),
         ("wrong row stride", "float(biases[r * groups + k / GROUP])", "float(biases[r * (groups - 1) + k / GROUP])"),
         ("bias term lost", "scale * dot + bias * sum[m]", "scale * dot"),
@@ -107,11 +107,11 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("a bit lost", "(1u << BITS) - 1u", "(1u << BITS) - 2u"),
         ("second word forgotten", "const uint bits = word[i];", "const uint bits = word[0];"),
     ]),
-    ("packed_product.h", DEEP, [
+    ("dequant_dot.h", DEEP, [
         ("tail of K dropped", "k < K; k += 32 * VALUES", "k + 32 * VALUES <= K; k += 32 * VALUES"),
         ("runs past K", "k < K; k += 32 * VALUES", "k <= K; k += 32 * VALUES"),
     ]),
-    ("rows.h", DECODE, [
+    ("norm_rows.h", DECODE, [
         ("mean over K - 1", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);"),
         ("norm's bias lost", "* rstd[m] * a + b;", "* rstd[m] * a;"),
         ("norm's weight lost", "* rstd[m] * a + b;", "* rstd[m] + b;"),
@@ -140,7 +140,7 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("bias of another column", "bias[column]", "bias[i % BN]"),
         ("residual lost", "value += float(residual[size_t(row) * N + column]);", ";"),
     ]),
-    ("attend.h", PAIR, [
+    ("online_softmax.h", PAIR, [
         ("result not rescaled", "running[r].out[e] * factor + weight * v[e]", "running[r].out[e] + weight * v[e]"),
         ("sum not rescaled", "running[r].sum * factor + weight", "running[r].sum + weight"),
         ("a shuffle of the score missing", "offset < LANES; offset *= 2", "offset < LANES / 2; offset *= 2"),
@@ -150,11 +150,11 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("groups' results not joined", "out[e] += metal::simd_shuffle_xor(out[e], ushort(offset));", ";"),
         ("last simdgroup not joined", "for (int i = 0; i < PARTS; i++) {", "for (int i = 0; i < PARTS - 1; i++) {"),
     ]),
-    ("attend.h", WINDOW, [("causal mask lost", "s < last && s < visible[r]", "s < last")]),
-    ("attend.h", far_scores, [
+    ("online_softmax.h", WINDOW, [("causal mask lost", "s < last && s < visible[r]", "s < last")]),
+    ("online_softmax.h", far_scores, [
         ("no running maximum", "const float top = metal::max(running[r].top, score);", "const float top = 0;"),
     ]),
-    ("attend.h", STRIDED, [("stride of the head dim ignored", "if (element == 1) {", "if (element >= 1) {")]),
+    ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "if (element == 1) {", "if (element >= 1) {")]),
     ("prefix_attention.metal", PAIR, [
         ("gate lost", "g * c.x / c.z", "c.x / c.z"),
         ("gate always open", "const float g = float(gate[0]);", "const float g = 1.0f;"),
@@ -197,12 +197,14 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("groups of 32 only", "scales + size_t(n) * (K / GROUP)", "scales + size_t(n) * (K / 32)"),
     ]),
     ("int4_matmul.metal", flat_rows, [("eps lost", "eps[0]", "0.0f")]),
-    ("packed_product.h", FIVE_ROWS, [
+    ("dequant_dot.h", FIVE_ROWS, [
         ("always two words a lane", "r * words + k / PER_WORD", "r * words + k / (2 * PER_WORD) * 2"),
         ("steps of two words", "k += 32 * VALUES", "k += 32 * 16"),
     ]),
-    ("rows.h", DEEP, [("first row for all", "out[m][i] = float(x[m * K + k + i]);", "out[m][i] = float(x[k + i]);")]),
-    ("rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
+    ("norm_rows.h", DEEP, [
+        ("first row for all", "out[m][i] = float(x[m * K + k + i]);", "out[m][i] = float(x[k + i]);"),
+    ]),
+    ("norm_rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
     ("int4_matmul_tiled.metal", TALL, [
         ("row stride of groups of 32", "(K / GROUP) + ", "(K / 32) + "),
         ("groups of 32 only", "(k0 + k) / GROUP", "(k0 + k) / 32"),
@@ -215,22 +217,22 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("lower simdgroups of a tile of 32", "/ 2) * (BM / 2)", "/ 2) * 16"),
         ("no room for the tile of y", "TILES > BM * BN ? TILES : BM * BN", "TILES"),
     ]),
-    ("attend.h", ODD, [
+    ("online_softmax.h", ODD, [
         ("elements beyond the head", "lane * E + e < D ? float(from[lane * E + e]) : 0.0f",
          "float(from[lane * E + e])"),
         ("elements rounded down", "(D + lanes_of(D) - 1) / lanes_of(D)", "D / lanes_of(D)"),
     ]),
-    ("attend.h", ODD_STRIDED, [
+    ("online_softmax.h", ODD_STRIDED, [
         ("strided elements beyond the head", "lane * E + e < D ? float(from[(lane * E + e) * element]) : 0.0f",
          "float(from[(lane * E + e) * element])"),
     ]),
-    ("attend.h", NARROW, [
+    ("online_softmax.h", NARROW, [
         ("groups of 8 lanes", "thread_index / LANES;", "thread_index / 8;"),
         ("narrow groups not joined", "for (int offset = lanes_of(D); offset < 32; offset *= 2) {\n      sum",
          "for (int offset = 8; offset < 32; offset *= 2) {\n      sum"),
     ]),
-    ("attend.h", SPLIT, [("keys of the next split", "s < last && s < visible[r]", "s < visible[r]")]),
-    ("attend.h", low_scores, [("maximum starts at 0", "top = -3.0e38f;", "top = 0;")]),
+    ("online_softmax.h", SPLIT, [("keys of the next split", "s < last && s < visible[r]", "s < visible[r]")]),
+    ("online_softmax.h", low_scores, [("maximum starts at 0", "top = -3.0e38f;", "top = 0;")]),
     ("prefix_attention.metal", SONGS, [
         ("prefix query of another row", "row[r] % shared_rows *", "row[r] / (B / shared_rows) *"),
         ("prefix by neighbouring rows", "row[0] % shared_rows;", "row[0] / (B / shared_rows);"),

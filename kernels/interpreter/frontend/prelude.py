@@ -11,12 +11,12 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from .compiler import CompilerError
+from ..compiler import CompilerError
 from .rewrite import rewrite
 
 _FOLDER = Path(mx.__file__).parent / "include"
 _UTILS = "mlx/backend/metal/kernels/utils.h"
-# Functions of bfloat on top of the Metal library's internals: the shim has them.
+# Functions of bfloat on top of the Metal library's internals: the stand-in for that library has them.
 _REPLACED = {"mlx/backend/metal/kernels/bf16_math.h"}
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*[<"]([^>"\n]+)[>"].*$', re.MULTILINE)
 _BROUGHT = re.compile(r"struct\s+Limits\b")

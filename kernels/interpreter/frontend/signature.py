@@ -33,7 +33,7 @@ TYPE_NAMES: dict[mx.Dtype, str] = {
     mx.complex64: "complex64_t",
 }
 
-# Attribute, its type, and the field of `mtl_thread` (shim/abi.h) or the expression that holds it.
+# Attribute, its type, and the field of `mtl_thread` (metal_stdlib/abi.h) or the expression that holds it.
 ATTRIBUTES: tuple[tuple[str, str, str], ...] = (
     ("dispatch_quadgroups_per_threadgroup", "uint", "t->dispatch_simdgroups_per_threadgroup * 8"),
     ("dispatch_simdgroups_per_threadgroup", "uint", "t->dispatch_simdgroups_per_threadgroup"),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..compiler import HEADER_LINES
 from . import prelude
-from .compiler import HEADER_LINES
 from .rewrite import rewrite
 from .signature import Argument, Signature
 

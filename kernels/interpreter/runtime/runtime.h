@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../shim/abi.h"
+#include "../metal_stdlib/abi.h"
 
 constexpr unsigned kLanes = 32, kMaxThreads = 1024, kMaxSimdgroups = kMaxThreads / kLanes;
 constexpr size_t kThreadgroupMemory = 32768;

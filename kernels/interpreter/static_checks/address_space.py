@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .tokens import Token, tokenize
+from ..frontend.tokens import Token, tokenize
 
 _SPACES = {"device", "constant", "thread", "threadgroup", "threadgroup_imageblock", "ray_data", "object_data"}
 _NUMBERS = "bool|char|uchar|short|ushort|int|uint|long|ulong|half|bfloat|float"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from ..frontend.tokens import Token, next_solid, tokenize
 from .recursion import recursive
-from .tokens import Token, next_solid, tokenize
 
 _WORDS = {
     "double": "Metal has no double; use float",

@@ -1,8 +1,8 @@
 """Address spaces, checked by clang: the kernel is parsed with `device`, `constant` and `threadgroup` as real spaces.
 
 The compiled kernel has none (they are empty macros), so a `threadgroup` pointer handed on as a `device` one would go
-unnoticed. Here clang only parses, against declarations (shim/lint.h); of its errors, those about address spaces count.
-Pointers that name no space at all are found without clang (address_space.py).
+unnoticed. Here clang only parses, against declarations (metal_stdlib/lint.h); of its errors, those about address
+spaces count. Pointers that name no space at all are found without clang (address_space.py).
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import re
 import subprocess
 import tempfile
 
-from . import prelude
-from .compiler import HEADER_LINES, HERE, Compiler, cache_folder, compilers, shim_hash
-from .rewrite.attributes import drop_attributes
-from .rewrite.literals import float_literals
-from .rewrite.threadgroup import starts_statement
-from .signature import Signature
-from .tokens import Token, join, next_solid, tokenize
+from ..compiler import HEADER_LINES, HERE, Compiler, cache_folder, compilers, stdlib_hash
+from ..frontend import prelude
+from ..frontend.rewrite.attributes import drop_attributes
+from ..frontend.rewrite.literals import float_literals
+from ..frontend.rewrite.threadgroup import starts_statement
+from ..frontend.signature import Signature
+from ..frontend.tokens import Token, join, next_solid, tokenize
 
 Finding = tuple[int, str]
 """(line of the translation unit, message)"""
@@ -116,12 +116,12 @@ def lint(signature: Signature, using: Compiler) -> list[Finding]:
     """What clang `using` says of the kernel's address spaces; remembered beside the compiled kernels."""
     text = unit(signature)
     command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
-    key = hashlib.sha256("\0".join([using.version, *command, shim_hash(), text]).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\0".join([using.version, *command, stdlib_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"lint-{key}.txt"
     if not kept.exists():
-        run = [using.path, *command, "-I", str(HERE / "shim"), "-x", "c++", "-"]
+        run = [using.path, *command, "-I", str(HERE / "metal_stdlib"), "-x", "c++", "-"]
         done = subprocess.run(run, input=text, capture_output=True, text=True, check=False)
         with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".lint-", delete=False) as scratch:
             scratch.write(done.stderr)

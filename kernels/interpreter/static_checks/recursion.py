@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .tokens import Token
+from ..frontend.tokens import Token
 
 _CONTROL = {"if", "for", "while", "switch", "return", "sizeof", "alignof", "alignas", "decltype", "static_assert"}
 

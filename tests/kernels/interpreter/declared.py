@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from kernels.interpreter.signature import ATTRIBUTES
+from kernels.interpreter.frontend.signature import ATTRIBUTES
 
 _DTYPES = {"int": mx.int32, "uint": mx.uint32, "size_t": mx.uint64, "int64_t": mx.int64, "float": mx.float32}
 _MARKS = re.compile(r"\[\[(.*?)\]\]", re.DOTALL)

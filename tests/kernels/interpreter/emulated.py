@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from kernels.interpreter import compiler as compiler_module
-from kernels.interpreter import kernel, launch, lint
+from kernels.interpreter import kernel, launch
 from kernels.interpreter.compiler import HERE, Compiler
 from kernels.interpreter.launch import Buffer, Outcome
+from kernels.interpreter.static_checks import lint
 
 TOOLS = ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-addr2line", "qemu-aarch64")
 LIBRARIES = "/usr/aarch64-linux-gnu"

@@ -10,8 +10,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from kernels.interpreter import KernelFault, kernel, lint
+from kernels.interpreter import KernelFault, kernel
 from kernels.interpreter.compiler import HERE, Compiler
+from kernels.interpreter.static_checks import lint
 from kernels.metal.engine import Engine
 from kernels.metal.int4_matmul import int4_matmul
 

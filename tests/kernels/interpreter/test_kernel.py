@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from kernels import interpreter
-from kernels.interpreter import compiler, signature
+from kernels.interpreter import compiler
+from kernels.interpreter.frontend import signature
 
 pytestmark = pytest.mark.backend("interpreter")
 

@@ -9,7 +9,7 @@ import pytest
 
 from bench.kernels.mlx_traffic import KERNELS
 from kernels import interpreter
-from kernels.interpreter import address_space, lint
+from kernels.interpreter.static_checks import address_space, lint
 
 pytestmark = pytest.mark.backend("interpreter")
 

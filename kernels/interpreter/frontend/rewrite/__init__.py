@@ -1,6 +1,6 @@
 """Metal to C++: what macros and a header cannot express.
 
-The result compiles against the headers in `shim/`, with every construct on the line it had.
+The result compiles against the headers in `metal_stdlib/`, with every construct on the line it had.
 """
 
 from __future__ import annotations

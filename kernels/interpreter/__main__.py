@@ -1,4 +1,4 @@
-"""`python -m kernels.interpreter`."""
+"""`python -m kernels.interpreter check` is `metal-check`."""
 
 import sys
 

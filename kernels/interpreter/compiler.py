@@ -19,6 +19,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from .cache import cache_folder
+
 HERE = Path(__file__).parent
 CANDIDATES = ("clang++", *(f"clang++-{n}" for n in range(22, 15, -1)), "g++", *(f"g++-{n}" for n in range(16, 11, -1)))
 OLDEST = {"clang": 16, "gcc": 12 if platform.machine().lower() in ("x86_64", "amd64") else 13}  # with _Float16
@@ -125,13 +127,6 @@ def compiler() -> Compiler:
     return compilers()[0]
 
 
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    chosen = os.environ.get("INSTRUCT_MUSICGEN_INTERPRETER_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(chosen) if chosen else Path(base) / "instruct-musicgen-mlx" / "interpreter"
-
-
 @functools.cache
 def stdlib_hash() -> str:
     """Of the C++ beside this file: what is compiled or linted depends on it."""
@@ -148,7 +143,6 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     library = folder / f"{name[:80]}-{key}.so"
     if library.exists():
         return library
-    folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as scratch:
         source, object_file, out = (Path(scratch) / f"kernel.{e}" for e in ("cpp", "o", "so"))
         source.write_text(text)

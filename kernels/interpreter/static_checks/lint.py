@@ -13,7 +13,8 @@ import re
 import subprocess
 import tempfile
 
-from ..compiler import HEADER_LINES, HERE, Compiler, cache_folder, compilers, stdlib_hash
+from ..cache import cache_folder
+from ..compiler import HEADER_LINES, HERE, Compiler, compilers, stdlib_hash
 from ..frontend import prelude
 from ..frontend.rewrite.attributes import drop_attributes
 from ..frontend.rewrite.literals import float_literals
@@ -118,7 +119,6 @@ def lint(signature: Signature, using: Compiler) -> list[Finding]:
     command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
     key = hashlib.sha256("\0".join([using.version, *command, stdlib_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
-    folder.mkdir(parents=True, exist_ok=True)
     kept = folder / f"lint-{key}.txt"
     if not kept.exists():
         run = [using.path, *command, "-I", str(HERE / "metal_stdlib"), "-x", "c++", "-"]

@@ -1,0 +1,82 @@
+"""What a check found, for people and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from ..faults import Issue
+from .checking import Report
+
+SHOWN = 8
+"""Faults of a launch that are printed; JSON has all."""
+
+
+def text(report: Report) -> str:
+    """Return the lines that tell a report."""
+    file = report.file
+    lines = []
+    for issue in report.warnings:
+        lines.append(f"{file}: warning: {_issue(report, issue)}")
+    if report.compiler_error or report.faults:
+        lines.append(f"{file}: seed {report.seed}, fp {report.fp}")
+        lines += [report.compiler_error] if report.compiler_error else []
+        lines += [_issue(report, issue) for issue in report.faults[:SHOWN]]
+        if len(report.faults) > SHOWN:
+            lines.append(f"... and {len(report.faults) - SHOWN} more")
+        return "\n".join(lines)
+    if report.order_matters:
+        a, b = report.order_matters
+        lines.append(f"{file}: seeds {a} and {b} give different results: the order of threads matters")
+    for name, difference in report.differences.items():
+        allowed = report.tolerances[name]
+        verdict = "as expected" if difference <= allowed else "NOT as expected"
+        lines.append(f"{file}: {name} {verdict}: largest difference {difference:.2g}, allowed {allowed:.2g}")
+    if report.clean:
+        lines.append(f"{file}: clean; {report.threadgroup_bytes} bytes of threadgroup memory")
+        width = max(len(name) for name in report.counters)
+        head = " ".join(f"{name:>12}" for name in ("bytes", "loaded", "of them once", "stored", "by several"))
+        lines.append(f"  {'buffer':{width}} {head}")
+        for name, c in report.counters.items():
+            row = (c.size, c.loaded, c.unique_loaded, c.stored, c.multi_writer)
+            lines.append(f"  {name:{width}} " + " ".join(f"{n:12}" for n in row))
+    return "\n".join(lines)
+
+
+def record(report: Report) -> dict[str, Any]:
+    """Return a report as JSON has it."""
+    return {
+        "file": str(report.file),
+        "launch": report.launch,
+        "clean": report.clean,
+        "seed": report.seed,
+        "fp": report.fp,
+        "faults": [_fields(report, issue) for issue in report.faults],
+        "warnings": [_fields(report, issue) for issue in report.warnings],
+        "compiler_error": report.compiler_error or None,
+        "order_matters": list(report.order_matters) if report.order_matters else None,
+        "expected": {
+            name: {"difference": value if math.isfinite(value) else None, "allowed": report.tolerances[name],
+                   "right": value <= report.tolerances[name]}
+            for name, value in report.differences.items()
+        },
+        "threadgroup_bytes": report.threadgroup_bytes,
+        "buffers": {name: dataclasses.asdict(c) for name, c in report.counters.items()},
+    }
+
+
+def _place(report: Report, issue: Issue) -> str:
+    """Return FILE:LINE of a fault in a header."""
+    return report.kernel.place(issue.line) if issue.in_header and report.kernel else ""
+
+
+def _issue(report: Report, issue: Issue) -> str:
+    place = _place(report, issue)
+    return f"{issue} [{place}]" if place else str(issue)
+
+
+def _fields(report: Report, issue: Issue) -> dict[str, Any]:
+    fields = dataclasses.asdict(issue)
+    place = _place(report, issue) or (f"{report.file}:{issue.line}" if issue.line and not issue.in_header else None)
+    return fields | {"place": place, "message": str(issue)}

@@ -10,15 +10,23 @@ from __future__ import annotations
 import functools
 import importlib
 import warnings
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import mlx.core as mx
 
-from reference.contract import Activation, Norm, Ops
+if TYPE_CHECKING:
+    from reference.contract import Activation, Norm, Ops
 
 BACKENDS = ("metal", "native", "reference", "interpreter")
 
 __all__ = ["BACKENDS", "Activation", "Norm", "Ops", "available", "int4_matmul", "load", "prefix_attention"]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a type of the contract: looked up when used, as the interpreter starts without the reference."""
+    if name in ("Activation", "Norm", "Ops"):
+        return getattr(importlib.import_module("reference.contract"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class BackendUnavailable(RuntimeError):
@@ -36,19 +44,19 @@ def load(name: str = "auto") -> Ops:
     if name not in BACKENDS:
         raise ValueError(f"backend={name!r} is not known; use one of auto, {', '.join(BACKENDS)}")
     if name == "reference":
-        return cast(Ops, importlib.import_module("reference"))
+        return cast("Ops", importlib.import_module("reference"))
     if name == "native":
         reason = importlib.import_module("kernels.native").unavailable()
         if reason:
             raise BackendUnavailable(f"backend 'native' cannot run here: {reason}")
-        return cast(Ops, importlib.import_module("kernels.native"))
+        return cast("Ops", importlib.import_module("kernels.native"))
     if name == "metal" and not mx.metal.is_available():
         raise BackendUnavailable(
             "backend 'metal' cannot run here: this machine has no Metal GPU; use 'native', or 'interpreter' to run the "
             "Metal kernels' source on the CPU"
         )
     metal = importlib.import_module("kernels.metal")
-    return cast(Ops, metal.on_gpu() if name == "metal" else metal.on_interpreter())
+    return cast("Ops", metal.on_gpu() if name == "metal" else metal.on_interpreter())
 
 
 def available() -> dict[str, str | None]:

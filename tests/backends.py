@@ -11,7 +11,7 @@ import mlx.core as mx
 import kernels
 from kernels import Ops
 
-# The precision of activations that a backend declares for its packed matmul (see tests/tolerance.py).
+# The precision of activations that a backend declares for its packed matmul (see reference/tolerance.py).
 ACTIVATION_BITS = {"native": 16}
 
 

@@ -1,4 +1,4 @@
-"""`instruct-musicgen`: edit a clip, convert a checkpoint, describe a bundle.
+"""`instruct-musicgen`: edit a clip, convert a checkpoint, describe a bundle, check this machine.
 
 Whatever a user can do something about is one line, `error: ...`, on stderr. Exit codes: 0 done, 1 failed, 2 wrong
 usage, 130 interrupted.

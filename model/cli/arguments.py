@@ -36,6 +36,7 @@ def _parser() -> _Parser:
     _edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
     _info(commands.add_parser("info", help="what a bundle holds"))
+    _doctor(commands.add_parser("doctor", help="check every operation and a short edit on this machine"))
     return parser
 
 
@@ -108,6 +109,18 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.description = "Sizes, quantization, parameter counts and license of a bundle."
     parser.set_defaults(run=_command("info"))
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run every operation and a short edit on every backend of this machine, compare them with what is right, and "
+        "print a report to paste into an issue. Exit code 1 if something differs. A minute or two; the interpreter "
+        "compiles its kernels on the first run. No network, no bundle needed."
+    )
+    parser.set_defaults(run=_command("doctor"))
+    parser.add_argument("--backend", dest="backends", action="append", choices=BACKENDS[1:],
+        help="only this one (may be given again); default: all that run here")
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

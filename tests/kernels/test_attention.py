@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import Ops
-from reference import oracle
+from reference import bounds, oracle, tolerance
 
-from .. import strategies, tolerance
+from .. import strategies
 from ..strategies import Random
 
 
@@ -36,10 +36,7 @@ def test_attention(
     given_mask = r.normal(1, heads, steps, keys, dtype=dtype) if mask == "additive" else mask
     y = ops.attention(q, k, v, scale=dim**-0.5, mask=given_mask)
     expected = oracle.attention(q, k, v, scale=dim**-0.5, mask=given_mask)
-    bound = tolerance.attention(*(oracle.float64(a) for a in (q, k, v)), scale=dim**-0.5, dtype=dtype)
-    if mask == "additive":  # score and sum may be rounded once more
-        top = np.abs(oracle.float64(v)).max()
-        bound = bound + 2 * top * tolerance.rounding(dtype, np.abs(oracle.float64(given_mask)).max() + 20)
+    bound = bounds.attention({"q": q, "k": k, "v": v, "scale": dim**-0.5, "mask": given_mask})
     tolerance.check(y, expected, bound, dtype=dtype)
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import Ops
-from reference import oracle
+from reference import bounds, oracle, tolerance
 
-from .. import strategies, tolerance
+from .. import strategies
 from ..backends import ACTIVATION_BITS
 from ..strategies import Matmul, Random
 
@@ -22,16 +22,8 @@ from ..strategies import Matmul, Random
 def check(ops: Ops, arguments: dict[str, Any]) -> mx.array:
     """Run it and hold it against the oracle."""
     y = ops.int4_matmul(**arguments)
-    a = dict(arguments)
-    x, w, scales, biases = (a.pop(name) for name in ("x", "w", "scales", "biases"))
-    packing = {"group_size": a.pop("group_size"), "bits": a.pop("bits")}
-    dense = oracle.dequantize(w, scales, biases, **packing)
-    # Magnitudes before scale·q and bias cancel each other.
-    top = mx.full(w.shape, 0xFFFFFFFF, dtype=mx.uint32)
-    magnitude = oracle.dequantize(top, mx.abs(scales), mx.abs(biases), **packing)
-    expected = oracle.int4_matmul(**arguments)
-    bound = tolerance.matmul(x, dense, magnitude, dtype=x.dtype, activation_bits=ACTIVATION_BITS.get(ops.name), **a)
-    tolerance.check(y, expected, bound, dtype=x.dtype)
+    bound = bounds.int4_matmul(arguments, ACTIVATION_BITS.get(ops.name))
+    tolerance.check(y, oracle.int4_matmul(**arguments), bound, dtype=arguments["x"].dtype)
     return y
 
 

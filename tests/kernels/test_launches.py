@@ -12,6 +12,7 @@ import pytest
 
 from kernels import BackendUnavailable, interpreter, metal
 from kernels.metal.engine import SIMD
+from kernels.metal.limits import TOO_MANY, Measuring
 
 from .test_metal_checked import CASES
 
@@ -109,3 +110,30 @@ def test_other_errors_of_a_probe_are_not_hidden() -> None:
 
     with pytest.raises(RuntimeError, match="Unable to build"):
         CASES["attention"](metal.MetalOps("interpreter", metal.Engine(build, probe=True)))
+
+
+@pytest.mark.parametrize("most", (1024, 384, 128))
+def test_limits_are_read_from_what_mlx_says(most: int) -> None:
+    """Nothing runs with too many threads, and what runs is right."""
+    log: Log = []
+    engine = Measuring(limited(most, log), {"check": True, "strict": False})
+    CASES["attention"](metal.MetalOps("interpreter", engine))
+    (found,) = engine.limits
+    assert found.kernel.startswith("prefix_attention ") and found.most == most and found.threads == min(most, 256)
+    assert max(threads for _, threads, _ in log) == TOO_MANY
+
+
+def test_a_limit_that_is_not_told_is_none() -> None:
+    def build(**options: Any) -> Any:
+        kernel = interpreter.metal_kernel(**options)
+
+        def call(**arguments: Any) -> list[mx.array]:
+            if int(np.prod(arguments["threadgroup"])) > 1024:
+                raise RuntimeError("too many threads")
+            return kernel(**arguments)
+
+        return call
+
+    engine = Measuring(build, {"strict": False})
+    CASES["attention"](metal.MetalOps("interpreter", engine))
+    assert [limit.most for limit in engine.limits] == [None]

@@ -5,22 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import Ops
-from reference import oracle
+from reference import bounds, oracle, tolerance
 
-from .. import strategies, tolerance
+from .. import strategies
 from ..strategies import Random
 
 
 def check(ops: Ops, x: mx.array, w: mx.array, **epilogue: Any) -> None:
     y = ops.linear(x, w, **epilogue)
-    dense = oracle.float64(w)
-    bound = tolerance.matmul(x, dense, np.abs(dense), dtype=x.dtype, **epilogue)
+    bound = bounds.linear({"x": x, "w": w, **epilogue})
     tolerance.check(y, oracle.linear(x, w, **epilogue), bound, dtype=x.dtype)
 
 

@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import Ops
-from reference import oracle
+from reference import bounds, oracle, tolerance
 from reference.oracle import Float64
 
-from .. import strategies, tolerance
+from .. import strategies
 from ..strategies import PrefixAttention
 
 CASE = PrefixAttention(
@@ -26,21 +26,7 @@ CASE = PrefixAttention(
 
 
 def bound(arguments: dict[str, Any], length: int) -> Float64:
-    q, k, v, pq, pk, pv, gate = (
-        oracle.float64(arguments[n]) for n in ("q", "k", "v", "prefix_q", "prefix_k", "prefix_v", "gate")
-    )
-    dtype, scale = arguments["q"].dtype, arguments["scale"]
-    pairs = q.shape[0] // pq.shape[0]
-    pq, pk, pv = (np.tile(a, (pairs, 1, 1, 1)) for a in (pq, pk, pv))
-    main = tolerance.attention(q, k[:, :, :length], v[:, :, :length], scale=scale, dtype=dtype)
-    injected_q = np.abs(q) + np.abs(pq)
-    injected = tolerance.attention(
-        injected_q, pk, pv, scale=scale, dtype=dtype, q_error=tolerance.rounding(dtype, injected_q)
-    )
-    top = np.abs(v[:, :, :length]).max(axis=(-2, -1))[..., None, None]
-    top_injected = np.abs(gate) * np.abs(pv).max(axis=(-2, -1))[..., None, None]
-    total = main + np.abs(gate) * injected + tolerance.rounding(dtype, top, top_injected, top + top_injected)
-    return np.asarray(total, dtype=np.float64)
+    return bounds.prefix_attention({**arguments, "length": length})
 
 
 def check(ops: Ops, case: PrefixAttention) -> mx.array:

@@ -23,9 +23,9 @@ from model.convert.convert import convert
 from model.errors import UsageError
 from model.quantize.recipes import RECIPES, named, search
 from model.quantize.recipes import plain as by_mlx
-from reference import oracle
+from reference import oracle, tolerance
 
-from .. import backends, tolerance
+from .. import backends
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"
 LARGE = LMConfig(dim=2048, heads=32, ffn=8192, layers=48, card=2048)

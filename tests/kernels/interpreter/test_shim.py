@@ -14,8 +14,8 @@ import pytest
 
 from kernels.interpreter import CompilerError, compilers
 from kernels.interpreter.kernel import MetalKernel
+from reference import tolerance
 
-from ... import tolerance
 from .conftest import LANES, same
 
 pytestmark = pytest.mark.backend("interpreter")

@@ -103,16 +103,28 @@ def attention(
     )
 
 
-def check(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> None:
-    """Fail, with the worst element, unless |actual - expected| <= tolerance everywhere and the dtype is right."""
-    assert actual.dtype == dtype, f"result is {actual.dtype}, want {dtype}"
-    assert actual.shape == expected.shape, f"result has shape {actual.shape}, want {expected.shape}"
+def problem(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> str:
+    """What is wrong, with the worst element; "" if |actual - expected| <= tolerance everywhere, in the right dtype."""
+    if actual.dtype != dtype:
+        return f"result is {actual.dtype}, want {dtype}"
+    if actual.shape != expected.shape:
+        return f"result has shape {actual.shape}, want {expected.shape}"
     got = oracle.float64(actual)
-    assert np.isfinite(got).all(), f"{(~np.isfinite(got)).sum()} of {got.size} elements are not finite"
-    error = np.abs(got - expected)
-    tolerance = np.broadcast_to(tolerance, error.shape)
-    worst = np.unravel_index(int(np.argmax(error / tolerance)), error.shape)
-    assert (error <= tolerance).all(), (
+    if not np.isfinite(got).all():
+        return f"{(~np.isfinite(got)).sum()} of {got.size} elements are not finite"
+    error, tolerance = np.abs(got - expected), np.broadcast_to(tolerance, expected.shape)
+    off = error > tolerance
+    if not off.any():
+        return ""
+    excess = np.where(off, error / np.maximum(tolerance, np.finfo(np.float64).tiny), 0)
+    worst = np.unravel_index(int(np.argmax(excess)), error.shape)
+    return (
         f"at {tuple(map(int, worst))}: got {got[worst]}, want {expected[worst]}, off by {error[worst]:.3e}, "
-        f"tolerance {tolerance[worst]:.3e}; {(error > tolerance).sum()} of {error.size} elements are off"
+        f"tolerance {tolerance[worst]:.3e}; {off.sum()} of {error.size} elements are off"
     )
+
+
+def check(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> None:
+    """AssertionError, with what `problem` says, unless the result is right."""
+    if found := problem(actual, expected, tolerance, dtype=dtype):
+        raise AssertionError(found)

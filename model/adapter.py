@@ -13,6 +13,7 @@ import mlx.core as mx
 
 from reference.contract import Ops
 
+from .rows import row_by_row
 from .transformer import LanguageModel
 from .weights import Weights
 
@@ -28,6 +29,10 @@ class LayerPrefix:
     k: mx.array
     v: mx.array
     gate: mx.array
+
+    def rows(self, part: slice) -> LayerPrefix:
+        """The prefix of some rows."""
+        return LayerPrefix(self.q[part], self.k[part], self.v[part], self.gate)
 
 
 class Adapter:
@@ -72,9 +77,14 @@ class Adapter:
         layer, ops = self.lm.layers[self.config.start_layer + i], self.ops
         merge = self._tensor(f"cp_transformer.merge_linear.{i}.weight")
         merge = merge.astype(ops.weight_dtype(merge.dtype))
-        # The merged content joins after the norm, and only here: the residual stream never sees it.
-        normed = mx.fast.layer_norm(x, *layer.norm1) + positions
-        q, k, v = layer.split(layer.qkv(ops, ops.linear(content, merge, residual=normed)))
-        q, k, v = mx.contiguous(q), mx.contiguous(k), mx.contiguous(v)
-        x = layer.self_out(ops, layer.merge(ops.attention(q, k, v, scale=layer.scale, mask="causal")), residual=x)
-        return layer.feed_forward(ops, x), LayerPrefix(q, k, v, self.gates[i])
+
+        def row(x: mx.array, content: mx.array) -> tuple[mx.array, ...]:
+            # The merged content joins after the norm, and only here: the residual stream never sees it.
+            normed = mx.fast.layer_norm(x, *layer.norm1) + positions
+            q, k, v = layer.split(layer.qkv(ops, ops.linear(content, merge, residual=normed)))
+            q, k, v = mx.contiguous(q), mx.contiguous(k), mx.contiguous(v)
+            x = layer.self_out(ops, layer.merge(ops.attention(q, k, v, scale=layer.scale, mask="causal")), residual=x)
+            return layer.feed_forward(ops, x), q, k, v
+
+        x, q, k, v = row_by_row(row, x, content)
+        return x, LayerPrefix(q, k, v, self.gates[i])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
 
 from .adapter import Adapter
 from .delay_pattern import delayed, positions
-from .sampling import Sampling
+from .sampling import Sampling, row_keys
 from .transformer import LanguageModel, Pair, Stream
 
 
@@ -48,16 +48,19 @@ class Job:
         return unconditional + (conditional - unconditional) * self.guidance
 
 
-def steps(job: Job, condition: mx.array, prompt: mx.array, frames: int, key: mx.array) -> Iterator[mx.array]:
+def steps(
+    job: Job, condition: mx.array, prompt: mx.array, frames: int, seeds: Sequence[int], window: int = 0
+) -> Iterator[mx.array]:
     """The delayed sequence of a window, chunk by chunk: int32 [B,K,T'], all positions in order.
 
-    condition int32 [B,K,frames+1]; prompt int32 [B,K,P], P < frames, the tokens already known. The first chunk is what
-    the prompt makes known (positions 0..P), each later one a single position. Tokens stay on the device.
+    condition int32 [B,K,frames+1]; prompt int32 [B,K,P], P < frames, the tokens already known; seeds: one for each
+    row, from which `window` (its number in the clip) derives what is drawn. The first chunk is what the prompt makes
+    known (positions 0..P), each later one a single position. Tokens stay on the device.
     """
     sequence, known = delayed(prompt, frames, job.lm.config.special)
     given, total = prompt.shape[2], sequence.shape[2]
     stream = job.start(condition, frames)
-    keys = mx.random.split(key, total)
+    keys = row_keys(seeds, window, total)
     tokens = sequence[:, :, : given + 1]
     yield tokens
     for position in range(given + 1, total):

@@ -13,6 +13,7 @@ import mlx.core as mx
 from reference.contract import Ops
 
 from .config import CodecConfig
+from .rows import row_by_row
 
 CHUNK = 500
 """Frames (10 s) that the convolutions take at a time, so that memory does not grow with the clip."""
@@ -55,9 +56,10 @@ class EnCodec:
     def latent(self, audio: mx.array) -> mx.array:
         """audio [B,n] -> the encoder's output [B,T,dimension]."""
         index = 1 + 3 * len(self.config.ratios)
-        x = in_chunks(self._analyse, audio[..., None], taken=self.hop, given=1)
+        x = row_by_row(lambda row: in_chunks(self._analyse, row, taken=self.hop, given=1), audio[..., None])
         x = self._lstm(x, f"encoder.model.{index}")
-        return self._conv(x, f"encoder.model.{index + bool(self.config.lstm) + 1}", stride=1)
+        last = f"encoder.model.{index + bool(self.config.lstm) + 1}"
+        return row_by_row(lambda row: self._conv(row, last, stride=1), x)
 
     def _analyse(self, audio: mx.array) -> mx.array:
         """The encoder below its LSTM: [B,n,1] -> [B,T,C]."""
@@ -69,6 +71,9 @@ class EnCodec:
 
     def quantize(self, latent: mx.array) -> mx.array:
         """Latent [B,T,dimension] -> codes int32 [B,K,T]: the nearest codeword of what the books before have left."""
+        return row_by_row(self._quantize_row, latent)
+
+    def _quantize_row(self, latent: mx.array) -> mx.array:
         residual, codes = latent, []
         for book, squared in zip(self.codebooks, self.squared):
             distance = squared - 2 * self.ops.linear(residual, book)
@@ -85,8 +90,9 @@ class EnCodec:
 
     def synthesize(self, latent: mx.array) -> mx.array:
         """Latent [B,T,dimension] -> audio [B,640·T]."""
-        x = self._lstm(self._conv(latent, "decoder.model.0", stride=1, elu=False), "decoder.model.1")
-        return in_chunks(self._render, x, taken=1, given=self.hop)[..., 0]
+        first = row_by_row(lambda row: self._conv(row, "decoder.model.0", stride=1, elu=False), latent)
+        x = self._lstm(first, "decoder.model.1")
+        return row_by_row(lambda row: in_chunks(self._render, row, taken=1, given=self.hop)[..., 0], x)
 
     def _render(self, x: mx.array) -> mx.array:
         """The decoder above its LSTM: [B,T,C] -> [B,640·T,1]."""
@@ -123,7 +129,7 @@ class EnCodec:
         y = x
         for n in range(self.config.lstm):
             w_ih, w_hh, bias = (self._w[f"{name}.lstm.{p}_l{n}"] for p in ("weight_ih", "weight_hh", "bias_ih"))
-            y = self.ops.lstm(y, w_ih, w_hh, bias)
+            y, _ = self.ops.lstm(y, w_ih, w_hh, bias)
         return x + y if self.config.lstm else x
 
 

@@ -21,19 +21,25 @@ from .decode import Job, steps
 from .delay_pattern import positions, undelayed
 from .encodec import EnCodec
 from .progress import Progress
-from .sampling import Sampling
+from .rows import together
+from .sampling import Sampling, checked_seeds
 from .t5 import T5Encoder, Tokenizer
-from .text import TextConditioner
-from .transformer import LanguageModel
+from .text import TextConditioner, padded
+from .transformer import LanguageModel, Pair
 from .weights import Weights
+
+ROWS_TOGETHER = 16
+"""Rows of a decode step that run together, both rows of a guidance pair counted. Products of up to so many rows give
+each row the bits that it gets alone (native, and the reference on a CPU); native computes larger ones otherwise."""
 
 
 class Step(NamedTuple):
-    """One generated position: how many are done of how many, and its tokens int32 [B,4,1]."""
+    """One generated position: how many are done of how many, its tokens int32 [b,4,1], and the b clips they are of."""
 
     done: int
     total: int
     tokens: mx.array
+    rows: tuple[int, ...]
 
 
 class InstructMusicGen:
@@ -50,7 +56,7 @@ class InstructMusicGen:
         self.lm = LanguageModel(weights)
         self.adapter = Adapter(weights, self.lm, bundle.reload)
         self.conditioner = TextConditioner(weights)
-        self._texts: tuple[tuple[str, ...], mx.array] | None = None
+        self._conditions: dict[str, mx.array] = {}
 
     @classmethod
     def from_pretrained(
@@ -84,7 +90,7 @@ class InstructMusicGen:
         text: str | Sequence[str],
         audio: mx.array,
         max_steps: int | None = None,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
@@ -99,9 +105,12 @@ class InstructMusicGen:
 
         text: a sentence as upstream was trained on ("Music piece. Instruct: Only Drums."), or one for each row.
         audio: float32 [samples] or [batch, samples], 32 kHz mono. max_steps: edit only the first `max_steps` frames
-        (50 a second); the result then is that long. seed: same seed, build and backend give the same samples.
-        top_p, if above 0, takes precedence over top_k; temperature 0 is greedy. guidance 1 turns guidance off.
-        window_frames, stride_frames: see `edit_codes`.
+        (50 a second); the result then is that long. seed: same seed, build and backend give the same samples; one for
+        every row, or one each. top_p, if above 0, takes precedence over top_k; temperature 0 is greedy. guidance 1
+        turns guidance off. window_frames, stride_frames: see `edit_codes`.
+
+        A row of a batch comes out as it would alone, with its text and its seed (to the bit on native, and on the
+        reference on a CPU): rows whose texts have unequal numbers of tokens are edited one after the other.
 
         Returns float32 of audio's shape. Raises ValueError, naming the value and the fix, for unusable input.
         """
@@ -113,6 +122,7 @@ class InstructMusicGen:
         codes = self.edit_codes(
             self.encode(audio), text, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance,
             greedy=greedy, window_frames=window_frames, stride_frames=stride_frames, progress=progress,
+            pad_texts=False,
         )
         return self.decode(codes)[:, : audio.shape[-1]].reshape(audio.shape)
 
@@ -134,7 +144,8 @@ class InstructMusicGen:
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
+        pad_texts: bool = True,
         window_frames: int | None = None,
         stride_frames: int | None = None,
         plan: Sequence[windows.Window] | None = None,
@@ -146,6 +157,10 @@ class InstructMusicGen:
         `AdapterConfig.window_frames`, and at most its `max_n_frames`) is edited in windows `stride_frames` apart (by
         default half a window), as `windows.plan` lays them out; `plan` overrides them. An empty text is upstream's
         null text.
+
+        seed: one for every row, or one each. pad_texts: texts of unequal numbers of tokens are padded to the longest,
+        as upstream's batches are, and their rows run together; the model attends to the padding, so that a row depends
+        on the longest text. Without it every row comes out as it would alone.
         """
         codes = _checked_codes(codes, self.lm.config.codebooks, self.lm.config.card)
         texts = [text] * codes.shape[0] if isinstance(text, str) else list(text)
@@ -155,7 +170,8 @@ class InstructMusicGen:
             raise ValueError(f"guidance={guidance} must be a finite number; upstream uses 3.0")
         if plan is None:
             plan = self._plan(codes.shape[2], window_frames, stride_frames)
-        run = self.edit_steps(codes, texts, plan, Sampling(temperature, top_k, top_p, greedy), guidance, seed)
+        sampling = Sampling(temperature, top_k, top_p, greedy)
+        run = self.edit_steps(codes, texts, plan, sampling, guidance, seed, pad_texts)
         while True:
             try:
                 step = next(run)
@@ -172,39 +188,67 @@ class InstructMusicGen:
         plan: Sequence[windows.Window],
         sampling: Sampling,
         guidance: float,
-        seed: int,
+        seed: int | Sequence[int],
+        pad_texts: bool = True,
     ) -> Generator[Step, None, mx.array]:
-        """What `edit_codes` runs: yields after every position, returns the edited codes [B,4,T].
+        """Run what `edit_codes` runs: yield after every position, return the edited codes [B,4,T].
 
-        Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern).
+        Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern). Rows that cannot run together
+        are edited in batches, one after the other: `Step.rows` says which one a step belongs to.
         """
-        job = Job(self.lm, self.adapter, self.lm.text_kv(self.condition(texts)), guidance, sampling)
-        total, done = sum(positions(w.frames) - w.prompt - 1 for w in plan), 0
+        seeds = checked_seeds(seed, len(texts))
+        conditions = self.conditions(texts)
+        if pad_texts:
+            conditions = padded(conditions)
+        batches = together([c.shape[1] for c in conditions], ROWS_TOGETHER if guidance == 1 else ROWS_TOGETHER // 2)
+        total, done = len(batches) * sum(positions(w.frames) - w.prompt - 1 for w in plan), 0
         special = mx.full((*codes.shape[:2], 1), self.lm.config.special, dtype=mx.int32)
-        clip = mx.concatenate([codes, special], axis=2)
-        edited: list[mx.array] = []
-        window = clip[:, :, :0]
-        for (offset, frames, prompt), key in zip(plan, mx.random.split(mx.random.key(seed), len(plan))):
-            given = window[:, :, window.shape[2] - prompt :]
-            chunks = []
-            for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, key):
-                chunks.append(tokens)
-                if len(chunks) > 1:
-                    done += 1
-                    yield Step(done, total, tokens)
-            window = undelayed(mx.concatenate(chunks, axis=2), frames)
-            mx.eval(window)
-            edited.append(window[:, :, prompt:])
-        return mx.concatenate(edited, axis=2)
+        clips = mx.concatenate([codes, special], axis=2)
+        edited: dict[int, mx.array] = {}
+        for rows in batches:
+            text = self._text_kv([texts[row] for row in rows], [conditions[row] for row in rows])
+            job = Job(self.lm, self.adapter, text, guidance, sampling)
+            clip = mx.concatenate([clips[row : row + 1] for row in rows])
+            parts: list[mx.array] = []
+            window = clip[:, :, :0]
+            for number, (offset, frames, prompt) in enumerate(plan):
+                given = window[:, :, window.shape[2] - prompt :]
+                chunks = []
+                own = [seeds[row] for row in rows]
+                for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, own, number):
+                    chunks.append(tokens)
+                    if len(chunks) > 1:
+                        done += 1
+                        yield Step(done, total, tokens, rows)
+                window = undelayed(mx.concatenate(chunks, axis=2), frames)
+                mx.eval(window)
+                parts.append(window[:, :, prompt:])
+            edited |= zip(rows, mx.split(mx.concatenate(parts, axis=2), len(rows)))
+        return mx.concatenate([edited[row] for row in range(len(texts))])
 
     def condition(self, texts: Sequence[str]) -> mx.array:
-        """The texts' condition float32 [B,L,dim]; the last one is remembered."""
-        key = tuple(texts)
-        if self._texts is None or self._texts[0] != key:
-            condition = self.conditioner(texts, self.tokenizer, T5Encoder(self.bundle.t5_path, self.ops))
-            mx.eval(condition)
-            self._texts = key, condition
-        return self._texts[1]
+        """Encode texts, padded to the longest: float32 [B,L,dim]."""
+        return mx.concatenate(padded(self.conditions(texts)))
+
+    def conditions(self, texts: Sequence[str]) -> list[mx.array]:
+        """Encode each text for itself: float32 [1,L,dim], L its number of tokens. The last texts are remembered."""
+        known = {text: self._conditions[text] for text in texts if text in self._conditions}
+        if missing := [text for text in dict.fromkeys(texts) if text not in known]:
+            encoder = T5Encoder(self.bundle.t5_path, self.ops)
+            known |= {text: self.conditioner([text], self.tokenizer, encoder) for text in missing}
+            mx.eval(known)
+        self._conditions = known
+        return [known[text] for text in texts]
+
+    def _text_kv(self, texts: list[str], conditions: list[mx.array]) -> list[Pair]:
+        """Compute every layer's keys and values of a batch's texts, of equal texts once."""
+        distinct = dict(zip(texts, conditions))
+        pairs = self.lm.text_kv(mx.concatenate(list(distinct.values())))
+        if len(distinct) == len(texts):
+            return pairs
+        place = {text: i for i, text in enumerate(distinct)}
+        rows = mx.array([place[text] for text in texts])
+        return [(k[rows], v[rows]) for k, v in pairs]
 
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
         adapter = self.adapter.config

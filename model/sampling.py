@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
+import numpy as np
 
 SMALLEST = 1e-30
 """Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""
@@ -28,7 +31,11 @@ class Sampling:
             raise ValueError(f"top_p={self.top_p} must lie between 0 and 1 (0 turns it off)")
 
     def __call__(self, logits: mx.array, key: mx.array) -> mx.array:
-        """logits float32 [..., card] -> tokens int32 [...]; the same key gives the same tokens."""
+        """Choose tokens int32 [...] by logits float32 [..., card].
+
+        key: uint32 [2] for all, or [B,2], one for each row of the first axis: then a row's tokens depend on its own
+        logits and key alone. The same key gives the same tokens.
+        """
         if self.greedy or self.temperature == 0:
             return mx.argmax(logits, axis=-1).astype(mx.int32)
         # The largest is taken off first: divided by a small temperature it would overflow to infinity, and to NaN.
@@ -36,11 +43,48 @@ class Sampling:
         probabilities = mx.softmax(relative / max(self.temperature, SMALLEST), axis=-1)
         if self.top_p > 0:
             order, kept = nucleus(probabilities, self.top_p)
-            choice = mx.random.categorical(mx.log(kept), key=key)
+            choice = _drawn(kept, key)
             return mx.take_along_axis(order, choice[..., None], axis=-1)[..., 0].astype(mx.int32)
         if 0 < self.top_k < logits.shape[-1]:
             probabilities = top_k(probabilities, self.top_k)
-        return mx.random.categorical(mx.log(probabilities), key=key).astype(mx.int32)
+        return _drawn(probabilities, key)
+
+
+def checked_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
+    """Return a seed for each of `rows` rows: `seed` for all of them, or one each.
+
+    Raises ValueError if there are more or fewer than rows, or one is no whole number from 0 to 2^64 - 1.
+    """
+    seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) else [seed] * rows
+    if len(seeds) != rows:
+        raise ValueError(f"{len(seeds)} seeds for {rows} clips; give one seed, or one for each clip")
+    for each in seeds:
+        if not isinstance(each, numbers.Integral) or not 0 <= each < 2**64:
+            raise ValueError(f"seed={each!r} must be a whole number from 0 to 2^64 - 1")
+    return [int(each) for each in seeds]
+
+
+def row_keys(seeds: Sequence[int], window: int, positions: int) -> mx.array:
+    """Derive the keys of a window's positions from each row's seed: uint32 [positions, B, 2].
+
+    A key follows from seed, window and position alone: not from the length of the clip, the number of windows or the
+    rows beside it.
+    """
+    words = [
+        [np.random.SeedSequence(seed, spawn_key=(window, position)).generate_state(2) for seed in seeds]
+        for position in range(positions)
+    ]
+    return mx.array(np.array(words, dtype=np.uint32))
+
+
+def _drawn(probabilities: mx.array, key: mx.array) -> mx.array:
+    """Draw int32 [...] from probabilities [..., card], which need not add up to 1: the largest of log p + Gumbel."""
+    if key.ndim == 1:
+        noise = mx.random.gumbel(probabilities.shape, key=key)
+    else:
+        rows = range(probabilities.shape[0])
+        noise = mx.stack([mx.random.gumbel(probabilities.shape[1:], key=key[row]) for row in rows])
+    return mx.argmax(mx.log(probabilities) + noise, axis=-1).astype(mx.int32)
 
 
 def top_k(probabilities: mx.array, k: int) -> mx.array:

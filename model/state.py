@@ -21,6 +21,21 @@ class KVCache:
 
     def write(self, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
         """Put kv [2,B,H,T,D] at `position`; gives all slots, k and v [B,H,S,D]. Slots not yet written hold zeros."""
-        self.kv[:, :, :, position : position + kv.shape[3]] = kv
-        k, v = unstack(self.kv)
+        return self.write_rows(slice(None), kv, position)
+
+    def write_rows(self, rows: slice, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
+        """As `write`, of some rows only."""
+        self.kv[:, rows, :, position : position + kv.shape[3]] = kv
+        k, v = unstack(self.kv[:, rows])
         return k, v
+
+
+class CacheRows:
+    """Some rows of a layer's cache, to write to and attend to as if there were no others."""
+
+    def __init__(self, cache: KVCache, rows: slice) -> None:
+        self._cache, self._rows = cache, rows
+
+    def write(self, kv: mx.array, position: int) -> tuple[mx.array, mx.array]:
+        """As `KVCache.write`."""
+        return self._cache.write_rows(self._rows, kv, position)

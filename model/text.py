@@ -10,6 +10,12 @@ from .t5 import T5Encoder, Tokenizer
 from .weights import Weights
 
 
+def padded(conditions: Sequence[mx.array]) -> list[mx.array]:
+    """Pad conditions [1,L,dim] with zeros to the longest one's length."""
+    longest = max(c.shape[1] for c in conditions)
+    return [mx.pad(c, [(0, 0), (0, longest - c.shape[1]), (0, 0)]) for c in conditions]
+
+
 class TextConditioner:
     """T5's hidden states, projected to the LM's dimension; padded positions and null texts are exact zeros."""
 

@@ -6,6 +6,7 @@ feed-forward; no biases, sinusoidal positions. Instruct-MusicGen adds the prefix
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ import mlx.core as mx
 
 from reference.contract import Ops
 
-from .state import KVCache, unstack
+from .rows import row_by_row
+from .state import CacheRows, KVCache, unstack
 from .weights import Weights
 
 if TYPE_CHECKING:
     from .adapter import LayerPrefix
 
 Pair = tuple[mx.array, mx.array]
+Cache = KVCache | CacheRows
 
 
 def sinusoid(positions: int, dim: int) -> mx.array:
@@ -68,7 +71,7 @@ class Layer:
         return mx.contiguous(k), mx.contiguous(v)
 
     def __call__(
-        self, ops: Ops, x: mx.array, cache: KVCache, position: int, text: Pair, prefix: LayerPrefix | None, row: int
+        self, ops: Ops, x: mx.array, cache: Cache, position: int, text: Pair, prefix: LayerPrefix | None, row: int
     ) -> mx.array:
         """x [B,T,dim] at `position`..; the prefix's query rows begin at `row`."""
         x = self.self_out(ops, self._self_attention(ops, x, cache, position, prefix, row), residual=x)
@@ -80,7 +83,7 @@ class Layer:
         return self.linear2(ops, self.linear1(ops, x, norm=self.norm2, activation="gelu"), residual=x)
 
     def _self_attention(
-        self, ops: Ops, x: mx.array, cache: KVCache, position: int, prefix: LayerPrefix | None, row: int
+        self, ops: Ops, x: mx.array, cache: Cache, position: int, prefix: LayerPrefix | None, row: int
     ) -> mx.array:
         qkv, steps = self._heads(self.qkv(ops, x, norm=self.norm1)), x.shape[1]
         q, length = qkv[:1].squeeze(0), position + steps
@@ -126,11 +129,12 @@ class LanguageModel:
         return self.embedding[tokens + self._offset].astype(self.dtype).sum(axis=1)
 
     def text_kv(self, text: mx.array) -> list[Pair]:
-        """Every layer's keys and values of the text condition [B,L,dim], evaluated layer by layer."""
-        pairs = []
+        """Every layer's keys and values of the text condition [B,L,dim], evaluated layer by layer, each row alone."""
+        text, pairs = text.astype(self.dtype), []
         for layer in self.layers:
-            pairs.append(layer.text_kv(self.ops, text.astype(self.dtype)))
-            mx.eval(pairs[-1])
+            k, v = row_by_row(functools.partial(layer.text_kv, self.ops), text)
+            mx.eval(k, v)
+            pairs.append((k, v))
         return pairs
 
     def logits(self, x: mx.array) -> mx.array:
@@ -169,6 +173,25 @@ class Stream:
             raise ValueError(f"{steps} positions from {self.position} pass the prefix's {self.query_rows} query rows")
         x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
         for layer, cache, text, prefix in zip(self.lm.layers, self.caches, self.text, self.prefix):
-            x = layer(self.lm.ops, x, cache, self.position, text, prefix, row)
+            if steps == 1:
+                x = layer(self.lm.ops, x, cache, self.position, text, prefix, row)
+            else:
+                x = self._clip_by_clip(layer, x, cache, text, prefix, row)
         self.position += steps
         return x
+
+    def _clip_by_clip(
+        self, layer: Layer, x: mx.array, cache: KVCache, text: Pair, prefix: LayerPrefix | None, row: int
+    ) -> mx.array:
+        """A layer over many positions: each clip's row, or its two rows with guidance, as in a batch of its own.
+
+        Products of that many rows are rounded otherwise where there are more of them; see `model.rows`.
+        """
+        clips, out = text[0].shape[0], []
+        for i in range(clips):
+            part = slice(i, i + 1)
+            own = None if prefix is None else prefix.rows(part)
+            rows = slice(i, None, clips)
+            own_text = (text[0][part], text[1][part])
+            out.append(layer(self.lm.ops, x[rows], CacheRows(cache, rows), self.position, own_text, own, row))
+        return mx.stack(out, axis=1).reshape(x.shape)

@@ -24,15 +24,19 @@ def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, e
     return (mx.conv_transpose1d(widened(_elu(x) if elu else x), widened(w), stride=stride) + bias).astype(x.dtype)
 
 
-def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
-    """One LSTM layer from a zero state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
+def lstm(
+    x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """Run one LSTM layer from a state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
     gates = widened(x) @ widened(w_ih).T + bias
     w_hh = widened(w_hh).T
-    hidden = cell = mx.zeros((x.shape[0], x.shape[2]), dtype=gates.dtype)
+    if state is None:
+        state = mx.zeros((2, x.shape[0], x.shape[2]), dtype=mx.float32)
+    hidden, cell = (part.squeeze(0).astype(gates.dtype) for part in mx.split(state, 2))
     out = []
     for t in range(x.shape[1]):
         i, f, g, o = mx.split(gates[:, t] + hidden @ w_hh, 4, axis=-1)
         cell = mx.sigmoid(f) * cell + mx.sigmoid(i) * mx.tanh(g)
         hidden = mx.sigmoid(o) * mx.tanh(cell)
         out.append(hidden)
-    return mx.stack(out, axis=1).astype(x.dtype)
+    return mx.stack(out, axis=1).astype(x.dtype), mx.stack([hidden, cell]).astype(mx.float32)

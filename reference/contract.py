@@ -7,8 +7,9 @@ Shape letters: M rows of a matmul, K in-features, N out-features, B batch rows, 
 slots), P prefix frames, D head dim, L samples or frames of a signal, C channels.
 
 Precision, for every operation: inputs and outputs are float16, bfloat16 or float32; sums are accumulated in float32
-and rounded once on store. Arguments that do not fit raise ValueError with the value and the fix in the message
-(`reference.arguments` does the checking for every backend).
+and rounded once on store. Up to 16 rows with one position each do not depend on each other, nor do the signals of an
+LSTM: native, and the reference on a CPU, give each the bits that it gets alone. Arguments that do not fit raise
+ValueError with the value and the fix in the message (`reference.arguments` does the checking for every backend).
 """
 
 from __future__ import annotations
@@ -141,6 +142,12 @@ class Ops(Protocol):
         """Full transposed convolution of elu(x), plus bias; x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N]."""
         ...
 
-    def lstm(self, x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
-        """One LSTM layer from a zero state; x [B,L,C], w_ih, w_hh [4C,C] (gates i,f,g,o), bias [4C]; result [B,L,C]."""
+    def lstm(
+        self, x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
+        """Run one LSTM layer; x [B,L,C], w_ih, w_hh [4C,C] (gates i,f,g,o), bias [4C].
+
+        Returns the result [B,L,C] and the state after it, float32 [2,B,C]: hidden values, then cell values. Given back
+        with the frames that follow, it continues the signal; None is a state of zeros.
+        """
         ...

@@ -195,11 +195,13 @@ def conv_transpose1d(x: Array, w: Array, bias: Array, *, stride: int, elu: bool 
     return out + float64(bias)
 
 
-def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array) -> Float64:
-    """One LSTM layer from a zero state, gates in the order i, f, g, o."""
+def lstm(
+    x: Array, w_ih: Array, w_hh: Array, bias: Array, state: Array | None = None
+) -> tuple[Float64, Float64]:
+    """Run one LSTM layer from a state [2,B,C] (zeros if None), gates in the order i, f, g, o."""
     wide, a, r, c = float64(x), float64(w_ih), float64(w_hh), float64(bias)
     rows, frames, size = wide.shape
-    hidden, cell = np.zeros((rows, size)), np.zeros((rows, size))
+    hidden, cell = np.zeros((2, rows, size)) if state is None else float64(state)
     out = np.empty((rows, frames, size))
     for t in range(frames):
         z = wide[:, t] @ a.T + hidden @ r.T + c
@@ -207,4 +209,4 @@ def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array) -> Float64:
         cell = cell / (1 + np.exp(-f)) + np.tanh(g) / (1 + np.exp(-i))
         hidden = np.tanh(cell) / (1 + np.exp(-o))
         out[:, t] = hidden
-    return out
+    return out, np.stack([hidden, cell])

@@ -283,7 +283,7 @@ def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> li
     """All steps of a window through the model's own generator; seconds of each."""
     ticks = [time.perf_counter()]
     tokens = prompt
-    for tokens in steps(job, condition, prompt, frames, mx.random.key(0)):  # noqa: B007 the last one is used
+    for tokens in steps(job, condition, prompt, frames, [0] * condition.shape[0]):  # noqa: B007 the last one is used
         ticks.append(time.perf_counter())
     mx.eval(tokens)
     # The first item is what was known before. A step that is still running when it is yielded (on a GPU) shows up one

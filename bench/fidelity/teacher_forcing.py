@@ -33,7 +33,7 @@ def with_special(material: Material, special: int) -> mx.array:
 def generated(job: Job, material: Material, seed: int, label: str = "model") -> mx.array:
     """What the model generates for it: codes int32 [1,K,T]. `label` is shown with the progress, as in `forced`."""
     clip = with_special(material, job.lm.config.special)
-    every = steps(job, clip, clip[:, :, :0], material.frames, mx.random.key(seed))
+    every = steps(job, clip, clip[:, :, :0], material.frames, [seed])
     total = positions(material.frames, clip.shape[1])
     chunks = list(track(every, f"{label}: {material.title}: generating", total))
     return undelayed(mx.concatenate(chunks, axis=2), material.frames)

@@ -69,9 +69,9 @@ def dense(arguments: Arguments) -> Arguments:
 
 
 def call(ops: Ops, operation: str, arguments: Arguments) -> mx.array:
-    """The operation, lazily."""
-    result: mx.array = getattr(ops, operation)(**arguments)
-    return result
+    """The operation, lazily; of an LSTM the result without the state after it."""
+    result: mx.array | tuple[mx.array, mx.array] = getattr(ops, operation)(**arguments)
+    return result[0] if isinstance(result, tuple) else result
 
 
 def error(case: Case, arguments: Arguments, result: mx.array) -> dict[str, float]:
@@ -110,6 +110,7 @@ def _oracle(operation: str, arguments: Arguments, result: mx.array) -> tuple[ora
     elif operation == "lstm":
         frames = min(ORACLE_FRAMES, a["x"].shape[1])
         a["x"], result = a["x"][:, :frames], result[:, :frames]
+        return oracle.lstm(**a)[0], result
     elif operation in ("prefix_attention", "attention"):
         heads = min(2, a["q"].shape[1])
         a = {k: v[:, :heads] if isinstance(v, mx.array) and v.ndim == 4 else v for k, v in a.items()}

@@ -257,15 +257,18 @@ def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, e
         _explain_signal(e, x, w, bias, stride, None)
 
 
-def lstm(x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array) -> mx.array:
-    """One LSTM layer from a zero state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
+def lstm(
+    x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
+) -> tuple[mx.array, mx.array]:
+    """Run one LSTM layer from a state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
     try:
-        out: mx.array = _ext().lstm(x, w_ih, w_hh, bias)
-        return out
+        out, after = _ext().lstm(x, w_ih, w_hh, bias, state)
+        return out, after
     except (ValueError, TypeError) as e:
+        given = "" if state is None else f", state {state.shape} {state.dtype}"
         raise ValueError(
-            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape} do not fit; "
-            "they must be float [B,L,C], [4C,C], [4C,C] and [4C]"
+            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape}{given} do not fit; "
+            "they must be float [B,L,C], [4C,C], [4C,C] and [4C], the state float32 [2,B,C]"
         ) from e
 
 

@@ -62,8 +62,30 @@ def test_lstm(ops: Ops, dtype: mx.Dtype, rows: int, frames: int, size: int) -> N
     x = r.normal(rows, frames, size, dtype=dtype)
     w_ih, w_hh = (r.normal(4 * size, size, dtype=dtype, std=0.7 * size**-0.5) for _ in range(2))
     bias = r.normal(4 * size, dtype=dtype, std=0.3)
-    y = ops.lstm(x, w_ih, w_hh, bias)
-    tolerance.check(y, oracle.lstm(x, w_ih, w_hh, bias), bounds.lstm({"x": x, "w_hh": w_hh}), dtype=dtype)
+    within = bounds.lstm({"x": x, "w_hh": w_hh})
+    for state in (None, r.normal(2, rows, size, std=0.5)):
+        y, after = ops.lstm(x, w_ih, w_hh, bias, state)
+        want, left = oracle.lstm(x, w_ih, w_hh, bias, state)
+        tolerance.check(y, want, within, dtype=dtype)
+        # A cell adds up frame by frame and is not bounded by 1, as a hidden value is.
+        tolerance.check(after, left, within * max(1.0, float(np.abs(left).max())), dtype=mx.float32)
+        assert (after.shape, after.dtype) == ((2, rows, size), mx.float32)
+
+
+@given(seed=strategies.seeds, rows=st.integers(1, 3), frames=st.integers(2, 20), data=st.data())
+def test_an_lstm_goes_on_from_the_state_it_left(
+    ops: Ops, seed: int, rows: int, frames: int, data: st.DataObject
+) -> None:
+    """A signal in two parts is the signal at once."""
+    r, size, cut = Random(seed), 16, data.draw(st.integers(1, frames - 1))
+    x = r.normal(rows, frames, size)
+    weights = [r.normal(4 * size, size, std=0.7 * size**-0.5) for _ in range(2)]
+    weights.append(r.normal(4 * size, std=0.3))
+    whole, end = ops.lstm(x, *weights)
+    first, state = ops.lstm(x[:, :cut], *weights)
+    second, after = ops.lstm(x[:, cut:], *weights, state)
+    np.testing.assert_allclose(np.array(mx.concatenate([first, second], axis=1)), np.array(whole), atol=2e-6)
+    np.testing.assert_allclose(np.array(after), np.array(end), atol=1e-5)
 
 
 def test_compute_dtype_is_a_float(ops: Ops) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampling import Sampling, nucleus, top_k
+from model.sampling import Sampling, nucleus, row_keys, top_k
 
 
 def distribution(seed: int, size: int, *, ties: bool = False) -> np.ndarray:
@@ -98,3 +98,23 @@ def test_small_temperatures_approach_greedy(temperature, kind):
     logits = mx.array(np.random.default_rng(0).permutation(200).reshape(4, 50).astype(np.float32))
     got = Sampling(temperature=temperature, **kind)(logits, mx.random.key(0))
     assert mx.array_equal(got, Sampling(greedy=True)(logits, mx.random.key(0)))
+
+
+def test_a_key_follows_from_seed_window_and_position_alone():
+    """Not from how many rows, positions or windows there are; and no two are alike."""
+    seeds = [0, 1, 5, 2**32, 2**64 - 1]
+    keys = np.stack([np.asarray(row_keys(seeds, window, 7)) for window in range(3)])
+    assert keys.shape == (3, 7, len(seeds), 2)
+    assert len(np.unique(keys.reshape(-1, 2), axis=0)) == keys[..., 0].size
+    for row, seed in enumerate(seeds):
+        np.testing.assert_array_equal(np.asarray(row_keys([seed], 2, 3))[:, 0], keys[2, :3, row])
+
+
+@pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5), Sampling(top_p=0.6), Sampling(greedy=True)])
+def test_rows_with_keys_of_their_own_are_drawn_alone(sampling):
+    logits, keys = mx.random.normal((5, 4, 50), key=mx.random.key(0)), row_keys([3, 4, 3, 5, 6], 0, 1)[0]
+    together = sampling(logits, keys)
+    for row in range(5):
+        assert mx.array_equal(sampling(logits[row : row + 1], keys[row : row + 1]), together[row : row + 1])
+    same = sampling(mx.broadcast_to(logits[:1], (2, 4, 50)), mx.stack([keys[0], keys[2]]))
+    assert mx.array_equal(same[0], same[1])

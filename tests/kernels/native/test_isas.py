@@ -54,7 +54,7 @@ def test_every_isa_here_computes_every_operation(native: ModuleType, rng: np.ran
             native.cross_attention(texts, *heads.args, draw_k, draw_k, scale=0.2),
             native.conv1d(signal, kernel, bias, stride=2, elu=True),
             native.conv_transpose1d(signal, kernel, bias, stride=3, elu=True),
-            native.lstm(signal[..., :8], *cell),
+            *native.lstm(signal[..., :8], *cell),
         ]
 
     draw_k = draw(1, 3, 9, 20)

@@ -84,7 +84,7 @@ def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random
             native.conv1d(narrow, thin_w, draw_b[:32]),
             native.conv1d(signal[:, :200], wide_w, wide_b),
             native.conv_transpose1d(signal, draw_w, draw_b, stride=4, elu=True),
-            native.lstm(signal[:, :50], *cell),
+            *native.lstm(signal[:, :50], *cell),
         ]
 
     draw_w, draw_b, thin_w = draw(40, 8, 48), draw(40), draw(32, 7, 1)

@@ -30,7 +30,7 @@ imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_wei
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 2;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 3;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -61,7 +61,7 @@ NB_MODULE(_extension, m) {
   m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
   m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
   m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);
-  m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a);
+  m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a, "state"_a.none());
 
   m.def("accepts", [](const array& a) { return int(a.size()); }, "a"_a);
   m.def("isa", [] { return std::string(imn::isa_kernels().name); });

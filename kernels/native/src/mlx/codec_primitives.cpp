@@ -41,13 +41,16 @@ class Lstm : public Native {
  public:
   Lstm() : Native("lstm", {}) {}
 
-  std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
-    void* to = allocate(out);
-    return [x = view(in[0]), w_ih = view(in[1]), w_hh = view(in[2]), bias = view(in[3]), to, dtype = dtype_of(out)] {
-      lstm(x, w_ih, w_hh, bias, to, dtype);
-    };
+  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& out) override {
+    float* after = static_cast<float*>(allocate(out[1]));
+    const View before = in.size() > 4 ? view(in[4]) : View{};
+    run([x = view(in[0]), w_ih = view(in[1]), w_hh = view(in[2]), bias = view(in[3]), before, to = allocate(out[0]),
+         dtype = dtype_of(out[0]), after] { lstm(x, w_ih, w_hh, bias, before, to, dtype, after); });
   }
-  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override { return {in[0].shape()}; }
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
+    return {in[0].shape(), state_shape(in[0])};
+  }
+  static mx::Shape state_shape(const mx::array& x) { return {2, x.shape(0), x.shape(2)}; }
 };
 
 void check_signal(const mx::array& x, const mx::array& w, const mx::array& bias, int stride) {
@@ -77,13 +80,20 @@ mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::arr
   return make<Conv>(Conv::shape_of(x, w, true, stride), x.dtype(), std::vector<mx::array>{x, w, bias}, true, stride, elu);
 }
 
-mx::array lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias) {
+std::vector<mx::array> lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias,
+                            const Maybe& state) {
   need(is_float(x) && x.ndim() == 3 && x.size() > 0, "x");
   const int c = x.shape(2);
   need(is_float(w_ih) && is_float(w_hh) && w_ih.shape() == mx::Shape({4 * c, c}) && w_hh.shape() == w_ih.shape(),
        "w_ih or w_hh");
   need(is_float(bias) && bias.shape() == mx::Shape({4 * c}), "bias");
-  return make<Lstm>(x.shape(), x.dtype(), std::vector<mx::array>{x, w_ih, w_hh, bias});
+  std::vector<mx::array> inputs{x, w_ih, w_hh, bias};
+  if (state) {
+    need(state->dtype() == mx::float32 && state->shape() == Lstm::state_shape(x), "state");
+    inputs.push_back(*state);
+  }
+  return mx::array::make_arrays({x.shape(), Lstm::state_shape(x)}, {x.dtype(), mx::float32}, std::make_shared<Lstm>(),
+                                inputs);
 }
 
 }  // namespace imn

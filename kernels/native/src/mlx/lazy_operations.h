@@ -31,6 +31,8 @@ mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::arra
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);
-mx::array lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias);
+// The result [B,L,C] and the state [2,B,C] after it.
+std::vector<mx::array> lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias,
+                            const Maybe& state);
 
 }  // namespace imn

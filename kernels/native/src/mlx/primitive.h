@@ -43,22 +43,17 @@ inline View view(const mx::array& a) {
   return v;
 }
 
-// What every primitive here has in common: CPU only, one output, no gradient, no vmap.
+// What every primitive here has in common: CPU only, no gradient, no vmap.
 class Native : public mx::Primitive {
  public:
   explicit Native(const char* name, std::vector<double> state)
       : mx::Primitive(mx::default_stream(mx::Device(mx::Device::cpu))), name_(name), state_(std::move(state)) {}
 
-  // Allocates the output and gives the work to be done on the stream's thread.
-  virtual std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) = 0;
+  // Allocates the output and gives the work to be done on the stream's thread. A primitive with more than one output
+  // implements eval_cpu instead.
+  virtual std::function<void()> prepare(const std::vector<mx::array>&, mx::array&) { return [] {}; }
 
-  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& out) override {
-    auto work = prepare(in, out[0]);
-    mx::cpu::get_command_encoder(stream()).dispatch([work = std::move(work)] {
-      work();
-      trim_scratch();
-    });
-  }
+  void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& out) override { run(prepare(in, out[0])); }
   void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {
     throw std::runtime_error(message("runs on the CPU only; use the metal backend on a GPU"));
   }
@@ -80,6 +75,13 @@ class Native : public mx::Primitive {
   }
 
  protected:
+  // Lets the stream's thread do the work.
+  void run(std::function<void()> work) {
+    mx::cpu::get_command_encoder(stream()).dispatch([work = std::move(work)] {
+      work();
+      trim_scratch();
+    });
+  }
   std::string message(const char* what) const { return std::string(name_) + " of the native backend " + what; }
   static void* allocate(mx::array& out) {
     out.set_data(mx::allocator::malloc(out.nbytes()));

@@ -145,15 +145,20 @@ void conv_transpose1d(const View& x, const View& w, const View& bias, int stride
   });
 }
 
-void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, void* out, DType out_dtype) {
+void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, const View& before, void* out,
+          DType out_dtype, float* after) {
   const int64_t batch = x.shape[0], length = x.shape[1], c = x.shape[2];
   float* gates = scratch(kWeights, batch * length * 4 * c);  // the input's share, for all frames at once
-  Matmul input;
-  input.x = x;
-  input.rows = batch * length;
-  input.epilogue.bias = bias;
-  input.out = gates;
-  matmul(input, w_ih);
+  for (int64_t b = 0; b < batch; ++b) {  // a signal at a time, so that its bits do not depend on the others
+    Matmul input;
+    input.x = x;
+    input.x.data = x.at(b * x.strides[0]);
+    input.x.shape[0] = 1;
+    input.rows = length;
+    input.epilogue.bias = bias;
+    input.out = gates + b * length * 4 * c;
+    matmul(input, w_ih);
+  }
 
   View w = w_hh;
   if (!w.contiguous_rows()) {
@@ -165,18 +170,23 @@ void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, v
   float* hidden = scratch(kKeys, 2 * batch * ld);  // of the last frame and of this one
   float* cell = scratch(kValues, batch * c);
   std::memset(hidden, 0, size_t(2 * batch * ld) * 4);
-  std::memset(cell, 0, size_t(batch * c) * 4);
+  if (before) {
+    load_rows(hidden, before, 0, batch, ld);
+    load_rows(cell, before, batch, 2 * batch, c);
+  } else {
+    std::memset(cell, 0, size_t(batch * c) * 4);
+  }
   const int64_t units = std::clamp<int64_t>(c / (4 * thread_count()) / 8 * 8, 8, 64);
   for (int64_t t = 0; t < length; ++t) {
-    const float* before = hidden + t % 2 * batch * ld;
-    float* after = hidden + (t + 1) % 2 * batch * ld;
+    const float* last = hidden + t % 2 * batch * ld;
+    float* now = hidden + (t + 1) % 2 * batch * ld;
     parallel_for(int((c + units - 1) / units), [&](int chunk) {
       const int64_t j0 = chunk * units, count = std::min(units, c - j0);
       float* sums = scratch(kResult, kMaxRows * 4 * units);  // [row][gate][unit]
       for (int64_t b = 0; b < batch; b += kMaxRows) {
         const int m = int(std::min<int64_t>(kMaxRows, batch - b));
         for (int64_t g = 0; g < 4; ++g) {
-          isa_kernels().dense(w.at(g * c * w.strides[0]), w.strides[0], w.dtype, int(c), before + b * ld, ld, m, int(j0),
+          isa_kernels().dense(w.at(g * c * w.strides[0]), w.strides[0], w.dtype, int(c), last + b * ld, ld, m, int(j0),
                               int(j0 + count), sums + g * units - j0, 4 * units);
         }
         for (int i = 0; i < m; ++i) {
@@ -185,7 +195,7 @@ void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, v
           for (int64_t g = 0; g < 4; ++g) {
             for (int64_t j = 0; j < count; ++j) row[g * units + j] += share[g * c + j];
           }
-          float* h = after + (b + i) * ld + j0;
+          float* h = now + (b + i) * ld + j0;
           isa_kernels().lstm_cell(row, units, cell + (b + i) * c + j0, h, int(count));
           const int64_t at = ((b + i) * length + t) * c + j0;
           isa_kernels().narrow(static_cast<char*>(out) + at * int64_t(size_of(out_dtype)), h, count, out_dtype);
@@ -193,6 +203,10 @@ void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, v
       }
     });
   }
+  for (int64_t b = 0; b < batch; ++b) {
+    std::memcpy(after + b * c, hidden + (length % 2 * batch + b) * ld, size_t(c) * 4);
+  }
+  std::memcpy(after + batch * c, cell, size_t(batch * c) * 4);
 }
 
 }  // namespace imn

@@ -81,16 +81,16 @@ const float* load_bias(const Epilogue& e, int64_t n0, int64_t n1) {
 }
 
 // Few rows: every chunk streams its own rows of the weights. product(first row of x, rows of x, n0, n1, y, ld) fills y for
-// up to kMaxRows rows at a time.
+// `at_once` rows at most.
 template <typename Product>
-void gemv(const Matmul& op, int64_t n, int64_t row_bytes, const Product& product) {
+void gemv(const Matmul& op, int at_once, int64_t n, int64_t row_bytes, const Product& product) {
   const int64_t step = chunk_rows(n, row_bytes);
   parallel_for(int((n + step - 1) / step), [&](int chunk) {
     const int64_t n0 = chunk * step, n1 = std::min(n, n0 + step);
     const float* bias = load_bias(op.epilogue, n0, n1);
-    float* y = scratch(kResult, kMaxRows * step);
-    for (int64_t r = 0; r < op.rows; r += kMaxRows) {
-      const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
+    float* y = scratch(kResult, at_once * step);
+    for (int64_t r = 0; r < op.rows; r += at_once) {
+      const int m = int(std::min<int64_t>(at_once, op.rows - r));
       product(r, m, int(n0), int(n1), y - n0, step);
       for (int i = 0; i < m; ++i) epilogue(op, n, y + i * step, bias, r + i, n0, n1);
     }
@@ -148,20 +148,21 @@ void matmul(const Matmul& op, const Quantized& q, Activations activations) {
     });
     return;
   }
+  const int at_once = width != 0 ? kMaxRows : kFloatRows;
   const int64_t size =
-      width != 0 ? k.packed_size_integer(kMaxRows, q.k, q.group, width) : k.packed_size(kMaxRows, q.k, q.group, q.bits);
-  const int64_t tiles = (op.rows + kMaxRows - 1) / kMaxRows;
+      width != 0 ? k.packed_size_integer(at_once, q.k, q.group, width) : k.packed_size(at_once, q.k, q.group, q.bits);
+  const int64_t tiles = (op.rows + at_once - 1) / at_once;
   float* packed = scratch(kPacked, tiles * size);
   parallel_for(int(tiles), [&](int t) {
-    const int64_t r = int64_t(t) * kMaxRows;
-    const int m = int(std::min<int64_t>(kMaxRows, op.rows - r));
+    const int64_t r = int64_t(t) * at_once;
+    const int m = int(std::min<int64_t>(at_once, op.rows - r));
     if (width != 0)
       k.pack_integer(x + r * ldx, ldx, m, q.k, q.group, width, packed + t * size);
     else
       k.pack(x + r * ldx, ldx, m, q.k, q.group, q.bits, packed + t * size);
   });
-  gemv(op, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
-    const float* tile = packed + r / kMaxRows * size;
+  gemv(op, at_once, q.n, int64_t(q.k) * q.bits / 8, [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+    const float* tile = packed + r / at_once * size;
     float* scale_tables = scratch(kTile, table_size(n1 - n0, q.k, q.group));
     if (width != 0)
       k.product_integer(q, tile, m, n0, n1, width, scale_tables, y, ld);
@@ -177,7 +178,7 @@ void matmul(const Matmul& op, const View& w) {
   const float* x = prologue(op, &ldx);
   const bool rows_ready = w.contiguous_rows();
   if (op.rows <= kGemvRows && rows_ready) {
-    gemv(op, n, k * int64_t(size_of(w.dtype)), [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
+    gemv(op, kMaxRows, n, k * int64_t(size_of(w.dtype)), [&](int64_t r, int m, int n0, int n1, float* y, int64_t ld) {
       kern.dense(w.data, w.strides[0], w.dtype, int(k), x + r * ldx, ldx, m, n0, n1, y, ld);
     });
   } else {

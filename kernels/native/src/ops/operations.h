@@ -48,6 +48,9 @@ void attention(const Attention& op);
 void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu, const View& residual, void* out,
             DType out_dtype);
 void conv_transpose1d(const View& x, const View& w, const View& bias, int stride, bool elu, void* out, DType out_dtype);
-void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, void* out, DType out_dtype);
+// `before` [2,B,C] holds the hidden and the cell values that the first frame finds, none for zeros; `after`, float32 of the
+// same shape, gets those that the last frame leaves.
+void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, const View& before, void* out,
+          DType out_dtype, float* after);
 
 }  // namespace imn

@@ -24,6 +24,7 @@ struct Quantized {
 };
 
 constexpr int kMaxRows = 8;    // rows of x that one pass over the weights serves
+constexpr int kFloatRows = 3;  // the same for packed weights in float32, where the sums of more leave no registers
 constexpr int kMaxLanes = 16;  // floats in the widest vector of any set; rows handed to kernels are padded to this
 
 inline int64_t padded(int64_t n, int64_t to = kMaxLanes) { return (n + to - 1) / to * to; }
@@ -43,7 +44,9 @@ struct IsaKernels {
   // row = (row - mean) / sqrt(var + eps) * weight + bias
   void (*layer_norm)(float* row, int k, const float* weight, const float* bias, float eps);
 
-  // Floats that `pack` writes for m <= kMaxRows rows.
+  // A row's result never depends on the rows beside it, to the bit: every sum has one order, whatever m is.
+
+  // Floats that `pack` writes for m <= kFloatRows rows.
   int64_t (*packed_size)(int m, int k, int group, int bits);
   // Arranges x [m, ldx] (float32) as `product` reads it, followed by its sums over each group.
   void (*pack)(const float* x, int64_t ldx, int m, int k, int group, int bits, float* packed);
@@ -52,8 +55,8 @@ struct IsaKernels {
   void (*product)(const Quantized& q, const float* packed, int m, int n0, int n1, float* scale_tables, float* out,
                   int64_t ldo);
 
-  // The same with activations rounded to integers of `width` 16 or 8 bits (one scale per row and block of weights); only
-  // for 4-bit weights.
+  // The same with activations rounded to integers of `width` 16 or 8 bits (one scale per row and block of weights), for
+  // m <= kMaxRows; only for 4-bit weights.
   int64_t (*packed_size_integer)(int m, int k, int group, int width);
   void (*pack_integer)(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed);
   void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* scale_tables,

@@ -51,8 +51,6 @@ template <int BITS, int M, int NR, int SPB>
 inline void product_rows(const Quantized& q, const float* xp, const float* scales, int64_t lds, int dup, int64_t row,
                          VF (&acc)[NR][M]) {
   constexpr int F = kFields<BITS>;
-  // Few rows of x: sum a block unscaled, then scale once. Many: scale each vector of weights, M share the cost.
-  constexpr bool kScaleFirst = M >= 4;
   const int words = q.k / F;
   const int64_t fetch = ahead((int64_t)NR * words * 4);
   each_block<NR>(q.w + row * words, words, [&](int b, const uint32_t* at, int64_t stride) {
@@ -72,22 +70,17 @@ inline void product_rows(const Quantized& q, const float* xp, const float* scale
       VF c[NR];
       for (int r = 0; r < NR; ++r) {
         c[r] = wfield<BITS>(wv[r], i % (F / 2));
-        if constexpr (kScaleFirst) c[r] = vmul(c[r], s[r]);
       }
       for (int m = 0; m < M; ++m) {
         const VF x = vload(xp + (i * M + m) * L);
         for (int r = 0; r < NR; ++r) {
-          if constexpr (kScaleFirst)
-            acc[r][m] = vfma(c[r], x, acc[r][m]);
-          else
-            part[r][m] = i == 0 ? vmul(c[r], x) : vfma(c[r], x, part[r][m]);
+          part[r][m] = i == 0 ? vmul(c[r], x) : vfma(c[r], x, part[r][m]);
         }
       }
     }
-    if constexpr (!kScaleFirst) {
-      for (int r = 0; r < NR; ++r) {
-        for (int m = 0; m < M; ++m) acc[r][m] = vfma(part[r][m], s[r], acc[r][m]);
-      }
+    // A block is summed unscaled and scaled once, for every M: scaling the weights first rounds differently.
+    for (int r = 0; r < NR; ++r) {
+      for (int m = 0; m < M; ++m) acc[r][m] = vfma(part[r][m], s[r], acc[r][m]);
     }
     xp += F * M * L;
   });
@@ -115,7 +108,7 @@ int product_span(const Quantized& q, const float* packed, const float* scales, c
 template <int BITS, int M, int SPB>
 void product_as(const Quantized& q, const float* packed, int n0, int n1, float* scale_tables, float* out, int64_t ldo) {
   // As many rows at once as leave the sums in 16 registers (M = 2: measured, 2 rows 5.4 ns a block, 3 rows 4.4, 4 rows 5.3).
-  constexpr int NR = M == 1 ? 4 : (M == 2 ? 3 : (M <= 6 ? 2 : 1));
+  constexpr int NR = M == 1 ? 4 : (M == 2 ? 3 : 2);
   all_rows<NR>(q, n0, n1, scale_tables, [&](auto at_once, int from, int to, const float* scales, const float* biases) {
     return product_span<BITS, M, decltype(at_once)::value, SPB>(q, packed, scales, biases, from, to, out, ldo);
   });
@@ -141,7 +134,7 @@ void product_bits(const Quantized& q, const float* packed, int n0, int n1, float
 
 inline void product(const Quantized& q, const float* packed, int m, int n0, int n1, float* scale_tables, float* out,
                     int64_t ldo) {
-  for_rows<kMaxRows>(m, [&](auto rows) { product_bits<rows.value>(q, packed, n0, n1, scale_tables, out, ldo); });
+  for_rows<kFloatRows>(m, [&](auto rows) { product_bits<rows.value>(q, packed, n0, n1, scale_tables, out, ldo); });
 }
 
 }  // namespace imn::IMN_ISA

@@ -183,7 +183,7 @@ def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path
 
 
 def test_calibration_pays_on_codes_it_did_not_see(bundles: dict[str, Path], tmp_path: Path) -> None:
-    """Calibrated on noise through the codec, measured on random codes and another instruction."""
+    """Calibrated on noise through the codec, measured on random codes and other instructions."""
     for seed in range(4):
         noise = np.cumsum(np.random.default_rng(seed).standard_normal(32_000 * 4)) % 7 - 3
         soundfile.write(tmp_path / f"{seed}.wav", noise / 20, 32_000, "FLOAT")
@@ -193,7 +193,8 @@ def test_calibration_pays_on_codes_it_did_not_see(bundles: dict[str, Path], tmp_
         for name in ("calibrated", "calibrated-mixed")
     ]
     variants = parse(str(bundles["exact"]), made, recipes=["mse", "mixed"], backend="reference")
-    codes = material.seeded(variants[0].bundle.config.lm, ["Music piece. Instruct: Extract Strings."], 40, 77)
+    texts = [f"Music piece. Instruct: {verb} Strings." for verb in ("Extract", "Double", "Mute", "Soften")]
+    codes = material.seeded(variants[0].bundle.config.lm, texts, 40, 77)
     _, ours, ours_mixed, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
     assert ours.kl < 0.95 * mse.kl and ours_mixed.kl < 0.95 * mixed.kl
     assert ours.megabytes == mse.megabytes and ours_mixed.megabytes == mixed.megabytes

@@ -52,11 +52,15 @@ void quantized(const IsaKernels& k, int bits, int group, int kk, int n, int m) {
     for (int i = 0; i < kk; ++i) x[size_t(r * padded(kk) + i)] = uniform() + 0.3f;
   }
   const Quantized q{w.data(), scales.data(), biases.data(), DType::f16, n, kk, group, bits};
-  std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n)), packed(size_t(k.packed_size(m, kk, group, bits)));
+  std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n));
   k.dequantize(q, 0, n, 0, kk, dense.data(), padded(kk));
-  k.pack(x.data(), padded(kk), m, kk, group, bits, packed.data());
   std::vector<float> scale_tables(size_t(table_size(n, kk, group)));
-  k.product(q, packed.data(), m, 0, n, scale_tables.data(), out.data(), n);
+  for (int r = 0; r < m; r += kFloatRows) {
+    const int some = m - r < kFloatRows ? m - r : kFloatRows;
+    std::vector<float> packed(size_t(k.packed_size(some, kk, group, bits)));
+    k.pack(x.data() + r * padded(kk), padded(kk), some, kk, group, bits, packed.data());
+    k.product(q, packed.data(), some, 0, n, scale_tables.data(), out.data() + r * n, n);
+  }
   std::vector<float> out8(out.size()), out16(out.size());
   if (bits == 4) {
     for (int width : {8, 16}) {

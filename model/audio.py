@@ -20,6 +20,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from . import checks
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
 from .audio_files.reading import Limits, Samples, read_mono
@@ -34,6 +35,8 @@ __all__ = [
 MAX_SECONDS = 3600
 MAX_FRAMES = 1 << 28
 """With MAX_SECONDS, the most `load` takes: 1 GiB of mono float32 before resampling."""
+MAX_RATE = 2**31 - 1
+"""Hz; what the formats' headers can hold."""
 SILENCE = 1e-4
 """-80 dBFS: a clip that never gets louder is dither or noise of an empty take, not sound to edit."""
 CANCELLED = 0.01
@@ -92,6 +95,7 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
     unreadable, not audio, truncated (shorter than the length that it names), empty, longer than MAX_SECONDS, silent,
     shorter than one codec frame, or with NaN or infinite samples.
     """
+    sample_rate = checks.whole("sample_rate", sample_rate, 1, MAX_RATE)
     with _opened(source) as (name, file):
         view = View.whole(file)
         if not view.end:
@@ -134,21 +138,27 @@ def clip_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     return found
 
 
-def resample(samples: Samples, rate: int, target: int, frames: int | None = None) -> Samples:
-    """Samples [n] at `rate` Hz -> float32 at `target` Hz, cut or zero-padded to exactly `frames` samples if given."""
+def resample(samples: npt.ArrayLike, rate: int, target: int, frames: int | None = None) -> Samples:
+    """Samples [n] at `rate` Hz -> float32 at `target` Hz, cut or zero-padded to exactly `frames` samples if given.
+
+    Raises ValueError for another shape, dtype, rate or number of frames.
+    """
+    out = checks.mono(samples, "samples")
+    rate, target = checks.whole("rate", rate, 1, MAX_RATE), checks.whole("target", target, 1, MAX_RATE)
+    frames = None if frames is None else checks.whole("frames", frames, 0)
     if rate != target:
         try:
-            samples = soxr.resample(samples, rate, target, quality="VHQ")
+            out = soxr.resample(out, rate, target, quality="VHQ")
         except (ValueError, RuntimeError) as e:
             raise UserError(f"cannot resample from {rate} Hz to {target} Hz: {e}; resample the clip yourself") from e
-    if frames is not None and len(samples) != frames:
-        samples = np.pad(samples[:frames], (0, max(0, frames - len(samples))))
-    return np.ascontiguousarray(samples, dtype=np.float32)
+    if frames is not None and len(out) != frames:
+        out = np.pad(out[:frames], (0, max(0, frames - len(out))))
+    return np.ascontiguousarray(out, dtype=np.float32)
 
 
 def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> None:
     """Raise, before any work is done, what `save` would raise for this path, its extension or this rate."""
-    path = Path(path)
+    path, rate = Path(path), checks.whole("rate", rate, 1, MAX_RATE)
     _encode(path, np.zeros(1, np.float32), rate)
     try:
         if path.is_dir():
@@ -161,16 +171,21 @@ def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> 
         raise _unwritable(path, e) from e
 
 
-def save(path: str | os.PathLike[str], samples: npt.ArrayLike, rate: int, *, normalize: bool = False) -> Saved:
-    """Write mono samples [n] to .wav (32-bit float), .flac (24 bits) or .ogg (Vorbis), atomically.
+def save(
+    path: str | os.PathLike[str] | BinaryIO, samples: npt.ArrayLike, rate: int, *, normalize: bool = False
+) -> Saved:
+    """Write mono samples [n] or [1, n] to .wav (32-bit float), .flac (24 bits) or .ogg (Vorbis), atomically.
 
-    `normalize` scales the peak to -1 dBFS. Otherwise the level is kept, except that a peak above full scale is scaled
-    to full scale where the format cannot hold it (FLAC, OGG); the returned gain tells. Raises UsageError for another
-    extension and UserError for NaN or infinite samples and for a path that cannot be written; then nothing is there.
+    A binary file (`sys.stdout.buffer`) in place of a path is given WAV. Arrays of any library and lists are taken;
+    integer samples are scaled to full scale 1. `normalize` scales the peak to -1 dBFS. Otherwise the level is kept,
+    except that a peak above full scale is scaled to full scale where the format cannot hold it (FLAC, OGG); the
+    returned gain tells. Raises UsageError for another extension, ValueError for another shape, dtype or rate, and
+    UserError for NaN or infinite samples and for a path that cannot be written; then nothing is there.
     """
-    path = Path(path)
-    samples = np.asarray(samples, dtype=np.float32)
-    peak = float(np.abs(samples).max(initial=0.0))
+    stream = None if isinstance(path, str | os.PathLike) else path
+    path = Path("standard output.wav") if stream else Path(path)  # type: ignore[arg-type]
+    clip, rate = checks.mono(samples, "samples"), checks.whole("rate", rate, 1, MAX_RATE)
+    peak = float(np.abs(clip).max(initial=0.0))
     if not np.isfinite(peak):
         raise UserError(f"{path}: not written, the audio has NaN or infinite samples; is the model's bundle damaged?")
     subtype = _format(path)[1]
@@ -179,7 +194,11 @@ def save(path: str | os.PathLike[str], samples: npt.ArrayLike, rate: int, *, nor
         gain = NORMALIZED_PEAK / peak
     elif subtype != "FLOAT" and peak > 1:
         gain = 1 / peak
-    data = _encode(path, samples if gain == 1 else samples * np.float32(gain), rate)
+    data = _encode(path, clip if gain == 1 else clip * np.float32(gain), rate)
+    if stream:
+        stream.write(data)
+        stream.flush()
+        return Saved(peak, gain, subtype)
     try:
         temporary = _temporary(path)
         try:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
+from . import checks
+
 SMALLEST = 1e-30
 """Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""
 
@@ -23,12 +25,13 @@ class Sampling:
     greedy: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise ValueError(f"temperature={self.temperature} must be a number of at least 0")
-        if self.top_k < 0:
-            raise ValueError(f"top_k={self.top_k} must be at least 0 (0 keeps every token)")
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(f"top_p={self.top_p} must lie between 0 and 1 (0 turns it off)")
+        for name, value in (
+            ("temperature", checks.number("temperature", self.temperature, 0)),
+            ("top_k", checks.whole("top_k", self.top_k, 0)),
+            ("top_p", checks.number("top_p", self.top_p, 0, 1)),
+            ("greedy", bool(self.greedy)),
+        ):
+            object.__setattr__(self, name, value)
 
     def __call__(self, logits: mx.array, key: mx.array) -> mx.array:
         """Choose tokens int32 [...] by logits float32 [..., card].

@@ -146,6 +146,8 @@ def _sources(path: Path) -> dict[str, Source]:
     files = [single] if single.exists() else sorted(path.glob("model-*-of-*.safetensors"))
     if not files:
         raise UserError(f"{path} has no model.safetensors; is it a bundle? (instruct-musicgen convert makes one)")
+    if files != [single] and (missing := hub.missing_shards([file.name for file in files])):
+        raise UserError(f"{path} lacks {', '.join(missing[:SHOWN])} of its {len(missing) + len(files)} weight files")
     sources: dict[str, Source] = {}
     for file in files:
         header: Header = read_header(file)

@@ -24,6 +24,7 @@ from ..formats.safetensors_file import lazy, read_header, read_json
 from ..formats.settings import XpConfig
 from . import hub
 from . import tensors as layout
+from .finite import not_finite
 
 Array = npt.NDArray[Any]
 PAD_MODES = ("reflect", "constant")
@@ -44,10 +45,13 @@ def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
 
     Returns its settings and its tensors (names and shapes as `layout.codec_shapes`), float32, evaluated: convolutions
     [out, k, in] with weight norm merged (also the transposed ones), LSTM as in torch, codebooks [bins, dimension].
-    UserError: unreadable, missing or mis-shaped tensors, or a variant of EnCodec that is not the 32 kHz one.
+    UserError: unreadable, missing or mis-shaped tensors, NaN or infinity, or not the 32 kHz EnCodec.
     """
     config, read_tensors = _open(Path(path))
-    return config, read_tensors()
+    tensors = read_tensors()
+    if damaged := not_finite(dict(tensors)):
+        raise UserError(f"{path}: NaN or infinity in {', '.join(damaged)}; get a whole copy")
+    return config, tensors
 
 
 def _open(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
+from ..progress import bars_shown
 
 T5 = "google-t5/t5-base"
 T5_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model")
 BUNDLE_FILES = ("config.json", "model*.safetensors", "compression_state_dict.bin", "encodec/*", "t5/*")
 CODEC_FILES = ("config.json", "*.safetensors", "compression_state_dict.bin")
 
+SHARD = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors", re.ASCII)
 REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 
 
@@ -21,8 +26,9 @@ def resolve(
 ) -> Path:
     """The local path itself if it exists, else the folder of the repo's snapshot in the cache, fetched if need be.
 
-    Without network (or with HF_HUB_OFFLINE=1) a cached snapshot is used as it is. UserError, one line: a path that
-    does not exist, a name that can't be a repo, an unknown repo or revision, no network and not cached.
+    Without network (or with HF_HUB_OFFLINE=1, or where the Hub does not answer within HF_HUB_ETAG_TIMEOUT, by default
+    10 s) a cached snapshot is used as it is. UserError, one line: a path that does not exist, a name that can't be a
+    repo, an unknown repo or revision, no network and not (or not wholly) cached.
     """
     name = str(name_or_path)
     if name and (path := local(name_or_path)):
@@ -35,10 +41,12 @@ def resolve(
 
 def local(name_or_path: str | Path) -> Path | None:
     """The path if something is there."""
+    path = Path(name_or_path)
     try:
-        path = Path(name_or_path).expanduser()
+        with suppress(RuntimeError):  # no such ~user: a name like others
+            path = path.expanduser()
         return path if path.exists() else None
-    except (OSError, RuntimeError, ValueError):  # a name too long, an unknown ~user, a NUL
+    except (OSError, ValueError):  # a name too long, a NUL
         return None
 
 
@@ -59,7 +67,11 @@ def _snapshot(name: str, revision: str | None, patterns: list[str] | None) -> Pa
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    _limit_waits()
+    if not bars_shown():
+        disable_progress_bars()
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except GatedRepoError as e:
@@ -71,17 +83,118 @@ def _snapshot(name: str, revision: str | None, patterns: list[str] | None) -> Pa
     except HFValidationError as e:
         raise UserError(f"{name} is neither a local path nor a valid Hugging Face repo name") from e
     except LocalEntryNotFoundError as e:
+        raise UserError(_not_cached(name, revision, str(e))) from e
+    except (PermissionError, NotADirectoryError) as e:
         raise UserError(
-            f"{name} is not a local path, not in the Hugging Face cache, and the Hub cannot be reached; "
-            "check the name and the network"
+            f"the Hugging Face cache cannot be written ({e.strerror}: {e.filename}); set HF_HOME to a folder that can"
         ) from e
     except Exception as e:  # the HTTP client below changes between versions, and so do its errors
+        with suppress(Exception):  # the network broke, not the cache
+            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
         reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
         raise UserError(f"cannot fetch the Hugging Face repo {name}: {reason}") from e
 
 
+def _limit_waits() -> None:
+    """Give the Hub's HTTP client a time limit where it has none: a network that never answers must not hold us."""
+    from huggingface_hub import constants, get_session
+
+    session: Any = get_session()
+    seconds = constants.HF_HUB_ETAG_TIMEOUT
+    if hasattr(session, "event_hooks"):  # httpx: requests may come with a limit of None, which beats the client's own
+        hooks = session.event_hooks
+        if not any(isinstance(hook, _Limit) for hook in hooks["request"]):
+            session.event_hooks = hooks | {"request": [*hooks["request"], _Limit(seconds)]}
+        return
+    for adapter in getattr(session, "adapters", {}).values():  # requests
+        if not isinstance(adapter.send, functools.partial):
+            adapter.send = functools.partial(_send, adapter.send, seconds)
+
+
+class _Limit:
+    """A hook that limits each wait of a request."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def __call__(self, request: Any) -> None:
+        given = request.extensions.get("timeout", {})
+        limits = {kind: given.get(kind) or self.seconds for kind in ("connect", "read", "write", "pool")}
+        request.extensions = {**request.extensions, "timeout": limits}
+
+
+def _send(send: Callable[..., Any], seconds: float, request: Any, **options: Any) -> Any:
+    return send(request, **options | {"timeout": options.get("timeout") or seconds})
+
+
+def _not_cached(name: str, revision: str | None, reason: str) -> str:
+    """What to say where the Hub cannot be reached: what of the repo is in the cache, and what is missing."""
+    folder = _repo_folder(name)
+    refs = folder / "refs"
+    kept = sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
+    if "incomplete" in reason and folder.is_dir():
+        what = reason.partition("is incomplete: ")[2].partition(". ")[0]
+        return f"{name} is only partly in the Hugging Face cache ({what}), and the Hub cannot be reached"
+    if revision is not None and kept:
+        return (
+            f"revision {revision!r} of {name} is not in the Hugging Face cache (which has {', '.join(kept)}), and the "
+            "Hub cannot be reached; check the revision and the network"
+        )
+    if kept or (folder / "blobs").is_dir():
+        return f"{name} is only partly in the Hugging Face cache, and the Hub cannot be reached; check the network"
+    return (
+        f"{name} is not a local path, not in the Hugging Face cache, and the Hub cannot be reached; "
+        "check the name and the network"
+    )
+
+
+def _repo_folder(name: str) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+
+
+WANTED = ("config.json", "model.safetensors", "compression_state_dict.bin")
+
+
 def cached(name: str) -> bool:
-    """Whether a bundle of this name is in the cache, without asking the network."""
+    """Whether a whole bundle of this name is in the cache, without asking the network."""
+    return not _missing(name)
+
+
+def partly_cached(name: str) -> str:
+    """What a begun download of a bundle lacks ("model.safetensors"); "": it is whole, or was never begun."""
+    begun = _repo_folder(name).is_dir() and any(_repo_folder(name).glob("[bs]*/*"))  # blobs, snapshots
+    return ", ".join(_missing(name)) if begun else ""
+
+
+def _missing(name: str) -> list[str]:
+    """Files of a bundle that the cache's main revision lacks; a codec may be a folder, weights several files."""
     from huggingface_hub import try_to_load_from_cache
 
-    return all(isinstance(try_to_load_from_cache(name, file), str) for file in ("config.json", "model.safetensors"))
+    def has(file: str) -> bool:
+        return isinstance(try_to_load_from_cache(name, file), str)
+
+    missing = [file for file in WANTED if not has(file)]
+    if "compression_state_dict.bin" in missing and has("encodec/config.json"):
+        missing.remove("compression_state_dict.bin")
+        missing += [] if has("encodec/model.safetensors") else ["encodec/model.safetensors"]
+    if "model.safetensors" in missing and (index := try_to_load_from_cache(name, "model.safetensors.index.json")):
+        missing.remove("model.safetensors")
+        missing += _missing_shards(Path(index).parent) if isinstance(index, str) else ["model.safetensors"]
+    return missing
+
+
+def _missing_shards(folder: Path) -> list[str]:
+    """Of "model-00001-of-00003.safetensors" and so on, those that are not there."""
+    return missing_shards([path.name for path in folder.glob("model-*-of-*.safetensors")])
+
+
+def missing_shards(names: Sequence[str]) -> list[str]:
+    """Which files of a series "model-I-of-N.safetensors" are missing, by the N of those that are there."""
+    series = [match for name in names if (match := SHARD.fullmatch(name))]
+    if not series:
+        return ["model.safetensors"]
+    last = series[0][2]
+    wanted = [f"model-{n:0{len(last)}}-of-{last}.safetensors" for n in range(1, min(int(last), 10_000) + 1)]
+    return [name for name in wanted if name not in names]

@@ -6,7 +6,6 @@ usage, 130 interrupted.
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,35 +13,33 @@ from typing import TextIO
 
 from ..errors import UsageError, UserError
 from .arguments import parse
+from .process import ending_cleanly, open_streams, say, silence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's) and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # file names may be no text
+    open_streams()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ending_cleanly():
             warnings.showwarning = show_warning
             arguments = parse(argv)
             arguments.run(arguments)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk is noticed here, not when Python ends
     except UserError as e:
-        _say("error", str(e))
+        say("error", str(e))
         return 2 if isinstance(e, UsageError) else 1
     except KeyboardInterrupt:
-        _say("error", "interrupted; nothing was written")
+        say("error", "interrupted; nothing was written")
         return 130
     except BrokenPipeError:  # `instruct-musicgen info | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence()
         return 1
     except (MemoryError, OSError) as e:
-        _say("error", f"{str(e) or 'out of memory'}; free some and try again" if isinstance(e, MemoryError) else str(e))
+        say("error", f"{str(e) or 'out of memory'}; free some and try again" if isinstance(e, MemoryError) else str(e))
+        silence()
         return 1
     return 0
-
-
-def _say(kind: str, message: str) -> None:
-    print(f"{kind}: {' '.join(message.split())}", file=sys.stderr)
 
 
 def show_warning(
@@ -54,4 +51,4 @@ def show_warning(
     line: str | None = None,
 ) -> None:
     """A warning as one line, without the place in the source that raised it."""
-    _say("warning", str(message))
+    say("warning", str(message))

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import math
+import os
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,10 +20,18 @@ DEFAULT_REPO = "aufklarer/Instruct-MusicGen-MLX-4bit"
 BACKENDS = ("auto", "metal", "native", "reference", "interpreter")
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing the usage and exiting."""
+NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of printing the usage and exiting; takes -1e3 for a number, as Python 3.14 does."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._negative_number_matcher = NEGATIVE
 
     def error(self, message: str) -> NoReturn:
+        """One line, with where to read more."""
         raise UsageError(f"{message} (see '{self.prog} --help')")
 
 
@@ -29,10 +40,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return _parser().parse_args(argv)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
+def _parser() -> Parser:
+    parser = Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     _edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
     _info(commands.add_parser("info", help="what a bundle holds"))
@@ -44,21 +55,23 @@ def _edit(parser: argparse.ArgumentParser) -> None:
     parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
     parser.set_defaults(run=_command("edit"))
     add = parser.add_argument
-    add("input", metavar="IN", type=Path, help="any audio file soundfile reads: WAV, FLAC, OGG, MP3, AIFF, ...")
+    add("input", metavar="IN", type=path,
+        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input")
     asked = parser.add_mutually_exclusive_group(required=True)
     asked.add_argument("-i", "--instruction", type=instruction, metavar="TEXT",
         help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
         'which is printed; a text that begins with "Music piece." goes in as it is')
     for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
         asked.add_argument(f"--{verb}", type=_instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
-    add("-o", "--output", required=True, type=Path, metavar="OUT",
-        help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate")
+    add("-o", "--output", required=True, type=path, metavar="OUT",
+        help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate; - for WAV on standard "
+        "output")
     add("--model", metavar="PATH_OR_REPO",
         help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
         "embedded demo bundle, whose output is a smoke test, not music")
     add("--revision", help="branch, tag or commit of the repo")
-    add("--seed", type=_integer(0, 2**64 - 1), default=0, metavar="N",
-        help="same seed, same build, same backend: same result (default 0)")
+    add("--seed", type=_seed, default=0, metavar="N|random",
+        help="same seed, same build, same backend: same result (default 0); random: draw one, and say which")
     add("--top-k", type=_integer(0), default=250, metavar="N",
         help="sample from the N most probable tokens; 0: from all (default 250)")
     add("--top-p", type=_number(0, 1), default=0.0, metavar="P",
@@ -89,7 +102,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add("--base", required=True, metavar="DIR_OR_REPO",
         help="MusicGen's state_dict.bin and compression_state_dict.bin (facebook/musicgen-large)")
     add("--t5", required=True, metavar="DIR_OR_REPO", help="T5's weights and tokenizer (google-t5/t5-base)")
-    add("--out", required=True, type=Path, metavar="DIR", help="the bundle's folder")
+    add("--out", required=True, type=path, metavar="DIR", help="the bundle's folder")
     add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
     add("--group-size", type=int, metavar="32|64|128",
         help="weights that share a scale (default 64, or 32 where 64 does not fit the model)")
@@ -98,7 +111,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add("--instruments", type=_instruments, metavar="X,Y,...",
         help="what the adapter was trained on, spelled as in its sentences (default Drums,Bass,Piano,Guitar)")
     add("--everyday", action="store_true", help="it was trained on everyday sentences too, without a preamble")
-    add("--clips", nargs="+", type=Path, default=[], metavar="CLIP",
+    add("--clips", nargs="+", type=path, default=[], metavar="CLIP",
         help="audio files or folders that the calibrated recipes run the model over; the more like yours the better")
     add("--trained-frames", type=_integer(1), metavar="N",
         help="frames (50 a second) of the clips the adapter was trained on; default: told by a step in the variance of "
@@ -140,12 +153,26 @@ def _version() -> str:
         return "(not installed)"
 
 
+def path(text: str) -> Path:
+    """For argparse: a path; "~" at its beginning stands for the home folder, also where no shell has seen it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)
+
+
+def _seed(text: str) -> int | None:
+    return None if text == "random" else _integer(0, 2**64 - 1)(text)
+
+
 def instruction(text: str) -> str:
     """For argparse: a sentence as it is; it must not be blank."""
+    with suppress(UnicodeError):  # UTF-8, in a locale that is not (LC_ALL=C)
+        text = os.fsencode(text).decode("utf-8")
     if not text.strip():
         raise argparse.ArgumentTypeError('is empty; say what to do, for example "only the drums"')
     if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):
-        raise argparse.ArgumentTypeError("is not valid text in this terminal's encoding; use UTF-8")
+        raise argparse.ArgumentTypeError("is not valid text in UTF-8; set LC_ALL=C.UTF-8, and the terminal to UTF-8")
     return text
 
 

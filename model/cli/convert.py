@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from pathlib import Path
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,4 +29,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
     else:
         print(f"windows: {adapter.trained_frames} of {adapter.max_n_frames} frames were trained")
-    print(f"{path}: written; describe it with: instruct-musicgen info {path}")
+    print(f"{path}: written; describe it with: instruct-musicgen info {pasted(path)}")
+
+
+def pasted(path: Path) -> str:
+    """A path as it must be typed into a shell."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith(("-", "~")) else text)

@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from .. import instructions
 from ..bundle import hub
 from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
 from ..instructions import VERBS, Asked
+from ..progress import bars_shown
 from .arguments import DEFAULT_REPO
+from .convert import pasted
+from .process import say
 
 if TYPE_CHECKING:
     from ..audio import Clip, Samples, Saved
     from ..pipeline import InstructMusicGen
+
+
+STREAM = Path("-")
+"""Standard input, or output."""
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -28,17 +36,22 @@ def run(arguments: argparse.Namespace) -> None:
     from .. import audio
 
     tell = _silent if arguments.quiet else _note
-    if arguments.input.exists() and arguments.output.exists() and arguments.output.samefile(arguments.input):
-        raise UsageError(f"{arguments.output}: OUT is IN; choose another name with -o")
-    clip = audio.load(arguments.input)
+    source, target = arguments.input, arguments.output
+    if source.exists() and target.exists() and target.samefile(source) and target != STREAM:
+        raise UsageError(f"{target}: OUT is IN; choose another name with -o")
+    if target == STREAM and (sys.stdout is None or sys.stdout.isatty()):
+        raise UsageError("-o -: writes WAV to standard output, which is a terminal or closed; redirect it")
+    report = sys.stderr if target == STREAM else sys.stdout
+    clip = audio.load(_standard_input() if source == STREAM else source)
     rate = clip.source_rate if arguments.keep_rate else clip.rate
-    audio.check_destination(arguments.output, rate)
+    if target != STREAM:
+        audio.check_destination(target, rate)
     for note in clip.notes:
-        tell(f"{arguments.input}: {note}")
+        tell(f"{source}: {note}")
     if clip.channels > 1:
-        tell(f"{arguments.input}: its {clip.channels} channels are mixed to mono")
+        tell(f"{source}: its {clip.channels} channels are mixed to mono")
     if clip.peak > 1:
-        tell(f"{arguments.input}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
+        tell(f"{source}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
 
     name = _model(arguments.model, tell)
     if arguments.revision and Path(name).exists():
@@ -66,14 +79,30 @@ def run(arguments: argparse.Namespace) -> None:
         whole = len(edited) == len(clip.samples)
         frames = clip.source_frames if whole else round(seconds * rate)
         edited = audio.resample(edited, clip.rate, rate, frames)
-    saved = audio.save(arguments.output, edited, rate, normalize=arguments.normalize)
+    saved = audio.save(sys.stdout.buffer if target == STREAM else target, edited, rate, normalize=arguments.normalize)
     if not arguments.normalize:
-        _tell_of_level(saved, arguments.output, tell)
+        _tell_of_level(saved, target, tell)
     if not arguments.quiet:
         peak = audio.decibels(saved.peak * saved.gain)
-        print(f"{arguments.output}: {seconds:.2f} s at {rate} Hz, peak {peak}")
+        name = "standard output" if target == STREAM else target
+        print(f"{name}: {seconds:.2f} s at {rate} Hz, peak {peak}", file=report)
         rtf = f"RTF {wall / seconds:.2f}"
-        print(f"backend {_backend(model)}: edited in {wall:.2f} s, {rtf}; model loaded in {loaded:.2f} s")
+        print(f"backend {_backend(model)}: edited in {wall:.2f} s, {rtf}; model loaded in {loaded:.2f} s", file=report)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None or sys.stdin.closed or sys.stdin.isatty():
+        raise UsageError("-: reads a clip from standard input, which is a terminal or closed; redirect it")
+    return sys.stdin.buffer
+
+
+def _drawn(seed: int | None, quiet: bool) -> int:
+    """The seed; one that is drawn here is told."""
+    if seed is None:
+        seed = secrets.randbelow(2**64)
+        if not quiet:
+            _note(f"seed {seed} was drawn; --seed {seed} gives this result again")
+    return seed
 
 
 def _window(model: InstructMusicGen, seconds: float | None, tell: Callable[[str], None]) -> int | None:
@@ -109,7 +138,8 @@ def _edit(
     with _progress(arguments.quiet) as progress:
         edited = model.generate(
             text, mx.array(clip.samples), arguments.max_steps,
-            seed=arguments.seed, temperature=arguments.temperature, top_k=arguments.top_k, top_p=arguments.top_p,
+            seed=_drawn(arguments.seed, arguments.quiet), temperature=arguments.temperature,
+            top_k=arguments.top_k, top_p=arguments.top_p,
             guidance=arguments.guidance, greedy=arguments.greedy, window_frames=window, progress=progress,
         )  # fmt: skip
         return np.array(edited, dtype=np.float32)
@@ -124,7 +154,13 @@ def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
     if hub.cached(DEFAULT_REPO):
         tell(f"model {DEFAULT_REPO}, from the cache")
         return DEFAULT_REPO
-    tell(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle")
+    if lacking := hub.partly_cached(DEFAULT_REPO):
+        raise UserError(
+            f"no --model given, and {DEFAULT_REPO} is only partly in the cache (without {lacking}); --model "
+            f"{DEFAULT_REPO} fetches the rest, --model {pasted(demo_path())} is the demo"
+        )
+    # Also with --quiet: nobody shall take its output for an edit.
+    _note(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle")
     return demo_path()
 
 
@@ -184,9 +220,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
         progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TextColumn("{task.fields[rtf]}"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    console = Console(stderr=True)
-    disable = quiet or not console.is_terminal
-    with progress.Progress(*columns, console=console, disable=disable, transient=True) as bar:
+    disable = quiet or not bars_shown()
+    with progress.Progress(*columns, console=Console(stderr=True), disable=disable, transient=True) as bar:
         task = bar.add_task("reading clip and text", total=None, rtf="")
         begun: float | None = None
         first = 0
@@ -205,7 +240,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
 
 
 def _note(message: str) -> None:
-    print(f"note: {message}.", file=sys.stderr)
+    say("note", f"{message}.")
 
 
 def _silent(message: str) -> None:

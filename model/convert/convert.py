@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +21,16 @@ from ..bundle import config_json as bundle_config
 from ..bundle import hub
 from ..bundle import tensors as layout
 from ..bundle.bundle import check_codec, open_bundle
-from ..bundle.codec_weights import codec_config, pretrained
+from ..bundle.codec_weights import load_codec, pretrained
+from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
 from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
 from ..config import Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
-from ..formats.safetensors_file import read_header, read_json
+from ..formats.safetensors_file import lazy, read_header, read_json
 from ..instructions import UPSTREAM, Vocabulary
+from ..progress import bars_shown
 from ..quantize import recipes
 from ..quantize.calibration import Calibration
 from .checkpoint import Array, Upstream
@@ -79,7 +82,7 @@ def convert(
     folder = hub.resolve(base, allow_patterns=("state_dict.bin", CODEC_FILE))
     upstream = Upstream(checkpoint, _file(folder, "state_dict.bin"))
     codec_source = _codec_source(_file(folder, CODEC_FILE))
-    codec = codec_config(codec_source)
+    codec = load_codec(codec_source)[0]  # not the settings alone: weights that are no numbers are refused now
     check_codec(codec, upstream.lm, codec_source)
     t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
     trained = _trained_frames(upstream, trained_frames)
@@ -159,6 +162,8 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
         raise UserError(f"{given} has no model.safetensors; give a T5 folder that has (as google-t5/t5-base)")
     if local:
         read_header(path / "model.safetensors")
+        if damaged := not_finite(lazy(path / "model.safetensors")):
+            raise UserError(f"{path / 'model.safetensors'}: NaN or infinity in {', '.join(damaged)}; get a whole copy")
     if local and not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise UserError(f"{given} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
     return (path, hub.T5) if local else (None, str(given))
@@ -191,7 +196,7 @@ def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], P
     """How the recipe packs a module, and what it was calibrated on; `dense` makes the 16-bit bundle where it must."""
     if not recipe.calibrated:
         return lambda module, weight, quantization, dtype: recipe.pack(weight, quantization, dtype), ""
-    with Console(stderr=True).status("encoding clips"):
+    with Console(stderr=True).status("encoding clips") if bars_shown() else nullcontext():
         calibration = Calibration(open_bundle(dense()), kernels.load(), clips)
 
     def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> recipes.Packed:
@@ -204,8 +209,7 @@ def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], P
 
 def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config, pack: Pack) -> None:
     columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not bars_shown())
     with bar as progress, TensorWriter(path, stored) as writer:
         for name in progress.track(list(layout.lm_shapes(config.lm, config.adapter))):
             value = upstream.read(name)
@@ -216,6 +220,8 @@ def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Confi
                 q = config.packing(module)
                 assert q is not None
                 for part, made in zip(("weight", "scales", "biases"), pack(module, mx.array(value), q, config.dtype)):
+                    if part != "weight" and not mx.isfinite(made).all().item():
+                        raise _too_large(name, value)
                     writer.write(f"{module}.{part}", made)
             else:
                 writer.write(name, _narrowed(name, value, config.dtype))
@@ -228,8 +234,12 @@ def _narrowed(name: str, value: Array, dtype: mx.Dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         half = value.astype(np.float16)
     if not np.isfinite(half).all():
-        raise UserError(f"{name} has values up to {np.abs(value).max():.3g}, too large for float16; use --bits 32")
+        raise _too_large(name, value)
     return half
+
+
+def _too_large(name: str, value: Array) -> UserError:
+    return UserError(f"{name} has values up to {np.abs(value).max():.3g}, too large for float16; use --bits 32")
 
 
 def _size(path: Path) -> int:

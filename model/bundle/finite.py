@@ -1,0 +1,22 @@
+"""Weights that are no numbers: which tensors hold NaN or infinity."""
+
+from __future__ import annotations
+
+import mlx.core as mx
+
+SHOWN = 5
+
+
+def not_finite(tensors: dict[str, mx.array]) -> list[str]:
+    """Names of the float tensors that hold NaN or infinity: the first few, in order.
+
+    Tensors are taken out of the dict one by one, so that of lazy ones no more than one is in memory.
+    """
+    found: list[str] = []
+    for name in list(tensors):
+        value = tensors.pop(name)
+        if mx.issubdtype(value.dtype, mx.floating) and not mx.isfinite(value).all().item():
+            found.append(name)
+            if len(found) == SHOWN:
+                break
+    return found

@@ -115,10 +115,10 @@ class Watched:
             setattr(self, name, attribute)
         return attribute
 
-    def _watched(self, operation: str, function: Callable[..., mx.array]) -> Callable[..., mx.array]:
+    def _watched(self, operation: str, function: Callable[..., Any]) -> Callable[..., Any]:
         signature = inspect.signature(getattr(reference, operation))
 
-        def watched(*args: Any, **kwargs: Any) -> mx.array:
+        def watched(*args: Any, **kwargs: Any) -> Any:
             arguments = signature.bind(*args, **kwargs).arguments
             self.calls += 1
             result = function(*args, **kwargs)
@@ -128,9 +128,9 @@ class Watched:
 
         return watched
 
-    def _judge(self, operation: str, arguments: Mapping[str, Any], result: mx.array) -> None:
+    def _judge(self, operation: str, arguments: Mapping[str, Any], result: Any) -> None:
         given = {name: value for name, value in arguments.items() if value is not None}
-        right = getattr(reference, operation)(**given)
+        right, result = _result(getattr(reference, operation)(**given)), _result(result)
         expected = oracle.float64(right)
         # Both may be off by the bound, in opposite directions.
         bound = 2 * bounds.bound(operation, {**given, **_numbers(given)}, expected, self._bits)

@@ -16,6 +16,7 @@ from . import windows
 from .adapter import ADAPTER_OWN, Adapter
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
+from .bundle.names.keys import Keys
 from .config import FRAME_RATE, HOP
 from .decode import Job, steps
 from .delay_pattern import positions, undelayed
@@ -60,14 +61,18 @@ class InstructMusicGen:
 
     @classmethod
     def from_pretrained(
-        cls, path_or_repo: str | Path, backend: str = "auto", *, revision: str | None = None
-    ) -> InstructMusicGen:
+        cls, path_or_repo: str | Path, backend: str = "auto", *, revision: str | None = None,
+        keys: str | Path | Keys | None = None,
+    ) -> InstructMusicGen:  # fmt: skip
         """Load a bundle from a folder or a Hugging Face repo, to run on `backend` (see `kernels.load`).
+
+        keys: for a bundle whose tensors' names tell too little, a JSON file or a mapping of stored names to known ones
+        (see `model.bundle.names.keys`).
 
         Raises model.errors.UserError for a bundle that cannot be used, kernels.BackendUnavailable for a backend that
         cannot run here.
         """
-        return cls(open_bundle(path_or_repo, revision=revision), kernels.load(backend))
+        return cls(open_bundle(path_or_repo, revision=revision, keys=keys), kernels.load(backend))
 
     @property
     def backend(self) -> str:

@@ -6,36 +6,32 @@ Which modules are quantized is told by the presence of their `.scales`.
 
 from __future__ import annotations
 
-import math
+import re
+import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
-from ..config import CodecConfig, Config, LMConfig, Quantization
+from ..config import CodecConfig, Config, LMConfig
 from ..errors import UserError
-from ..formats.safetensors_file import FLOATS, Header, lazy, read_header, read_json
+from ..formats.safetensors_file import lazy, read_header, read_json
 from . import hub
 from . import tensors as layout
 from .codec_weights import codec_config
-from .config_json import parse
-from .names import canonical
+from .config_json import hints, parse
+from .fit import SHOWN, fit
+from .names import keys as key_map
+from .names.elimination import eliminate
+from .names.match import Match, match
+from .source import Source
+from .stated import Stated
 
-SHOWN = 20
-"""Names that an error lists, of each kind."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a canonical tensor is."""
-
-    file: Path
-    name: str
-    dtype: mx.Dtype
-    shape: layout.Shape
+IN_PARTS = re.compile(r"(cp_transformer\.(?:gates|pos_emb))\.\d+(?:\.(?:weight|scales|biases))?")
+"""Tensors that may be stored in parts, which are put together when they are read."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,8 @@ class Bundle:
     path: Path
     config: Config
     sources: Mapping[str, Source]
-    """Every stored tensor by canonical name; gates stored one by one are `cp_transformer.gates.N`."""
+    """Every stored tensor by canonical name; where gates and positions are stored one by one they are
+    `cp_transformer.gates.N` and `cp_transformer.pos_emb.N.weight`."""
     raw_config: Mapping[str, Any]
 
     @cached_property
@@ -57,20 +54,18 @@ class Bundle:
         """Fresh lazy arrays of the given canonical names: evaluate and drop them, and their memory is free again."""
         names = set(names)
         modules = {name.removesuffix(".weight") for name in names}
-        wanted = [n for n in self.sources if n in names or n.rpartition(".")[0] in modules | names]
+        wanted = [
+            n
+            for n in self.sources
+            if n in names or n.rpartition(".")[0] in modules or ((part := IN_PARTS.fullmatch(n)) and part[1] in names)
+        ]
         loaded = self._load(wanted)
         return {name: loaded[name] for name in names}
 
     def _load(self, wanted: Iterable[str]) -> dict[str, mx.array]:
         wanted = list(wanted)
         files = {path: lazy(path) for path in {self.sources[n].file for n in wanted}}
-        found = {n: files[self.sources[n].file][self.sources[n].name] for n in wanted}
-        gates = [n for n in found if n.startswith("cp_transformer.gates.")]
-        gates.sort(key=lambda name: int(name.rpartition(".")[2]))
-        if gates:
-            found["cp_transformer.gates"] = mx.stack([found.pop(n).reshape(()) for n in gates])
-        elif "cp_transformer.gates" in found:
-            found["cp_transformer.gates"] = found["cp_transformer.gates"].reshape(-1)
+        found = {n: self.sources[n].read(files[self.sources[n].file]) for n in wanted}
         packed = [n.removesuffix(".scales") for n in found if n.endswith(".scales")]
         for module in [m for m in packed if not stays_packed(m)]:
             scales, biases = found.pop(f"{module}.scales"), found.pop(f"{module}.biases")
@@ -78,7 +73,7 @@ class Bundle:
             assert q is not None
             weight = found[f"{module}.weight"]
             found[f"{module}.weight"] = mx.dequantize(weight, scales, biases, group_size=q.group_size, bits=q.bits)
-        return found
+        return _whole(found)
 
     @property
     def random_weights(self) -> bool:
@@ -101,11 +96,24 @@ class Bundle:
     @property
     def t5_name(self) -> str:
         """The repo that T5 comes from where the bundle has no `t5` folder."""
-        text = self.raw_config.get("text_encoder")
-        name = text.get("_name_or_path") if isinstance(text, dict) else None
+        name = Stated(self.raw_config, self.path / "config.json").section("text").get("_name_or_path")
         if not isinstance(name, str) or not hub.is_repo_name(name):
             return hub.T5
         return f"google-t5/{name}" if name.startswith("t5-") else name
+
+
+def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
+    """Gates and positions put together where they are stored one by one."""
+    parts: dict[str, dict[int, mx.array]] = {}
+    for name in [name for name in tensors if IN_PARTS.fullmatch(name)]:
+        whole, _, number = name.removesuffix(".weight").rpartition(".")
+        parts.setdefault(whole, {})[int(number)] = tensors.pop(name)
+    for whole, numbered in parts.items():
+        apart = [numbered[number] for number in sorted(numbered)]
+        tensors[whole] = mx.stack([a.reshape(()) for a in apart] if whole.endswith("gates") else apart)
+    if "cp_transformer.gates" in tensors:
+        tensors["cp_transformer.gates"] = tensors["cp_transformer.gates"].reshape(-1)
+    return tensors
 
 
 def stays_packed(module: str) -> bool:
@@ -118,164 +126,76 @@ def demo_path() -> Path:
     return Path(__file__).parents[1] / "demo" / "bundle"
 
 
-def open_bundle(path_or_repo: str | Path, *, revision: str | None = None) -> Bundle:
+def open_bundle(
+    path_or_repo: str | Path, *, revision: str | None = None, keys: str | Path | key_map.Keys | None = None
+) -> Bundle:
     """Open and validate a bundle folder, or a Hugging Face repo's (cached or fetched).
 
-    Raises UserError, one line: not there, truncated, or missing, unexpected or mis-shaped tensors (all of them, up to
-    twenty a kind), or a config.json that contradicts the weights.
+    Tensors are matched by what their names say, in any of the dialects in use, and by their shapes; `keys` names those
+    that this leaves open (a JSON file or a mapping, see `model.bundle.names.keys`).
+
+    Raises UserError, one line: not there, truncated, or missing, unexpected, ambiguous or mis-shaped tensors (all of
+    them, up to twenty a kind), or a config.json that contradicts the weights.
     """
-    path = hub.resolve(path_or_repo, revision=revision, allow_patterns=hub.BUNDLE_FILES)
-    if not path.is_dir():
-        raise UserError(f"{path} is a file; give the bundle's folder (the one with config.json)")
-    raw = read_json(path / "config.json")
-    sources = _sources(path)
-    config = parse(raw, {name: (s.dtype, s.shape) for name, s in sources.items()}, path / "config.json")
-    config = _validate(config, sources, raw, path)
+    path = folder(path_or_repo, revision=revision)
+    found, config, stated = matched(path, keys)
+    config = fit(config, found, stated, path)
+    if found.guessed:
+        warnings.warn(
+            f"{path}: {len(found.guessed)} tensors were told by their shapes alone; look at them with info --keys",
+            stacklevel=2,
+        )
     check_codec(codec_config(_codec_path(path)), config.lm, path)
     if (path / "t5").is_dir():
         d_model = read_json(path / "t5" / "config.json").get("d_model")
         if d_model != config.lm.text_dim:
             needs = config.lm.text_dim
             raise UserError(f"{path / 't5'} has d_model={d_model!r:.40}; the bundle's text projection needs {needs}")
-    return Bundle(path, config, sources, raw)
+    return Bundle(path, config, found.sources, stated.raw)
 
 
-def _sources(path: Path) -> dict[str, Source]:
-    """All tensors of model.safetensors (or of its shards), by canonical name, from the headers alone."""
+def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
+    """The bundle's folder. UserError: it is not there, or a file."""
+    path = hub.resolve(path_or_repo, revision=revision, allow_patterns=hub.BUNDLE_FILES)
+    if not path.is_dir():
+        raise UserError(f"{path} is a file; give the bundle's folder (the one with config.json)")
+    return path
+
+
+def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[Match, Config, Stated]:
+    """What became of every stored tensor, the dimensions, and what config.json states; not yet whether they fit.
+
+    Raises UserError for files that can't be read, and dimensions that neither config.json nor the weights tell.
+    """
+    stated = Stated(read_json(path / "config.json"), path / "config.json")
+    stored, called = _stored(path)
+    given = key_map.named(key_map.read_keys(keys), [source.name for source in stored], path)
+    found = match(stored, called | given, hints(stated))
+    config = parse(stated, found.sources)
+    eliminate(found, layout.lm_shapes(config.lm, config.adapter), given)
+    return found, config, stated
+
+
+def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
+    """All tensors of model.safetensors, its shards or whatever else the weights are split into, from the headers alone;
+    and for tensors of a file with a name of its own (`adapter.safetensors`) what they are called with it."""
     single = path / "model.safetensors"
     files = [single] if single.exists() else sorted(path.glob("model-*-of-*.safetensors"))
+    files = files or sorted(path.glob("*.safetensors"))
     if not files:
         raise UserError(f"{path} has no model.safetensors; is it a bundle? (instruct-musicgen convert makes one)")
     if files != [single] and (missing := hub.missing_shards([file.name for file in files])):
         raise UserError(f"{path} lacks {', '.join(missing[:SHOWN])} of its {len(missing) + len(files)} weight files")
-    sources: dict[str, Source] = {}
+    stored: dict[str, Source] = {}
+    called: dict[str, str | None] = {}
     for file in files:
-        header: Header = read_header(file)
-        for stored, (dtype, shape) in header.items():
-            name = canonical(stored)
-            if name in sources:
-                raise UserError(f"{file}: {stored} and {sources[name].name} are the same tensor {name}")
-            sources[name] = Source(file, stored, dtype, shape)
-    return sources
-
-
-def _validate(config: Config, sources: Mapping[str, Source], raw: Mapping[str, Any], path: Path) -> Config:
-    """The config with each module's quantization; UserError listing all that doesn't fit."""
-    problems = _Problems()
-    found: dict[str, Quantization] = {}
-    used: set[str] = set()
-    for name, shape in layout.lm_shapes(config.lm, config.adapter).items():
-        module = name.removesuffix(".weight")
-        if name == "cp_transformer.gates":
-            used |= _check_gates(sources, config.adapter.layers, problems)
-        elif name.endswith(".weight") and len(shape) == 2 and f"{module}.scales" in sources:
-            used |= {name, f"{module}.scales", f"{module}.biases"}
-            if quantization := _check_packed(module, shape, sources, problems):
-                found[module] = quantization
-        elif name not in sources:
-            problems.missing.append(name)
-        else:
-            used.add(name)
-            problems.check(name, sources[name], shape)
-    problems.unexpected = [f"{n} {list(sources[n].shape)}" for n in sources if n not in used]
-    if message := problems.message():
-        raise UserError(f"{path}: the weights do not fit config.json: {message}")
-    return _quantized(config, found, raw, path)
-
-
-class _Problems:
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-        self.unexpected: list[str] = []
-        self.wrong: list[str] = []
-
-    def check(self, name: str, source: Source, shape: layout.Shape) -> None:
-        if source.dtype not in FLOATS:
-            self.wrong.append(f"{name} is {_dtype_name(source.dtype)}, needs a float dtype")
-        elif source.shape != shape:
-            self.wrong.append(f"{name} {list(source.shape)}, needs {list(shape)}")
-
-    def message(self) -> str:
-        kinds = {"missing": self.missing, "unexpected": self.unexpected, "mis-shaped": self.wrong}
-        return "; ".join(f"{kind}: {_listed(names)}" for kind, names in kinds.items() if names)
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
-def _dtype_name(dtype: mx.Dtype) -> str:
-    return str(dtype).rpartition(".")[2]
-
-
-def _check_gates(sources: Mapping[str, Source], layers: int, problems: _Problems) -> set[str]:
-    """The gates as one tensor, or one scalar each."""
-    whole = sources.get("cp_transformer.gates")
-    if whole is not None:
-        same = math.prod(whole.shape) == layers
-        problems.check("cp_transformer.gates", whole, whole.shape if same else (layers,))
-        return {"cp_transformer.gates"}
-    names = [f"cp_transformer.gates.{i}" for i in range(layers)]
-    missing = [n for n in names if n not in sources]
-    problems.missing += ["cp_transformer.gates"] if len(missing) == layers else missing
-    for name in set(names) - set(missing):
-        same = math.prod(sources[name].shape) == 1
-        problems.check(name, sources[name], sources[name].shape if same else ())
-    return set(names)
-
-
-def _check_packed(
-    module: str, shape: layout.Shape, sources: Mapping[str, Source], problems: _Problems
-) -> Quantization | None:
-    """Bits and group size that the shapes of a packed module tell; None (and a problem) if they tell none."""
-    names = [f"{module}.{part}" for part in ("weight", "scales", "biases")]
-    if missing := [n for n in names if n not in sources]:
-        problems.missing += missing
-        return None
-    weight, scales, biases = (sources[n] for n in names)
-    rows, k = shape
-    if weight.dtype != mx.uint32:
-        problems.wrong.append(f"{names[0]} is {_dtype_name(weight.dtype)}, needs uint32 beside its scales")
-        return None
-    for name, source in zip(names[1:], (scales, biases)):
-        if source.dtype not in FLOATS:
-            problems.wrong.append(f"{name} is {_dtype_name(source.dtype)}, needs a float dtype")
-    fits = len(weight.shape) == len(scales.shape) == 2 and weight.shape[0] == scales.shape[0] == rows
-    if fits and scales.shape == biases.shape and weight.shape[1] and scales.shape[1]:
-        for bits in (4, 8):
-            for group_size in (32, 64, 128):
-                if (weight.shape[1] * 32, scales.shape[1] * group_size) == (k * bits, k):
-                    return Quantization(bits, group_size)
-    problems.wrong.append(
-        f"{module}.weight {list(weight.shape)} with scales {list(scales.shape)} and biases {list(biases.shape)} "
-        f"(is no 4 or 8 bit form of {list(shape)} in groups of 32, 64 or 128)"
-    )
-    return None
-
-
-def _quantized(config: Config, found: Mapping[str, Quantization], raw: Mapping[str, Any], path: Path) -> Config:
-    """Check what the shapes tell against config.json's default and its entries for single modules."""
-    default, overrides = config.quantization, config.recipe
-    if default is not None and not found:
-        raise UserError(f"{path / 'config.json'} says {default.bits} bits, but no weight has scales: a contradiction")
-    kinds = list(found.values())
-    if default is None and found:
-        default = max(set(kinds), key=kinds.count)
-    stated = raw.get("quantization") is not None
-    for module, quantization in found.items():
-        expected = overrides.get(module, default)
-        if stated and quantization != expected:
-            assert expected is not None
-            raise UserError(
-                f"{path}: {module} is packed with {quantization.bits} bits in groups of {quantization.group_size}, and "
-                f"config.json says {expected.bits} in groups of {expected.group_size}; it contradicts the weights"
-            )
-    if ghosts := [m for m in overrides if m not in found]:
-        raise UserError(f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}")
-    usual = replace(config, quantization=default, recipe={})
-    modules = [name.removesuffix(".weight") for name in layout.lm_shapes(config.lm, config.adapter)]
-    return replace(usual, recipe={m: found.get(m) for m in modules if found.get(m) != usual.packing(m)})
+        for name, (dtype, shape) in read_header(file).items():
+            if name in stored:
+                raise UserError(f"{file}: {name} is in {stored[name].file.name} too; remove one of them")
+            stored[name] = Source(file, name, dtype, shape)
+            if not file.name.startswith("model"):
+                called[name] = f"{file.stem}.{name}"
+    return list(stored.values()), called
 
 
 def check_codec(codec: CodecConfig, lm: LMConfig, path: Path) -> None:

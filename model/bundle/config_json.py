@@ -9,73 +9,96 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..config import FRAME_RATE, AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from ..config import FRAME_RATE, AdapterConfig, CodecConfig, Config, LMConfig
 from ..errors import UserError
-from ..formats.safetensors_file import Header
 from ..instructions import UPSTREAM, Vocabulary
 from . import hub
-from .names import canonical
+from .names.match import Hints
+from .source import Source
+from .stated import Stated
 
-LIMIT = 1 << 20
-"""No dimension of any model comes near it; a larger one is a damaged file."""
 MAX_LAYERS = 1000
-"""Nor this; each layer has tensors whose names are checked."""
+"""No model comes near it; each layer has tensors whose names are checked."""
 
 
-def parse(raw: Mapping[str, Any], tensors: Header, path: Path) -> Config:
+def hints(stated: Stated) -> Hints:
+    """The dimensions that matching names needs, as far as they are stated."""
+    lm, adapter = _sections(stated)
+    return Hints(
+        dim=stated.integer("dim", lm),
+        layers=stated.integer("layers", lm, most=MAX_LAYERS),
+        codebooks=stated.integer("codebooks", lm, most=MAX_LAYERS),
+        adapter_layers=_adapter_layers(stated, adapter),
+    )
+
+
+def parse(stated: Stated, sources: Mapping[str, Source]) -> Config:
     """The dimensions that config.json states; those it leaves out are told by the tensors' shapes.
 
-    `tensors` are dtypes and shapes by canonical name. UserError: a value that is no dimension, or that neither tells.
+    `sources` by canonical name. What is stated of single quantized modules is left to `model.bundle.fit`. UserError: a
+    value that is no dimension, or that neither tells.
     """
-    decoder = _object(raw, "decoder", path) or raw
-    adapter = _object(raw, "cp_transformer", path)
-    text = _object(raw, "text_encoder", path)
+    path = stated.path
 
     def shape(name: str, axis: int) -> int | None:
-        sizes = tensors.get(name, (None, ()))[1]
-        return sizes[axis] if axis < len(sizes) else None
+        source = sources.get(name)
+        if source is None or axis >= len(source.shape) or (axis and source.dtype == mx.uint32):
+            return None
+        return source.shape[axis]
 
     def count(prefix: str) -> int | None:
-        return len({n.split(".")[1] for n in tensors if n.startswith(prefix)}) or None
+        return len({n.removeprefix(prefix).partition(".")[0] for n in sources if n.startswith(prefix)}) or None
 
-    def dimension(
-        source: Mapping[str, Any], names: tuple[str, ...], default: int | None, least: int = 1, most: int = LIMIT
-    ) -> int:
-        for name in names:
-            if (value := source.get(name)) is not None:
-                return _integer(value, name, path, least, most)
-        if default is None:
-            raise UserError(f"{path} lacks {names[0]}, and the weights don't tell it")
-        return default
+    def told(value: int | None, default: int | None, name: str) -> int:
+        if value is None and default is None:
+            raise UserError(f"{path} lacks {name}, and the weights don't tell it")
+        return value if value is not None else int(default or 0)
 
+    known = hints(stated)
+    inside, around = _sections(stated)
+    text = (stated.section("text"),)
+    text_dim = stated.integer("text_dim", text) or stated.integer("flat text_dim", inside)
     lm = LMConfig(
-        dim=dimension(decoder, ("hidden_size", "dim"), shape("out_norm.weight", 0)),
-        heads=dimension(decoder, ("num_attention_heads", "num_heads"), None),
-        ffn=dimension(decoder, ("ffn_dim",), shape("layers.0.linear1.weight", 0)),
-        layers=dimension(decoder, ("num_hidden_layers", "num_layers"), count("layers."), most=MAX_LAYERS),
-        card=dimension(decoder, ("vocab_size", "card"), shape("linears.0.weight", 0)),
-        codebooks=dimension(decoder, ("num_codebooks", "n_q"), count("emb."), most=MAX_LAYERS),
-        text_dim=dimension(text, ("d_model",), shape("text_conditioner.output_proj.weight", 1)),
+        dim=told(known.dim, shape("out_norm.weight", 0), "hidden_size"),
+        heads=told(stated.integer("heads", inside), None, "num_attention_heads"),
+        ffn=told(stated.integer("ffn", inside), shape("layers.0.linear1.weight", 0), "ffn_dim"),
+        layers=told(known.layers, count("layers."), "num_hidden_layers"),
+        card=told(stated.integer("card", inside), shape("linears.0.weight", 0), "vocab_size"),
+        codebooks=told(known.codebooks, count("emb."), "num_codebooks"),
+        text_dim=told(text_dim, shape("text_conditioner.output_proj.weight", 1), "d_model of the text encoder"),
     )
     if lm.dim % lm.heads or lm.dim % 2:
         raise UserError(f"{path}: hidden_size {lm.dim} is odd or not a multiple of num_attention_heads {lm.heads}")
-    rows, frames = shape("cp_transformer.pos_emb", 0), shape("cp_transformer.pos_emb", 1)
-    layers = dimension(adapter, ("num_layers", "layers", "num_hidden_layers"), rows and rows - 1, most=MAX_LAYERS)
+    tables = shape("cp_transformer.pos_emb", 0) or count("cp_transformer.pos_emb.")
+    rows = shape("cp_transformer.pos_emb", 1) or shape("cp_transformer.pos_emb.0.weight", 0)
+    layers = told(known.adapter_layers, tables and tables - 1, "num_layers of cp_transformer")
+    start = stated.integer("start layer", around, least=0)
     found = AdapterConfig(
         layers=layers,
-        max_n_frames=dimension(adapter, ("max_n_frames", "max_frames"), frames and frames - 1),
-        start_layer=dimension(adapter, ("start_layer",), max(lm.layers - layers, 0), least=0),
+        max_n_frames=told(stated.integer("frames", around), rows and rows - 1, "max_n_frames"),
+        start_layer=told(start, max(lm.layers - layers, 0), "start_layer"),
     )
-    if (trained := adapter.get("trained_frames")) is not None:
-        trained = _integer(trained, "trained_frames", path, 1, found.max_n_frames)
-        found = replace(found, trained_frames=trained)
+    trained = stated.integer("trained frames", around, most=found.max_n_frames)
+    found = replace(found, trained_frames=trained)
     if found.start_layer + layers > lm.layers:
         raise UserError(
             f"{path}: {layers} adapter layers from layer {found.start_layer} on do not fit {lm.layers} layers of the LM"
         )
-    dtype = tensors.get("emb.0.scales", tensors.get("emb.0.weight", (mx.float16, ())))[0]
-    default, recipe = _quantization(raw.get("quantization"), path)
-    return Config(lm, found, dtype, default, recipe, _instructions(_object(raw, "instructions", path), path))
+    first = sources.get("emb.0.scales", sources.get("emb.0.weight"))
+    default, _ = stated.quantization()
+    vocabulary = _instructions(_object(stated.raw, "instructions", path), path)
+    return Config(lm, found, first.dtype if first else mx.float16, default, {}, vocabulary)
+
+
+def _sections(stated: Stated) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
+    """Where the language model's dimensions may stand, and the adapter's."""
+    decoder, adapter = stated.section("decoder"), stated.section("adapter")
+    return (decoder, stated.raw), (adapter, decoder, stated.raw)
+
+
+def _adapter_layers(stated: Stated, sections: tuple[Mapping[str, Any], ...]) -> int | None:
+    own = stated.integer("adapter layers", sections[:1], most=MAX_LAYERS)
+    return own if own is not None else stated.integer("flat adapter layers", sections[1:], most=MAX_LAYERS)
 
 
 def _instructions(stated: Mapping[str, Any], path: Path) -> Vocabulary:
@@ -91,40 +114,12 @@ def _instructions(stated: Mapping[str, Any], path: Path) -> Vocabulary:
         raise UserError(f"{path}: instruments: {e}") from e
 
 
-def _quantization(stated: Any, path: Path) -> tuple[Quantization | None, dict[str, Quantization]]:
-    """The default, and what is stated for single modules (as mlx-lm writes it: by module name, or false for none)."""
-    if stated is None:
-        return None, {}
-    if not isinstance(stated, dict):
-        raise UserError(f"{path}: quantization is {stated!r:.40}; it must be an object with bits and group_size")
-    if stated.get("mode", "affine") != "affine":
-        raise UserError(f"{path}: quantization mode {stated['mode']!r:.40} is not supported; only affine is")
-    recipe = {canonical(name): _pair(each, path) for name, each in stated.items() if isinstance(each, dict)}
-    return _pair(stated, path), recipe
-
-
-def _pair(stated: Mapping[str, Any], path: Path) -> Quantization:
-    bits, group_size = stated.get("bits"), stated.get("group_size", 64)
-    if isinstance(bits, bool) or bits not in (4, 8) or isinstance(group_size, bool) or group_size not in (32, 64, 128):
-        raise UserError(
-            f"{path}: quantization with bits={bits!r:.40}, group_size={group_size!r:.40} is not supported; "
-            "bits must be 4 or 8 and group_size 32, 64 or 128"
-        )
-    return Quantization(bits, group_size)
-
-
 def _object(raw: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
     value = raw.get(name)
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise UserError(f"{path}: {name} is {value!r:.40}; it must be an object")
-    return value
-
-
-def _integer(value: Any, name: str, path: Path, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise UserError(f"{path}: {name} is {value!r:.40}; it must be an integer from {least} to {most}")
     return value
 
 

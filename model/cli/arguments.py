@@ -19,6 +19,11 @@ from ..errors import UsageError
 DEFAULT_REPO = "aufklarer/Instruct-MusicGen-MLX-4bit"
 BACKENDS = ("auto", "metal", "native", "reference", "interpreter")
 
+KEYS_HELP = (
+    "MAP.json is for a bundle whose tensors' names tell too little: an object of stored names to names that the model "
+    "knows, or to null for tensors that it doesn't need; * stands for a number"
+)
+
 
 NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
 
@@ -70,6 +75,7 @@ def _edit(parser: argparse.ArgumentParser) -> None:
         help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
         "embedded demo bundle, whose output is a smoke test, not music")
     add("--revision", help="branch, tag or commit of the repo")
+    add("--keys", type=path, metavar="MAP.json", help=KEYS_HELP)
     add("--seed", type=_seed, default=0, metavar="N|random",
         help="same seed, same build, same backend: same result (default 0); random: draw one, and say which")
     add("--top-k", type=_integer(0), default=250, metavar="N",
@@ -123,6 +129,8 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("info"))
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
     parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--keys", nargs="?", const="", metavar="MAP.json",
+        help="print which stored tensor is taken for which, with --json in the form of MAP.json; " + KEYS_HELP)
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

@@ -170,7 +170,9 @@ def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
     import kernels  # isort: skip
 
     try:
-        model = InstructMusicGen.from_pretrained(name, backend=arguments.backend, revision=arguments.revision)
+        model = InstructMusicGen.from_pretrained(
+            name, backend=arguments.backend, revision=arguments.revision, keys=arguments.keys
+        )
     except kernels.BackendUnavailable as e:
         raise UserError(str(e)) from e
     _ = model.bundle.t5_path  # fetched now if it must be: not in the middle of the work

@@ -7,12 +7,30 @@ import json
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Describe the bundle, for people or as JSON."""
+    """Describe the bundle, for people or as JSON; or show which stored tensor is taken for which."""
     from ..bundle import info
     from ..bundle.bundle import open_bundle
 
+    keys = arguments.keys or None
+    if arguments.keys is not None:
+        _show_keys(arguments.bundle, keys, arguments.json)
+        open_bundle(arguments.bundle, keys=keys)  # the error, if the mapping does not fit
+        return
     description = info.describe(open_bundle(arguments.bundle))
     if arguments.json:
         print(json.dumps(description, indent=2))
     else:
         info.show(description)
+
+
+def _show_keys(bundle: str, keys: str | None, as_json: bool) -> None:
+    """The mapping, also of a bundle that cannot be opened: what is left over is what a MAP.json has to settle."""
+    from ..bundle.bundle import folder, matched
+    from ..bundle.names import keys as key_map
+
+    found, *_ = matched(folder(bundle), keys)
+    if as_json:
+        print(json.dumps(key_map.as_map(found), indent=2))
+        return
+    for line in key_map.lines(found):
+        print("".join(c if c.isprintable() else "?" for c in line))

@@ -184,7 +184,8 @@ def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
     files = files or sorted(path.glob("*.safetensors"))
     if not files:
         raise UserError(f"{path} has no model.safetensors; is it a bundle? (instruct-musicgen convert makes one)")
-    if files != [single] and (missing := hub.missing_shards([file.name for file in files])):
+    names = [file.name for file in files]
+    if any(hub.SHARD.fullmatch(name) for name in names) and (missing := hub.missing_shards(names)):
         raise UserError(f"{path} lacks {', '.join(missing[:SHOWN])} of its {len(missing) + len(files)} weight files")
     stored: dict[str, Source] = {}
     called: dict[str, str | None] = {}

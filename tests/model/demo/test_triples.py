@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.demo.training.codec.codes import LEVELS, Encoded, load_codes, mixtures, relevel, save_codes
+from model.demo.training.codec.codes import LEVELS, Encoded, check_codec, load_codes, mixtures, relevel, save_codes
 from model.demo.training.edits.triples import canonical_edits, draw, possible
 from model.demo.training.workspace import Workspace
 from model.errors import UserError
@@ -77,6 +77,10 @@ def test_codes_come_back_and_absent_ones_are_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="run the stage 'encode' first"):
         load_codes(work, "train")
     encoded = labeled(2)
-    save_codes(work.codes / "train-0-0000.npz", encoded)
+    path = work.codes / "train-0-0000-0000.npz"
+    save_codes(path, encoded, "one codec")
     (found,) = load_codes(work, "train")
     assert np.array_equal(found.codes, encoded.codes) and found.known.all()
+    check_codec(path, "one codec")
+    with pytest.raises(UserError, match="codes of another codec"):
+        check_codec(path, "another")

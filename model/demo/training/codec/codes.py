@@ -64,11 +64,18 @@ def load_codes(work: Workspace, name: str) -> Sequence[Encoded]:
     return found
 
 
-def save_codes(path: Path, encoded: Encoded) -> None:
-    """Write one chunk, whole or not at all."""
+def check_codec(path: Path, digest: str) -> None:
+    """Raise UserError if codes were not made by the codec of that digest."""
+    with np.load(path) as arrays:
+        if str(arrays["codec"]) != digest:
+            raise UserError(f"{path} holds codes of another codec; remove {path.parent} and encode again")
+
+
+def save_codes(path: Path, encoded: Encoded, digest: str) -> None:
+    """Write some songs' codes and the digest of the codec that made them, whole or not at all."""
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:
-            np.savez(file, codes=encoded.codes, known=encoded.known)
+            np.savez(file, codes=encoded.codes, known=encoded.known, codec=np.array(digest))
 
     replace(path, write)

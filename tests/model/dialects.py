@@ -87,6 +87,24 @@ DIALECTS = {
         ("norms.0", "norms.1", "norms.2"), ("mlp.0", "mlp.2"), "tok_emb.{}", "classifiers.{}", "ln_out",
         "conditioner.proj.0",
     ),
+    "Whisper": Dialect(
+        "decoder.blocks.{}", ("attn", "cross_attn"), "query", "key", "value", "out", "qkv",
+        ("attn_ln", "cross_attn_ln", "mlp_ln"), ("mlp.0", "mlp.2"), "decoder.token_embedding.{}", "decoder.heads.{}",
+        "decoder.ln", "text_proj",
+    ),
+    "mlx.nn": Dialect(
+        "decoder.layers.{}", ("self_attention", "cross_attention"), "query_proj", "key_proj", "value_proj", "out_proj",
+        "qkv", ("ln1", "ln2", "ln3"), ("dense.wi", "dense.wo"), "wte.{}", "lm_head.{}", "decoder.ln",
+        "encoder_projection",
+    ),
+    "a list of three": Dialect(
+        "layers.{}", ("0", "1"), "to_q", "to_k", "to_v", "to_out", "to_qkv", ("0.norm", "1.norm", "2.norm"),
+        ("2.ff.0", "2.ff.3"), "token_emb.{}", "to_logits.{}", "final_norm", "proj_text_embed",
+    ),
+    "short": Dialect(
+        "blocks.{}", ("sa", "ca"), "q", "k", "v", "o", "qkv", ("sa_norm", "ca_norm", "ff_norm"), ("ff.w1", "ff.w2"),
+        "codebook_emb.{}", "vocab_proj.{}", "out_norm", "cond_projection",
+    ),
 }  # fmt: skip
 """As they are spelled in the wild; some are made up of what is usual there."""
 
@@ -115,8 +133,8 @@ class Way:
 def ways(draw: st.DrawFn) -> Way:
     fused = draw(st.sampled_from(["no", "self", "both", "kv"]))
     dialect = draw(st.sampled_from(list(DIALECTS)))
-    # T5 numbers the parts of a layer as it numbers layers.
-    stacked = dialect != "T5" and draw(st.integers(0, 9)) == 0
+    # These number the parts of a layer as they number layers.
+    stacked = dialect not in ("T5", "a list of three") and draw(st.integers(0, 9)) == 0
     inside = [] if stacked else ["in layers"]
     return Way(
         dialect=dialect,
@@ -125,9 +143,9 @@ def ways(draw: st.DrawFn) -> Way:
         case=draw(st.sampled_from(["snake", "camel", "kebab", "underscores"])),
         fused=fused,
         gates=draw(st.sampled_from(["one", "column", "apart", "apart [1]", *inside])),
-        gate=draw(st.sampled_from(["gates", "gate"])),
+        gate=draw(st.sampled_from(["gates", "gate", "prefix_gate"])),
         positions=draw(st.sampled_from(["one", "apart", "flat", "input and layers", *inside])),
-        position=draw(st.sampled_from(["pos_emb", "position_embeddings", "positional_embedding", "embed_positions"])),
+        position=draw(st.sampled_from(["pos_emb", "position_embeddings", "positional_embedding", "learned_positions"])),
         merge=draw(st.sampled_from(["merge_linear", "merge", "merge_proj", "fusion_linears"])),
         merges=draw(st.sampled_from(["apart", "stacked", *inside])),
         ends=draw(st.sampled_from(["apart", "stacked", "flat"])),

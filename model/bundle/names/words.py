@@ -30,7 +30,7 @@ SYNONYMS = {
     "down": "down contract",
     "norm": "norm norms ln lns layernorm layernorms",
     "emb": "emb embs embed embeds embedder embedders embedding embeddings wte",
-    "token": "tok token tokens code codes codebook codebooks",
+    "token": "tok token tokens code codes codebook codebooks vocab vocabulary",
     "audio": "audio",
     "head": "head heads logit logits classifier classifiers unembed lmhead lmheads",
     "pos": "pos position positions positional wpe",
@@ -53,10 +53,12 @@ SYNONYMS = {
     # Says nothing of what a tensor is.
     "": "model models lm transformer module modules base peft orig mod backbone musicgen language main network core "
     "inner instruct mlx generator provider default multi shared c to w scalar param parameter parameters table "
-    "tables relu gelu act net",
+    "tables relu gelu act net prefix zero factor factors vector "
+    "learned learnable content",
 }
 """Concepts, and the words for each."""
-COMPOUNDS = {"qkv": "q k v", "wqkv": "q k v", "kv": "k v", "wkv": "k v", "xattn": "cross attn", "xa": "cross attn"}
+COMPOUNDS = {"qkv": "q k v", "wqkv": "q k v", "kv": "k v", "wkv": "k v", "xattn": "cross attn", "xa": "cross attn", "sa": "self attn",
+             "ca": "cross attn"}  # fmt: skip
 
 CONCEPTS: dict[str, tuple[str, ...]] = {
     word: (concept,) for concept, words in SYNONYMS.items() for word in words.split()

@@ -30,6 +30,7 @@ from .names.match import Match, match
 from .source import Source
 from .stated import Stated
 
+KEYS_FILE = "keys.json"
 IN_PARTS = re.compile(r"(cp_transformer\.(?:gates|pos_emb))\.\d+(?:\.(?:weight|scales|biases))?")
 """Tensors that may be stored in parts, which are put together when they are read."""
 
@@ -132,7 +133,8 @@ def open_bundle(
     """Open and validate a bundle folder, or a Hugging Face repo's (cached or fetched).
 
     Tensors are matched by what their names say, in any of the dialects in use, and by their shapes; `keys` names those
-    that this leaves open (a JSON file or a mapping, see `model.bundle.names.keys`).
+    that this leaves open (a JSON file or a mapping, see `model.bundle.names.keys`; by default the bundle's own
+    keys.json, if it has one).
 
     Raises UserError, one line: not there, truncated, or missing, unexpected, ambiguous or mis-shaped tensors (all of
     them, up to twenty a kind), or a config.json that contradicts the weights.
@@ -169,6 +171,8 @@ def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[
     """
     stated = Stated(read_json(path / "config.json"), path / "config.json")
     stored, called = _stored(path)
+    if keys is None and (path / KEYS_FILE).is_file():
+        keys = path / KEYS_FILE
     given = key_map.named(key_map.read_keys(keys), [source.name for source in stored], path)
     found = match(stored, called | given, hints(stated))
     config = parse(stated, found.sources)

@@ -14,7 +14,7 @@ from ..progress import bars_shown
 
 T5 = "google-t5/t5-base"
 T5_FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "spiece.model")
-BUNDLE_FILES = ("config.json", "*.safetensors", "compression_state_dict.bin", "encodec/*", "t5/*")
+BUNDLE_FILES = ("config.json", "keys.json", "*.safetensors", "compression_state_dict.bin", "encodec/*", "t5/*")
 CODEC_FILES = ("config.json", "*.safetensors", "compression_state_dict.bin")
 
 SHARD = re.compile(r"model-(\d{1,9})-of-(\d{1,9})\.safetensors", re.ASCII)

@@ -21,7 +21,8 @@ BACKENDS = ("auto", "metal", "native", "reference", "interpreter")
 
 KEYS_HELP = (
     "MAP.json is for a bundle whose tensors' names tell too little: an object of stored names to names that the model "
-    "knows, or to null for tensors that it doesn't need; * stands for a number"
+    "knows, or to null for tensors that it doesn't need; * stands for a number. A bundle's own keys.json is read "
+    "without it"
 )
 
 
@@ -130,7 +131,8 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--keys", nargs="?", const="", metavar="MAP.json",
-        help="print which stored tensor is taken for which, with --json in the form of MAP.json; " + KEYS_HELP)
+        help="print which stored tensor is taken for which (with --json in the form of MAP.json); with MAP.json apply "
+        "it and describe the bundle. " + KEYS_HELP)
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

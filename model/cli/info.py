@@ -7,16 +7,17 @@ import json
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Describe the bundle, for people or as JSON; or show which stored tensor is taken for which."""
+    """Describe the bundle, for people or as JSON; with --keys show which stored tensor is taken for which."""
     from ..bundle import info
     from ..bundle.bundle import open_bundle
 
     keys = arguments.keys or None
-    if arguments.keys is not None:
+    if arguments.keys is not None and not (keys and arguments.json):
         _show_keys(arguments.bundle, keys, arguments.json)
-        open_bundle(arguments.bundle, keys=keys)  # the error, if the mapping does not fit
+    bundle = open_bundle(arguments.bundle, keys=keys)  # the error, if what was just shown does not fit
+    if arguments.keys == "":
         return
-    description = info.describe(open_bundle(arguments.bundle))
+    description = info.describe(bundle)
     if arguments.json:
         print(json.dumps(description, indent=2))
     else:

@@ -70,6 +70,20 @@ def test_a_map_settles_it(
     assert m.bundle.config == open_bundle(golden_bundles(bits)).config
 
 
+def test_a_bundle_may_carry_its_map(edited: Callable[..., Path], golden_bundle: Path) -> None:
+    path = edited(32, SECRET)
+    (path / "keys.json").write_text(json.dumps(keys_for(32)))
+    assert_same(open_bundle(path), open_bundle(golden_bundle))
+    with pytest.raises(UserError, match="missing"):
+        open_bundle(path, keys={"zoo": "cp_transformer.gates"})  # one that is given stands in its place
+
+
+def test_lora_that_is_not_merged_is_named(edited: Callable[..., Path]) -> None:
+    lora = "layers.0.cross_attn.q_proj.lora_A.default.weight"
+    message = refused(edited(32, lambda t: t | {lora: mx.zeros((4, 64))}))
+    assert f"unexpected: {lora} [4, 64]" in message and "LoRA must be merged first" in message
+
+
 def test_a_map_may_name_fused_and_stacked_tensors_and_leave_some_out(
     edited: Callable[..., Path], golden_bundle: Path
 ) -> None:
@@ -165,7 +179,11 @@ def test_info_shows_what_a_map_must_settle(
             ".weight" if name.endswith(".weight") else ""
         )
     (tmp_path / "map.json").write_text(json.dumps(found))
-    assert run("info", path, "--keys", tmp_path / "map.json").code == 0
+    shown = run("info", path, "--keys", tmp_path / "map.json")
+    assert shown.code == 0 and "blub.0.aq.weight -> layers.0.self_attn.q_proj.weight" in shown.out
+    assert "3 layers, dim 64" in shown.out
+    described = json.loads(run("info", path, "--keys", tmp_path / "map.json", "--json").out)
+    assert described["language_model"]["layers"] == 3
     assert_same(open_bundle(path, keys=tmp_path / "map.json"), open_bundle(golden_bundle))
 
 

@@ -53,12 +53,14 @@ SYNONYMS = {
     # Says nothing of what a tensor is.
     "": "model models lm transformer module modules base peft orig mod backbone musicgen language main network core "
     "inner instruct mlx generator provider default multi shared c to w scalar param parameter parameters table "
-    "tables relu gelu act net prefix zero factor factors vector "
-    "learned learnable content",
+    "tables relu gelu act net prefix zero factor factors vector learned "
+    "learnable content",
 }
 """Concepts, and the words for each."""
-COMPOUNDS = {"qkv": "q k v", "wqkv": "q k v", "kv": "k v", "wkv": "k v", "xattn": "cross attn", "xa": "cross attn", "sa": "self attn",
-             "ca": "cross attn"}  # fmt: skip
+COMPOUNDS = {
+    "qkv": "q k v", "wqkv": "q k v", "kv": "k v", "wkv": "k v", "xattn": "cross attn", "xa": "cross attn",
+    "sa": "self attn", "ca": "cross attn",
+}  # fmt: skip
 
 CONCEPTS: dict[str, tuple[str, ...]] = {
     word: (concept,) for concept, words in SYNONYMS.items() for word in words.split()

@@ -97,10 +97,7 @@ class Bundle:
     @property
     def t5_name(self) -> str:
         """The repo that T5 comes from where the bundle has no `t5` folder."""
-        name = Stated(self.raw_config, self.path / "config.json").section("text").get("_name_or_path")
-        if not isinstance(name, str) or not hub.is_repo_name(name):
-            return hub.T5
-        return f"google-t5/{name}" if name.startswith("t5-") else name
+        return hub.t5_repo(Stated(self.raw_config, self.path / "config.json").section("text").get("_name_or_path"))
 
 
 def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:

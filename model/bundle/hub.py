@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,50 @@ def is_repo_name(name: str) -> bool:
     return REPO.fullmatch(name) is not None and ".." not in name and "--" not in name
 
 
+def t5_repo(stated: object) -> str:
+    """The repo that a bundle without a `t5` folder takes T5 from, by what its config.json states (or t5-base)."""
+    if not isinstance(stated, str) or not is_repo_name(stated):
+        return T5
+    return f"google-t5/{stated}" if stated.startswith("t5-") else stated
+
+
 def _snapshot(name: str, revision: str | None, patterns: list[str] | None) -> Path:
     # Imported late: it takes a good part of a second, and local bundles don't need it.
     from huggingface_hub import snapshot_download
+
+    prepare()
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except Exception as e:
+        if (known := _known(e, name, revision)) is not None:
+            raise known from e
+        with suppress(Exception):  # the network broke, not the cache
+            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
+        raise _unknown(e, name) from e
+
+
+@contextmanager
+def one_line(name: str, revision: str | None = None) -> Iterator[None]:
+    """Give what huggingface_hub raises in the block as a UserError of one line that names the repo."""
+    prepare()
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as e:
+        raise _known(e, name, revision) or _unknown(e, name) from e
+
+
+def prepare() -> None:
+    """Limit the Hub client's waits, and show its progress bars on a terminal only."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    _limit_waits()
+    if not bars_shown():
+        disable_progress_bars()
+
+
+def _known(e: Exception, name: str, revision: str | None) -> UserError | None:
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -67,32 +108,28 @@ def _snapshot(name: str, revision: str | None, patterns: list[str] | None) -> Pa
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    _limit_waits()
-    if not bars_shown():
-        disable_progress_bars()
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except GatedRepoError as e:
-        raise UserError(f"the Hugging Face repo {name} is gated; accept its terms there and log in") from e
-    except RevisionNotFoundError as e:
-        raise UserError(f"the Hugging Face repo {name} has no revision {revision!r}") from e
-    except RepositoryNotFoundError as e:
-        raise UserError(f"{name} is neither a local path nor a Hugging Face repo that can be read") from e
-    except HFValidationError as e:
-        raise UserError(f"{name} is neither a local path nor a valid Hugging Face repo name") from e
-    except LocalEntryNotFoundError as e:
-        raise UserError(_not_cached(name, revision, str(e))) from e
-    except (PermissionError, NotADirectoryError) as e:
-        raise UserError(
+    if isinstance(e, GatedRepoError):
+        return UserError(f"the Hugging Face repo {name} is gated; accept its terms there and log in")
+    if isinstance(e, RevisionNotFoundError):
+        return UserError(f"the Hugging Face repo {name} has no revision {revision!r}")
+    if isinstance(e, RepositoryNotFoundError):
+        return UserError(f"{name} is neither a local path nor a Hugging Face repo that can be read")
+    if isinstance(e, HFValidationError):
+        return UserError(f"{name} is neither a local path nor a valid Hugging Face repo name")
+    if isinstance(e, LocalEntryNotFoundError):
+        return UserError(_not_cached(name, revision, str(e)))
+    if isinstance(e, (PermissionError, NotADirectoryError)):
+        return UserError(
             f"the Hugging Face cache cannot be written ({e.strerror}: {e.filename}); set HF_HOME to a folder that can"
-        ) from e
-    except Exception as e:  # the HTTP client below changes between versions, and so do its errors
-        with suppress(Exception):  # the network broke, not the cache
-            return Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=True))
-        reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
-        raise UserError(f"cannot fetch the Hugging Face repo {name}: {reason}") from e
+        )
+    return None
+
+
+def _unknown(e: Exception, name: str) -> UserError:
+    """The HTTP client below huggingface_hub changes between versions, and so do its errors."""
+    reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
+    return UserError(f"cannot fetch the Hugging Face repo {name}: {reason}")
 
 
 def _limit_waits() -> None:
@@ -129,7 +166,7 @@ def _send(send: Callable[..., Any], seconds: float, request: Any, **options: Any
 
 def _not_cached(name: str, revision: str | None, reason: str) -> str:
     """What to say where the Hub cannot be reached: what of the repo is in the cache, and what is missing."""
-    folder = _repo_folder(name)
+    folder = repo_folder(name)
     refs = folder / "refs"
     kept = sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
     if "incomplete" in reason and folder.is_dir():
@@ -148,7 +185,8 @@ def _not_cached(name: str, revision: str | None, reason: str) -> str:
     )
 
 
-def _repo_folder(name: str) -> Path:
+def repo_folder(name: str) -> Path:
+    """Where the cache keeps a repo."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
@@ -164,7 +202,7 @@ def cached(name: str) -> bool:
 
 def partly_cached(name: str) -> str:
     """What a begun download of a bundle lacks ("model.safetensors"); "": it is whole, or was never begun."""
-    begun = _repo_folder(name).is_dir() and any(_repo_folder(name).glob("[bs]*/*"))  # blobs, snapshots
+    begun = repo_folder(name).is_dir() and any(repo_folder(name).glob("[bs]*/*"))  # blobs, snapshots
     return ", ".join(_missing(name)) if begun else ""
 
 

@@ -90,7 +90,7 @@ def show(description: Mapping[str, Any], console: Console | None = None) -> None
     for heading in ("size", "parameters", "weights"):
         table.add_column(heading, justify="right")
     for name, part in {**description["parts"], "total": description["total"]}.items():
-        table.add_row(name, _size(part["bytes"]), _count(part["parameters"]), _count(part["weights"]))
+        table.add_row(name, size_text(part["bytes"]), _count(part["parameters"]), _count(part["weights"]))
     console.print(table)
     console.print("(parameters: a packed word counts as one; weights: each counts)", markup=False)
     console.print(f"license         {description['notice']}", markup=False)
@@ -172,7 +172,8 @@ def _bytes(path: Path) -> int:
     return sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) if path.is_dir() else path.stat().st_size
 
 
-def _size(nbytes: int) -> str:
+def size_text(nbytes: int) -> str:
+    """Bytes for people, in GB or MB."""
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.2f} MB"
 
 

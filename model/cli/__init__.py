@@ -1,4 +1,4 @@
-"""`instruct-musicgen`: edit a clip, convert a checkpoint, describe a bundle, check this machine.
+"""`instruct-musicgen`: edit a clip, convert a checkpoint, describe or fetch a bundle, check a machine.
 
 Whatever a user can do something about is one line, `error: ...`, on stderr. Exit codes: 0 done, 1 failed, 2 wrong
 usage, 130 interrupted.
@@ -29,8 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as e:
         say("error", str(e))
         return 2 if isinstance(e, UsageError) else 1
-    except KeyboardInterrupt:
-        say("error", "interrupted; nothing was written")
+    except KeyboardInterrupt as e:
+        say("error", str(e) or "interrupted; nothing was written")
         return 130
     except BrokenPipeError:  # `instruct-musicgen info | head`
         silence()

@@ -53,6 +53,7 @@ def _parser() -> Parser:
     _edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
     _info(commands.add_parser("info", help="what a bundle holds"))
+    _download(commands.add_parser("download", help="fetch a bundle, to work offline"))
     _doctor(commands.add_parser("doctor", help="check every operation and a short edit on this machine"))
     return parser
 
@@ -133,6 +134,16 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keys", nargs="?", const="", metavar="MAP.json",
         help="print which stored tensor is taken for which (with --json in the form of MAP.json); with MAP.json apply "
         "it and describe the bundle. " + KEYS_HELP)
+
+
+def _download(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Fetch a bundle and its T5 text encoder from the Hugging Face Hub into its cache: says the size, the license "
+        "and the free disk first, goes on where an interrupted fetch stopped, and checks what arrived."
+    )
+    parser.set_defaults(run=_command("download"))
+    parser.add_argument("repo", nargs="?", metavar="REPO", help=f"owner/name (default {DEFAULT_REPO})")
+    parser.add_argument("--revision", help="branch, tag or commit of the repo (default main)")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

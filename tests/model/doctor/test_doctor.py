@@ -18,7 +18,10 @@ from model.doctor.edit import FRAMES, Edit, compare
 from model.doctor.judge import Watched, call
 from tests import backends
 
-pytestmark = pytest.mark.skipif("native" in backends.missing(), reason="native is what the faults are planted in")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("native" in backends.missing(), reason="native is what the faults are planted in"),
+]
 
 Operation = Callable[..., Any]
 SOUND = Edit("native", 28, None, 0.0, 1, ())

@@ -1,4 +1,4 @@
-"""`bench quality`: edit clips with each variant and score the audio: CLAP, SI-SDR, log-mel distance.
+"""`bench quality`: edit clips with each variant and score the audio: CLAP, SI-SDR, log-mel distance, notes, onsets.
 
 The first variant is the reference of the paired differences. The CLAP score needs the extra `eval` (torch) and the
 checkpoint, from the Hub unless --clap names a folder; the rest needs neither.
@@ -30,7 +30,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--instructions", type=Path, help="text (`sentence | what remains` a line) or YAML; default: four"
     )
-    parser.add_argument("--stems", type=Path, help="true stems: STEMS/<clip's name>/<instrument>.wav, for SI-SDR")
+    parser.add_argument(
+        "--stems", type=Path, help="true stems: STEMS/<clip's name>/<instrument>.wav, for SI-SDR, notes, onsets"
+    )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default 3)")
     parser.add_argument(
         "--clap", default=None, help="CLAP checkpoint, repo or folder (default laion/clap-htsat-unfused)"

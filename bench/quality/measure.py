@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Protocol
@@ -23,6 +24,7 @@ from ..variants import Variant
 from .clap import clap_score
 from .logmel import log_mel_distance
 from .si_sdr import si_sdr
+from .true_stems import TrueStems
 
 Samples = npt.NDArray[np.float32]
 Key = tuple[str, str, str]
@@ -107,7 +109,7 @@ def measure(
 ) -> list[Row]:
     """Rows for the input, the codec and (with stems) the truth, then one for each variant; all on the same cells."""
     first = variants[0].load()
-    judge = _Judge(scorer)
+    judge = _Judge(scorer, {c.name: TrueStems(c.stems, partial(_through, first)) for c in clips if c.stems})
     rows = [Row(INPUT), Row(CODEC)] + ([Row(TRUE), Row(CEILING)] if any(c.stems for c in clips) else [])
     for clip in track(clips, "scoring the inputs"):
         through = _through(first, clip.samples)
@@ -168,8 +170,8 @@ def _save(folder: Path, label: str, key: Key, samples: Samples) -> None:
 class _Judge:
     """Scores a recording; embeddings of texts and inputs are computed once."""
 
-    def __init__(self, scorer: Scorer | None) -> None:
-        self.scorer = scorer
+    def __init__(self, scorer: Scorer | None, true: Mapping[str, TrueStems]) -> None:
+        self.scorer, self._true = scorer, true
         self._texts: dict[str, npt.NDArray[np.float32]] = {}
         self._inputs: dict[str, npt.NDArray[np.float32]] = {}
 
@@ -186,6 +188,7 @@ class _Judge:
             # An input that is the answer already (adding what is there) leaves nothing to gain.
             out["SI-SDRi"] = _gain(out["SI-SDR"], before) if math.isfinite(before) else None
             out["log-mel to truth"] = log_mel_distance(samples, wanted, SAMPLE_RATE)
+            out |= self._true[clip.name].score(instruction, samples)
         if self.scorer is not None:
             if clip.name not in self._inputs:
                 self._inputs[clip.name] = self.scorer.audio(clip.samples, SAMPLE_RATE)

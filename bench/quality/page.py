@@ -20,6 +20,7 @@ from . import fad as quality_fad
 from . import plot as quality_plot
 from .clap import CHECKPOINT
 from .measure import Clip, Key, Row, Settings
+from .true_stems import notes_missing
 
 MEASURES = {
     "CLAP": ("higher", 3, "cosine of the recording and the instruction"),
@@ -35,6 +36,14 @@ MEASURES = {
     "SI-SDR": ("higher", 2, "dB, likeness to the true stems at any volume"),
     "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
     "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
+    "nearest": (
+        "higher",
+        2,
+        "share of only and remove edits to which the true answer is nearer (log-mel, all through the codec) than any "
+        "other stem, mix without one, or the input",
+    ),
+    "notes F1": ("higher", 2, "F1 of the notes that basic-pitch hears, against the true answer's"),
+    "onset F": ("higher", 2, "F of onsets within 50 ms of the true answer's"),
     "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
     "log-mel to reference": (
         "lower",
@@ -266,7 +275,9 @@ def _limits(
     elif clap != CHECKPOINT:
         lines.append(f"CLAP score by the card's checkpoint, {CHECKPOINT}: another was given.")
     if "SI-SDR" not in present:
-        lines.append("SI-SDR and the distance to the truth: no true stems (--stems).")
+        lines.append("SI-SDR, the distance to the truth, notes and onsets: no true stems (--stems).")
+    elif missing := notes_missing():
+        lines.append(f"Notes: {missing}.")
     if no_fad is not None:
         lines.append(no_fad)
     lm = variants[0].bundle.config.lm

@@ -1,0 +1,59 @@
+"""What only true stems can tell: the right notes, the right onsets, and whether the true answer is the nearest one.
+
+The measures are those of the demo's judge (`model.demo.training.judge`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from model.demo.training.judge.notes import f1, piano_roll
+from model.demo.training.judge.onsets import onset_f, onsets
+from model.demo.training.spectra import distance, log_mel
+
+from ..instructions import Instruction, Stems, truth
+
+Samples = npt.NDArray[np.float32]
+
+
+def notes_missing() -> str:
+    """Why notes cannot be told here; empty where they can."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed (pip install onnxruntime)"
+    return ""
+
+
+class TrueStems:
+    """One clip's stems. `through` takes a recording through the codec and back: candidates pass it as edits do."""
+
+    def __init__(self, stems: Stems, through: Callable[[Samples], Samples]) -> None:
+        self.stems, self._through = stems, through
+
+    @cached_property
+    def candidates(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Log-mels of each stem, of the clip without each, and of all, by what they are."""
+        every = np.asarray(sum(self.stems.values()), dtype=np.float32)
+        sounds = {"all": every}
+        for name, stem in self.stems.items():
+            sounds[f"only {name}"] = stem
+            sounds[f"remove {name}"] = np.asarray(every - stem, dtype=np.float32)
+        return {name: log_mel(self._through(sound)) for name, sound in sounds.items()}
+
+    def score(self, instruction: Instruction, samples: Samples) -> dict[str, float | None]:
+        """Scores of a recording [n]; None where the stem is unknown, or notes cannot be told."""
+        wanted = truth(instruction, self.stems)
+        if wanted is None or len(samples) < 4096:
+            return {}
+        scores: dict[str, float | None] = {"onset F": onset_f(onsets(samples), onsets(wanted))}
+        if not notes_missing():
+            scores["notes F1"] = f1(piano_roll(samples), piano_roll(wanted))
+        if instruction.verb in ("only", "remove") and len(self.stems) > 1:
+            spectrum = log_mel(samples)
+            nearest = min(self.candidates, key=lambda name: distance(spectrum, self.candidates[name]))
+            scores["nearest"] = float(nearest == f"{instruction.verb} {instruction.stem}")
+        return scores

@@ -41,17 +41,25 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, note: s
     return found
 
 
-def seed(value: Any) -> int:
-    """A seed of the random draws; None draws one and tells it in the log, which prints it unless told otherwise."""
-    if value is None:
-        drawn = secrets.randbelow(SEEDS)
-        logging.getLogger("instruct_musicgen").warning("seed %d was drawn; give it to get this result again", drawn)
-        return drawn
+def seeds(value: Any, rows: int) -> list[int]:
+    """A seed for each of `rows` rows: `value` for all of them, or one each; None draws one for all.
+
+    A seed that is drawn is told in the log ("instruct_musicgen"), which Python prints unless told otherwise. Raises
+    ValueError if there are more or fewer than rows, or one is no whole number from 0 to 2^64 - 1.
+    """
     value = _plain(value)
-    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool | np.bool_)
-    if not integral or not 0 <= int(value) < SEEDS:
-        raise ValueError(f"seed={_shown(value)} must be a whole number from 0 to 2^64 - 1, or None to draw one")
-    return int(value)
+    if value is None:
+        value = secrets.randbelow(SEEDS)
+        logging.getLogger("instruct_musicgen").warning("seed=%d was drawn; give it to get this result again", value)
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    found = list(value) if several or getattr(value, "ndim", 0) == 1 else [value] * rows
+    if len(found) != rows:
+        raise ValueError(f"{len(found)} seeds for {rows} clips; give one seed, or one for each clip")
+    for each in map(_plain, found):
+        integral = isinstance(each, numbers.Integral) and not isinstance(each, bool | np.bool_)
+        if not integral or not 0 <= int(each) < SEEDS:
+            raise ValueError(f"seed={_shown(each)} must be a whole number from 0 to 2^64 - 1, or None to draw one")
+    return [int(_plain(each)) for each in found]
 
 
 def texts(text: Any, rows: int) -> list[str]:
@@ -139,7 +147,7 @@ def _array(value: Any, name: str) -> mx.array:
         raise ValueError(f"{name} is {array.dtype}; give floats from -1 to 1, or int16")
     if array.dtype.kind == "f" and array.dtype.itemsize != 2:
         array = array.astype(np.float32)
-    return mx.array(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False)))
+    return mx.array(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
 
 
 def _scaled(array: mx.array, name: str) -> mx.array:

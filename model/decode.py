@@ -13,6 +13,10 @@ from .sampling import Sampling, row_keys
 from .transformer import LanguageModel, Pair, Stream
 
 
+class NotFinite(ArithmeticError):
+    """The model's predictions are no numbers."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What stays the same for all windows of a clip: the models, the text's keys and values, and how to choose."""
@@ -55,22 +59,27 @@ def steps(
 
     condition int32 [B,K,frames+1]; prompt int32 [B,K,P], P < frames, the tokens already known; seeds: one for each
     row, from which `window` (its number in the clip) derives what is drawn. The first chunk is what the prompt makes
-    known (positions 0..P), each later one a single position. Tokens stay on the device.
+    known (positions 0..P), each later one a single position. Tokens stay on the device. Raises NotFinite at the end if
+    logits were NaN or infinite, which no token shows.
     """
     sequence, known = delayed(prompt, frames, job.lm.config.special)
     given, total = prompt.shape[2], sequence.shape[2]
     stream = job.start(condition, frames)
     keys = row_keys(seeds, window, total)
-    tokens = sequence[:, :, : given + 1]
+    tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
     yield tokens
     for position in range(given + 1, total):
         before, column = tokens, known[:, position]
-        chosen = job.sampling(job.predict(stream, tokens), keys[position])
+        logits = job.predict(stream, tokens)
+        sum_of_logits = sum_of_logits + logits.sum()
+        chosen = job.sampling(logits, keys[position])
         if column.any():
             chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
         tokens = chosen[..., None]
         # This step's graph is built while the one before runs; it is enqueued once that one has let go of the caches,
         # which then are written in place. Enqueued earlier, every layer's cache would be copied.
         mx.eval(before)
-        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
+        mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
         yield tokens
+    if not mx.isfinite(sum_of_logits).item():
+        raise NotFinite

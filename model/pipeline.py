@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-import functools
+import os
+import threading
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn, SupportsIndex, TypeAlias
 
 import mlx.core as mx
+import numpy.typing as npt
 
 import kernels
 from reference.contract import Ops
 
-from . import windows
+from . import checks, threads, windows
 from .adapter import ADAPTER_OWN, Adapter
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
+from .bundle.finite import explanation
 from .bundle.names.keys import Keys
-from .config import FRAME_RATE, HOP
-from .decode import Job, steps
+from .config import HOP
+from .decode import Job, NotFinite, steps
 from .delay_pattern import positions, undelayed
 from .encodec import EnCodec
-from .progress import Progress
+from .errors import UserError
+from .progress import Progress, finished
 from .rows import together
-from .sampling import Sampling, checked_seeds
+from .sampling import Sampling
 from .t5 import T5Encoder, Tokenizer
 from .text import TextConditioner, padded
+from .threads import evaluated
 from .transformer import LanguageModel, Pair
 from .weights import Weights
 
+Array: TypeAlias = mx.array | npt.ArrayLike
+
+GUIDANCE = 1e6
+"""Beyond, logits leave float32's range; upstream uses 3."""
 ROWS_TOGETHER = 16
 """Rows of a decode step that run together, both rows of a guidance pair counted. Products of up to so many rows give
 each row the bits that it gets alone (native, and the reference on a CPU); native computes larger ones otherwise."""
@@ -58,6 +67,9 @@ class InstructMusicGen:
         self.adapter = Adapter(weights, self.lm, bundle.reload)
         self.conditioner = TextConditioner(weights)
         self._conditions: dict[str, mx.array] = {}
+        self._codec: EnCodec | None = None
+        self._tokenizer: Tokenizer | None = None
+        self._made_in, self._loading = os.getpid(), threading.RLock()
 
     @classmethod
     def from_pretrained(
@@ -72,30 +84,43 @@ class InstructMusicGen:
         Raises model.errors.UserError for a bundle that cannot be used, kernels.BackendUnavailable for a backend that
         cannot run here.
         """
+        threads.check()
         return cls(open_bundle(path_or_repo, revision=revision, keys=keys), kernels.load(backend))
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """Raise TypeError."""
+        raise TypeError(
+            "a model is not copied or pickled: threads can share one (each call has a result of its own), and another "
+            f"process loads its own, InstructMusicGen.from_pretrained({str(self.bundle.path)!r}, {self.backend!r})"
+        )
 
     @property
     def backend(self) -> str:
         """The name of the operations in use: "metal", "native", "reference" or "interpreter"."""
         return self.ops.name
 
-    @functools.cached_property
+    @property
     def codec(self) -> EnCodec:
         """EnCodec, loaded when first used."""
-        config, tensors = load_codec(self.bundle.codec_path)
-        return EnCodec(config, tensors, self.ops)
+        with self._loading:
+            if self._codec is None:
+                self._codec = EnCodec(*load_codec(self.bundle.codec_path), self.ops)
+            return self._codec
 
-    @functools.cached_property
+    @property
     def tokenizer(self) -> Tokenizer:
         """T5's tokenizer, loaded when first used."""
-        return Tokenizer(self.bundle.t5_path)
+        with self._loading:
+            if self._tokenizer is None:
+                self._tokenizer = Tokenizer(self.bundle.t5_path)
+            return self._tokenizer
 
     def generate(
         self,
         text: str | Sequence[str],
-        audio: mx.array,
+        audio: Array,
         max_steps: int | None = None,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | None = 0,
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
@@ -109,39 +134,49 @@ class InstructMusicGen:
         """Edit `audio` as `text` says.
 
         text: a sentence as upstream was trained on ("Music piece. Instruct: Only Drums."), or one for each row.
-        audio: float32 [samples] or [batch, samples], 32 kHz mono. max_steps: edit only the first `max_steps` frames
-        (50 a second); the result then is that long. seed: same seed, build and backend give the same samples; one for
-        every row, or one each. top_p, if above 0, takes precedence over top_k; temperature 0 is greedy. guidance 1
-        turns guidance off. window_frames, stride_frames: see `edit_codes`.
+        audio: [samples] or [batch, samples], 32 kHz mono, of any library; integers (int16) are scaled. max_steps: edit
+        only the first `max_steps` frames (50 a second); the result then is that long. seed: same seed, build and
+        backend give the same samples; one for every row, or one each; None draws one and logs it. top_p, if above 0,
+        takes precedence over top_k; temperature 0 is greedy. guidance 1 turns guidance off. window_frames,
+        stride_frames: see `edit_codes`.
 
         A row of a batch comes out as it would alone, with its text and its seed (to the bit on native, and on the
         reference on a CPU): rows whose texts have unequal numbers of tokens are edited one after the other.
 
-        Returns float32 of audio's shape. Raises ValueError, naming the value and the fix, for unusable input.
+        Returns float32 of audio's shape, evaluated, so that any thread can use it; several threads can use one model.
+        Raises ValueError, naming the value and the fix, for unusable input, UserError where the weights hold NaN or
+        infinity, and RuntimeError in a forked child of a process that has used MLX.
         """
-        audio = _checked_audio(audio)
+        threads.check(self._made_in)
+        clip = checks.samples(audio)
         if max_steps is not None:
-            if max_steps < 1:
-                raise ValueError(f"max_steps={max_steps} must be at least 1 (50 steps make a second)")
-            audio = audio[..., : min(max_steps * HOP, audio.shape[-1])]  # MLX takes 32-bit bounds only
-        codes = self.edit_codes(
-            self.encode(audio), text, seed=seed, temperature=temperature, top_k=top_k, top_p=top_p, guidance=guidance,
-            greedy=greedy, window_frames=window_frames, stride_frames=stride_frames, progress=progress,
-            pad_texts=False,
-        )
-        return self.decode(codes)[:, : audio.shape[-1]].reshape(audio.shape)
+            max_steps = checks.whole("max_steps", max_steps, 1)
+            clip = clip[..., : min(max_steps * HOP, clip.shape[-1])]  # MLX takes 32-bit bounds only
+        rows, frames = clip.size // clip.shape[-1], -(-clip.shape[-1] // HOP)
+        texts, plan = checks.texts(text, rows), self._plan(frames, window_frames, stride_frames)
+        seeds, sampling = checks.seeds(seed, rows), Sampling(temperature, top_k, top_p, greedy)
+        guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
+        # All of it is checked before the clip is encoded, which takes a while.
+        run = self.edit_steps(self.encode(clip), texts, plan, sampling, guidance, seeds, pad_texts=False)
+        return evaluated(self.decode(finished(run, progress))[:, : clip.shape[-1]].reshape(clip.shape))
 
-    def encode(self, audio: mx.array) -> mx.array:
-        """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640)."""
-        return self.codec.encode(audio.reshape(-1, audio.shape[-1]).astype(mx.float32))
+    def encode(self, audio: Array) -> mx.array:
+        """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640), evaluated."""
+        threads.check(self._made_in)
+        clip = checks.samples(audio)
+        return evaluated(self.codec.encode(clip.reshape(-1, clip.shape[-1])))
 
-    def decode(self, codes: mx.array) -> mx.array:
-        """codes int32 [B,4,T] -> audio float32 [B,640·T]."""
-        return self.codec.decode(codes)
+    def decode(self, codes: Array) -> mx.array:
+        """codes int32 [B,4,T] -> audio float32 [B,640·T], evaluated. Raises UserError where that is no numbers."""
+        threads.check(self._made_in)
+        audio = evaluated(self.codec.decode(checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)))
+        if not mx.isfinite(audio).all().item():
+            raise UserError(f"{self.bundle.codec_path}: the codec's samples are NaN or infinite; get a whole copy")
+        return audio
 
     def edit_codes(
         self,
-        codes: mx.array,
+        codes: Array,
         text: str | Sequence[str],
         *,
         greedy: bool = False,
@@ -149,7 +184,7 @@ class InstructMusicGen:
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
-        seed: int | Sequence[int] = 0,
+        seed: int | Sequence[int] | None = 0,
         pad_texts: bool = True,
         window_frames: int | None = None,
         stride_frames: int | None = None,
@@ -167,24 +202,13 @@ class InstructMusicGen:
         as upstream's batches are, and their rows run together; the model attends to the padding, so that a row depends
         on the longest text. Without it every row comes out as it would alone.
         """
-        codes = _checked_codes(codes, self.lm.config.codebooks, self.lm.config.card)
-        texts = [text] * codes.shape[0] if isinstance(text, str) else list(text)
-        if len(texts) != codes.shape[0]:
-            raise ValueError(f"{len(texts)} texts for {codes.shape[0]} clips; give one text, or one for each clip")
-        if not -1e6 < guidance < 1e6:
-            raise ValueError(f"guidance={guidance} must be a finite number; upstream uses 3.0")
+        threads.check(self._made_in)
+        tokens = checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
         if plan is None:
-            plan = self._plan(codes.shape[2], window_frames, stride_frames)
+            plan = self._plan(tokens.shape[2], window_frames, stride_frames)
         sampling = Sampling(temperature, top_k, top_p, greedy)
-        run = self.edit_steps(codes, texts, plan, sampling, guidance, seed, pad_texts)
-        while True:
-            try:
-                step = next(run)
-            except StopIteration as finished:
-                edited: mx.array = finished.value
-                return edited
-            if progress is not None:
-                progress(step.done, step.total)
+        run = self.edit_steps(tokens, checks.texts(text, tokens.shape[0]), plan, sampling, guidance, seed, pad_texts)
+        return finished(run, progress)
 
     def edit_steps(
         self,
@@ -193,7 +217,7 @@ class InstructMusicGen:
         plan: Sequence[windows.Window],
         sampling: Sampling,
         guidance: float,
-        seed: int | Sequence[int],
+        seed: int | Sequence[int] | None,
         pad_texts: bool = True,
     ) -> Generator[Step, None, mx.array]:
         """Run what `edit_codes` runs: yield after every position, return the edited codes [B,4,T].
@@ -201,7 +225,9 @@ class InstructMusicGen:
         Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern). Rows that cannot run together
         are edited in batches, one after the other: `Step.rows` says which one a step belongs to.
         """
-        seeds = checked_seeds(seed, len(texts))
+        threads.check(self._made_in)
+        seeds = checks.seeds(seed, len(texts))
+        guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
         conditions = self.conditions(texts)
         if pad_texts:
             conditions = padded(conditions)
@@ -220,16 +246,19 @@ class InstructMusicGen:
                 given = window[:, :, window.shape[2] - prompt :]
                 chunks = []
                 own = [seeds[row] for row in rows]
-                for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, own, number):
-                    chunks.append(tokens)
-                    if len(chunks) > 1:
-                        done += 1
-                        yield Step(done, total, tokens, rows)
+                try:
+                    for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, own, number):
+                        chunks.append(tokens)
+                        if len(chunks) > 1:
+                            done += 1
+                            yield Step(done, total, tokens, rows)
+                except NotFinite as e:
+                    raise UserError(explanation(self.bundle, "predictions")) from e
                 window = undelayed(mx.concatenate(chunks, axis=2), frames)
                 mx.eval(window)
                 parts.append(window[:, :, prompt:])
             edited |= zip(rows, mx.split(mx.concatenate(parts, axis=2), len(rows)))
-        return mx.concatenate([edited[row] for row in range(len(texts))])
+        return evaluated(mx.concatenate([edited[row] for row in range(len(texts))]))
 
     def condition(self, texts: Sequence[str]) -> mx.array:
         """Encode texts, padded to the longest: float32 [B,L,dim]."""
@@ -242,6 +271,8 @@ class InstructMusicGen:
             encoder = T5Encoder(self.bundle.t5_path, self.ops)
             known |= {text: self.conditioner([text], self.tokenizer, encoder) for text in missing}
             mx.eval(known)
+            if not all(mx.isfinite(value).all().item() for value in known.values()):
+                raise UserError(explanation(self.bundle, "condition of the text", f"T5's in {self.bundle.t5_path}"))
         self._conditions = known
         return [known[text] for text in texts]
 
@@ -258,34 +289,9 @@ class InstructMusicGen:
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
         adapter = self.adapter.config
         longest = adapter.max_n_frames
-        if window is not None and not 1 <= window <= longest:
-            raise ValueError(f"window_frames={window} must lie between 1 and the adapter's {longest} frames")
+        if window is not None:
+            window = checks.whole("window_frames", window, 1, longest)
         window = window or adapter.window_frames
-        if stride is not None and not 1 <= stride <= window:
-            raise ValueError(f"stride_frames={stride} must lie between 1 and the window's {window} frames")
+        if stride is not None:
+            stride = checks.whole("stride_frames", stride, 1, window)
         return windows.plan(total, window, stride or max(window // 2, 1))
-
-
-def _checked_audio(audio: mx.array) -> mx.array:
-    if audio.ndim not in (1, 2):
-        raise ValueError(f"audio has shape {audio.shape}; it must be [samples] or [batch, samples]")
-    if audio.size == 0 or audio.shape[-1] < HOP:
-        raise ValueError(
-            f"audio has {audio.shape[-1]} samples, less than one frame ({HOP} samples, 1/{FRAME_RATE} s); "
-            "give a longer clip"
-        )
-    audio = audio.astype(mx.float32)
-    if not mx.isfinite(audio).all().item():
-        raise ValueError("audio holds NaN or infinite samples; repair the clip first")
-    return audio
-
-
-def _checked_codes(codes: mx.array, codebooks: int, card: int) -> mx.array:
-    if codes.ndim != 3 or codes.shape[1] != codebooks or codes.size == 0:
-        raise ValueError(f"codes have shape {codes.shape}; they must be a non-empty [batch, {codebooks}, frames]")
-    if not mx.issubdtype(codes.dtype, mx.integer):
-        raise ValueError(f"codes are {codes.dtype}; they must be integers")
-    low, high = (int(str(extreme.item())) for extreme in (codes.min(), codes.max()))
-    if low < 0 or high >= card:
-        raise ValueError(f"codes lie between {low} and {high}; they must lie between 0 and {card - 1}")
-    return codes.astype(mx.int32)

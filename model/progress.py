@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
+Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
 """Takes what is done and what there is in all."""
+
+
+def finished(run: Generator[Any, None, Result], progress: Progress | None) -> Result:
+    """Run a generator of steps (with `done` and `total`) to its end, telling `progress` each; give what it returns."""
+    while True:
+        try:
+            step = next(run)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        if progress is not None:
+            progress(step.done, step.total)
 
 
 def bars_shown() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -51,20 +50,6 @@ class Sampling:
         if 0 < self.top_k < logits.shape[-1]:
             probabilities = top_k(probabilities, self.top_k)
         return _drawn(probabilities, key)
-
-
-def checked_seeds(seed: int | Sequence[int], rows: int) -> list[int]:
-    """Return a seed for each of `rows` rows: `seed` for all of them, or one each.
-
-    Raises ValueError if there are more or fewer than rows, or one is no whole number from 0 to 2^64 - 1.
-    """
-    seeds = list(seed) if isinstance(seed, Sequence | np.ndarray) else [seed] * rows
-    if len(seeds) != rows:
-        raise ValueError(f"{len(seeds)} seeds for {rows} clips; give one seed, or one for each clip")
-    for each in seeds:
-        if not isinstance(each, numbers.Integral) or not 0 <= each < 2**64:
-            raise ValueError(f"seed={each!r} must be a whole number from 0 to 2^64 - 1")
-    return [int(each) for each in seeds]
 
 
 def row_keys(seeds: Sequence[int], window: int, positions: int) -> mx.array:

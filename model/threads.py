@@ -1,4 +1,8 @@
-"""MLX after a fork: its threads stay behind in the parent, and evaluating anything in the child would wait for ever."""
+"""MLX in threads and processes.
+
+An array that is not evaluated belongs to the thread that made it. After a fork MLX's own threads stay behind in the
+parent, and evaluating anything in the child would wait for ever.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ import mlx.core as mx
 LOADED_IN = os.getpid()
 """The process that imported this; another one has forked from it."""
 _PATIENCE = 5.0
+
+
+def evaluated(array: mx.array) -> mx.array:
+    """The array, which any thread can use from now on."""
+    mx.eval(array)
+    return array
 
 
 def check(made_in: int | None = None) -> None:

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from model.cli import show_warning
 from model.cli.arguments import Parser
-from model.cli.process import ending_cleanly, open_streams, say, silence
+from model.cli.process import open_streams, say, silence
 from model.errors import UsageError, UserError
+from model.signals import ending_cleanly
 
 SUBCOMMANDS = (
     "edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity",

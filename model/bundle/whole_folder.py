@@ -6,20 +6,18 @@ import errno
 import json
 import math
 import os
-import re
 import shutil
-import signal
-import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 
 from ..errors import UserError
+from ..signals import ending_cleanly
 
 DTYPES: dict[str, mx.Dtype] = {
     "F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16, "U32": mx.uint32, "I32": mx.int32, "I64": mx.int64,
@@ -91,22 +89,23 @@ class TensorWriter:
 
 @contextmanager
 def new_folder(out: str | Path) -> Iterator[Path]:
-    """A temporary sibling of `out` that takes its place when the block ends well, and is removed when it doesn't.
+    """A temporary folder whose content takes the place of `out`'s when the block ends well; else it is removed.
 
-    `out` may not exist yet, be empty, or be a bundle, which is then replaced. UserError: it is something else, the
-    place is not writable, or the disk is full. A terminating signal (Ctrl-C, SIGTERM) cleans up too; what a killed
-    process leaves is a hidden sibling that the next call removes.
+    `out` may not exist yet, be empty, or be a bundle, which is then replaced. A folder that exists stays itself (it may
+    be mounted, or someone's working directory) and is filled: the temporary one is inside it, else beside it.
+    UserError: `out` is something else, the place is not writable, or the disk is full. A signal that ends the program
+    cleans up too; what a killed process leaves is a hidden folder that the next call removes.
     """
-    out = Path(os.path.abspath(out))
-    _check_target(out)
+    out = Path(os.path.realpath(out))
     _remove_stale(out)
-    part = out.parent / f".{out.name}.part-{os.getpid()}"
+    _check_target(out)
+    part = (out if out.is_dir() else out.parent) / _hidden(out, "part")
     try:
-        with _terminable():
-            out.parent.mkdir(parents=True, exist_ok=True)
+        with ending_cleanly():
+            part.parent.mkdir(parents=True, exist_ok=True)
             part.mkdir()
             yield part
-            _swap(part, out)
+            _put(part, out)
     except OSError as e:
         shutil.rmtree(part, ignore_errors=True)
         if e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -130,25 +129,39 @@ def need_space(folder: Path, nbytes: int) -> None:
 def _check_target(out: Path) -> None:
     if not out.exists() and not out.is_symlink():
         return
-    if not out.is_dir() or out.is_symlink():
+    if not out.is_dir():
         raise UserError(f"{out} exists and is not a folder; choose another --out")
-    names = {p.name for p in out.iterdir()}
+    try:
+        names = {p.name for p in out.iterdir() if p.name != "lost+found" and not _is_hidden(p.name, out)}
+    except OSError as e:
+        raise UserError(f"cannot write {out}: {e.strerror}; choose another --out") from e
     if names and not ({"config.json", "model.safetensors"} <= names <= BUNDLE_FILES):
         raise UserError(f"{out} exists and is not (only) a bundle; choose another --out or empty it")
 
 
+def _stem(out: Path) -> str:
+    """How temporary names of `out` begin; short enough for any file system (255 bytes) whatever comes behind."""
+    return f".{os.fsencode(out.name)[:200].decode(errors='ignore')}."
+
+
+def _hidden(out: Path, kind: str) -> str:
+    return f"{_stem(out)}{kind}-{os.getpid()}"
+
+
+def _is_hidden(name: str, out: Path) -> bool:
+    return name.startswith((f"{_stem(out)}part-", f"{_stem(out)}old-"))
+
+
 def _remove_stale(out: Path) -> None:
-    """Remove what killed processes left; those of processes that still run are theirs."""
-    if not out.parent.is_dir():
-        return
-    for each in out.parent.glob(f".{_glob_escape(out.name)}.part-*"):
-        pid = each.name.rpartition("-")[2]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(each, ignore_errors=True)
-
-
-def _glob_escape(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
+    """Remove what killed processes left beside `out` and in it; those of processes that still run are theirs."""
+    for folder in (out.parent, out):
+        if not folder.is_dir():
+            continue
+        with suppress(OSError):
+            for each in folder.iterdir():
+                pid = each.name.rpartition("-")[2]
+                if _is_hidden(each.name, out) and pid.isdigit() and not _alive(int(pid)):
+                    shutil.rmtree(each, ignore_errors=True)
 
 
 def _alive(pid: int) -> bool:
@@ -161,33 +174,23 @@ def _alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def _swap(part: Path, out: Path) -> None:
-    """Put `part` where `out` is; an old bundle is moved aside first and removed last."""
-    if not out.exists():
+def _put(part: Path, out: Path) -> None:
+    """Move `part` to `out`; into it if it exists, where an old bundle is moved aside first and removed last."""
+    if part.parent != out:
         part.rename(out)
         return
-    old = out.parent / f".{out.name}.old-{os.getpid()}"
-    out.rename(old)
+    old = out / _hidden(out, "old")
+    old.mkdir()
+    moved: list[tuple[Path, Path]] = []
     try:
-        part.rename(out)
+        kept = [out / name for name in sorted(BUNDLE_FILES) if os.path.lexists(out / name)]
+        for each, target in (*((e, old) for e in kept), *((e, out) for e in sorted(part.iterdir()))):
+            each.rename(target / each.name)
+            moved.append((each, target / each.name))
     except BaseException:
-        old.rename(out)
+        for before, after in reversed(moved):
+            after.rename(before)
+        old.rmdir()
         raise
+    part.rmdir()
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception for the time of the block, so that clean-up runs."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from ..errors import UsageError, UserError
+from ..signals import ending_cleanly
 from .arguments import parse
-from .process import ending_cleanly, open_streams, say, silence
+from .process import open_streams, say, silence
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import signal
 import subprocess
@@ -120,3 +121,88 @@ def test_a_killed_conversion_leaves_no_bundle(tmp_path: Path, number: signal.Sig
     assert [p.name for p in tmp_path.iterdir()] == [f".out.part-{process.pid}"]
     convert(**UPSTREAM, out=tmp_path / "out", bits=32)
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_exists_stays_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Someone may stand in it, or it may be mounted: the same folder before and after, empty or a bundle before."""
+    out = tmp_path / "out"
+    out.mkdir(0o750)
+    monkeypatch.chdir(out)
+    before = out.stat()
+    for bits in (32, 4):
+        assert convert(**UPSTREAM, out=".", bits=bits) == Path(".")
+        after = Path.cwd().stat()
+        assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+        assert (open_bundle(Path.cwd()).config.quantization is None) == (bits == 32)
+        assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting needs root")
+def test_a_mounted_folder_is_filled(tmp_path: Path) -> None:
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", volume], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount: {mounted.stderr.strip()}")
+    try:
+        (volume / "lost+found").mkdir()
+        for bits in (32, 4):
+            convert(**UPSTREAM, out=volume, bits=bits)
+            open_bundle(volume)
+        assert (volume / "lost+found").is_dir()
+    finally:
+        subprocess.run(["umount", volume], check=True)
+
+
+@pytest.mark.parametrize("before", ["nothing", "a bundle"])
+def test_a_failure_inside_a_folder_leaves_it_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    if before == "a bundle":
+        convert(**UPSTREAM, out=out, bits=32)
+    kept = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    rename, calls = Path.rename, []
+
+    def failing(self: Path, target: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 7:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", failing)
+        if before == "nothing":
+            calls.extend([out] * 4)
+        with pytest.raises(UserError, match=r"cannot write .*Input/output error"):
+            convert(**UPSTREAM, out=out, bits=4)
+    assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == kept
+    assert not [p.name for p in out.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["b" * 255, "\u6b4c" * 85, "[a] *?"])
+def test_a_folder_of_any_name_can_be_written(tmp_path: Path, name: str) -> None:
+    with writer.new_folder(tmp_path / name) as part:
+        (part / "config.json").touch()
+    assert (tmp_path / name / "config.json").exists() and len(os.listdir(tmp_path)) == 1
+
+
+def test_a_link_to_a_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    convert(**UPSTREAM, out=tmp_path / "link", bits=32)
+    assert (tmp_path / "link").is_symlink() and open_bundle(tmp_path / "real")
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGXCPU", "SIGALRM"])
+def test_a_signal_that_ends_a_program_cleans_up(tmp_path: Path, name: str) -> None:
+    """Also without this project's command line."""
+    (tmp_path / "out").mkdir()
+    command = [sys.executable, "-c", SLOW + CONVERT, str(GOLDEN), str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "writing\n"
+    process.send_signal(getattr(signal, name))
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + getattr(signal, name) and os.listdir(tmp_path / "out") == []

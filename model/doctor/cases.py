@@ -174,12 +174,13 @@ def _codec() -> Iterator[Shaped]:
 
         return "conv_transpose1d", f"{frames} frames, {c} to {n} channels, stride {stride}, elu", make
 
-    def lstm(rows: int, frames: int, size: int) -> Shaped:
+    def lstm(rows: int, frames: int, size: int, goes_on: bool = False) -> Shaped:
         def make(r: Random) -> dict[str, Any]:
             w_ih, w_hh = r(4 * size, size, std=0.7 * size**-0.5), r(4 * size, size, std=0.7 * size**-0.5)
-            return {"x": r(rows, frames, size), "w_ih": w_ih, "w_hh": w_hh, "bias": r(4 * size, std=0.3)}
+            state = {"state": r(2, rows, size, std=0.5).astype(mx.float32)} if goes_on else {}
+            return {"x": r(rows, frames, size), "w_ih": w_ih, "w_hh": w_hh, "bias": r(4 * size, std=0.3)} | state
 
-        return "lstm", f"{rows} x {frames} frames of {size}", make
+        return "lstm", f"{rows} x {frames} frames of {size}{', from a state' if goes_on else ''}", make
 
     yield conv(60, 1, 32, 7, 1, False)
     yield conv(40, 24, 24, 3, 1, True)
@@ -187,4 +188,4 @@ def _codec() -> Iterator[Shaped]:
     yield transposed(25, 64, 32, 8)
     yield transposed(20, 16, 8, 5)
     yield lstm(1, 25, 128)
-    yield lstm(2, 9, 24)
+    yield lstm(2, 9, 24, goes_on=True)

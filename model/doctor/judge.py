@@ -40,33 +40,42 @@ def activation_bits(ops: Ops) -> int | None:
 
 def call(ops: Ops, operation: str, arguments: Mapping[str, Any], case: str) -> Finding:
     """Run one call on a backend and judge it by `reference.oracle`; an exception is a finding too."""
-    expected = _result(getattr(oracle, operation)(**{**arguments, **_numbers(arguments)}))
-    bound = bounds.bound(operation, arguments, expected, activation_bits(ops))
+    wanted = _parts(getattr(oracle, operation)(**{**arguments, **_numbers(arguments)}))
+    bound = bounds.bound(operation, arguments, wanted[0], activation_bits(ops))
     try:
-        result = _result(getattr(ops, operation)(**arguments))
-        mx.eval(result)
+        results = _parts(getattr(ops, operation)(**arguments))
+        mx.eval(results)
     except Exception as e:  # whatever a compiler, a driver or a kernel raises is what the report is for
         return Finding(ops.name, operation, case, explain(e), 0)
     dtype = next(arguments[name] for name in ("x", "q") if name in arguments).dtype
-    problem, error = judge(ops, operation, result, expected, bound, dtype)
+    problem, error = judge(ops, operation, results[0], wanted[0], bound, dtype)
+    for result, expected in zip(results[1:], wanted[1:], strict=True):
+        left, _ = judge(ops, operation, result, expected, bound, mx.float32, dtype)
+        problem = problem or (left and f"the state it leaves: {left}")
     return Finding(ops.name, operation, case, problem, error)
 
 
+def _parts(given: Any) -> list[Any]:
+    """An operation's result, and the float32 state that an LSTM leaves."""
+    return list(given) if isinstance(given, tuple) else [given]
+
+
 def _result(given: Any) -> Any:
-    """Return an operation's result without the state that an LSTM leaves."""
-    return given[0] if isinstance(given, tuple) else given
+    return _parts(given)[0]
 
 
 def judge(
-    ops: Ops, operation: str, result: mx.array, expected: oracle.Float64, bound: oracle.Float64, dtype: mx.Dtype
+    ops: Ops, operation: str, result: mx.array, expected: oracle.Float64, bound: oracle.Float64, dtype: mx.Dtype,
+    precision: mx.Dtype | None = None,
 ) -> tuple[str, float]:
     """What is wrong with a result, or "" and its relative error: the 2-norm of the difference over the result's.
 
     No element may be off by more than `bound`, which is what arithmetic allows at worst; so that a few per cent of one
     term show too, the relative error may be `RELATIVE` roundings of the dtype, far more than right results have.
+    `precision` is the dtype that the sums were made from, if that is not the result's.
     """
-    precision, least = dtype, RELATIVE * EXACT
-    if dtype == mx.float32 and not on_cpu() and operation not in ("int4_matmul", "prefix_attention"):
+    precision, least = precision or dtype, RELATIVE * EXACT
+    if precision == mx.float32 and not on_cpu() and operation not in ("int4_matmul", "prefix_attention"):
         # MLX's own float32 products are TF32 on the newest GPUs, which keeps as many bits as float16.
         precision = mx.float16
         bound = bound * (tolerance.EPS[mx.float16] / tolerance.EPS[mx.float32])

@@ -106,10 +106,15 @@ def half(plain: Operation) -> Operation:
     return lambda *a, **k: plain(*a, **k).astype(mx.float16)
 
 
+def stateless(plain: Operation) -> Operation:
+    return lambda *a, **k: (lambda y, state: (y, mx.zeros_like(state)))(*plain(*a, **k))  # type: ignore[return-value]
+
+
 FAULTS = {
     "int4_matmul": (scaled, without("norm"), without("residual"), half), "linear": (raising, without("bias"), scaled),
     "prefix_attention": (gateless, scaled), "cross_attention": (every_row, scaled), "attention": (without("mask"),),
-    "conv1d": (without("residual"), last_is_nan), "conv_transpose1d": (last_is_nan,), "lstm": (scaled,),
+    "conv1d": (without("residual"), last_is_nan), "conv_transpose1d": (last_is_nan,),
+    "lstm": (scaled, stateless, without("state")),
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from numbers import Integral
 from types import ModuleType
 from typing import Any, Literal, NoReturn
 
@@ -21,6 +22,7 @@ import mlx.core as mx
 from reference import arguments
 from reference.contract import Activation, Norm
 
+from . import cores
 from .loading import build_record, load
 
 name = "native"
@@ -28,6 +30,8 @@ ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activation
 
 _extension, _reason = load()
 _activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "int16")
+if _extension is not None and (_fewer := cores.fewer()):
+    _extension.set_threads(_fewer)
 if _activations not in ACTIVATIONS:
     _extension, _reason = None, (
         f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"
@@ -86,10 +90,11 @@ def set_isa(isa: str) -> None:
 
 
 def set_threads(count: int | None) -> None:
-    """Sets how many threads take part, None for the default (INSTRUCT_MUSICGEN_THREADS, else all cores)."""
-    if count is not None and not 1 <= count <= 1024:
-        raise ValueError(f"threads={count} is out of range; use 1 to 1024, or None for all cores")
-    _ext().set_threads(count or 0)
+    """Sets how many threads take part; None for the default: INSTRUCT_MUSICGEN_THREADS, else all cores that the process
+    may use (its affinity, its cgroup's quota, SLURM_CPUS_PER_TASK). Raises ValueError for others than 1 to 1024."""
+    if count is not None and (not isinstance(count, Integral) or not 1 <= int(count) <= 1024):
+        raise ValueError(f"threads={count!r} is out of range; use 1 to 1024, or None for all cores")
+    _ext().set_threads(cores.fewer() if count is None else int(count))
 
 
 def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:

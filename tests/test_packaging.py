@@ -132,6 +132,16 @@ def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     assert done.returncode == 0 and (tmp_path / "drums.wav").stat().st_size > 900_000, done.stderr
 
 
+@pytest.mark.backend("interpreter")
+def test_the_kernel_of_the_readme_has_the_fault_that_the_readme_names(tmp_path: Path) -> None:
+    (kernel,) = re.findall(r"```metal\n(.*?)```", README, re.S)
+    (tmp_path / "row_sums.metal").write_text(kernel)
+    command = [sys.executable, "-m", "kernels.interpreter", "check", "row_sums.metal"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "out-of-bounds" in done.stdout + done.stderr
+
+
 def test_console_scripts_exist() -> None:
     """When the project is installed, both programs are, and they load."""
     ours = {e.name: e for e in entry_points(group="console_scripts") if e.value in ("model.cli:main", "bench.cli:main")}

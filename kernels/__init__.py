@@ -15,17 +15,41 @@ from typing import TYPE_CHECKING, Any, cast
 import mlx.core as mx
 
 if TYPE_CHECKING:
-    from reference.contract import Activation, Norm, Ops
+    from reference import (
+        attention,
+        conv1d,
+        conv_transpose1d,
+        cross_attention,
+        int4_matmul,
+        linear,
+        lstm,
+        pack,
+        prefix_attention,
+    )
+    from reference.contract import Activation, Epilogue, Norm, Ops, Packed, Prefix
 
 BACKENDS = ("metal", "native", "reference", "interpreter")
 
-__all__ = ["BACKENDS", "Activation", "Norm", "Ops", "available", "int4_matmul", "load", "prefix_attention"]
+OPERATIONS = (
+    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
+)  # fmt: skip
+"""What `reference.contract.Ops` computes."""
+__all__ = [
+    "BACKENDS", "OPERATIONS", "Activation", "BackendUnavailable", "Epilogue", "Norm", "Ops", "Packed", "Prefix",
+    "attention", "available", "conv1d", "conv_transpose1d", "cross_attention", "int4_matmul", "linear", "load", "lstm",
+    "pack", "prefix_attention",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Return a type of the contract: looked up when used, as the interpreter starts without the reference."""
-    if name in ("Activation", "Norm", "Ops"):
+    """Return a type of the contract, or an operation of the best backend, which is chosen when one is first asked for.
+
+    Both are looked up when used, as the interpreter starts without the reference.
+    """
+    if name in ("Activation", "Epilogue", "Norm", "Ops", "Packed", "Prefix"):
         return getattr(importlib.import_module("reference.contract"), name)
+    if name in OPERATIONS or name == "pack":
+        return getattr(load(), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -79,24 +103,3 @@ def _best() -> Ops:
     except (BackendUnavailable, ImportError) as e:
         warnings.warn(f"no fused backend: {e}. The slow reference operations are used instead.", stacklevel=3)
         return load("reference")
-
-
-def int4_matmul(x: mx.array, w: mx.array, scales: mx.array, biases: mx.array, **options: Any) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias) on the best backend; see `Ops.int4_matmul`."""
-    return load().int4_matmul(x, w, scales, biases, **options)
-
-
-def prefix_attention(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    prefix_q: mx.array,
-    prefix_k: mx.array,
-    prefix_v: mx.array,
-    gate: mx.array | float,
-    *,
-    scale: float,
-    length: int | mx.array,
-) -> mx.array:
-    """Gated prefix attention on the best backend; see `Ops.prefix_attention`."""
-    return load().prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, scale=scale, length=length)

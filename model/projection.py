@@ -1,4 +1,4 @@
-"""A linear map of the transformer, packed or dense, as the fused operations take it."""
+"""Linear maps of the transformer, packed or dense, as the fused operations take them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,27 @@ from typing import Any
 
 import mlx.core as mx
 
-from reference.contract import Norm, Ops
+from reference.contract import Norm, Ops, Packed
 
-from .config import Quantization
+Matrix = mx.array | Packed
+"""[N,K], dense or quantized."""
 
 
 @dataclass(frozen=True)
 class Projection:
-    """y = x W^T with W [N, K]: dense, or packed words with `scales` and `biases` (as `mx.quantize` makes them)."""
+    """y = x W^T with W [N, K]."""
 
-    weight: mx.array
-    scales: mx.array | None = None
-    biases: mx.array | None = None
-    quantization: Quantization | None = None
+    weight: Matrix
 
     def __call__(self, ops: Ops, x: mx.array, **fused: Any) -> mx.array:
         """residual + activation(norm(x) W^T + bias); `fused` names those parts as in `reference.contract.Ops`."""
-        if self.quantization is None or self.scales is None or self.biases is None:
-            return ops.linear(x, self.weight, **fused)
-        bits, group_size = self.quantization.bits, self.quantization.group_size
-        return ops.int4_matmul(x, self.weight, self.scales, self.biases, bits=bits, group_size=group_size, **fused)
+        if isinstance(self.weight, Packed):
+            return ops.int4_matmul(x, self.weight, **fused)
+        return ops.linear(x, self.weight, **fused)
 
     def arrays(self) -> list[mx.array]:
         """What it keeps in memory."""
-        return [a for a in (self.weight, self.scales, self.biases) if a is not None]
+        return arrays(self.weight)
 
 
 @dataclass(frozen=True)
@@ -39,19 +36,6 @@ class Stacked:
     """Maps that share an input, as one: their outputs lie side by side. One call each run of equal quantization."""
 
     parts: tuple[Projection, ...]
-
-    @classmethod
-    def of(cls, maps: Sequence[Projection]) -> Stacked:
-        """Join neighbours that are quantized alike along N, so that they cost one launch and one read of x."""
-        joined: list[Projection] = []
-        for each in maps:
-            if joined and joined[-1].quantization == each.quantization:
-                last = joined.pop()
-                both = [mx.concatenate(list(pair)) for pair in zip(last.arrays(), each.arrays())]
-                packed = both[1:3] if len(both) == 3 else (None, None)
-                each = Projection(both[0], packed[0], packed[1], each.quantization)
-            joined.append(each)
-        return cls(tuple(joined))
 
     def __call__(self, ops: Ops, x: mx.array, *, norm: Norm | None = None) -> mx.array:
         """[.., K] -> [.., sum of N]."""
@@ -61,3 +45,26 @@ class Stacked:
     def arrays(self) -> list[mx.array]:
         """What it keeps in memory."""
         return [a for part in self.parts for a in part.arrays()]
+
+
+def stacked(matrices: Sequence[Matrix]) -> list[Matrix]:
+    """Join neighbors that are quantized alike along N, so that they cost one launch and one read of x."""
+    joined: list[Matrix] = []
+    for each in matrices:
+        if joined and _quantization(joined[-1]) == _quantization(each):
+            parts = [mx.concatenate(list(pair)) for pair in zip(arrays(joined.pop()), arrays(each))]
+            if isinstance(each, Packed):
+                each = Packed(parts[0], parts[1], parts[2], each.group_size, each.bits)
+            else:
+                each = parts[0]
+        joined.append(each)
+    return joined
+
+
+def arrays(matrix: Matrix) -> list[mx.array]:
+    """Return what a matrix keeps in memory."""
+    return matrix.arrays() if isinstance(matrix, Packed) else [matrix]
+
+
+def _quantization(matrix: Matrix) -> tuple[int, int] | None:
+    return (matrix.bits, matrix.group_size) if isinstance(matrix, Packed) else None

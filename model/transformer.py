@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from reference.contract import Ops
+from reference.contract import Ops, Packed
 
 from .rows import row_by_row
 from .state import CacheRows, KVCache, unstack
@@ -100,12 +100,8 @@ class Layer:
     def _text_attention(self, ops: Ops, x: mx.array, text: Pair) -> mx.array:
         """Attention to the text, exactly 0 for the unconditional rows (the last ones): their keys and values are 0."""
         w, (k, v) = self.cross_q, text
-        if w.quantization is not None and w.scales is not None and w.biases is not None:
-            bits, group_size = w.quantization.bits, w.quantization.group_size
-            return ops.cross_attention(
-                x, w.weight, w.scales, w.biases, k, v, scale=self.scale, group_size=group_size, bits=bits,
-                norm=self.norm_cross,
-            )
+        if isinstance(w.weight, Packed):
+            return ops.cross_attention(x, w.weight, k=k, v=v, scale=self.scale, norm=self.norm_cross)
         (q,) = self.split(w(ops, x[: k.shape[0]], norm=self.norm_cross))
         out = self.merge(ops.attention(q, k, v, scale=self.scale))
         return mx.pad(out, [(0, x.shape[0] - k.shape[0]), (0, 0), (0, 0)])

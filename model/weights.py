@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from reference.contract import Norm, Ops
+from reference.contract import Norm, Ops, Packed
 
 from .config import Config
-from .projection import Projection, Stacked
+from .projection import Matrix, Projection, Stacked, stacked
 
 EPS = 1e-5
 """Of the LM's layer norms (torch's default, which upstream keeps)."""
@@ -43,14 +43,22 @@ class Weights:
 
     def projection(self, module: str) -> Projection:
         """A linear map; packed if the bundle has scales for it."""
-        weight = self.tensors.pop(f"{module}.weight")
-        scales = self.tensors.pop(f"{module}.scales", None)
-        if scales is None:
-            return Projection(weight.astype(self.ops.weight_dtype(weight.dtype)))
-        dtype = self.ops.weight_dtype(scales.dtype)
-        biases = self.tensors.pop(f"{module}.biases")
-        return Projection(weight, scales.astype(dtype), biases.astype(dtype), self.config.packing(module))
+        return self._laid_out(self._matrix(module))
 
     def stacked(self, *modules: str) -> Stacked:
         """Several maps of the same input as one."""
-        return Stacked.of([self.projection(m) for m in modules])
+        return Stacked(tuple(self._laid_out(each) for each in stacked([self._matrix(m) for m in modules])))
+
+    def _matrix(self, module: str) -> Matrix:
+        weight = self.tensors.pop(f"{module}.weight")
+        scales = self.tensors.pop(f"{module}.scales", None)
+        if scales is None:
+            return weight.astype(self.ops.weight_dtype(weight.dtype))
+        dtype, packing = self.ops.weight_dtype(scales.dtype), self.config.packing(module)
+        assert packing is not None
+        biases = self.tensors.pop(f"{module}.biases")
+        return Packed(weight, scales.astype(dtype), biases.astype(dtype), packing.group_size, packing.bits)
+
+    def _laid_out(self, matrix: Matrix) -> Projection:
+        """In the backend's own layout."""
+        return Projection(self.ops.pack(matrix) if isinstance(matrix, Packed) else matrix)

@@ -5,12 +5,29 @@ Stock MLX at its best, nothing hand-written: `mx.quantized_matmul`, `mx.fast.sca
 
 from __future__ import annotations
 
-from .attention import attention, cross_attention, prefix_attention
+from . import forms, matmul
+from .arguments import check_packed
+from .attention import attention
+from .attention import cross_attention as _cross_attention
+from .attention import prefix_attention as _prefix_attention
 from .codec import conv1d, conv_transpose1d, lstm
-from .matmul import int4_matmul, linear
+from .contract import Packed
 from .precision import compute_dtype, weight_dtype
 
 name = "reference"
+
+int4_matmul = forms.int4_matmul(matmul.int4_matmul)
+linear = forms.linear(matmul.linear)
+prefix_attention = forms.prefix_attention(_prefix_attention)
+cross_attention = forms.cross_attention(_cross_attention)
+
+
+def pack(weight: Packed) -> Packed:
+    """Return the matrix as `mx.quantize` lays it out, which `mx.quantized_matmul` takes."""
+    weight = weight.plain()
+    check_packed(weight)
+    return weight
+
 
 __all__ = [
     "attention",
@@ -22,6 +39,7 @@ __all__ = [
     "linear",
     "lstm",
     "name",
+    "pack",
     "prefix_attention",
     "weight_dtype",
 ]

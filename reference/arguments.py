@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mlx.core as mx
 
+from .contract import Epilogue, Norm, Packed, Prefix
+
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 GROUP_SIZES = (32, 64, 128)
 BITS = (4, 8)
@@ -14,15 +16,9 @@ def _float(name: str, a: mx.array) -> None:
         raise ValueError(f"{name} is {a.dtype}; cast it to float16, bfloat16 or float32")
 
 
-def check_epilogue(
-    x: mx.array,
-    n: int,
-    bias: mx.array | None,
-    activation: str | None,
-    residual: mx.array | None,
-    norm: tuple[mx.array, mx.array, float] | None,
-) -> None:
-    """bias [N], residual [..., N] in x's dtype, activation None or "gelu", norm weight and bias [K]."""
+def check_epilogue(x: mx.array, n: int, norm: Norm | None, epilogue: Epilogue) -> None:
+    """Check norm weight and bias [K], bias [N], residual [..., N] in x's dtype, activation None or "gelu"."""
+    bias, activation, residual = epilogue
     if activation not in (None, "gelu"):
         raise ValueError(f'activation={activation!r} is not known; use None or "gelu"')
     if bias is not None:
@@ -43,15 +39,16 @@ def check_epilogue(
             _float(name, a)
 
 
-def check_quantized(w: mx.array, scales: mx.array, biases: mx.array, *, group_size: int, bits: int) -> tuple[int, int]:
-    """The (N, K) of a packed matrix whose parts fit each other."""
+def check_packed(weight: Packed) -> tuple[int, int]:
+    """Return the (N, K) of a plain packed matrix whose parts fit each other."""
+    w, scales, biases, group_size, bits = weight.w, weight.scales, weight.biases, weight.group_size, weight.bits
     if bits not in BITS:
         raise ValueError(f"bits={bits} is not supported; quantize with bits 4 or 8")
     if group_size not in GROUP_SIZES:
         raise ValueError(f"group_size={group_size} is not supported; use one of 32, 64, 128")
     if not (w.dtype == mx.uint32 and w.ndim == 2):
         raise ValueError(f"w is {w.dtype} {w.shape}; it must be uint32 [N, K*bits/32]")
-    n, k = w.shape[0], w.shape[1] * 32 // bits
+    n, k = weight.shape
     if not (n > 0 and k > 0):
         raise ValueError(f"w has shape {w.shape}; it must not be empty")
     if k % group_size != 0:
@@ -66,40 +63,20 @@ def check_quantized(w: mx.array, scales: mx.array, biases: mx.array, *, group_si
     return n, k
 
 
-def check_int4_matmul(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    *,
-    group_size: int,
-    bits: int,
-    bias: mx.array | None = None,
-    activation: str | None = None,
-    residual: mx.array | None = None,
-    norm: tuple[mx.array, mx.array, float] | None = None,
-) -> tuple[int, int]:
-    """The (N, K) of the product."""
-    n, k = check_quantized(w, scales, biases, group_size=group_size, bits=bits)
+def check_int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> tuple[int, int]:
+    """Return the (N, K) of the product with a plain packed matrix."""
+    n, k = check_packed(weight)
     _float("x", x)
     if not (x.ndim >= 1 and x.shape[-1] == k):
-        raise ValueError(f"x has shape {x.shape}; w {w.shape} at {bits} bits: last axis of {k} needed")
+        raise ValueError(f"x has shape {x.shape}; w {weight.w.shape} at {weight.bits} bits: last axis of {k} needed")
     if not (x.size > 0):
         raise ValueError(f"x has shape {x.shape}; it must not be empty")
-    check_epilogue(x, n, bias, activation, residual, norm)
+    check_epilogue(x, n, norm, epilogue)
     return n, k
 
 
-def check_linear(
-    x: mx.array,
-    w: mx.array,
-    *,
-    bias: mx.array | None = None,
-    activation: str | None = None,
-    residual: mx.array | None = None,
-    norm: tuple[mx.array, mx.array, float] | None = None,
-) -> tuple[int, int]:
-    """The (N, K) of the product."""
+def check_linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> tuple[int, int]:
+    """Return the (N, K) of the product with a dense matrix."""
     _float("x", x)
     _float("w", w)
     if w.ndim != 2:
@@ -109,22 +86,13 @@ def check_linear(
         raise ValueError(f"x has shape {x.shape}; w {w.shape} needs a last axis of {k}")
     if not (x.size > 0):
         raise ValueError(f"x has shape {x.shape}; it must not be empty")
-    check_epilogue(x, n, bias, activation, residual, norm)
+    check_epilogue(x, n, norm, epilogue)
     return n, k
 
 
-def check_prefix_attention(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    prefix_q: mx.array,
-    prefix_k: mx.array,
-    prefix_v: mx.array,
-    gate: mx.array | float,
-    *,
-    length: int | mx.array,
-) -> None:
-    """Shapes and dtypes as in `reference.contract.Ops.prefix_attention`."""
+def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, length: int | mx.array) -> None:
+    """Check shapes and dtypes against `reference.contract.Ops.prefix_attention`."""
+    prefix_q, prefix_k, prefix_v, gate = prefix
     for name, a in (("q", q), ("k", k), ("v", v)):
         if not (a.ndim == 4 and a.size > 0):
             raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
@@ -162,20 +130,9 @@ def check_prefix_attention(
         raise ValueError(f"gate has shape {gate.shape}; it must be a scalar")
 
 
-def check_cross_attention(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    k: mx.array,
-    v: mx.array,
-    *,
-    group_size: int,
-    bits: int,
-    norm: tuple[mx.array, mx.array, float] | None = None,
-) -> None:
-    """Shapes and dtypes as in `reference.contract.Ops.cross_attention`."""
-    n, _ = check_int4_matmul(x, w, scales, biases, group_size=group_size, bits=bits, norm=norm)
+def check_cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array, norm: Norm | None) -> None:
+    """Check shapes and dtypes against `reference.contract.Ops.cross_attention`; the matrix is plain."""
+    n, _ = check_int4_matmul(x, weight, norm, Epilogue())
     if x.ndim != 3:
         raise ValueError(f"x has shape {x.shape}; it must be [B,T,K]")
     for name, a in (("k", k), ("v", v)):

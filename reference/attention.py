@@ -7,7 +7,8 @@ from typing import Literal
 import mlx.core as mx
 
 from .arguments import check_cross_attention, check_prefix_attention
-from .matmul import Norm, int4_matmul
+from .contract import Epilogue, Norm, Packed, Prefix
+from .matmul import int4_matmul
 from .precision import widened
 
 
@@ -35,51 +36,33 @@ def _cached(q: mx.array, k: mx.array, v: mx.array, scale: float, length: int | m
 
 
 def prefix_attention(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    prefix_q: mx.array,
-    prefix_k: mx.array,
-    prefix_v: mx.array,
-    gate: mx.array | float,
-    *,
-    scale: float,
-    length: int | mx.array,
+    q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> mx.array:
-    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), two separate softmaxes.
+    """Compute SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), two separate softmaxes.
 
     See `reference.contract.Ops.prefix_attention`; Instruct-MusicGen (arXiv 2405.18386), section 3.2.
     """
-    check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
+    check_prefix_attention(q, k, v, prefix, length)
     rows, heads, steps, dim = q.shape
-    shared = prefix_q.shape[0]
+    shared = prefix.q.shape[0]
     wide = widened(q)
     main = _cached(wide, k, v, scale, length)
     # Rows that share a prefix attend to it together, as further queries of one row.
-    pairs = (wide.reshape(-1, shared, heads, steps, dim) + widened(prefix_q)).transpose(1, 2, 0, 3, 4)
-    injected = attention(pairs.reshape(shared, heads, -1, dim), prefix_k, prefix_v, scale=scale)
+    pairs = (wide.reshape(-1, shared, heads, steps, dim) + widened(prefix.q)).transpose(1, 2, 0, 3, 4)
+    injected = attention(pairs.reshape(shared, heads, -1, dim), prefix.k, prefix.v, scale=scale)
     injected = injected.reshape(shared, heads, rows // shared, steps, dim).transpose(2, 0, 1, 3, 4)
-    return (main + gate * injected.reshape(q.shape)).astype(q.dtype)
+    return (main + prefix.gate * injected.reshape(q.shape)).astype(q.dtype)
 
 
 def cross_attention(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    k: mx.array,
-    v: mx.array,
-    *,
-    scale: float,
-    group_size: int = 64,
-    bits: int = 4,
-    norm: Norm | None = None,
+    x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> mx.array:
-    """Query projection and attention to the text, 0 for rows without text; see `reference.contract.Ops`."""
-    check_cross_attention(x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm)
+    """Project the queries and attend to the text, 0 for rows without text; see `reference.contract.Ops`."""
+    weight = weight.plain()
+    check_cross_attention(x, weight, k, v, norm)
     text_rows, heads, _, dim = k.shape
     steps = x.shape[1]
-    q = int4_matmul(x[:text_rows], w, scales, biases, group_size=group_size, bits=bits, norm=norm)
+    q = int4_matmul(x[:text_rows], weight, norm, Epilogue())
     q = q.reshape(text_rows, steps, heads, dim).transpose(0, 2, 1, 3)
     out = attention(q, k, v, scale=scale).transpose(0, 2, 1, 3).reshape(text_rows, steps, heads * dim)
     return mx.concatenate([out, mx.zeros((x.shape[0] - text_rows, steps, heads * dim), dtype=x.dtype)])

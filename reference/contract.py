@@ -14,6 +14,7 @@ ValueError with the value and the fix in the message (`reference.arguments` does
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 import mlx.core as mx
@@ -29,6 +30,53 @@ class Norm(NamedTuple):
     eps: float = 1e-5
 
 
+class Epilogue(NamedTuple):
+    """What follows a product y: residual + activation(y + bias)."""
+
+    bias: mx.array | None = None  # [N]
+    activation: Activation | None = None
+    residual: mx.array | None = None  # [..., N]
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A quantized matrix [N,K] as `mx.quantize` makes it.
+
+    w: uint32 [N, K·bits/32]; scales, biases: float [N, K/group_size].
+
+    `Ops.pack` may return a subclass that holds the same matrix in a layout of the backend's own; `plain` is the way
+    back, for whatever reads the words themselves. Every backend takes every layout.
+    """
+
+    w: mx.array
+    scales: mx.array
+    biases: mx.array
+    group_size: int = 64
+    bits: int = 4
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """N and K of the matrix."""
+        return self.w.shape[0], self.w.shape[1] * 32 // self.bits
+
+    def plain(self) -> Packed:
+        """Return the matrix as `mx.quantize` lays it out."""
+        return self
+
+    def arrays(self) -> list[mx.array]:
+        """Return what it keeps in memory."""
+        return [self.w, self.scales, self.biases]
+
+
+class Prefix(NamedTuple):
+    """What a layer attends to beside its own past: q [B',H,T,D], k and v [B',H,P,D], and the raw scalar gate."""
+
+    q: mx.array
+    k: mx.array
+    v: mx.array
+    gate: mx.array | float
+
+
 class Ops(Protocol):
     """What a backend provides. Implementations may be modules or objects."""
 
@@ -42,12 +90,19 @@ class Ops(Protocol):
         """The dtype that dense weights, scales and biases are best kept in when the file holds `stored`."""
         ...
 
+    def pack(self, weight: Packed) -> Packed:
+        """Return a packed matrix in the layout that this backend computes with best, `weight` itself if that is it.
+
+        Costs one pass over the matrix where the layout changes. Raises ValueError if its parts do not fit each other.
+        """
+        ...
+
     def int4_matmul(
         self,
         x: mx.array,
-        w: mx.array,
-        scales: mx.array,
-        biases: mx.array,
+        w: mx.array | Packed,
+        scales: mx.array | None = None,
+        biases: mx.array | None = None,
         *,
         group_size: int = 64,
         bits: int = 4,
@@ -58,9 +113,10 @@ class Ops(Protocol):
     ) -> mx.array:
         """residual + activation(norm(x) · dequant(w)^T + bias).
 
-        x [..., K]; w uint32 [N, K·bits/32], scales and biases [N, K/group_size] exactly as `mx.quantize` makes them
-        (affine; bits 4 or 8; group_size 32, 64 or 128); bias [N]; residual and result [..., N] in x's dtype. Matrices
-        that share an input (q, k and v) are stacked along N and cost one call. `gelu` is the exact erf form.
+        x [..., K]; w a `Packed`, or its uint32 words [N, K·bits/32] with scales and biases [N, K/group_size] exactly as
+        `mx.quantize` makes them (affine; bits 4 or 8; group_size 32, 64 or 128); bias [N]; residual and result [..., N]
+        in x's dtype. Matrices that share an input (q, k and v) are stacked along N and cost one call. `gelu` is the
+        exact erf form.
         """
         ...
 
@@ -104,11 +160,11 @@ class Ops(Protocol):
     def cross_attention(
         self,
         x: mx.array,
-        w: mx.array,
-        scales: mx.array,
-        biases: mx.array,
-        k: mx.array,
-        v: mx.array,
+        w: mx.array | Packed,
+        scales: mx.array | None = None,
+        biases: mx.array | None = None,
+        k: mx.array | None = None,
+        v: mx.array | None = None,
         *,
         scale: float,
         group_size: int = 64,
@@ -117,8 +173,8 @@ class Ops(Protocol):
     ) -> mx.array:
         """SDPA(heads(norm(x) · dequant(w)^T), k, v): the query projection and the text attention as one operation.
 
-        x [B,T,K]; w, scales, biases as in `int4_matmul` with N = H·D; k, v [B',H,S,D], B' <= B. Rows b >= B' are the
-        unconditional ones, whose text is all zeros: their result is exactly 0 and nothing is computed for them.
+        x [B,T,K]; w, or w, scales and biases, as in `int4_matmul` with N = H·D; k, v [B',H,S,D], B' <= B. Rows b >= B'
+        are the unconditional ones, whose text is all zeros: their result is exactly 0 and nothing is computed for them.
         Result [B,T,H·D] in x's dtype.
         """
         ...

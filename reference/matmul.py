@@ -7,9 +7,8 @@ import math
 import mlx.core as mx
 
 from .arguments import check_int4_matmul, check_linear
+from .contract import Epilogue, Norm, Packed
 from .precision import widened
-
-Norm = tuple[mx.array, mx.array, float]
 
 
 def gelu(x: mx.array) -> mx.array:
@@ -17,57 +16,33 @@ def gelu(x: mx.array) -> mx.array:
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
 
-def _epilogue(
-    y: mx.array, bias: mx.array | None, activation: str | None, residual: mx.array | None, dtype: mx.Dtype
-) -> mx.array:
-    if bias is not None:
-        y = y + bias
-    if activation == "gelu":
+def _finished(y: mx.array, epilogue: Epilogue, dtype: mx.Dtype) -> mx.array:
+    if epilogue.bias is not None:
+        y = y + epilogue.bias
+    if epilogue.activation == "gelu":
         y = gelu(y)
-    if residual is not None:
-        y = residual + y
+    if epilogue.residual is not None:
+        y = epilogue.residual + y
     return y.astype(dtype)
 
 
-def _prologue(x: mx.array, norm: Norm | None) -> mx.array:
+def _normed(x: mx.array, norm: Norm | None) -> mx.array:
     x = widened(x)
     return x if norm is None else mx.fast.layer_norm(x, *norm)
 
 
-def int4_matmul(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    *,
-    group_size: int = 64,
-    bits: int = 4,
-    bias: mx.array | None = None,
-    activation: str | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
-) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`."""
-    check_int4_matmul(
-        x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation, residual=residual,
-        norm=norm,
-    )
+def int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    """Compute residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`."""
+    weight = weight.plain()
+    check_int4_matmul(x, weight, norm, epilogue)
     y = mx.quantized_matmul(
-        _prologue(x, norm), w, scales=scales, biases=biases, transpose=True, group_size=group_size, bits=bits
-    )
-    return _epilogue(y, bias, activation, residual, x.dtype)
+        _normed(x, norm), weight.w, scales=weight.scales, biases=weight.biases, transpose=True,
+        group_size=weight.group_size, bits=weight.bits,
+    )  # fmt: skip
+    return _finished(y, epilogue, x.dtype)
 
 
-def linear(
-    x: mx.array,
-    w: mx.array,
-    *,
-    bias: mx.array | None = None,
-    activation: str | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
-) -> mx.array:
-    """residual + activation(norm(x) · w^T + bias) with dense w; see `reference.contract.Ops.linear`."""
-    check_linear(x, w, bias=bias, activation=activation, residual=residual, norm=norm)
-    y = _prologue(x, norm) @ widened(w).T
-    return _epilogue(y, bias, activation, residual, x.dtype)
+def linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    """Compute residual + activation(norm(x) · w^T + bias) with dense w; see `reference.contract.Ops.linear`."""
+    check_linear(x, w, norm, epilogue)
+    return _finished(_normed(x, norm) @ widened(w).T, epilogue, x.dtype)

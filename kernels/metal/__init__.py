@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 import reference
+from reference import forms
 
 from .attention import cross_attention, prefix_attention
 from .engine import Engine, Launch
@@ -30,10 +31,11 @@ class MetalOps:
     def __init__(self, name: str, engine: Engine):
         self.name = name
         self.engine = engine
-        self.int4_matmul = functools.partial(int4_matmul, engine)
-        self.prefix_attention = functools.partial(prefix_attention, engine)
-        self.cross_attention = functools.partial(cross_attention, engine)
+        self.int4_matmul = forms.int4_matmul(functools.partial(int4_matmul, engine))
+        self.prefix_attention = forms.prefix_attention(functools.partial(prefix_attention, engine))
+        self.cross_attention = forms.cross_attention(functools.partial(cross_attention, engine))
 
+    pack = staticmethod(reference.pack)
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)
     conv1d = staticmethod(reference.conv1d)

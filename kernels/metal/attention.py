@@ -8,7 +8,7 @@ import mlx.core as mx
 
 import reference
 from reference.arguments import check_cross_attention, check_prefix_attention
-from reference.contract import Norm
+from reference.contract import Epilogue, Norm, Packed, Prefix
 
 from .engine import Engine, Launch
 from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
@@ -48,29 +48,20 @@ def _block(rows: int) -> int:
 
 
 def prefix_attention(
-    engine: Engine,
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    prefix_q: mx.array,
-    prefix_k: mx.array,
-    prefix_v: mx.array,
-    gate: mx.array | float,
-    *,
-    scale: float,
-    length: int | mx.array,
+    engine: Engine, q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> mx.array:
-    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
+    """Compute SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
 
     See `reference.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Thousands of keys a
     row are split among threadgroups, which costs a second, small launch. Raises ValueError for head dims beyond 256.
     """
-    check_prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
+    check_prefix_attention(q, k, v, prefix, length)
+    prefix_q, prefix_k, prefix_v, gate = prefix
     b, h, t, d = q.shape
     if d < LEAST_HEAD:
         spare = [(0, 0), (0, 0), (0, 0), (0, LEAST_HEAD - d)]
         q, k, v, prefix_q, prefix_k, prefix_v = (mx.pad(a, spare) for a in (q, k, v, prefix_q, prefix_k, prefix_v))
-        padded = prefix_attention(engine, q, k, v, prefix_q, prefix_k, prefix_v, gate, scale=scale, length=length)
+        padded = prefix_attention(engine, q, k, v, Prefix(prefix_q, prefix_k, prefix_v, gate), scale, length)
         return padded[..., :d]
     shared, frames, slots = prefix_q.shape[0], prefix_k.shape[2], k.shape[2]
     simdgroups = _simdgroups(d)
@@ -122,40 +113,31 @@ def prefix_attention(
 
 
 def cross_attention(
-    engine: Engine,
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    k: mx.array,
-    v: mx.array,
-    *,
-    scale: float,
-    group_size: int = 64,
-    bits: int = 4,
-    norm: Norm | None = None,
+    engine: Engine, x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops.cross_attention`.
+    """Compute SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops`.
 
     One launch for a step of up to 8 rows of text. Prompted windows (T > 1) compose the projection kernel with MLX's
     attention. Keep k and v contiguous: a view would be copied at every step.
     """
-    check_cross_attention(x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm)
+    weight = weight.plain()
+    check_cross_attention(x, weight, k, v, norm)
     b, steps, width = x.shape
     text_rows, heads, _, dim = k.shape
-    small = min(w.size, scales.size, k.size) < 8  # too small for the kernel's address spaces
+    small = min(weight.w.size, weight.scales.size, k.size) < 8  # too small for the kernel's address spaces
     if steps > 1 or text_rows > DECODE_ROWS or small:
-        q = int4_matmul(engine, x[:text_rows], w, scales, biases, group_size=group_size, bits=bits, norm=norm)
+        q = int4_matmul(engine, x[:text_rows], weight, norm, Epilogue())
         q = q.reshape(text_rows, steps, heads, dim).swapaxes(1, 2)
         out = reference.attention(q, k, v, scale=scale).swapaxes(1, 2).reshape(text_rows, steps, -1)
         return mx.concatenate([out, mx.zeros((b - text_rows, steps, heads * dim), dtype=x.dtype)])
 
     simdgroups = _simdgroups(dim)
     inputs = {
-        "x": x.reshape(b, width), "w": w, "scales": scales, "biases": biases, "k": k, "v": v, "scale": scalar(scale),
+        "x": x.reshape(b, width), "w": weight.w, "scales": weight.scales, "biases": weight.biases, "k": k, "v": v,
+        "scale": scalar(scale),
     }
     template: list[tuple[str, mx.Dtype | int]] = [
-        ("T", x.dtype), ("BITS", bits), ("GROUP", group_size), ("M", text_rows), ("D", dim),
+        ("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size), ("M", text_rows), ("D", dim),
         ("KT", k.dtype), ("VT", v.dtype),
     ]
     if norm is not None:

@@ -8,7 +8,7 @@ import math
 import mlx.core as mx
 
 from reference.arguments import check_int4_matmul
-from reference.contract import Activation, Norm
+from reference.contract import Epilogue, Norm, Packed
 
 from .engine import SIMD, Engine, Launch
 
@@ -17,42 +17,26 @@ DECODE_ROWS = 8
 LEAST_OUTPUTS = 8
 
 
-def int4_matmul(
-    engine: Engine,
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    *,
-    group_size: int = 64,
-    bits: int = 4,
-    bias: mx.array | None = None,
-    activation: Activation | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | tuple[mx.array, mx.array, float] | None = None,
-) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
+def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    """Compute residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
 
     Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
     """
-    n, k = check_int4_matmul(
-        x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation, residual=residual,
-        norm=norm,
-    )
+    weight = weight.plain()
+    n, k = check_int4_matmul(x, weight, norm, epilogue)
+    bias, activation, residual = epilogue
     if n < LEAST_OUTPUTS:
         rows = (0, LEAST_OUTPUTS - n)
-        w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in (w, scales, biases))
+        w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in weight.arrays())
         bias = None if bias is None else mx.pad(bias, [rows])
         residual = None if residual is None else mx.pad(residual, [*[(0, 0)] * (residual.ndim - 1), rows])
-        return int4_matmul(
-            engine, x, w, scales, biases, group_size=group_size, bits=bits, bias=bias, activation=activation,
-            residual=residual, norm=norm,
-        )[..., :n]
+        wide = Packed(w, scales, biases, weight.group_size, weight.bits)
+        return int4_matmul(engine, x, wide, norm, Epilogue(bias, activation, residual))[..., :n]
 
     m = math.prod(x.shape[:-1])
     decode = m <= DECODE_ROWS
-    template: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", bits), ("GROUP", group_size)]
-    inputs = {"x": x.reshape(m, k), "w": w, "scales": scales, "biases": biases}
+    template: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size)]
+    inputs = {"x": x.reshape(m, k), "w": weight.w, "scales": weight.scales, "biases": weight.biases}
     if norm is not None and not decode:
         # In x's type again, which wider weights of the norm change.
         inputs["x"] = mx.fast.layer_norm(inputs["x"], norm[0], norm[1], norm[2]).astype(x.dtype)

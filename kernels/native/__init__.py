@@ -19,13 +19,14 @@ from typing import Any, Literal, NoReturn
 
 import mlx.core as mx
 
-from reference import arguments
-from reference.contract import Activation, Norm
+from reference import arguments, forms
+from reference.contract import Epilogue, Norm, Packed, Prefix
 
 from . import cores
 from .loading import build_record, load
 
 name = "native"
+NO_NORM = (None, None, 0.0)
 ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activations.h
 
 _extension, _reason = load()
@@ -48,6 +49,7 @@ __all__ = [
     "linear",
     "lstm",
     "name",
+    "pack",
     "prefix_attention",
     "set_activations",
     "set_isa",
@@ -121,107 +123,73 @@ def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
     return stored
 
 
-def _explain(error: Exception, check: Callable[..., Any], *args: Any, **kwargs: Any) -> NoReturn:
-    """Raises the shared check's message, which names the value and the fix, else the extension's own."""
-    check(*args, **kwargs)
+def _explain(error: Exception, check: Callable[..., Any], *args: Any) -> NoReturn:
+    """Raise the shared check's message, which names the value and the fix, else the extension's own."""
+    check(*args)
     raise ValueError(str(error).splitlines()[0]) from error
 
 
-def int4_matmul(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    *,
-    group_size: int = 64,
-    bits: int = 4,
-    bias: mx.array | None = None,
-    activation: Activation | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
-) -> mx.array:
-    """residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`."""
+def pack(weight: Packed) -> Packed:
+    """Return the matrix as `mx.quantize` lays it out."""
+    weight = weight.plain()
+    arguments.check_packed(weight)
+    return weight
+
+
+def _int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    weight = weight.plain()
     try:
-        weight, shift, eps = norm or (None, None, 0.0)
-        gelu = _gelu(activation)
         out: mx.array = _ext().int4_matmul(
-            x, w, scales, biases, group_size, bits, bias, gelu, residual, weight, shift, eps,
-            ACTIVATIONS.index(_activations),
-        )
+            x, weight.w, weight.scales, weight.biases, weight.group_size, weight.bits, epilogue.bias,
+            _gelu(epilogue.activation), epilogue.residual, *(norm or NO_NORM), ACTIVATIONS.index(_activations),
+        )  # fmt: skip
         return out
     except (ValueError, TypeError) as e:
-        _explain(
-            e, arguments.check_int4_matmul, x, w, scales, biases, group_size=group_size, bits=bits, bias=bias,
-            activation=activation, residual=residual, norm=norm,
-        )
+        _explain(e, arguments.check_int4_matmul, x, weight, norm, epilogue)
 
 
-def linear(
-    x: mx.array,
-    w: mx.array,
-    *,
-    bias: mx.array | None = None,
-    activation: Activation | None = None,
-    residual: mx.array | None = None,
-    norm: Norm | None = None,
-) -> mx.array:
-    """residual + activation(norm(x) · w^T + bias) with dense w; see `reference.contract.Ops.linear`."""
+def _linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> mx.array:
     try:
-        weight, shift, eps = norm or (None, None, 0.0)
-        out: mx.array = _ext().linear(x, w, bias, _gelu(activation), residual, weight, shift, eps)
+        out: mx.array = _ext().linear(
+            x, w, epilogue.bias, _gelu(epilogue.activation), epilogue.residual, *(norm or NO_NORM)
+        )
         return out
     except (ValueError, TypeError) as e:
-        _explain(e, arguments.check_linear, x, w, bias=bias, activation=activation, residual=residual, norm=norm)
+        _explain(e, arguments.check_linear, x, w, norm, epilogue)
 
 
-def prefix_attention(
-    q: mx.array,
-    k: mx.array,
-    v: mx.array,
-    prefix_q: mx.array,
-    prefix_k: mx.array,
-    prefix_v: mx.array,
-    gate: mx.array | float,
-    *,
-    scale: float,
-    length: int | mx.array,
+def _prefix_attention(
+    q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> mx.array:
-    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v); see `reference.contract.Ops`.
+    """k and v may be strided views of a larger cache; they are read in place.
 
-    k and v may be strided views of a larger cache; they are read in place. An array `length` is checked when the
-    operation runs, and is then reported by the evaluation.
+    An array `length` is checked when the operation runs, and is then reported by the evaluation.
     """
     try:
-        out: mx.array = _ext().prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, scale, length)
+        out: mx.array = _ext().prefix_attention(q, k, v, *prefix, scale, length)
         return out
     except (ValueError, TypeError) as e:
-        _explain(e, arguments.check_prefix_attention, q, k, v, prefix_q, prefix_k, prefix_v, gate, length=length)
+        _explain(e, arguments.check_prefix_attention, q, k, v, prefix, length)
 
 
-def cross_attention(
-    x: mx.array,
-    w: mx.array,
-    scales: mx.array,
-    biases: mx.array,
-    k: mx.array,
-    v: mx.array,
-    *,
-    scale: float,
-    group_size: int = 64,
-    bits: int = 4,
-    norm: Norm | None = None,
+def _cross_attention(
+    x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> mx.array:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops`."""
+    weight = weight.plain()
     try:
-        weight, shift, eps = norm or (None, None, 0.0)
         out: mx.array = _ext().cross_attention(
-            x, w, scales, biases, k, v, scale, group_size, bits, weight, shift, eps, ACTIVATIONS.index(_activations)
-        )
+            x, weight.w, weight.scales, weight.biases, k, v, scale, weight.group_size, weight.bits,
+            *(norm or NO_NORM), ACTIVATIONS.index(_activations),
+        )  # fmt: skip
         return out
     except (ValueError, TypeError) as e:
-        _explain(
-            e, arguments.check_cross_attention, x, w, scales, biases, k, v, group_size=group_size, bits=bits, norm=norm
-        )
+        _explain(e, arguments.check_cross_attention, x, weight, k, v, norm)
+
+
+int4_matmul = forms.int4_matmul(_int4_matmul)
+linear = forms.linear(_linear)
+prefix_attention = forms.prefix_attention(_prefix_attention)
+cross_attention = forms.cross_attention(_cross_attention)
 
 
 def attention(

@@ -11,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 import reference
-from reference import bounds, oracle, tolerance
+from reference import bounds, forms, oracle, tolerance
 from reference.contract import Ops
 from reference.precision import on_cpu
 
@@ -128,7 +128,7 @@ class Watched:
         signature = inspect.signature(getattr(reference, operation))
 
         def watched(*args: Any, **kwargs: Any) -> Any:
-            arguments = signature.bind(*args, **kwargs).arguments
+            arguments = forms.in_parts(signature.bind(*args, **kwargs).arguments)
             self.calls += 1
             result = function(*args, **kwargs)
             if operation not in self.problems:

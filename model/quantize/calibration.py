@@ -22,6 +22,7 @@ from ..delay_pattern import delayed
 from ..errors import UserError
 from ..instructions import UPSTREAM
 from ..pipeline import InstructMusicGen
+from ..projection import Projection
 from ..state import KVCache
 from ..transformer import Layer, sinusoid
 from ..weights import Weights
@@ -163,11 +164,17 @@ def _inputs(layer: Layer, index: int) -> list[tuple[mx.array, list[str]]]:
     """Each dense matrix of a layer, as the operations see it, and the modules that are stacked in it."""
     attend, cross = (f"layers.{index}.{name}" for name in ("self_attn", "cross_attn"))
     return [
-        (layer.qkv.parts[0].weight, [f"{attend}.{p}_proj" for p in "qkv"]),
-        (layer.self_out.weight, [f"{attend}.out_proj"]),
-        (layer.cross_q.weight, [f"{cross}.q_proj"]),
-        (layer.cross_kv.parts[0].weight, [f"{cross}.{p}_proj" for p in "kv"]),
-        (layer.cross_out.weight, [f"{cross}.out_proj"]),
-        (layer.linear1.weight, [f"layers.{index}.linear1"]),
-        (layer.linear2.weight, [f"layers.{index}.linear2"]),
+        (_dense(layer.qkv.parts[0]), [f"{attend}.{p}_proj" for p in "qkv"]),
+        (_dense(layer.self_out), [f"{attend}.out_proj"]),
+        (_dense(layer.cross_q), [f"{cross}.q_proj"]),
+        (_dense(layer.cross_kv.parts[0]), [f"{cross}.{p}_proj" for p in "kv"]),
+        (_dense(layer.cross_out), [f"{cross}.out_proj"]),
+        (_dense(layer.linear1), [f"layers.{index}.linear1"]),
+        (_dense(layer.linear2), [f"layers.{index}.linear2"]),
     ]
+
+
+def _dense(projection: Projection) -> mx.array:
+    weight = projection.weight
+    assert isinstance(weight, mx.array), "calibration runs over a dense model"
+    return weight

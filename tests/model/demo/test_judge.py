@@ -86,19 +86,22 @@ def test_basic_pitch_hears_the_notes_that_sound() -> None:
     assert not piano_roll(np.zeros(2 * RATE, np.float32)).any()
 
 
-def test_presence_tells_stems_of_new_songs_and_unedited_inputs_fail() -> None:
-    sounds, held = [], []
-    for index in range(14):
-        song = Truth(sketch(SETS["train"].song(index)), {})
-        for mask in (15, 14, 13, 3, 5, 1, 2):
-            sounds.append(song.mixture(mask))
-            held.append([bool(mask >> stem & 1) for stem in range(4)])
-    presence = fit(sounds, np.array(held))
-    truths = [Truth(sketch(SETS["own"].song(index)), {}) for index in range(8)]
-    mixes = np.array([presence(log_mel(song.mixture(15)))[0] for song in truths])
-    inputs = np.array([presence(log_mel(song.mixture(14)))[0] for song in truths])
-    assert (mixes >= threshold(mixes)).mean() >= 0.85
-    assert (inputs < threshold(mixes)).mean() >= 0.85
+def test_presence_tells_additions_of_new_songs_from_nothing_and_from_other_stems() -> None:
+    def spectra(name: str, index: int) -> dict[int, np.ndarray]:
+        song = Truth(sketch(SETS[name].song(index)), {})
+        return {mask: log_mel(song.mixture(mask)) for mask in (15, 14, 13, 11, 7, 3)}
+
+    presence = fit([spectra("train", index) for index in range(14)])
+    songs = [spectra("own", index) for index in range(8)]
+    for stem in (0, 1):
+        true = np.array([presence(song[15 ^ 1 << stem], song[15])[stem] for song in songs])
+        nothing = np.array([presence(song[15], song[15])[stem] for song in songs])
+        other = np.array([presence(song[15 ^ 2 >> stem], song[15])[stem] for song in songs])
+        assert (true >= threshold(true)).mean() >= 0.85
+        assert (nothing < threshold(true)).all()
+        assert (other < threshold(true)).mean() >= 0.7
+    song = songs[0]
+    assert np.allclose(presence(song[15], song[15]), presence(song[3], song[3]))
 
 
 def test_shares_are_by_song_with_an_interval_that_holds_the_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,14 +18,14 @@ from ..edits.sentences import ACTIONS, canonical
 from ..music.library import load_songs
 from ..music.style import STEMS
 from ..spectra import Array, log_mel
-from ..workspace import Workspace
+from ..workspace import Workspace, replace
 from .presence import Presence, fit, threshold
 from .score import CANDIDATES, Truth, mask_of, score
 from .summary import summarize
 
 EDITS = tuple((action, stem) for action in ACTIONS for stem in range(4))
 FITTED = 120
-"""Training songs that presence is fitted on, as six mixtures each."""
+"""Training songs that presence is fitted on, as up to six mixtures each."""
 
 
 def judge(
@@ -87,17 +88,16 @@ def _edits(model: InstructMusicGen, truth: Truth, index: int, sampling: dict[str
 
 
 def _heard(presence: Presence, action: str, stem: int, edit: Array, lost: Array, truth: Truth) -> dict[str, float]:
-    """Return the log-odds that an added stem is heard: in the edit, a wrong edit, the input and the true mix."""
+    """Return the log-odds that a stem was added to the input: by the edit, a wrong edit, the truth, and by nothing."""
     if action != "add":
         return {}
     source, target = mask_of(action, stem)
-    spectra = {
-        "edit": log_mel(edit),
-        "wrong": log_mel(lost),
-        "input": truth.spectra[source],
-        "mix": truth.spectra[target],
-    }
-    return {f"odds {kind}": float(presence(spectrum)[stem]) for kind, spectrum in spectra.items()}
+    before = truth.spectra[source]
+    after = {"edit": log_mel(edit), "wrong": log_mel(lost), "truth": truth.spectra[target], "input": before}
+    odds = {f"odds {kind}": float(presence(before, spectrum)[stem]) for kind, spectrum in after.items()}
+    others = [mask_of(action, other)[0] for other in range(4) if other != stem]
+    odds["odds others"] = max(float(presence(truth.spectra[mask], truth.spectra[15])[stem]) for mask in others)
+    return odds
 
 
 def _right_wins(row: dict[str, Any], action: str, stem: int, truth: Truth, lost: Array) -> bool:
@@ -107,34 +107,39 @@ def _right_wins(row: dict[str, Any], action: str, stem: int, truth: Truth, lost:
 
 
 def _mark_present(rows: list[dict[str, Any]]) -> None:
-    """Set `present` and `input fails` by each stem's threshold, the 10th percentile of these songs' true mixes."""
+    """Set what passes each stem's threshold, the 10th percentile of these songs' true additions.
+
+    `present` for the edit; `input fails` for nothing added; `others fail` if no addition of another stem passes.
+    """
     for stem in STEMS:
         adds = [row for row in rows if row["action"] == "add" and row["stem"] == stem]
         if adds:
-            least = threshold(np.array([row["odds mix"] for row in adds]))
+            least = threshold(np.array([row["odds truth"] for row in adds]))
             for row in adds:
-                row["present"], row["input fails"] = float(row["odds edit"] >= least), float(row["odds input"] < least)
+                row["present"] = float(row["odds edit"] >= least)
+                row["input fails"], row["others fail"] = (float(row[f"odds {k}"] < least) for k in ("input", "others"))
 
 
 def fit_presence(work: Workspace, model: InstructMusicGen) -> Presence:
     """Fit presence on training songs after the codec's round trip; kept in the work folder for the same codec."""
-    import hashlib
-
     codec = hashlib.sha256(model.bundle.codec_path.read_bytes()).hexdigest()[:12]
-    path = work.folder("judge") / f"presence-{codec}.npz"
+    path = work.folder("judge") / f"added-{codec}.npz"
     if path.is_file():
         with np.load(path) as saved:
-            return Presence(saved["mean"], saved["spread"], saved["weights"], saved["bias"])
-    sounds: list[Array] = []
-    held: list[list[bool]] = []
+            return Presence(saved["spread"], saved["weights"], saved["bias"])
+    songs: list[dict[int, Array]] = []
     for stems in _stems(work, "train", FITTED):
-        rng = random.Random(len(sounds))
-        masks = [*rng.sample(range(1, 16), 4), 15, 15 ^ (1 << rng.randrange(4))]
-        mixtures = np.stack([Truth(stems, {}).mixture(mask) for mask in masks])
-        sounds += list(round_trip(model, mixtures)[1])
-        held += [[bool(mask >> stem & 1) for stem in range(4)] for mask in masks]
-    presence = fit(sounds, np.array(held))
-    np.savez(path, mean=presence.mean, spread=presence.spread, weights=presence.weights, bias=presence.bias)
+        rng = random.Random(len(songs))
+        masks = sorted({*rng.sample(range(1, 16), 3), 15, *(15 ^ 1 << stem for stem in rng.sample(range(4), 2))})
+        _, coded = round_trip(model, np.stack([Truth(stems, {}).mixture(mask) for mask in masks]))
+        songs.append({mask: log_mel(sound) for mask, sound in zip(masks, coded)})
+    presence = fit(songs)
+
+    def save(aside: Path) -> None:
+        with aside.open("wb") as file:
+            np.savez(file, spread=presence.spread, weights=presence.weights, bias=presence.bias)
+
+    replace(path, save)
     return presence
 
 

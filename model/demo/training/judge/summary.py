@@ -29,6 +29,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, Any]:
         "right instruction beats wrong": share(rows, "right beats wrong", ("only", "no", "add")),
         "Add: present": share(rows, "present", ("add",)),
         "Add: unedited input fails": share(rows, "input fails", ("add",)),
+        "Add: additions of other stems fail": share(rows, "others fail", ("add",)),
     }
     for action in ("only", "no"):
         better = [{**row, "better": float(row["edit"] < row["untouched"])} for row in rows if row["action"] == action]

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from model.errors import UsageError
 
 from . import console, results
+from .records import Result
 from .tables import Table
 
 
@@ -38,7 +39,7 @@ def check(args: argparse.Namespace) -> None:
         results.check_writable(args.save or None)
 
 
-def finish(args: argparse.Namespace, result: results.Result, tables: Iterable[Table]) -> None:
+def finish(args: argparse.Namespace, result: Result, tables: Iterable[Table]) -> None:
     """Print the result, as a table or as JSON, and save it: where the one fails, what was measured is in the other."""
     try:
         if args.json:

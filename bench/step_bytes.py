@@ -30,7 +30,7 @@ def published(size: str, bits: int) -> Config:
 
 
 @dataclass(frozen=True)
-class Load:
+class StepShape:
     """One decode step's circumstances."""
 
     batch: int = 1
@@ -53,14 +53,14 @@ def matrix_bytes(shape: tuple[int, ...], quantization: Quantization | None, floa
     return n * k * quantization.bits // 8 + 2 * n * (k // quantization.group_size) * floats
 
 
-def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx.Dtype) -> dict[str, float]:
+def step_bytes(config: Config, shape: StepShape, *, activations: mx.Dtype, weights: mx.Dtype) -> dict[str, float]:
     """Bytes by part (`PARTS`), caches in `activations`' dtype, dense weights and scales in `weights`'."""
     lm, cached, dense = config.lm, activations.size, weights.size
     total = 0
-    for module, shape in projections(lm).items():
+    for module, matrix in projections(lm).items():
         if module.endswith(("cross_attn.k_proj", "cross_attn.v_proj")):
             continue  # the text's keys and values are computed once for a clip
-        total += matrix_bytes(shape, config.packing(module), dense)
+        total += matrix_bytes(matrix, config.packing(module), dense)
     heads = sum(matrix_bytes((lm.card, lm.dim), config.packing(f"linears.{k}"), dense) for k in range(lm.codebooks))
     norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * cached
     per_row = 2 * lm.layers * lm.dim * cached  # keys and values of one position
@@ -68,10 +68,10 @@ def step_bytes(config: Config, load: Load, *, activations: mx.Dtype, weights: mx
     return {
         "weights": float(total + norms),
         "heads": float(heads),
-        "embedding": float(load.rows * lm.codebooks * lm.dim * config.dtype.size),
-        "self cache": load.rows * load.length * per_row,
-        "prefix": float(load.batch * load.prefix * adapted),
-        "text": float(load.batch * load.text * per_row),
+        "embedding": float(shape.rows * lm.codebooks * lm.dim * config.dtype.size),
+        "self cache": shape.rows * shape.length * per_row,
+        "prefix": float(shape.batch * shape.prefix * adapted),
+        "text": float(shape.batch * shape.text * per_row),
     }
 
 

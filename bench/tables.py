@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .stats import Interval, Summary
-
-LEAST = 3
-"""Rounds from which a ratio has an interval."""
+from .stats import MIN_ROUNDS, Interval, Summary
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ def measured(summary: Summary, *, projected: bool = False) -> str:
 def ratio(interval: Interval, n: int, *, projected: bool = False) -> str:
     """How many times faster, with the interval where there were rounds enough for one."""
     mark = "~" if projected else ""
-    if n < LEAST:
+    if n < MIN_ROUNDS:
         return f"{mark}{interval.estimate:.3g}x"
     return f"{mark}{interval.estimate:.3g}x ({interval.low:.3g}-{interval.high:.3g})"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.kernels.cases import Case, call, cases, cast
-from bench.kernels.command import SAMPLE_SECONDS
+from bench.kernels.timer import KernelTimer
 from kernels import Ops
 from model.synthetic import PRESETS
 
@@ -19,7 +18,8 @@ PRESET = PRESETS[os.environ.get("BENCH_SIZE", "small")]
 PASSES = 3
 """Times that each short case is measured, anew each time: a thread or a buffer may lie well or badly for a while."""
 LONG = 1e8
-"""Floating-point operations from which one call at a time, in one pass, is enough."""
+"""Floating-point operations from which one pass over one copy of the weights is enough."""
+COPIES = 8
 CASES = cases(PRESET.lm, PRESET.codec, group_size=PRESET.group_size)
 
 
@@ -28,14 +28,9 @@ CASES = cases(PRESET.lm, PRESET.codec, group_size=PRESET.group_size)
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_kernel(benchmark: Any, paired: Any, ops: Ops, case: Case, again: int) -> None:
-    """Time of a graph of several calls, each with weights of its own; of one, if that is long."""
-    calls, seconds = (8, 0.8) if case.flops < LONG else (1, 5.0)
-
-    def graph(ops: Ops) -> Callable[[], None]:
-        rng = np.random.default_rng(0)
-        copies = [cast(case.make(rng), ops) for _ in range(calls)]
-        return lambda: mx.eval([call(ops, case.operation, copy) for copy in copies])
-
-    paired(graph, seconds, SAMPLE_SECONDS)
-    benchmark.extra_info.update(case=case.name, calls=calls)
-    assert mx.isfinite(call(ops, case.operation, cast(case.make(np.random.default_rng(0)), ops))).all().item()
+    """Time a graph of several calls, each with the next copy of the weights."""
+    rng = np.random.default_rng(0)
+    masters = [case.make(rng) for _ in range(COPIES if case.flops < LONG else 1)]
+    paired(lambda ops: KernelTimer(case.operation, ops, masters), 0.8 if case.flops < LONG else 5.0)
+    benchmark.extra_info.update(case=case.name)
+    assert mx.isfinite(call(ops, case.operation, cast(masters[0], ops))).all().item()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import mlx.core as mx
+if TYPE_CHECKING:
+    import mlx.core as mx
 
 from .instructions import UPSTREAM, Vocabulary
 
@@ -88,13 +90,19 @@ class CodecConfig:
     sample_rate: int = SAMPLE_RATE
 
 
+def _float16() -> mx.Dtype:
+    import mlx.core as mx  # here, so that the constants above can be read where MLX is not installed
+
+    return mx.float16
+
+
 @dataclass(frozen=True)
 class Config:
     """A whole bundle. `dtype` is that of its unquantized floats; `quantization` None means dense projections."""
 
     lm: LMConfig
     adapter: AdapterConfig
-    dtype: mx.Dtype = mx.float16
+    dtype: mx.Dtype = field(default_factory=_float16)
     quantization: Quantization | None = None
     recipe: Mapping[str, Quantization | None] = field(default_factory=dict)
     """The modules, by canonical name, that the default does not tell: a projection packed otherwise or (None) not at

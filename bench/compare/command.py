@@ -22,10 +22,11 @@ from typing import Any
 from model.errors import UsageError, UserError
 
 from .. import console, results, stats
-from ..machine.environment import describe
+from ..machine import hardware
+from ..records import PytestResult, Result
 from ..stats import Interval
 from ..tables import Table
-from .samples import IDLE, Series, series
+from .samples import Samples, samples
 
 THRESHOLD = 0.10
 
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
     a, b = results.load(args.a), results.load(args.b)
-    with results.intact(args.a, args.b):
+    with results.reports_damaged_files(args.a, args.b):
         verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
         shown = table(a, b, verdicts, args.threshold)
     bad = [v for v in verdicts if v.outcome == "regression"]
@@ -71,10 +72,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def compare(
-    a: results.Result, b: results.Result, *, threshold: float = THRESHOLD, seconds: bool = False
+    a: Result | PytestResult, b: Result | PytestResult, *, threshold: float = THRESHOLD, seconds: bool = False
 ) -> list[Verdict]:
     """A verdict for everything that both results measured. UserError if that is nothing."""
-    before, after = series(a), series(b)
+    before, after = samples(a), samples(b)
     names = [n for n in before if n in after]
     if not names:
         raise UserError("the results have nothing in common; measure the same model and clip with both commits")
@@ -82,7 +83,7 @@ def compare(
     return [_verdict(n, before[n], after[n], confidence, threshold, seconds) for n in names]
 
 
-def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: float, seconds: bool) -> Verdict:
+def _verdict(name: str, a: Samples, b: Samples, confidence: float, threshold: float, seconds: bool) -> Verdict:
     relative = bool(a.base and b.base) and not seconds
     before, after = ([r.seconds, r.base] if relative and r.base else [r.seconds] for r in (a, b))
     change = stats.change(before, after, confidence=confidence)
@@ -94,11 +95,11 @@ def _verdict(name: str, a: Series, b: Series, confidence: float, threshold: floa
     moved = not 1 / (1 + threshold) < change.estimate < 1 + threshold
     noisy = moved or not (1 / (1 + 2 * threshold) < change.low and change.high < 1 + 2 * threshold)
     outcome = "regression" if grown else "improvement" if shrunk else "too noisy to tell" if noisy else "no difference"
-    samples, left_out = (len(a.seconds), len(b.seconds)), (a.left_out, b.left_out)
-    return Verdict(name, change, outcome, relative, samples, left_out, (a.load, b.load))
+    counts, left_out = (len(a.seconds), len(b.seconds)), (a.left_out, b.left_out)
+    return Verdict(name, change, outcome, relative, counts, left_out, (a.load, b.load))
 
 
-def _memory(a: Series, b: Series) -> float:
+def _memory(a: Samples, b: Samples) -> float:
     """By how much slower memory can have slowed b against a, at most: as if what it reads were not overlapped."""
     if not a.stream or not b.stream:
         return 1.0
@@ -106,15 +107,17 @@ def _memory(a: Series, b: Series) -> float:
     return 1 + a.share * max(growth - 1, 0.0)
 
 
-def _contention(run: Series) -> float:
+def _contention(run: Samples) -> float:
     """By how much others' load can have moved the ratio, either way: at most what it costs a program on all cores. It
     comes and goes: two runs under the same load may differ by all of it."""
-    if run.load < IDLE:
+    if run.load < hardware.IDLE:
         return 1.0
     return run.cores / max(run.cores - run.load, 0.25)
 
 
-def table(a: results.Result, b: results.Result, verdicts: list[Verdict], threshold: float) -> Table:
+def table(
+    a: Result | PytestResult, b: Result | PytestResult, verdicts: list[Verdict], threshold: float
+) -> Table:
     """A row for each comparison."""
     rows = [
         [v.name, f"{100 * (v.change.estimate - 1):+.1f} %",
@@ -122,15 +125,16 @@ def table(a: results.Result, b: results.Result, verdicts: list[Verdict], thresho
          v.outcome]
         for v in verdicts
     ]
-    notes = [f"{label}: {describe(r['environment'])}" for label, r in (("A", a), ("B", b)) if "environment" in r]
+    origins = [(label, r.environment) for label, r in (("A", a), ("B", b)) if isinstance(r, Result)]
+    notes = [f"{label}: {environment.describe()}" for label, environment in origins]
     what = "time relative to the reference" if all(v.relative for v in verdicts) else "time"
     notes.append(f"Change of {what}, B against A; above 0 is slower. A regression grows by more than {threshold:g} %.")
     for n, label in enumerate("AB"):
         if dropped := max(v.left_out[n] for v in verdicts):
             notes.append(f"{label}: {dropped} rounds left out, in which other programs kept cores busy.")
-        if (load := max(v.load[n] for v in verdicts)) >= IDLE:
+        if (load := max(v.load[n] for v in verdicts)) >= hardware.IDLE:
             notes.append(f"{label}: other programs kept {load:.1f} cores busy, which may explain a change.")
-    cores = [r["environment"]["cores"] for r in (a, b) if "environment" in r]
+    cores = [environment.cores for _, environment in origins]
     if len(set(cores)) > 1:
         notes.append(f"A had {cores[0]} cores, B {cores[1]}: only what that cannot explain is a change.")
     elif any(v.outcome == "too noisy to tell" for v in verdicts):

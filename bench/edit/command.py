@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,16 +12,18 @@ from model.cli.arguments import BACKENDS
 from model.errors import UsageError
 
 from .. import console, options, results, stats
-from ..machine import openblas as interpose
+from ..machine import openblas
+from ..machine.bandwidth import Bandwidth
 from ..processes.child import Child
+from ..records import EditColumn, EditResult, EditSettings, Round
 from ..sizes import bundles as sizes
-from . import summary
-from .session import Settings
+from . import summary, tables
+from .primitives import unfused
 
 COLUMNS = ("fused", "reference", "openblas")
-MORE = 20.0
+MORE_SECONDS = 20.0
 """Seconds that rounds may take where nobody said how many: short edits have more, until their ratio is sure."""
-MOST = 60
+MAX_ROUNDS = 60
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -54,78 +55,81 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, save."""
     options.check(args)
     result = measure(args)
-    options.finish(args, result, [summary.table(result), summary.memory_table(result)])
-    bad = {summary.name(c): found for c in result["columns"] if (found := summary.unfused(c))}
+    options.finish(args, result, [tables.table(result), tables.memory_table(result)])
+    bad = {summary.name(c): found for c in result.columns if (found := unfused(c))}
     for label, found in bad.items():
         what = ", ".join(f"{n} {operation}" for operation, n in found.items())
         console.ERRORS.print(f"not fused: {label} ran without its own kernels: {what}", highlight=False, soft_wrap=True)
     return 1 if bad else 0
 
 
-def measure(args: argparse.Namespace) -> results.Result:
+def measure(args: argparse.Namespace) -> EditResult:
     """Run all columns, round by round in turn, and return the result with every sample."""
     settings, labels = _settings(args), _labels(args)
-    repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5)
-    name, bundle = _bundle(args)
-    settings = dataclasses.replace(settings, model=str(bundle))
-    more = (MORE / 2 if args.quick else MORE) if args.repeat is None else 0.0
-    about = {"name": name, "bits": None if args.model else args.bits or 4, "repeat": repeat}
-    result = results.new("edit", dataclasses.asdict(settings) | about)
-    result["settings"].pop("model")
-    result["left_out"] = {} if args.columns is not None else _left_out(args)
+    model = str(_bundle(settings, args))
+    more_seconds = (MORE_SECONDS / 2 if args.quick else MORE_SECONDS) if args.repeat is None else 0.0
+    left_out = {} if args.columns is not None else _left_out(args)
+    origin = results.origin()
     with ExitStack() as stack, console.progress() as bar:
-        task = bar.add_task("loading and warming up", total=len(labels) * (repeat + 1) + 1)
+        task = bar.add_task("loading and warming up", total=len(labels) * (settings.repeat + 1) + 1)
         children, columns = [], []
         for label in labels:
-            extra = interpose.environment() if label == "openblas" else None
-            child = stack.enter_context(Child(label, extra))
-            backend = args.backend if label == "fused" else "reference"
+            child = stack.enter_context(Child(label, openblas.environment() if label == "openblas" else None))
+            backend = settings.backend if label == "fused" else "reference"
             slow = label != "fused" or backend in ("reference", "interpreter")
-            asked = dataclasses.replace(settings, backend=backend, limit=settings.limit if slow else None)
-            record = child.ask("load", settings=dataclasses.asdict(asked))
-            columns.append({"label": label, "rounds": [], **record})
+            asked = {
+                "model": model, "backend": backend, "seconds": settings.seconds, "batch": settings.batch,
+                "steps": settings.steps, "limit": settings.limit if slow else None,
+            }
+            column = results.convert(child.ask("load", make="bench.edit.session:column", settings=asked), EditColumn)
+            column.label = label
+            columns.append(column)
             children.append(child)
             bar.advance(task)
         stream = stack.enter_context(Child("bandwidth"))
-        result["bandwidth"] = stream.ask("bandwidth", metal=columns[0]["backend"] == "metal") | {"rounds": []}
+        metal = {"metal": columns[0].backend == "metal"}
+        answer = stream.ask("load", make="bench.machine.bandwidth:column", settings=metal)
+        bandwidth = results.convert(answer, Bandwidth)
         bar.update(task, advance=1, description="measuring")
         n, started = 0, time.perf_counter()
-        while n < repeat or (more and n < MOST and time.perf_counter() - started < more and _unsure(columns)):
-            result["bandwidth"]["rounds"].append(stream.ask("pass")["seconds"])
+
+        def more() -> bool:
+            return n < MAX_ROUNDS and time.perf_counter() - started < more_seconds and _unsure(columns)
+
+        while n < settings.repeat or more():
+            bandwidth.rounds.append(stream.ask("round"))
             # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
-            order = list(zip(children, columns))
-            for child, column in order if n % 2 == 0 else order[::-1]:
-                column["rounds"].append(child.ask("round"))
+            for child, column in list(zip(children, columns))[:: 1 if n % 2 == 0 else -1]:
+                column.rounds.append(results.convert(child.ask("round"), Round))
                 bar.advance(task)
             n += 1
-            if n >= repeat:
+            if n >= settings.repeat:
                 bar.update(task, total=len(labels) * (n + 2) + 1)
-    result["columns"] = columns
-    return result
+    return EditResult(**origin, settings=settings, bandwidth=bandwidth, columns=columns, left_out=left_out)
 
 
-def _unsure(columns: list[dict[str, Any]]) -> bool:
+def _unsure(columns: list[EditColumn]) -> bool:
     times = [summary.samples(c, summary.WHOLE) for c in columns]
     return any(stats.unsure(other, times[0]) for other in times[1:])
 
 
-def _bundle(args: argparse.Namespace) -> tuple[str, Path | str]:
+def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:
+    """Return the model's place, made first if it must be; its name goes into the settings."""
     from model.bundle.bundle import demo_path
 
     if args.model:
-        if args.bits:
-            raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
         path = Path(args.model).expanduser()
-        return (path.resolve().name, path.resolve()) if path.exists() else (args.model.replace("/", "--"), args.model)
-    if args.size in (None, "demo") and args.bits in (None, 4) and demo_path().exists():
-        return "demo bundle", demo_path()
+        settings.name = path.resolve().name if path.exists() else args.model.replace("/", "--")
+        return path.resolve() if path.exists() else args.model
     size = args.size or "demo"
-    name = "demo bundle" if size == "demo" else size
-    return name, sizes.bundle(size, args.bits or 4)
+    settings.name = "demo bundle" if size == "demo" else size
+    if size == "demo" and args.bits in (None, 4) and demo_path().exists():
+        return demo_path()
+    return sizes.bundle(size, args.bits or 4)
 
 
-def _settings(args: argparse.Namespace) -> Settings:
-    """All but the model, which may take a minute to make."""
+def _settings(args: argparse.Namespace) -> EditSettings:
+    """Check all but the model, which may take a minute to make."""
     demo = not args.model and args.size in (None, "demo")
     seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if demo else 5.0
     if not 0.02 <= seconds <= 600:
@@ -134,15 +138,18 @@ def _settings(args: argparse.Namespace) -> Settings:
     options.within("--limit", limit, 0)
     if args.steps is not None:
         options.positive("--steps", args.steps)
-    return Settings(
-        model="", backend=args.backend, seconds=seconds, batch=options.positive("--batch", args.batch),
-        steps=args.steps, limit=limit or None,
+    if args.model and args.bits:
+        raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
+    return EditSettings(
+        name="", bits=None if args.model else args.bits or 4, backend=args.backend, seconds=seconds,
+        batch=options.positive("--batch", args.batch), steps=args.steps, limit=limit or None,
+        repeat=options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5),
     )
 
 
 def _left_out(args: argparse.Namespace) -> dict[str, str]:
-    """Columns that are not run unless --columns names them, and why. Of a tiny model a real BLAS changes nothing."""
-    out = {} if args.size in (None, "demo") else {"openblas": interpose.unavailable() or "--quick" * args.quick}
+    """Say which columns run only if --columns names them, and why. In a tiny model a real BLAS changes nothing."""
+    out = {} if args.size in (None, "demo") else {"openblas": openblas.unavailable() or "--quick" * args.quick}
     if args.quick and args.size in ("medium", "large"):
         out["reference"] = "--quick: it takes minutes"
     return {label: reason for label, reason in out.items() if reason}

@@ -12,7 +12,7 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -23,27 +23,7 @@ import mlx.core as mx
 import reference
 from reference.contract import Ops
 
-OPERATIONS = (
-    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
-)
-
-FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
-"""Operations that have a kernel of ours on every fused backend; the others are stock MLX on Metal."""
-
-STOCK = ("QuantizedMatmul", "Matmul", "AddMM", "ScaledDotProductAttention", "Convolution")
-"""MLX's own primitives that do the arithmetic of `OPERATIONS`: a fused step must have none of them."""
-
-PLAIN = (
-    "Abs", "Add", "Arange", "ArgPartition", "ArgReduce", "ArgSort", "AsType", "AsStrided", "Broadcast",
-    "BroadcastAxes", "Compiled", "Concatenate", "Contiguous", "Copy", "Cos", "Depends", "Divide", "DynamicSlice",
-    "DynamicSliceUpdate", "Equal", "Erf", "Exp", "ExpandDims", "Expm1", "Flatten", "Full", "Gather", "GatherAxis",
-    "Greater", "GreaterEqual", "LayerNorm", "Less", "LessEqual", "Log", "LogicalAnd", "LogicalNot", "LogicalOr",
-    "Maximum", "Minimum", "Multiply", "Negative", "NotEqual", "NumberOfElements", "Pad", "Partition", "Power",
-    "RMSNorm", "RandomBits", "Reduce", "Reshape", "Rsqrt", "Scan", "Scatter", "Select", "Sigmoid", "Sin", "Slice",
-    "SliceUpdate", "Softmax", "Sort", "Split", "Sqrt", "Square", "Squeeze", "StopGradient", "Subtract", "Sum",
-    "Max", "Min", "Prod", "Tanh", "Transpose", "Unflatten", "View",
-)
-"""MLX's primitives that move or map elements; what is neither here nor in `STOCK` is a fused kernel."""
+from ..records import OPERATIONS
 
 _REFERENCE = str(Path(reference.__file__).parent)
 
@@ -80,16 +60,6 @@ def primitives(*arrays: mx.array) -> dict[str, int]:
     graph = io.StringIO()
     mx.export_to_dot(graph, *arrays)
     return dict(Counter(re.findall(r'label ="([^"]+)"', graph.getvalue())))
-
-
-def stock_primitives(counts: Mapping[str, int]) -> dict[str, int]:
-    """Those of `counts` that are stock MLX's arithmetic."""
-    return {name: n for name, n in counts.items() if name in STOCK}
-
-
-def fused_primitives(counts: Mapping[str, int]) -> dict[str, int]:
-    """Those of `counts` that are not MLX's own (or are `CustomKernel`, which runs Metal source of ours)."""
-    return {name: n for name, n in counts.items() if name not in PLAIN and name not in STOCK}
 
 
 @contextmanager

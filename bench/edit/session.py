@@ -26,19 +26,21 @@ from model.sampling import Sampling
 from model.t5 import T5Encoder
 from reference.contract import Ops
 
-from ..machine import hardware as machine
-from ..machine import memory
-from ..step_bytes import Load, prefill_flops, step_bytes
+from ..machine import hardware, memory
+from ..records import EditColumn, Geometry, Round
+from ..step_bytes import StepShape, prefill_flops, step_bytes
 from .clock import Clock
 from .evidence import Counted, primitives, reference_calls
-from .subset import Parts, Prepared, clip, spread, stand_ins, truncated
-
-STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
-"""The stages of an edit, in order; their sum is the edit."""
+from .subset import FixedPrefix, StageSubset, clip, first_layers, repeat_prefixes
+from .summary import spread
 
 INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
 PROBE_FRAMES, PROBE_STEPS = 10, 2
+MIN_STEPS = 3
+"""Decode steps that a round measures at least, however slow they are."""
+CHEAP_ROUND = 5.0
+"""Seconds under which a whole round is run once to warm up."""
 FELL_BACK = ("auto", "reference")
 """The backend that was asked for, and the one that ran for want of a fused one."""
 
@@ -78,7 +80,7 @@ class Session:
         self.texts = [INSTRUCTION] * settings.batch
         self.total_steps = sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
         layers = self.model.adapter.config.layers
-        self.whole = Parts(settings.frames, layers * len(self.plan), self.total_steps)
+        self.whole = StageSubset(settings.frames, layers * len(self.plan), self.total_steps)
         self.parts = self.whole if settings.steps is None else dataclasses.replace(
             self.whole, steps=min(settings.steps, self.total_steps)
         )
@@ -88,78 +90,72 @@ class Session:
     def _codebooks(self) -> int:
         return self.model.lm.config.codebooks
 
-    def warm_up(self) -> dict[str, Any]:
-        """A small round, a whole one if it is cheap, and the proof of what runs. Its times are not results."""
-        probe = Parts(min(PROBE_FRAMES, self.whole.frames), 1, min(PROBE_STEPS, self.whole.steps))
+    def warm_up(self) -> EditColumn:
+        """Run a small round, a whole one if it is cheap, and find out what runs. Its times are not results."""
+        probe = StageSubset(min(PROBE_FRAMES, self.whole.frames), 1, min(PROBE_STEPS, self.whole.steps))
         start = time.perf_counter()
         with reference_calls() as fallen_back:
             first = self._round(probe)
         first_round = time.perf_counter() - start
         small = self._round(probe)
         self.parts = self._affordable(small, probe)
-        if self.parts == self.whole and sum(small["seconds"].values()) < 5:
+        if self.parts == self.whole and sum(small.seconds.values()) < CHEAP_ROUND:
             self._round(self.parts)
-        graph = self._step_graph()
         info = getattr(importlib.import_module("kernels.native"), "info", None) if self.ops.name == "native" else None
-        return {
-            "backend": self.ops.name,
-            "info": info() if info is not None else None,
-            "fallback": kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
-            "load_seconds": self.load_seconds,
-            "load_rss": self.load_rss,
-            "first_round_seconds": first_round,
-            "warmup": {"first": first, "second": small},
-            "step_primitives": graph,
-            "reference_calls": dict(fallen_back),
-            "step_bytes": self.traffic(),
-            "step_positions": [position for position, _ in self._chosen(self.parts)],
-            "adapter_flops": sum(
-                prefill_flops(self.model.bundle.config, self.settings.batch, w.frames + 1) for w in self.plan
-            ),
-            "dtypes": self._dtypes(),
-            "geometry": self.geometry(),
-        }
+        config, batch = self.model.bundle.config, self.settings.batch
+        return EditColumn(
+            backend=self.ops.name,
+            info=info() if info is not None else None,
+            fallback=kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
+            load_seconds=self.load_seconds,
+            load_rss=self.load_rss,
+            first_round_seconds=first_round,
+            warmup={"first": first, "second": small},
+            step_primitives=self._step_graph(),
+            reference_calls=dict(fallen_back),
+            step_bytes=self.traffic(),
+            step_positions=[position for position, _ in self._chosen(self.parts)],
+            adapter_flops=sum(prefill_flops(config, batch, w.frames + 1) for w in self.plan),
+            dtypes={name: str(dtype).rpartition(".")[2] for name, dtype in self._dtypes().items()},
+            geometry=self.geometry(),
+        )
 
-    def round(self) -> dict[str, Any]:
-        """A whole edit: seconds, memory and calls of each stage."""
+    def round(self) -> Round:
+        """Run a whole edit: seconds, memory and calls of each stage."""
         return self._round(self.parts)
 
-    def geometry(self) -> dict[str, Any]:
-        """The model's dimensions and the run's."""
+    def geometry(self) -> Geometry:
+        """Return the model's dimensions and the run's."""
         config = self.model.bundle.config
         quantization = config.quantization
-        return dataclasses.asdict(config.lm) | {
-            "adapter_layers": config.adapter.layers,
-            "bits": quantization.bits if quantization else 8 * config.dtype.size,
-            "group_size": quantization.group_size if quantization else None,
-            "frames": self.settings.frames,
-            "windows": len(self.plan),
-            "steps": self.total_steps,
-            "batch": self.settings.batch,
-            "text_tokens": self.text_tokens,
-        }
+        return Geometry(
+            **dataclasses.asdict(config.lm),
+            adapter_layers=config.adapter.layers,
+            bits=quantization.bits if quantization else 8 * config.dtype.size,
+            group_size=quantization.group_size if quantization else None,
+            frames=self.settings.frames,
+            windows=len(self.plan),
+            steps=self.total_steps,
+            batch=self.settings.batch,
+            text_tokens=self.text_tokens,
+        )
 
-    def _dtypes(self) -> dict[str, str]:
+    def _dtypes(self) -> dict[str, mx.Dtype]:
         stored = self.model.bundle.config.dtype
-        pair = {"activations": self.ops.compute_dtype(stored), "weights": self.ops.weight_dtype(stored)}
-        return {name: str(dtype).rpartition(".")[2] for name, dtype in pair.items()}
+        return {"activations": self.ops.compute_dtype(stored), "weights": self.ops.weight_dtype(stored)}
 
     def traffic(self) -> dict[str, float]:
-        """Bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
-        config = self.model.bundle.config
+        """Return the bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
         lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
-        load = Load(
+        shape = StepShape(
             batch=self.settings.batch, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
         )
-        stored = config.dtype
-        return step_bytes(
-            config, load, activations=self.ops.compute_dtype(stored), weights=self.ops.weight_dtype(stored)
-        )
+        return step_bytes(self.model.bundle.config, shape, **self._dtypes())
 
-    def _all(self, parts: Parts) -> bool:
+    def _all(self, parts: StageSubset) -> bool:
         return parts.layers == self.whole.layers and parts.steps == self.whole.steps
 
-    def _chosen(self, parts: Parts) -> list[tuple[int, int]]:
+    def _chosen(self, parts: StageSubset) -> list[tuple[int, int]]:
         """Position of each step that a round runs, and frames of its window: all of all windows, or as many as `parts`
         says, spread evenly over them. Those run in the first window, the longest: the later ones' prompts make their
         caches long, their adapter has not run."""
@@ -168,14 +164,14 @@ class Session:
             return every
         return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
 
-    def _affordable(self, probe: dict[str, Any], done: Parts) -> Parts:
+    def _affordable(self, probe: Round, done: StageSubset) -> StageSubset:
         """The parts of each stage that fit `limit` seconds, by what the probe took."""
         limit = self.settings.limit
         if limit is None:
             return self.parts
 
         def fit(stage: str, part: int, whole: int, least: int) -> int:
-            each = probe["seconds"][stage] / part
+            each = probe.seconds[stage] / part
             return whole if each * whole <= limit else min(whole, max(least, int(limit / each)))
 
         frames = min(
@@ -184,11 +180,11 @@ class Session:
         )
         layers = fit("adapter", done.layers, self.whole.layers, 1)
         layers = layers if layers == self.whole.layers else min(layers, self.model.adapter.config.layers)
-        return Parts(frames, layers, fit("steps", done.steps, self.parts.steps, 3))
+        return StageSubset(frames, layers, fit("steps", done.steps, self.parts.steps, MIN_STEPS))
 
-    def _round(self, parts: Parts) -> dict[str, Any]:
+    def _round(self, parts: StageSubset) -> Round:
         clock, model, lm = Clock(), self.model, self.model.lm
-        before, busy = dict(self.ops.calls), machine.busy()
+        before, busy = dict(self.ops.calls), hardware.busy()
         mx.synchronize()
         with clock("t5 load"):
             encoder = T5Encoder(model.bundle.t5_path, self.ops)
@@ -218,9 +214,9 @@ class Session:
             if not count:
                 break
             with clock("adapter"):
-                prefix = truncated(model.adapter, count)(condition_codes)
-            prefix = stand_ins(prefix, model.adapter.config.layers)
-            job = Job(lm, Prepared(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+                prefix = first_layers(model.adapter, count)(condition_codes)
+            prefix = repeat_prefixes(prefix, model.adapter.config.layers)
+            job = Job(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
             if self._all(parts):
                 prompt = codes[:, :, window.offset : window.offset + window.prompt]
                 with clock("steps"):
@@ -230,21 +226,22 @@ class Session:
                 first_step, durations = self._some_steps(clock, job, condition_codes, parts)
         with clock("codec decode"):
             mx.eval(model.decode(codes[:, :, : parts.frames]))
-        return {
-            "seconds": clock.seconds,
-            "measured": {
-                "codec encode": [parts.frames, self.whole.frames], "codec decode": [parts.frames, self.whole.frames],
-                "adapter": [parts.layers, self.whole.layers], "steps": [parts.steps, self.whole.steps],
+        codec = (parts.frames, self.whole.frames)
+        return Round(
+            seconds=clock.seconds,
+            measured={
+                "codec encode": codec, "codec decode": codec, "adapter": (parts.layers, self.whole.layers),
+                "steps": (parts.steps, self.whole.steps),
             },
-            "step_seconds": durations,
-            "first_step": first_step,
-            "peak_rss": clock.rss,
-            "mlx_peak": clock.mlx,
-            "busy": machine.busy().since(busy),
-            "calls": {name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
-        }
+            step_seconds=durations,
+            first_step=first_step,
+            peak_rss=clock.rss,
+            mlx_peak=clock.mlx,
+            busy=hardware.busy().since(busy),
+            calls={name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
+        )
 
-    def _some_steps(self, clock: Clock, job: Job, condition: mx.array, parts: Parts) -> tuple[float, list[float]]:
+    def _some_steps(self, clock: Clock, job: Job, condition: mx.array, parts: StageSubset) -> tuple[float, list[float]]:
         """Seconds of a first step, then of those of `parts`: a step's cost is affine in the cache's length, so their
         mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
         chosen = self._chosen(parts)
@@ -273,7 +270,7 @@ class Session:
         batch, dim = self.settings.batch, lm.config.head_dim
         block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
         prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
-        job = Job(lm, Prepared(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+        job = Job(lm, FixedPrefix(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
         stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
         tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
         return primitives(job.predict(stream, tokens))
@@ -290,3 +287,9 @@ def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> li
     # step later; what is left at the end belongs to the last.
     ticks = [ticks[0], *ticks[2:-1], time.perf_counter()]
     return [float(d) for d in np.diff(ticks)]
+
+
+def column(**settings: Any) -> tuple[Session, EditColumn]:
+    """Load and warm up in a process of its own (see `processes.worker`)."""
+    session = Session(Settings(**settings))
+    return session, session.warm_up()

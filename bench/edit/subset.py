@@ -1,4 +1,4 @@
-"""Running a part of an edit, so that a slow column takes minutes, not hours: which steps, layers and audio."""
+"""Run a part of an edit, so that a slow column takes minutes, not hours: which steps, layers and audio."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from model.config import HOP
 
 
 @dataclasses.dataclass(frozen=True)
-class Parts:
+class StageSubset:
     """How much of each divisible stage a round runs: frames of the codec, layers of the adapter, decode steps."""
 
     frames: int
@@ -26,25 +26,19 @@ class Parts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prepared:
+class FixedPrefix:
     """An adapter that has already run: gives `steps` its prefix, so that the two stages are timed apart."""
 
     prefix: list[LayerPrefix]
     config: Any
 
     def __call__(self, codes: mx.array) -> list[LayerPrefix]:
-        """The prefix computed before."""
+        """Return the prefix computed before."""
         return self.prefix
 
 
-def spread(first: int, total: int, count: int) -> list[int]:
-    """`count` positions in [first, total): the middles of as many equal parts."""
-    width = (total - first) / count
-    return [first + int((i + 0.5) * width) for i in range(count)]
-
-
-def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
-    """The adapter's first `layers` layers."""
+def first_layers(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
+    """Return the adapter with only its first `layers` layers."""
     if layers == adapter.config.layers:
         return adapter
     part = copy.copy(adapter)
@@ -52,8 +46,8 @@ def truncated(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerP
     return part
 
 
-def stand_ins(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
-    """Prefixes for all layers: where only some were computed, copies in memory of their own, as costly to read."""
+def repeat_prefixes(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
+    """Return prefixes for all layers: where some are missing, copies in memory of their own, as costly to read."""
     out = list(prefix)
     while len(out) < layers:
         source = prefix[len(out) % len(prefix)]
@@ -63,7 +57,7 @@ def stand_ins(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
 
 
 def clip(frames: int, batch: int) -> mx.array:
-    """The shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
+    """Load the shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
     from model import audio
 
     samples = audio.load(Path(windows.__file__).parent / "demo" / "clip.flac").samples

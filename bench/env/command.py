@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from dataclasses import asdict
 from typing import Any
 
 from ..machine import environment
@@ -17,7 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    record = environment.collect() | {"backends": environment.backends(), "executable": environment.executable()}
+    record = asdict(environment.collect()) | {"backends": environment.backends(), "executable": sys.executable}
     if args.json:
         print(json.dumps(record, indent=2, default=str))
         return 0

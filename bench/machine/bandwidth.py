@@ -18,12 +18,16 @@ import mmap
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..stats import Samples
 from . import compiled
 from . import hardware as machine
+
+PASSES_A_ROUND = 3
 
 SOURCE = """\
 #include <stddef.h>
@@ -38,6 +42,16 @@ uint64_t read_all(const uint64_t* a, size_t n) {
   return all;
 }
 """
+
+
+@dataclass
+class Bandwidth:
+    """Streaming passes over a buffer of `bytes`: those before the run, and some in every round of it."""
+
+    bytes: int
+    seconds: Samples
+    method: str = ""
+    rounds: list[Samples] = field(default_factory=list)
 
 
 def buffer_bytes() -> int:
@@ -100,7 +114,17 @@ class Stream:
                 pass
         return time.perf_counter() - start
 
-    def measure(self, passes: int = 15) -> dict[str, Any]:
-        """The record that results keep: method, bytes and seconds of each pass."""
+    def measure(self, passes: int = 15) -> Bandwidth:
+        """Read it once unmeasured, then `passes` times."""
         self.read()
-        return {"method": self.method, "bytes": self.size, "seconds": [self.read() for _ in range(passes)]}
+        return Bandwidth(self.size, [self.read() for _ in range(passes)], self.method)
+
+    def round(self) -> Samples:
+        """Read it a few times, for a round of a run."""
+        return [self.read() for _ in range(PASSES_A_ROUND)]
+
+
+def column(metal: bool) -> tuple[Stream, Bandwidth]:
+    """Make the buffer in a process of its own (see `processes.worker`) and measure it."""
+    stream = Stream(metal=metal)
+    return stream, stream.measure()

@@ -6,11 +6,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import hardware as machine
+from . import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile")
@@ -20,8 +20,37 @@ VARIABLES = (
 )
 
 
+@dataclass
+class Environment:
+    """What a result keeps of the machine and the checkout. Sizes are in bytes."""
+
+    machine: str
+    slug: str
+    cores: int
+    memory: int
+    os: str
+    python: str
+    libraries: dict[str, str]
+    commit: str
+    dirty: bool | None
+    architecture: str = ""
+    cache: int = 0
+    native: dict[str, Any] | None = None
+    """What the native backend reported about itself (instruction set, threads, activations)."""
+    variables: dict[str, str] = field(default_factory=dict)
+    load: list[float] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """Describe the origin in one line."""
+        mark = " with uncommitted changes" if self.dirty else ""
+        return (
+            f"{self.machine}, {self.cores} cores, {self.memory / 2**30:.0f} GiB; {self.os}; Python {self.python}; "
+            f"MLX {self.libraries.get('mlx', '?')}; commit {self.commit}{mark}"
+        )
+
+
 def git(*arguments: str) -> str | None:
-    """What git says in the project's checkout; None outside one, as where it is installed into another project's."""
+    """Ask git in the project's checkout; None outside one, as where it is installed into another project's."""
     try:
         top, done = (
             subprocess.run(["git", "-C", str(ROOT), *each], capture_output=True, text=True, check=True).stdout.strip()
@@ -33,12 +62,12 @@ def git(*arguments: str) -> str | None:
 
 
 def commit() -> str:
-    """The checkout's commit, abbreviated; the package's version where there is no checkout."""
+    """Return the checkout's commit, abbreviated; the package's version where there is no checkout."""
     return git("rev-parse", "--short=10", "HEAD") or f"v{_version('instruct-musicgen-mlx') or 'unknown'}"
 
 
 def dirty() -> bool | None:
-    """Whether tracked files differ from the commit; None outside a checkout."""
+    """Tell whether tracked files differ from the commit; None outside a checkout."""
     status = git("status", "--porcelain", "--untracked-files=no")
     return None if status is None else bool(status)
 
@@ -50,53 +79,38 @@ def _version(name: str) -> str | None:
         return None
 
 
-def collect() -> dict[str, Any]:
-    """The record that results keep."""
-    return {
-        "machine": machine.processor(),
-        "slug": machine.slug(),
-        "architecture": platform.machine(),
-        "cores": machine.cores(),
-        "memory": machine.memory(),
-        "cache": machine.cache_bytes(),
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "libraries": {name: v for name in LIBRARIES if (v := _version(name)) is not None},
-        "commit": commit(),
-        "dirty": dirty(),
-        "native": native_info(),
-        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
-        "load": list(os.getloadavg()),
-    }
+def collect() -> Environment:
+    """Describe this machine and checkout."""
+    return Environment(
+        machine=hardware.processor(),
+        slug=hardware.slug(),
+        cores=hardware.cores(),
+        memory=hardware.memory(),
+        os=platform.platform(),
+        python=platform.python_version(),
+        libraries={name: v for name in LIBRARIES if (v := _version(name)) is not None},
+        commit=commit(),
+        dirty=dirty(),
+        architecture=platform.machine(),
+        cache=hardware.cache_bytes(),
+        native=native_info(),
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
+        load=list(os.getloadavg()),
+    )
 
 
 def backends() -> dict[str, str | None]:
-    """Each backend with None where it can run here, else why not."""
+    """Return each backend with None where it can run here, else why not."""
     import kernels
 
     return kernels.available()
 
 
-def native_info() -> Any:
-    """What the native backend reports about itself (instruction set, threads), or None."""
+def native_info() -> dict[str, Any] | None:
+    """Return what the native backend reports about itself (instruction set, threads), or None."""
     try:
         from kernels import native
 
         return native.info() if native.unavailable() is None else None
     except (ImportError, AttributeError):
         return None
-
-
-def describe(environment: dict[str, Any]) -> str:
-    """One line about a saved result's origin."""
-    e = environment
-    mark = " with uncommitted changes" if e.get("dirty") else ""
-    return (
-        f"{e['machine']}, {e['cores']} cores, {e['memory'] / 2**30:.0f} GiB; {e['os']}; Python {e['python']}; "
-        f"MLX {e['libraries'].get('mlx', '?')}; commit {e['commit']}{mark}"
-    )
-
-
-def executable() -> str:
-    """The interpreter in use."""
-    return sys.executable

@@ -1,4 +1,4 @@
-"""What this machine is: processor, memory, caches, and how much of it others are using."""
+"""What this machine is, by py-cpuinfo and psutil: processor, memory, caches, and how much of it others are using."""
 
 from __future__ import annotations
 
@@ -6,107 +6,87 @@ import functools
 import os
 import platform
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-LINUX = sys.platform.startswith("linux")
+import psutil
 
-
-def _sysctl(key: str) -> str | None:
-    try:
-        return subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+DEFAULT_CACHE_BYTES = 32 << 20
+CPU_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
+"""The times that a core is not idle, as psutil names them; not every system has all."""
+IDLE = 0.25
+"""Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
+MIN_SPAN = 0.1
+"""Seconds below which the system's counters, which count ticks of 10 ms, say nothing."""
 
 
 @functools.cache
 def processor() -> str:
-    """The processor's name as the system gives it."""
-    if LINUX:
-        match = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if match:
-            return match[1].strip()
-    return _sysctl("machdep.cpu.brand_string") or platform.processor() or platform.machine()
+    """Return the processor's name as the system gives it."""
+    from cpuinfo import get_cpu_info
+
+    return get_cpu_info().get("brand_raw") or platform.processor() or platform.machine()
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory() -> int:
-    """Bytes of physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    """Return the bytes of physical memory."""
+    return int(psutil.virtual_memory().total)
 
 
 def available() -> int:
-    """Bytes of memory that can be used without swapping: what Linux estimates, else three quarters of all."""
-    if LINUX:
-        match = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.MULTILINE)
-        if match:
-            return int(match[1]) << 10
-    return memory() * 3 // 4
+    """Return the bytes of memory that can be used without swapping."""
+    return int(psutil.virtual_memory().available)
 
 
 @functools.cache
 def cache_bytes() -> int:
-    """Size of the last-level cache; 32 MiB where the system does not say."""
-    sizes = [32 << 20] if not LINUX else []
+    """Return the size of the last-level cache; 32 MiB where the system does not say.
+
+    By hand: py-cpuinfo gave 1 MiB for a cache of 32.
+    """
+    sizes = []
     for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        number, unit = re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip()).groups()  # type: ignore[union-attr]
-        sizes.append(int(number) << {"": 0, "K": 10, "M": 20, "G": 30}[unit])
-    return max(sizes, default=32 << 20)
+        if found := re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip()):
+            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
+    return max(sizes, default=DEFAULT_CACHE_BYTES)
 
 
 def slug() -> str:
-    """The machine's name for a file: processor and cores, in lower case."""
+    """Return the machine's name for a file: processor and cores, in lower case."""
     return re.sub(r"[^a-z0-9]+", "-", f"{processor()} {cores()}c".lower()).strip("-")
 
 
 class Busy(NamedTuple):
-    """Seconds: of the clock, of all cores working (the hypervisor's theft counted in; None where the system does not
-    say), and of this process and its ended children."""
+    """Seconds of the clock, of all cores working (steal time included; None where the system does not say), and of
+    this process and its ended children."""
 
     wall: float
     machine: float | None
     own: float
 
     def since(self, start: Busy) -> Busy:
-        """What passed between two readings."""
+        """Return what passed between two readings."""
         known = self.machine is not None and start.machine is not None
         worked = self.machine - start.machine if known else None  # type: ignore[operator]
         return Busy(self.wall - start.wall, worked, self.own - start.own)
 
 
-def _machine_seconds() -> float | None:
-    """Seconds that all cores have been busy or stolen, since boot; None where unknown."""
-    if LINUX:
-        fields = [float(f) for f in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-        user, nice, system, _idle, _iowait, irq, softirq, steal = fields
-        return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    try:
-        import psutil  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        return None
-    times = psutil.cpu_times()
-    return float(times.user + times.system + getattr(times, "nice", 0.0))
-
-
 def busy() -> Busy:
-    """A reading now."""
-    own = os.times()
-    return Busy(time.perf_counter(), _machine_seconds(), own.user + own.system)
+    """Take a reading now."""
+    own, all_cores = os.times(), psutil.cpu_times()
+    worked = sum(getattr(all_cores, name, 0.0) for name in CPU_TIMES)
+    return Busy(time.perf_counter(), worked, own.user + own.system)
 
 
-def others(spans: Iterable[Sequence[Any]]) -> float | None:
-    """Cores that others kept busy over spans of `Busy.since`, as saved; None where the system does not say.
-
-    The system counts in ticks of 10 ms, so spans of less than a tenth of a second in all say nothing and give None.
-    """
+def others(spans: Iterable[Busy]) -> float | None:
+    """Return how many cores others kept busy over spans of `Busy.since`; None where unknown or under MIN_SPAN."""
     known = [(wall, worked - own) for wall, worked, own in spans if worked is not None]
     total = sum(wall for wall, _ in known)
-    return max(0.0, sum(theirs for _, theirs in known) / total) if total >= 0.1 else None
+    return max(0.0, sum(theirs for _, theirs in known) / total) if total >= MIN_SPAN else None

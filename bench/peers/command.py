@@ -22,15 +22,16 @@ from rich.progress import Progress, TaskID
 from model.cli.arguments import BACKENDS
 from model.errors import UserError
 
-from .. import console, options, results, stats, tables
-from .. import step_bytes as geometry
-from ..machine import hardware as machine
-from ..machine.environment import describe
+from .. import console, options, results, tables
+from ..machine import hardware
 from ..processes.child import Child
-from ..results import Result
+from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
 from ..sizes import bundles as sizes
+from .table import table
 
-OURS = "ours, no prefix"
+PLAIN_MLX = "bench.peers.plain_mlx:make"
+PREFIX, TEXT = 251, 12
+"""Frames of a 5 s clip's prefix, the special one included, and tokens of a short instruction."""
 MARGIN = 1.25
 """Memory that a column takes, over the bytes of its weights: caches, buffers, the interpreter."""
 
@@ -88,45 +89,47 @@ def torch_python(asked: str | None) -> tuple[str | None, str]:
     return asked, ""
 
 
-def measure(args: argparse.Namespace) -> Result:
-    """Every column in a process of its own, rounds in turn; as many at a time as memory holds, each beside ours."""
+def measure(args: argparse.Namespace) -> PeersResult:
+    """Run every column in a process of its own, rounds in turn; as many at a time as memory holds, each beside ours."""
     from model.synthetic import PRESETS
+
+    from ..step_bytes import decoder_parameters
 
     lm = PRESETS[args.size].lm
     dims = dataclasses.asdict(lm)
-    common = {"rows": 2 * args.batch, "start": args.start, "steps": args.steps, "text": 12}
+    common = {"rows": 2 * args.batch, "start": args.start, "steps": args.steps, "text": TEXT}
     bundle = sizes.bundle(args.size, args.bits)
     ours = {"kind": "ours", "bundle": str(bundle), "backend": args.backend} | common
     packed = sum(f.stat().st_size for f in bundle.rglob("*") if f.is_file())
     first = Peer(OURS, None, ours | {"prefix": 0}, packed)
     others = [
-        Peer("ours, prefix of 251", None, ours | {"prefix": 251}, packed),
+        Peer(f"ours, prefix of {PREFIX}", None, ours | {"prefix": PREFIX}, packed),
         Peer(f"plain MLX, {args.bits} bits", None, {"kind": "plain", "lm": dims, "bits": args.bits} | common, packed),
     ]
-    result = results.new("peers", {"name": f"{args.size}-{args.bits}bit", "repeat": args.repeat} | common)
-    result["left_out"] = {}
+    origin, left_out = results.origin(), {}
     python, missing = torch_python(args.torch_python)
     if python:
         script = [python, str(Path(__file__).parent / "transformers_torch.py")]
         for dtype, bytes_ in (("float32", 4), ("bfloat16", 2)):
             asked = {"dtype": dtype, "dims": dims} | common
-            others.append(Peer(f"transformers, torch {dtype}", script, asked, bytes_ * geometry.decoder_parameters(lm)))
+            others.append(Peer(f"transformers, torch {dtype}", script, asked, bytes_ * decoder_parameters(lm)))
     else:
-        result["left_out"]["transformers"] = missing
-    available = machine.available()
+        left_out["transformers"] = missing
+    available = hardware.available()
     groups, too_large = in_groups(first, others, available)
     for peer in too_large:
-        result["left_out"][peer.label] = (
+        left_out[peer.label] = (
             f"with ours it needs about {tables.size(MARGIN * (first.memory + peer.memory))}; "
             f"{tables.size(available)} of memory are free"
         )
-    mine: dict[str, Any] = {"label": OURS, "rounds": []}
-    result["columns"] = [mine]
+    mine = PeerColumn(OURS)
+    columns = [mine]
     with console.progress() as bar:
         task = bar.add_task("loading", total=sum(1 + len(group) for group in groups) * (args.repeat + 1))
         for group in groups:
-            result["columns"] += _in_turn(mine, [first, *group], args.repeat, result["left_out"], bar, task)
-    return result
+            columns += _in_turn(mine, [first, *group], args.repeat, left_out, bar, task)
+    settings = PeerSettings(name=f"{args.size}-{args.bits}bit", repeat=args.repeat, **common)
+    return PeersResult(**origin, settings=settings, columns=columns, left_out=left_out)
 
 
 def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list[list[Peer]], list[Peer]]:
@@ -144,17 +147,17 @@ def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list
 
 
 def _in_turn(
-    mine: dict[str, Any], peers: Sequence[Peer], repeat: int, left_out: dict[str, str], bar: Progress, task: TaskID
-) -> list[dict[str, Any]]:
-    """The columns of all `peers` but the first, which is ours: its rounds go to `mine` and, as `beside`, to each."""
-    columns: list[dict[str, Any]] = []
+    mine: PeerColumn, peers: Sequence[Peer], repeat: int, left_out: dict[str, str], bar: Progress, task: TaskID
+) -> list[PeerColumn]:
+    """Run `peers`, the first of which is ours: its rounds go to `mine` and, as `beside`, to each of the others."""
+    columns: list[PeerColumn] = []
     children: list[Child] = []
     with ExitStack() as stack:
         for peer in peers:
             bar.update(task, description=f"loading {peer.label}")
             child = stack.enter_context(Child(peer.label, command=peer.command))
             try:
-                record = child.ask("load" if peer.command else "load_peer", settings=peer.settings)
+                record = child.ask("load", make=PLAIN_MLX, settings=peer.settings)
                 child.ask("round")  # warm-up
             except UserError as e:
                 if peer is peers[0]:
@@ -163,42 +166,14 @@ def _in_turn(
                 continue
             finally:
                 bar.advance(task)
-            columns.append({"label": peer.label, "rounds": [], **record})
+            columns.append(results.convert({"label": peer.label, **record}, PeerColumn))
             children.append(child)
         bar.update(task, description="measuring")
         for n in range(repeat):
-            order = list(zip(children, columns))
-            for child, column in order if n % 2 == 0 else order[::-1]:
-                column["rounds"].append(child.ask("round"))
+            for child, column in list(zip(children, columns))[:: 1 if n % 2 == 0 else -1]:
+                column.rounds.append(results.convert(child.ask("round"), PeerRound))
                 bar.advance(task)
-    mine["rounds"] += columns[0]["rounds"]
+    mine.rounds += columns[0].rounds
     for column in columns[1:]:
-        column["beside"] = columns[0]["rounds"]
+        column.beside = columns[0].rounds
     return columns[1:]
-
-
-def samples(rounds: Sequence[dict[str, Any]]) -> list[float]:
-    """Median seconds of a step, each round."""
-    return [stats.summarize(r["step_seconds"]).median for r in rounds]
-
-
-def table(result: Result) -> tables.Table:
-    """A row for each peer."""
-    s, rows = result["settings"], []
-    first = result["columns"][0]
-    for column in result["columns"]:
-        times = samples(column["rounds"])
-        note = column["rounds"][0].get("backend") or ", ".join(f"{k} {v}" for k, v in column["versions"].items())
-        ratio = "" if column is first else tables.ratio(
-            stats.paired_ratio(times, samples(column["beside"])), len(times)
-        )
-        rows.append([column["label"], note, tables.measured(stats.summarize(times)), ratio])
-    notes = [
-        f"{describe(result['environment'])}; {result['created'][:10]}",
-        f"{s['rows']} rows, cache of {s['start']} positions on, {s['text']} text tokens; medians of {s['repeat']} "
-        f"rounds of {s['steps']} steps in turn with ours. The peers have no adapter: compare them with the first row, "
-        "which leaves it out too. torch computes with unquantized weights.",
-    ]
-    notes += [f"Left out: {label}: {reason}." for label, reason in result["left_out"].items()]
-    headers = ["decode step", "ran on", "time", f"time / {OURS}"]
-    return tables.Table(f"peers: MusicGen {s['name']}", headers, rows, notes)

@@ -145,8 +145,8 @@ class Ours:
         return {"step_seconds": out, "backend": self.ops.name}
 
 
-def make(kind: str, **settings: Any) -> Plain | Ours:
-    """The column that `bench peers` asked for."""
+def make(kind: str, **settings: Any) -> tuple[Plain | Ours, dict[str, Any]]:
+    """Make the column that `bench peers` asked for (see `processes.worker`)."""
     if kind == "plain":
-        return Plain(LMConfig(**settings.pop("lm")), **settings)
-    return Ours(**settings)
+        return Plain(LMConfig(**settings.pop("lm")), **settings), {}
+    return Ours(**settings), {}

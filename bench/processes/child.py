@@ -33,8 +33,8 @@ class Child:
             stderr=self._errors, text=True, cwd=ROOT, env={**os.environ, **(environment or {})},
         )
 
-    def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Send a request and wait for its answer. UserError: it failed, or the process died; the message says why."""
+    def ask(self, do: str, **arguments: Any) -> Any:
+        """Send a request and wait for its answer. Raises UserError, with the reason, if it or the process failed."""
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -49,8 +49,8 @@ class Child:
             tail = [text for text in self._errors.read().splitlines() if text.strip()][-1:]
             reason = f"killed by signal {-code} (out of memory?)" if code < 0 else f"exit code {code}"
             raise UserError(f"the {self.label} column's process ended: {reason} {' '.join(tail)}".strip())
-        answer: dict[str, Any] = json.loads(line)
-        if "error" in answer:
+        answer = json.loads(line)
+        if isinstance(answer, dict) and "error" in answer:
             raise UserError(f"the {self.label} column failed: {answer['error']}")
         return answer
 

@@ -2,53 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
 import warnings
 from typing import Any, TextIO
 
+import msgspec
+
 from model.errors import UserError
 
 
 def _channel() -> TextIO:
-    """The real standard output, for answers alone; whatever else is printed goes to standard error."""
+    """Keep the real standard output for answers alone; whatever else is printed goes to standard error."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     return out
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
-    """Answer {"do": "load" | "round" | "bandwidth" | "pass", ...} until the input ends."""
-    session: Any = None
-    stream: Any = None
+    """Answer {"do": "load", "make": "module:function", "settings": {...}} and {"do": "round"} until the input ends.
+
+    The function takes the settings and returns the column, an object with `round()`, and the answer to "load".
+    """
+    column: Any = None
     for line in requests:
         request = json.loads(line)
+        answer: Any
         try:
-            answer: dict[str, Any]
             if request["do"] == "load":
-                from ..edit.session import Session, Settings
-
-                session = Session(Settings(**request["settings"]))
-                answer = session.warm_up()
-            elif request["do"] == "load_peer":
-                from ..peers.plain_mlx import make
-
-                session, answer = make(**request["settings"]), {}
-            elif request["do"] == "bandwidth":
-                from ..machine.bandwidth import Stream
-
-                stream = Stream(metal=request["metal"])
-                answer = stream.measure()
-            elif request["do"] == "pass":
-                answer = {"seconds": [stream.read() for _ in range(3)]}
-            elif request["do"] == "round":
-                answer = session.round()
+                module, _, function = request["make"].partition(":")
+                column, answer = getattr(importlib.import_module(module), function)(**request["settings"])
             else:
-                raise ValueError(f"request {request!r} is not known")
+                answer = column.round()
         except (UserError, ValueError, RuntimeError, ImportError, OSError, MemoryError) as e:
             answer = {"error": f"{e}" or type(e).__name__, "kind": type(e).__name__}
-        print(json.dumps(answer), file=answers, flush=True)
+        print(msgspec.json.encode(answer).decode(), file=answers, flush=True)
 
 
 def main() -> None:

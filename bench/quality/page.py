@@ -9,12 +9,11 @@ from importlib.metadata import version
 import numpy as np
 
 import kernels
-from bench.stats import Interval
 
 from ..html_page import Page, Section, Table, number
 from ..instructions import Instruction
-from ..intervals import LEAST, differences, mean_interval, unit_means
 from ..machine import hardware as machine
+from ..stats import MIN_UNITS, Interval, differences, mean_interval, unit_means
 from ..variants import Variant
 from . import fad as quality_fad
 from . import plot as quality_plot
@@ -58,7 +57,7 @@ AXES = {0: "clips", 1: "instructions", 2: "seeds"}
 def unit_axis(keys: Sequence[Key]) -> int | None:
     """What is resampled: clips if there are enough (instructions share a clip), else instructions, else seeds."""
     for axis in AXES:
-        if len({key[axis] for key in keys}) >= LEAST:
+        if len({key[axis] for key in keys}) >= MIN_UNITS:
             return axis
     return None
 
@@ -135,7 +134,7 @@ def _intro(
     seconds = sum(len(c.samples) for c in clips) / 32_000
     how = "greedily" if settings.greedy else f"sampling (temperature {settings.temperature:g}, top-k {settings.top_k})"
     resampled = (
-        f"Intervals resample {AXES[axis]}." if axis is not None else f"No intervals: nothing here has {LEAST} units."
+        f"Intervals resample {AXES[axis]}." if axis is not None else f"No intervals: nothing has {MIN_UNITS} units."
     )
     return "\n\n".join(
         [

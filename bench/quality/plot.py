@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..intervals import mean_interval, unit_means
+from ..stats import mean_interval, unit_means
 from .measure import Row
 
 COLUMNS = 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,15 +11,11 @@ from urllib.parse import quote
 from model.errors import UsageError, UserError
 
 from .. import files, results
-from ..edit import summary
-from ..kernels import command as kernels
 from ..machine import environment
-from ..results import Result
-from ..roofline import command as roofline
-from ..tables import Table
-from . import readme as page
-
-KINDS = ("edit", "kernels", "peers")
+from ..records import EditResult, KernelsResult, PeersResult, Result
+from ..roofline.measured import measured, measured_table
+from . import blocks
+from .sections import section
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -36,18 +33,18 @@ def run(args: argparse.Namespace) -> int:
     """Write report.md and its pictures, and print their names; or print the tables; or update a page."""
     if args.update is not None:
         if args.files or args.out or args.no_plots:
-            raise UsageError("--update takes its files from the page itself; leave FILE, --out and --no-plots away")
+            raise UsageError("--update takes its files from the page itself; omit FILE, --out and --no-plots")
         return _update(args.update)
     found = {f: results.load(f) for f in [Path(f) for f in args.files] or sorted(results.folder().glob("*.json"))}
-    kept = {f: r for f, r in found.items() if r.get("kind") in KINDS}
+    kept = {f: r for f, r in found.items() if isinstance(r, (EditResult, KernelsResult, PeersResult))}
     if args.files and len(kept) < len(found):
         other = next(str(f) for f in found if f not in kept)
-        raise UserError(f"{other} is no result that has tables; name files that bench {', '.join(KINDS)} --save wrote")
+        raise UserError(f"{other} has no tables; name files that bench {'edit, kernels, peers'} --save wrote")
     if not kept:
         raise UserError(f"there are no results in {results.folder()}; run `bench --save` or name a file")
     sections = {}
     for file, result in kept.items():
-        with results.intact(file):
+        with results.reports_damaged_files(file):
             sections[file] = section(result)
     if args.no_plots:
         print("\n".join(sections.values()))
@@ -57,29 +54,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _drawn(kept: dict[Path, Result], sections: dict[Path, str], out: Path) -> dict[Path, str | bytes]:
+def _drawn(kept: Mapping[Path, Result], sections: dict[Path, str], out: Path) -> dict[Path, str | bytes]:
     """report.md and the pictures, by their places in `out`."""
     from . import plots
 
     if doubles := {f.stem for f in kept if [g.stem for g in kept].count(f.stem) > 1}:
         raise UserError(f"two results are named {sorted(doubles)[0]}.json; their pictures need different names")
-    parts = ["# Measured\n", stale(list(kept.values()))]
+    parts = ["# Measured\n", stale(kept.values())]
     pictures: dict[Path, bytes] = {}
     for file, result in kept.items():
         drawn: dict[str, bytes] = {}
-        with results.intact(file):
-            if result["kind"] == "edit":
-                drawn = {page.picture(file).stem: plots.stages(result), f"{file.stem}-steps": plots.step_time(result)}
-            elif result["kind"] == "kernels":
+        with results.reports_damaged_files(file):
+            if isinstance(result, EditResult):
+                drawn = {blocks.picture(file).stem: plots.stages(result), f"{file.stem}-steps": plots.step_time(result)}
+            elif isinstance(result, KernelsResult):
                 drawn = {f"{file.stem}-times": plots.kernels(result), f"{file.stem}-traffic": plots.traffic(result)}
         parts += [sections[file], *[f"![{name}]({quote(name)}.png)\n" for name in drawn]]
         pictures |= {out / f"{name}.png": png for name, png in drawn.items()}
-    edits = {f: r for f, r in kept.items() if r["kind"] == "edit"}
+    edits = {f: r for f, r in kept.items() if isinstance(r, EditResult)}
     if edits:
-        with results.intact(*edits):
+        with results.reports_damaged_files(*edits):
             pictures[out / "roofline.png"] = plots.roofline(list(edits.values()))
-            near = [each for r in edits.values() for each in roofline.measured(r)]
-            parts += [roofline.measured_table(near).markdown(), "![roofline](roofline.png)\n"]
+            near = [each for r in edits.values() for each in measured(r)]
+            parts += [measured_table(near).markdown(), "![roofline](roofline.png)\n"]
     return {out / "report.md": "\n".join(parts), **pictures}
 
 
@@ -87,36 +84,20 @@ def _update(target: Path) -> int:
     """Tables into the page, pictures beside their results."""
     from . import plots
 
-    text, named = page.filled(target)
+    text, named = blocks.fill(target)
     fresh: dict[Path, str | bytes] = {target: text}
     for file in named:
         result = results.load(file)
-        if result["kind"] == "edit":
-            with results.intact(file):
-                fresh[page.picture(file)] = plots.stages(result)
+        if isinstance(result, EditResult):
+            with results.reports_damaged_files(file):
+                fresh[blocks.picture(file)] = plots.stages(result)
     for path in files.write(fresh):
         print(path)
     return 0
 
 
-def stale(kept: list[Result]) -> str:
-    """Says of which commit the results are, if not of this one."""
+def stale(kept: Iterable[Result]) -> str:
+    """Say of which commit the results are, if not of this one."""
     now = environment.commit()
-    others = sorted({r["environment"]["commit"] for r in kept} - {now})
+    others = sorted({r.environment.commit for r in kept} - {now})
     return f"Commits measured: {', '.join(others)}; the checkout is at {now}.\n" if others else f"Commit {now}.\n"
-
-
-def section(result: Result) -> str:
-    """A result's tables in Markdown."""
-    return "\n".join(table.markdown() for table in tables(result))
-
-
-def tables(result: Result) -> list[Table]:
-    """A result's tables."""
-    if result["kind"] == "edit":
-        return [summary.table(result), summary.memory_table(result)]
-    if result["kind"] == "peers":
-        from ..peers.command import table
-
-        return [table(result)]
-    return kernels.tables_of(result)

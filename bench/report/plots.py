@@ -12,12 +12,11 @@ from model.errors import UserError
 
 from .. import stats, tables
 from ..edit import summary
-from ..edit.session import STAGES
-from ..edit.subset import spread
+from ..edit.tables import title
+from ..records import STAGES, STOCK, EditColumn, EditResult, KernelsResult
 from ..roofline import apple_chips as chips
 
-Result = dict[str, Any]
-COLOURS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
+COLORS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
 MARKERS = "os^D"
 """Of columns: their points may lie on each other, so all but the first are open."""
 
@@ -31,62 +30,62 @@ def _axes(width: float, height: float) -> Any:
     return Figure(figsize=(width, height)).subplots()
 
 
-def stages(result: Result) -> bytes:
+def stages(result: EditResult) -> bytes:
     """RTF of each stage, a bar for each column, on a logarithmic axis."""
-    columns, audio = result["columns"], summary.audio_seconds(result)
+    columns, audio = result.columns, summary.audio_seconds(result)
     axes = _axes(8, 4)
     height = 0.8 / len(columns)
     names = [*STAGES, summary.WHOLE]
     for n, column in enumerate(columns):
         values = [np.median(summary.samples(column, stage)) / audio for stage in names]
-        axes.barh(np.arange(len(names)) + n * height, values, height, label=_label(column), color=COLOURS[n])
+        axes.barh(np.arange(len(names)) + n * height, values, height, label=_label(column), color=COLORS[n])
     axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
     axes.invert_yaxis()
     axes.set_xlabel("seconds for a second of audio (RTF); shorter is faster")
-    axes.set_title(summary.title(result), fontsize=10)
+    axes.set_title(title(result), fontsize=10)
     _logarithmic(axes.xaxis)
     return _png(axes)
 
 
-def step_time(result: Result) -> bytes:
+def step_time(result: EditResult) -> bytes:
     """Milliseconds of each decode step over the cache's length, with the bound of streaming bandwidth."""
     axes = _axes(8, 4)
-    for n, column in enumerate(result["columns"]):
-        times = np.median([r["step_seconds"] for r in column["rounds"]], axis=0) * 1e3
+    for n, column in enumerate(result.columns):
+        times = np.median([r.step_seconds for r in column.rounds], axis=0) * 1e3
         done, whole = summary.part(column, "steps")
         # In clips of several windows the length of the cache starts anew in each.
-        lengths = np.array(column.get("step_positions") or spread(0, whole, done)) + 1
+        lengths = np.array(column.step_positions or summary.spread(0, whole, done)) + 1
         order = np.argsort(lengths, kind="stable")
         few = done < whole or np.any(np.diff(lengths) < 1)
         style = {"marker": MARKERS[n], "linestyle": "", "fillstyle": "none" if n else "full"} if few else {}
-        axes.plot(lengths[order], times[order], label=_stepping(column), color=COLOURS[n], markersize=5, **style)
-    best = sum(result["columns"][0]["step_bytes"].values()) / summary.streaming(result) * 1e3
+        axes.plot(lengths[order], times[order], label=_stepping(column), color=COLORS[n], markersize=5, **style)
+    best = summary.step_read(result.columns[0]) / summary.streaming(result) * 1e3
     axes.axhline(best, color="black", linestyle=":", label=f"bytes at streaming bandwidth: {best:.3g} ms")
     axes.set(xlabel="positions in the cache", ylabel="ms a step")
-    axes.set_title(summary.title(result), fontsize=10)
+    axes.set_title(title(result), fontsize=10)
     _logarithmic(axes.yaxis)
     return _png(axes)
 
 
-def roofline(results: Sequence[Result]) -> bytes:
+def roofline(results: Sequence[EditResult]) -> bytes:
     """ms/step that bandwidth allows, a line for each size that a step must read; Apple's chips on the first one's, and
     measured runs above theirs, by the bandwidth measured in them."""
     axes = _axes(9, 6.5)
-    sizes = [sum(r["columns"][0]["step_bytes"].values()) for r in results]
+    sizes = [summary.step_read(r.columns[0]) for r in results]
     lines = dict(zip(map(tables.size, sizes), sizes))  # results of one model share theirs
-    colours = dict(zip(lines, ("black", *COLOURS) * len(lines)))
+    colors = dict(zip(lines, ("black", *COLORS) * len(lines)))
     rates = np.geomspace(min(5.0, *(summary.streaming(r) / 2e9 for r in results)), 1500, 2)
     for label, size in lines.items():
-        axes.plot(rates, size / rates / 1e6, color=colours[label], linewidth=1, label=f"least for {label} a step")
+        axes.plot(rates, size / rates / 1e6, color=colors[label], linewidth=1, label=f"least for {label} a step")
     for rate, names in chip_groups():
         least = max(sizes) / rate / 1e6
-        axes.plot(rate, least, "|", color=colours[tables.size(max(sizes))], markersize=10)
+        axes.plot(rate, least, "|", color=colors[tables.size(max(sizes))], markersize=10)
         axes.annotate(names, (rate, least), (2, 6), textcoords="offset points", fontsize=7, rotation=60)
     for r, size in zip(results, sizes):
-        for n, column in enumerate(r["columns"]):
+        for n, column in enumerate(r.columns):
             step = np.median(summary.step_samples(column)) * 1e3
-            name = f"{r['settings']['name']}, {column['geometry']['bits']} bits, {_stepping(column)}"
-            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colours[tables.size(size)],
+            name = f"{r.settings.name}, {column.geometry.bits} bits, {_stepping(column)}"
+            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colors[tables.size(size)],
                       fillstyle="none" if n else "full")
     axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
     axes.set_title("a decode step: least time by bandwidth (Apple's chips: published peaks), and measured", fontsize=10)
@@ -107,52 +106,47 @@ def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
     return [(rate, ", ".join(names)) for rate, names in short]
 
 
-def traffic(result: Result) -> bytes:
+def traffic(result: KernelsResult) -> bytes:
     """Bytes that each kernel must read, and that its Metal source asked for where the interpreter counted them."""
-    from ..kernels.command import STOCK
-
-    cases = result["cases"]
+    cases = result.cases
     axes = _axes(10, 0.4 * len(cases) + 1.8)
     rows = np.arange(len(cases))
-    ours = [next((c for label, c in case["columns"].items() if label != STOCK), case["columns"].get(STOCK))
-            for case in cases]
-    needed = [c["reads"] / 1e6 for c in ours]
-    if any("traffic" in c for c in cases):
-        needed = [c["traffic"]["needed"] / 1e6 if "traffic" in c else n for c, n in zip(cases, needed)]
-        loaded = [c.get("traffic", {}).get("loaded", np.nan) / 1e6 for c in cases]
+    ours = [next((c for label, c in case.columns.items() if label != STOCK), case.columns.get(STOCK)) for case in cases]
+    needed = [c.reads / 1e6 if c else np.nan for c in ours]
+    if any(case.traffic for case in cases):
+        needed = [case.traffic.needed / 1e6 if case.traffic else n for case, n in zip(cases, needed)]
+        loaded = [case.traffic.loaded / 1e6 if case.traffic else np.nan for case in cases]
         axes.barh(rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)",
-                  color=COLOURS[1])
-    axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLOURS[0])
+                  color=COLORS[1])
+    axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLORS[0])
     axes.set(xlabel="MB a call", title="traffic of each kernel")
-    _rows(axes, [c["case"] for c in cases])
+    _rows(axes, [c.case for c in cases])
     return _png(axes)
 
 
-def kernels(result: Result) -> bytes:
+def kernels(result: KernelsResult) -> bytes:
     """How many times faster than stock MLX each kernel is."""
-    from ..kernels.command import STOCK
-
-    cases = [c for c in result["cases"] if STOCK in c["columns"] and len(c["columns"]) > 1]
-    labels = list(dict.fromkeys(label for c in cases for label in c["columns"] if label != STOCK))
+    cases = [c for c in result.cases if STOCK in c.columns and len(c.columns) > 1]
+    labels = list(dict.fromkeys(label for c in cases for label in c.columns if label != STOCK))
     axes = _axes(10, 0.4 * len(cases) + 1.8)
     height = 0.8 / max(len(labels), 1)
     for n, label in enumerate(labels):
-        there = [(row, c["columns"]) for row, c in enumerate(cases) if label in c["columns"]]
-        faster = [stats.paired_ratio(c[STOCK]["seconds"], c[label]["seconds"]).estimate for _, c in there]
+        there = [(row, c.columns) for row, c in enumerate(cases) if label in c.columns]
+        faster = [stats.paired_ratio(c[STOCK].seconds, c[label].seconds).estimate for _, c in there]
         places = [row + (n - (len(labels) - 1) / 2) * height for row, _ in there]
-        axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLOURS[n % len(COLOURS)])
+        axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLORS[n % len(COLORS)])
     axes.axvline(1, color="black", linewidth=1)
     axes.set(xlabel="times as fast as stock MLX (line: as fast)",
-             title=f"kernels at the shapes of {result['settings']['name']}")
-    _rows(axes, [c["case"] for c in cases])
+             title=f"kernels at the shapes of {result.settings.name}")
+    _rows(axes, [c.case for c in cases])
     return _png(axes)
 
 
-def _label(column: dict[str, Any]) -> str:
+def _label(column: EditColumn) -> str:
     return summary.name(column) + (" (projected)" if summary.projected(column, summary.WHOLE) else "")
 
 
-def _stepping(column: dict[str, Any]) -> str:
+def _stepping(column: EditColumn) -> str:
     done, whole = summary.part(column, "steps")
     return summary.name(column) + (f" ({done} of {whole} steps)" if done < whole else "")
 

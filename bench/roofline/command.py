@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from typing import Any
 
 import mlx.core as mx
 
+from model.config import FRAME_RATE
 from model.errors import UserError
 
-from .. import console, options, results, stats
-from .. import step_bytes as geometry
-from ..edit import summary
-from ..machine.environment import describe
+from .. import console, options, results, stats, step_bytes
+from ..machine.bandwidth import Bandwidth, Stream
+from ..records import EditResult
 from ..sizes import bundles as sizes
-from ..step_bytes import Load
-from ..tables import Table, seconds, size
+from ..step_bytes import StepShape
+from ..tables import Table, size
 from . import apple_chips as chips
+from .measured import Measured, measured, measured_table
 
-FRAMES = 50
-GOOD = 0.8
+REACHED = 0.8
 """What good MLX decoding reaches of the published bandwidth."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """The options of `bench roofline`."""
     p = subparsers.add_parser("roofline", help="bounds on ms/step and RTF, here and on Apple chips")
-    p.add_argument("--size", choices=geometry.SIZES, default="large", help="MusicGen's size (default large)")
+    p.add_argument("--size", choices=step_bytes.SIZES, default="large", help="MusicGen's size (default large)")
     p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the projections (default 4)")
     p.add_argument("--seconds", type=float, default=5.0, help="length of the clip, up to 10 (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
@@ -45,22 +46,20 @@ def run(args: argparse.Namespace) -> int:
     options.within("--text", args.text, 0)
     stream = None
     if not args.no_measure:
-        from ..machine.bandwidth import Stream
-
         with console.status("measuring this machine's streaming bandwidth"):
             stream = Stream(metal=mx.metal.is_available()).measure()
     files = args.result or sorted(str(p) for p in results.folder().glob("*-edit-*.json"))
-    points = [r for r in map(results.load, files) if r.get("kind") == "edit"]
+    points = [r for r in map(results.load, files) if isinstance(r, EditResult)]
     if args.result and len(points) < len(files):
         raise UserError("--result takes files that `bench edit --save` wrote; one of these is another kind of result")
     parts = compute(args.size, args.bits, args.seconds, args.batch, args.text)
     bounds = [bound(args, parts, chip) for chip in chips.CHIPS]
-    with results.intact(*files):
+    with results.reports_damaged_files(*files):
         near = [each for r in points for each in measured(r)]
         shown = tables(args, parts, bounds, stream, near)
     if args.json:
-        record = {"parts": parts, "this_machine": stream and here(args, parts, stream), "chips": bounds}
-        print(json.dumps(record | {"measured": near}))
+        record = {"parts": parts, "this_machine": here(args, parts, stream) if stream else None, "chips": bounds}
+        print(json.dumps(record | {"measured": [asdict(m) for m in near]}))
     else:
         for each in shown:
             each.show(console.output())
@@ -70,37 +69,38 @@ def run(args: argparse.Namespace) -> int:
 def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -> dict[str, Any]:
     """A chip, and the least that its bandwidth allows."""
     step = sum(parts.values()) / chip.bandwidth / 1e9
-    steps, audio = frames(args.seconds) + codebooks(args.size) - 1, frames(args.seconds) / FRAMES * args.batch
+    steps, audio = frames(args.seconds) + codebooks(args.size) - 1, frames(args.seconds) / FRAME_RATE * args.batch
     return chip._asdict() | {"ms_step": 1e3 * step, "rtf": step * steps / audio}
 
 
-def here(args: argparse.Namespace, parts: dict[str, float], stream: dict[str, Any]) -> dict[str, Any]:
+def here(args: argparse.Namespace, parts: dict[str, float], stream: Bandwidth) -> dict[str, Any]:
     """The same for this machine, with the passes that its bandwidth comes from."""
-    rate = stream["bytes"] / stats.summarize(stream["seconds"]).median
-    return bound(args, parts, chips.Chip("this machine", rate / 1e9, stream["method"], "measured just now")) | stream
+    rate = stream.bytes / stats.summarize(stream.seconds).median
+    chip = chips.Chip("this machine", rate / 1e9, stream.method, "measured just now")
+    return bound(args, parts, chip) | asdict(stream)
 
 
 def frames(seconds: float) -> int:
     """Codec frames of a clip."""
-    return max(1, round(seconds * FRAMES))
+    return max(1, round(seconds * FRAME_RATE))
 
 
 def codebooks(size: str) -> int:
     """Of a published size."""
-    return geometry.published(size, 4).lm.codebooks
+    return step_bytes.published(size, 4).lm.codebooks
 
 
 def compute(name: str, bits: int, seconds: float, batch: int, text: int) -> dict[str, float]:
     """Bytes of a step by part, at the mean cache length of a clip, everything unquantized and all caches in float16."""
-    config = geometry.published(name, bits)
+    config = step_bytes.published(name, bits)
     steps = frames(seconds) + config.lm.codebooks - 1
-    load = Load(batch=batch, length=(steps + 1) / 2, prefix=frames(seconds) + 1, text=text)
-    return geometry.step_bytes(config, load, activations=mx.float16, weights=mx.float16)
+    shape = StepShape(batch=batch, length=(steps + 1) / 2, prefix=frames(seconds) + 1, text=text)
+    return step_bytes.step_bytes(config, shape, activations=mx.float16, weights=mx.float16)
 
 
 def tables(
-    args: argparse.Namespace, parts: dict[str, float], bounds: list[dict[str, Any]], stream: dict[str, Any] | None,
-    near: list[dict[str, Any]],
+    args: argparse.Namespace, parts: dict[str, float], bounds: list[dict[str, Any]], stream: Bandwidth | None,
+    near: list[Measured],
 ) -> list[Table]:
     """Bytes by part; bounds by chip; how close measured runs come to theirs."""
     total = sum(parts.values())
@@ -109,15 +109,15 @@ def tables(
     shares = [[name, size(value), f"{100 * value / total:.1f} %"] for name, value in parts.items()]
     shares.append(["a step", size(total), "100 %"])
     lines = [
-        [b["name"], f"{b['bandwidth']:.4g}", f"{b['ms_step']:.3g}", f"{b['rtf']:.3g}", f"{b['rtf'] / GOOD:.3g}"]
+        [b["name"], f"{b['bandwidth']:.4g}", f"{b['ms_step']:.3g}", f"{b['rtf']:.3g}", f"{b['rtf'] / REACHED:.3g}"]
         for b in ([here(args, parts, stream)] if stream else []) + bounds
     ]
     notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
     if stream:
-        notes.append(f"GB/s of this machine: streamed just now ({stream['method']}).")
+        notes.append(f"GB/s of this machine: streamed just now ({stream.method}).")
     notes.append(f"GB/s of Apple's chips, as {chips.__name__.rpartition('.')[2]}.py has them:")
     notes += [f"  {', '.join(names)}: {source} (read: {read})" for (source, read), names in sources().items()]
-    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * GOOD:.0f} %"]
+    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * REACHED:.0f} %"]
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], shares),
         Table(f"roofline: {what}", headers, lines, notes),
@@ -133,28 +133,3 @@ def sources() -> dict[tuple[str, str], list[str]]:
     for chip in chips.CHIPS:
         found.setdefault((chip.source, chip.checked), []).append(chip.name)
     return found
-
-
-def measured(result: results.Result) -> list[dict[str, Any]]:
-    """Each column of a saved run: its step, and the least under the bandwidth measured in the same run."""
-    return [
-        {
-            "model": f"{result['settings']['name']} {c['geometry']['bits']} bits",
-            "column": summary.name(c),
-            "ms_step": 1e3 * stats.summarize(summary.step_samples(c)).median,
-            "least": 1e3 * sum(c["step_bytes"].values()) / summary.streaming(result),
-            "where": f"{describe(result['environment'])}; {result['created'][:10]}",
-        }
-        for c in result["columns"]
-    ]
-
-
-def measured_table(near: list[dict[str, Any]]) -> Table:
-    """A row for each column."""
-    rows = [
-        [f"{m['model']}, {m['column']}", seconds(m["ms_step"] / 1e3), seconds(m["least"] / 1e3),
-         f"{m['ms_step'] / m['least']:.3g}x"]
-        for m in near
-    ]
-    notes = [f"{model}: {where}" for model, where in dict.fromkeys((m["model"], m["where"]) for m in near)]
-    return Table("measured, against the bound", ["run", "a step", "least", "apart"], rows, notes)

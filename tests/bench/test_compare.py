@@ -17,10 +17,11 @@ import pytest
 import reference
 from bench import cli, results
 from bench.compare import command as compare
-from bench.compare import samples as series
-from bench.edit.session import STAGES
-from bench.kernels import command as kernels
+from bench.kernels import timer
 from bench.kernels.cases import matmul
+from bench.machine import hardware
+from bench.machine.bandwidth import Bandwidth
+from bench.records import SCHEMA, STAGES, STOCK, Environment, KernelsResult
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
@@ -56,13 +57,17 @@ def edit(
             ],
         })
     return {
-        "schema": results.SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
+        "schema": SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
         "columns": columns, "bandwidth": {"bytes": 1 << 28, "seconds": [0.1], "rounds": [[0.1 * d] * 3 for d in drift]},
     }
 
 
+def verdicts(a: dict, b: dict, **options: bool) -> list[compare.Verdict]:
+    return compare.compare(*(results.parse(json.loads(json.dumps(each))) for each in (a, b)), **options)
+
+
 def outcomes(a: dict, b: dict) -> list[str]:
-    return [v.outcome for v in compare.compare(a, b)]
+    return [v.outcome for v in verdicts(a, b)]
 
 
 def test_the_same_commit_is_no_difference():
@@ -109,7 +114,7 @@ def test_rounds_that_a_neighbour_disturbed_are_left_out(capsys, tmp_path):
     for disturbed in (3, 14):
         b = edit(1, rounds=20, disturbed=disturbed)
         assert "regression" not in outcomes(a, b)
-        assert {v.samples for v in compare.compare(a, b)} == {(20, 20 - disturbed)}
+        assert {v.samples for v in verdicts(a, b)} == {(20, 20 - disturbed)}
         slow = edit(1, rounds=20, disturbed=disturbed, slower=1.25)
         assert "regression" in outcomes(a, slow)
     cli.main(["compare", write(tmp_path / "a.json", a), write(tmp_path / "b.json", b)])
@@ -120,15 +125,14 @@ def test_bursts_within_a_round_are_not_the_steps_time():
     a, b = edit(0, rounds=20, noise=0.02), edit(1, rounds=20, noise=0.02)
     for r in b["columns"][0]["rounds"]:
         r["step_seconds"] = [3 * v if n < 4 else v for n, v in enumerate(r["step_seconds"])]
-    verdicts = compare.compare(a, b)
-    assert [v.outcome for v in verdicts if v.name.endswith(": steps")] == ["no difference"]
+    assert [v.outcome for v in verdicts(a, b) if v.name.endswith(": steps")] == ["no difference"]
 
 
 def test_too_few_undisturbed_rounds_count_with_the_others():
     b = edit(1, rounds=20, disturbed=17)
-    verdicts = compare.compare(edit(0, rounds=20), b)
-    assert {v.samples for v in verdicts} == {(20, 20)} and "regression" not in [v.outcome for v in verdicts]
-    assert all(v.load[1] > series.IDLE for v in verdicts)
+    found = verdicts(edit(0, rounds=20), b)
+    assert {v.samples for v in found} == {(20, 20)} and "regression" not in [v.outcome for v in found]
+    assert all(v.load[1] > hardware.IDLE for v in found)
 
 
 def test_seconds_on_request():
@@ -138,7 +142,7 @@ def test_seconds_on_request():
             r["seconds"] = {k: 2 * v for k, v in r["seconds"].items()}
             r["step_seconds"] = [2 * v for v in r["step_seconds"]]
     assert "regression" not in outcomes(edit(0), b)
-    assert "regression" in [v.outcome for v in compare.compare(edit(0), b, seconds=True)]
+    assert "regression" in [v.outcome for v in verdicts(edit(0), b, seconds=True)]
 
 
 def write(path, result) -> str:
@@ -182,7 +186,7 @@ def test_reads_pytest_benchmark(tmp_path):
     assert cli.main(["compare", a, slow]) == 1
     bare = {"benchmarks": [{"name": "t", "stats": {}}]}
     assert cli.main(["compare", a, write(tmp_path / "bare.json", bare)]) == 1
-    others = compare.compare(run(0, 1.0, pairs=False), run(0, 1.2, pairs=False))  # without pairs: seconds
+    others = verdicts(run(0, 1.0, pairs=False), run(0, 1.2, pairs=False))  # without pairs: seconds
     assert [(v.outcome, v.relative) for v in others] == [("regression", False)]
 
 
@@ -238,14 +242,16 @@ def test_a_kernel_that_really_is_slower():
     may be tried again; the same code is never a regression."""
     case = matmul("x", 2, 256, 256)
 
-    def run(factor: float) -> dict:
-        columns = {kernels.STOCK: Slow(1.0), "fused": Slow(factor)}
-        record = kernels.time_case(case, columns, repeat=40, limit=1.5)
-        record["busy"] = [1.0, None, 1.0]  # both sides use one thread, so neighbours slow them alike
-        return {
-            "kind": "kernels", "environment": ENVIRONMENT, "cases": [record],
-            "bandwidth": {"bytes": 1 << 28, "seconds": [0.01]},
-        }
+    def run(factor: float) -> KernelsResult:
+        columns = {STOCK: Slow(1.0), "fused": Slow(factor)}
+        record = timer.time_case(case, columns, repeat=40, limit=1.5)
+        record.busy = hardware.Busy(1.0, None, 1.0)  # both sides use one thread, so neighbours slow them alike
+        return KernelsResult(
+            environment=Environment(**ENVIRONMENT), cases=[record], bandwidth=Bandwidth(1 << 28, [0.01])
+        )
+
+    def outcomes(a: KernelsResult, b: KernelsResult) -> list[str]:
+        return [v.outcome for v in compare.compare(a, b)]
 
     before = run(1.0)
     assert outcomes(before, run(1.0)) in (["no difference"], ["too noisy to tell"])

@@ -10,8 +10,8 @@ import pytest
 
 from bench import cli
 from bench.edit import command as edit
-from bench.edit.evidence import OPERATIONS
 from bench.processes.child import Child
+from bench.records import OPERATIONS
 
 pytestmark = pytest.mark.backend("native")
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from bench.intervals import _widening, differences, mean_interval, unit_means
+from bench.stats import _widening, differences, mean_interval, unit_means
 
 
 @pytest.mark.parametrize("units", [4, 8, 30])
@@ -32,7 +32,7 @@ def test_coverage(units: int, skewed: bool) -> None:
 @pytest.mark.parametrize("units", [3, 5, 12, 100])
 def test_widening_against_students_t(units: int) -> None:
     expected = math.sqrt(units / (units - 1)) * stats.t.ppf(0.975, units - 1) / stats.norm.ppf(0.975)
-    assert _widening(units, 0.95) == pytest.approx(expected, rel=0.04)
+    assert _widening(units, 0.95) == pytest.approx(expected, rel=1e-12)
 
 
 @given(st.floats(-1e6, 1e6), st.integers(3, 20))

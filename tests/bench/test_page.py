@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from bench import cli
-from bench.report import readme as page
+from bench.report import blocks as page
 
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
 def differences(path: Path) -> list[str]:
     """Names of the saved results whose block in the page is not what they render to."""
-    return [name for name, content in page.blocks(path.read_text()) if content != page.block(path, name)]
+    return [name for name, content in page.find_blocks(path.read_text()) if content != page.render_block(path, name)]
 
 
 def test_the_page_equals_its_saved_results():
     text = PAGE.read_text()
-    assert list(page.blocks(text)) or "No full-size result is saved" in text, (
+    assert list(page.find_blocks(text)) or "No full-size result is saved" in text, (
         "the page has neither a <!-- bench:begin FILE.json --> block nor says that no result is saved"
     )
-    assert text.count("<!-- bench:begin") == len(list(page.blocks(text)))
+    assert text.count("<!-- bench:begin") == len(list(page.find_blocks(text)))
     assert differences(PAGE) == [], "run: bench report --update docs/benchmarks.md"
-    for name, content in page.blocks(text):
+    for name, content in page.find_blocks(text):
         assert "rtf.png" not in content or page.picture(PAGE.parent / name).exists()
 
 
@@ -54,7 +54,7 @@ def test_update_fills_the_block_and_nothing_else(readme, capsys):
 def test_a_changed_number_is_noticed(readme, tmp_path):
     (tmp_path / "r.json").write_text((readme.parent / "results" / "r.json").read_text())
     path = tmp_path / "README.md"
-    path.write_text("<!-- bench:begin r.json -->\n" + page.block(path, "r.json") + "<!-- bench:end -->\n")
+    path.write_text("<!-- bench:begin r.json -->\n" + page.render_block(path, "r.json") + "<!-- bench:end -->\n")
     assert differences(path) == []
     result = json.loads((tmp_path / "r.json").read_text())
     result["columns"][0]["rounds"][0]["seconds"]["steps"] *= 2

@@ -8,6 +8,7 @@ import json
 import re
 
 import mlx.core as mx
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,8 +16,10 @@ import reference
 from bench import cli, results
 from bench.edit import summary
 from bench.kernels import cases as kernel_cases
-from bench.kernels import command as kernels
+from bench.kernels import timer
 from bench.peers import command as peers
+from bench.peers.table import table as peers_table
+from bench.records import OURS, SCHEMA, EditColumn
 
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
@@ -162,11 +165,11 @@ def test_a_sample_is_the_time_of_one_call(monkeypatch):
         calls.append(1)
         return mx.array(0.0)
 
-    monkeypatch.setattr(kernels, "call", call)
-    monkeypatch.setattr(kernels.time, "perf_counter", lambda: now[0])
-    runner = kernels._Runner("linear", reference, [{"x": mx.ones((1, 2)), "w": mx.ones((2, 2))}])
+    monkeypatch.setattr(timer, "call", call)
+    monkeypatch.setattr(timer.time, "perf_counter", lambda: now[0])
+    runner = timer.KernelTimer("linear", reference, [{"x": mx.ones((1, 2)), "w": mx.ones((2, 2))}])
     runner.calibrate()
-    assert runner.calls == int(kernels.SAMPLE_SECONDS / 0.003) > 1 and len(calls) == 1 + runner.calls
+    assert runner.calls == int(timer.SAMPLE_SECONDS / 0.003) > 1 and len(calls) == 1 + runner.calls
     assert runner.sample() == pytest.approx(0.003)
 
 
@@ -178,9 +181,15 @@ def test_the_error_is_the_distance_from_the_oracle():
 
 
 def test_the_peak_is_the_largest_of_loading_warm_up_and_rounds():
-    def column(load: int, warm: int, measured: int) -> dict:
-        rounds = [{"peak_rss": {"text": 1, "steps": measured}}, {"peak_rss": {"text": 2, "steps": 2}}]
-        return {"load_rss": load, "warmup": {"first": {"peak_rss": {"text": warm}}}, "rounds": rounds}
+    def column(load: int, warm: int, measured: int) -> EditColumn:
+        peaks = {"text": 1, "steps": measured}, {"text": 2, "steps": 2}, {"text": warm}
+        empty = {"seconds": {}, "measured": {}, "busy": [0, None, 0], "step_seconds": []}
+        first, second, small = (empty | {"peak_rss": each} for each in peaks)
+        geometry = dict.fromkeys(("bits", "frames", "steps", "batch"), 1)
+        return results.convert({
+            "backend": "x", "geometry": geometry, "step_bytes": {}, "load_rss": load, "warmup": {"first": small},
+            "rounds": [first, second],
+        }, EditColumn)
 
     assert [summary.peak_rss(column(*each)) for each in ((9, 5, 7), (5, 9, 7), (5, 7, 9))] == [9, 9, 9]
 
@@ -190,7 +199,7 @@ def test_peers_end_to_end(tmp_path):
     rows, _ = printed(["peers", "--size", "demo", "--steps", "3", "--repeat", "3", "--start", "7", "--save", str(path)])
     result = json.loads(path.read_text())
     first, *others = result["columns"]
-    assert first["label"] == peers.OURS and {"ours, prefix of 251", "plain MLX, 4 bits"} <= {c["label"] for c in others}
+    assert first["label"] == OURS and {"ours, prefix of 251", "plain MLX, 4 bits"} <= {c["label"] for c in others}
 
     def middle(rounds: list[dict]) -> list[float]:
         assert len(rounds) == 3 and all(len(r["step_seconds"]) == 3 for r in rounds)
@@ -209,16 +218,17 @@ def test_peers():
     def rounds(*times: float) -> list[dict]:
         return [{"step_seconds": [t, t, 9.0], "backend": "x"} for t in times]
 
-    environment = results.new("peers", {})["environment"]
+    environment = msgspec.to_builtins(results.origin()["environment"])
     result = {
-        "kind": "peers", "created": "2026-01-01", "environment": environment, "left_out": {"torch": "too large"},
+        "kind": "peers", "schema": SCHEMA, "created": "2026-01-01", "environment": environment,
+        "left_out": {"torch": "too large"},
         "settings": {"name": "n", "rows": 2, "start": 5, "text": 3, "repeat": 3, "steps": 3},
         "columns": [
-            {"label": peers.OURS, "rounds": rounds(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)},
+            {"label": OURS, "rounds": rounds(0.1, 0.2, 0.3, 0.4, 0.5, 0.6)},
             {"label": "other", "rounds": rounds(0.4, 0.8, 1.2), "beside": rounds(0.4, 0.4, 0.4)},
         ],
     }
-    table = peers.table(result)
+    table = peers_table(results.parse(result))
     same(table.rows[0][2], 0.35)
     same(table.rows[1][2], 0.8)
     ratio(table.rows[1][3], [1.0, 2.0, 3.0])  # against ours of the same group, not of all

@@ -51,6 +51,10 @@ def points(axes: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {line.get_label(): line.get_data() for line in axes.lines if not line.get_label().startswith("_")}
 
 
+def saved(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
 def streamed(result: dict[str, Any]) -> float:
     record = result["bandwidth"]
     return float(record["bytes"] / np.median(np.concatenate([record["seconds"], *record["rounds"]])))
@@ -67,7 +71,7 @@ def test_a_projected_edit(files: tuple[Path, Path], capsys: pytest.CaptureFixtur
     """What was run in part is scaled up, marked and named."""
     assert cli.main(["report", "--no-plots", str(files[0])]) == 0
     text = capsys.readouterr().out
-    shown, result = table(text, "demo bundle"), results.load(files[0])
+    shown, result = table(text, "demo bundle"), saved(files[0])
     fused, reference = result["columns"]
     columns = [f"fused ({fused['backend']})", "reference"]
     assert f"| stage | {' | '.join(columns)} | reference / fused |" in text
@@ -95,7 +99,7 @@ def test_a_projected_edit(files: tuple[Path, Path], capsys: pytest.CaptureFixtur
 def test_traffic_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", "--no-plots", str(files[1])]) == 0
     shown = table(capsys.readouterr().out, "traffic")
-    for case in results.load(files[1])["cases"]:
+    for case in saved(files[1])["cases"]:
         launches, needed, loaded, by_buffer, error = shown[case["case"]]
         buffers = case["traffic"]["buffers"]
         total = {kind: sum(b[kind] for b in buffers.values()) for kind in ("needed", "loaded")}
@@ -109,8 +113,8 @@ def test_traffic_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[s
 
 
 def test_stages(files: tuple[Path, Path], drawn: list[Any]) -> None:
-    result = results.load(files[0])
-    assert plots.stages(result).startswith(b"\x89PNG")
+    result = saved(files[0])
+    assert plots.stages(results.parse(result)).startswith(b"\x89PNG")
     for column, (_, shown) in zip(result["columns"], bars(drawn[0]).items()):
         measured = column["rounds"][0]["measured"]
         scale = {s: b / a for s, (a, b) in (dict.fromkeys(STAGES, (1, 1)) | measured).items()}
@@ -120,8 +124,8 @@ def test_stages(files: tuple[Path, Path], drawn: list[Any]) -> None:
 
 
 def test_step_time(files: tuple[Path, Path], drawn: list[Any]) -> None:
-    result = results.load(files[0])
-    plots.step_time(result)
+    result = saved(files[0])
+    plots.step_time(results.parse(result))
     shown = list(points(drawn[0]).items())
     for column, (label, (x, y)) in zip(result["columns"], shown):
         assert list(x) == [p + 1 for p in column["step_positions"]]
@@ -134,21 +138,21 @@ def test_step_time(files: tuple[Path, Path], drawn: list[Any]) -> None:
 
 
 def test_steps_of_several_windows_stand_at_their_cache_lengths(files: tuple[Path, Path], drawn: list[Any]) -> None:
-    result = results.load(files[0])
+    result = saved(files[0])
     column = result["columns"][0]
     column["step_positions"] = [p % 8 for p in column["step_positions"]]
-    plots.step_time(result)
+    plots.step_time(results.parse(result))
     x, _ = next(iter(points(drawn[0]).values()))
     assert max(x) == 8
 
 
 def test_roofline(files: tuple[Path, Path], drawn: list[Any]) -> None:
     """Two models: each has the line of its own bytes, and its points are above it."""
-    first = results.load(files[0])
+    first = saved(files[0])
     second = json.loads(json.dumps(first))
     for column in second["columns"]:
         column["step_bytes"] = {name: 3 * value for name, value in column["step_bytes"].items()}
-    plots.roofline([first, second])
+    plots.roofline([results.parse(first), results.parse(second)])
     lines = [line.get_data() for line in drawn[0].lines]
     for result, (x, y) in zip((first, second), lines):
         assert list(x * y) == pytest.approx([sum(result["columns"][0]["step_bytes"].values()) / 1e6] * 2)
@@ -164,9 +168,9 @@ def test_roofline(files: tuple[Path, Path], drawn: list[Any]) -> None:
 
 
 def test_traffic_and_kernels(files: tuple[Path, Path], drawn: list[Any]) -> None:
-    result = results.load(files[1])
-    plots.traffic(result)
-    plots.kernels(result)
+    result = saved(files[1])
+    plots.traffic(results.parse(result))
+    plots.kernels(results.parse(result))
     loaded, needed = bars(drawn[0]).values()
     for n, case in enumerate(result["cases"]):
         assert loaded[n] == pytest.approx(sum(b["loaded"] for b in case["traffic"]["buffers"].values()) / 1e6)

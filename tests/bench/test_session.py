@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import mlx.core as mx
 import pytest
 
 import reference
 from bench import cli
 from bench.edit import summary
-from bench.edit.evidence import Counted, fused_primitives, primitives, reference_calls, stock_primitives
-from bench.edit.session import STAGES, Session, Settings
-from bench.edit.subset import spread
+from bench.edit.evidence import Counted, primitives, reference_calls
+from bench.edit.primitives import fused_primitives, stock_primitives, unfused
+from bench.edit.session import Session, Settings
+from bench.edit.summary import spread
+from bench.edit.tables import proof
+from bench.records import STAGES
 from tests import backends
 
 
@@ -30,30 +35,30 @@ def plain(demo) -> Session:
 
 def test_a_round_is_a_whole_edit(plain):
     r = plain.round()
-    assert set(r["seconds"]) == set(STAGES) and all(s > 0 for s in r["seconds"].values())
-    assert len(r["step_seconds"]) == plain.total_steps == 13
+    assert set(r.seconds) == set(STAGES) and all(s > 0 for s in r.seconds.values())
+    assert len(r.step_seconds) == plain.total_steps == 13
     # The steps' own times make up the stage: nothing is timed outside of it or twice.
-    assert 0.5 * r["seconds"]["steps"] < sum(r["step_seconds"]) <= r["seconds"]["steps"]
-    assert all(done == whole for done, whole in r["measured"].values())
-    assert r["calls"]["prefix_attention"] == 13 * plain.model.lm.config.layers
-    assert all(20e6 < b < 4e9 for b in r["peak_rss"].values())
+    assert 0.5 * r.seconds["steps"] < sum(r.step_seconds) <= r.seconds["steps"]
+    assert all(done == whole for done, whole in r.measured.values())
+    assert r.calls["prefix_attention"] == 13 * plain.model.lm.config.layers
+    assert all(20e6 < b < 4e9 for b in r.peak_rss.values())
 
 
 def test_the_reference_says_so(plain):
-    assert plain.info["backend"] == "reference"
-    assert stock_primitives(plain.info["step_primitives"])["QuantizedMatmul"] == 24
-    assert plain.info["reference_calls"]["int4_matmul"] > 0
+    assert plain.info.backend == "reference"
+    assert stock_primitives(plain.info.step_primitives)["QuantizedMatmul"] == 24
+    assert plain.info.reference_calls["int4_matmul"] > 0
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
 def test_the_fused_column_ran_fused_code(demo):
     info = Session(Settings(demo, "native", 0.2)).warm_up()
-    assert info["backend"] == "native" and info["info"]["isa"]
-    assert info["reference_calls"] == {} and summary.unfused(info) == {}
-    assert stock_primitives(info["step_primitives"]) == {}
-    assert sum(fused_primitives(info["step_primitives"]).values()) >= 4 * 7  # seven fused calls a layer
-    column = {"label": "fused", **info}
-    assert "calls into the reference in a first small edit: none" in summary.proof(column)
+    assert info.backend == "native" and info.info["isa"]
+    assert info.reference_calls == {} and unfused(info) == {}
+    assert stock_primitives(info.step_primitives) == {}
+    assert sum(fused_primitives(info.step_primitives).values()) >= 4 * 7  # seven fused calls a layer
+    column = dataclasses.replace(info, label="fused")
+    assert "calls into the reference in a first small edit: none" in proof(column)
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
@@ -76,10 +81,10 @@ class Impostor:
 @pytest.mark.backend("native")
 def test_an_impostor_is_found_out(demo):
     info = Session(Settings(demo, "native", 0.1), Impostor()).warm_up()
-    assert stock_primitives(info["step_primitives"])["QuantizedMatmul"] > 0
-    assert info["reference_calls"]["prefix_attention"] > 0
-    assert "prefix_attention" in summary.proof({"label": "fused", **info})
-    assert summary.unfused(info)["prefix_attention"] > 0
+    assert stock_primitives(info.step_primitives)["QuantizedMatmul"] > 0
+    assert info.reference_calls["prefix_attention"] > 0
+    assert "prefix_attention" in proof(dataclasses.replace(info, label="fused"))
+    assert unfused(info)["prefix_attention"] > 0
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
@@ -89,36 +94,36 @@ def test_one_operation_that_is_not_fused_is_found_out(demo, monkeypatch):
 
     monkeypatch.setattr(kernels.native, "int4_matmul", reference.int4_matmul)
     info = Session(Settings(demo, "native", 0.1)).warm_up()
-    assert set(summary.unfused(info)) == {"int4_matmul", "QuantizedMatmul"}
+    assert set(unfused(info)) == {"int4_matmul", "QuantizedMatmul"}
 
 
 def test_a_slow_column_measures_a_part_and_says_how_much(demo):
     session = Session(Settings(demo, "reference", 0.6, limit=1e-4))
-    session.warm_up()
+    info = session.warm_up()
     r = session.round()
-    assert r["measured"] == {
-        "codec encode": [10, 30], "codec decode": [10, 30], "adapter": [1, 4], "steps": [3, 33],
+    assert r.measured == {
+        "codec encode": (10, 30), "codec decode": (10, 30), "adapter": (1, 4), "steps": (3, 33),
     }
-    column = {"rounds": [r], "label": "reference", "backend": "reference"}
+    column = dataclasses.replace(info, label="reference", rounds=[r])
     assert summary.projected(column, "steps") and summary.projected(column, summary.WHOLE)
     assert not summary.projected(column, "text")
-    assert summary.samples(column, "adapter") == [r["seconds"]["adapter"] * 4]
-    assert len(r["step_seconds"]) == 3
+    assert summary.samples(column, "adapter") == [r.seconds["adapter"] * 4]
+    assert len(r.step_seconds) == 3
 
 
 def test_steps_option_spreads_over_the_clip(demo):
     session = Session(Settings(demo, "reference", 0.3, steps=4))
     session.warm_up()
     r = session.round()
-    assert r["measured"]["steps"] == [4, 18]
-    assert sum(r["step_seconds"]) <= r["seconds"]["steps"]  # all four, not the last one
+    assert r.measured["steps"] == (4, 18)
+    assert sum(r.step_seconds) <= r.seconds["steps"]  # all four, not the last one
     assert spread(0, 18, 3) == [3, 9, 15] and spread(5, 7, 2) == [5, 6]
 
 
 def test_batch_and_windows(demo):
     session = Session(Settings(demo, "reference", 0.1, batch=2))
     session.warm_up()
-    assert session.geometry()["batch"] == 2 and session.round()["calls"]["int4_matmul"] > 0
+    assert session.geometry().batch == 2 and session.round().calls["int4_matmul"] > 0
 
 
 def test_counting_changes_nothing():
@@ -143,9 +148,9 @@ def test_a_part_of_a_clip_of_two_windows(demo):
     r = session.round()
     layers = session.model.adapter.config.layers
     every = [*range(503), *range(250, 353)]
-    assert len(every) == session.total_steps and r["measured"]["steps"] == [4, len(every)]
-    assert r["measured"]["adapter"] == [2 * layers, 2 * layers]
-    assert r["calls"]["attention"] == info["warmup"]["first"]["calls"]["attention"] + 2 * layers - 1
-    assert info["step_positions"] == [every[i] for i in (75, 227, 378, 530)] and len(r["step_seconds"]) == 4
-    mean = sum(info["step_positions"]) / 4 + 1
+    assert len(every) == session.total_steps and r.measured["steps"] == (4, len(every))
+    assert r.measured["adapter"] == (2 * layers, 2 * layers)
+    assert r.calls["attention"] == info.warmup["first"].calls["attention"] + 2 * layers - 1
+    assert info.step_positions == [every[i] for i in (75, 227, 378, 530)] and len(r.step_seconds) == 4
+    mean = sum(info.step_positions) / 4 + 1
     assert session.traffic()["self cache"] / mean == pytest.approx(2 * 2 * layers * session.model.lm.config.dim * 4)

@@ -1,4 +1,4 @@
-"""bench.geometry: bytes a step must read, against the design's sums, a loaded model's arrays and a bundle file's."""
+"""bench.step_bytes: bytes a step must read, against the design's sums, a loaded model's arrays and a bundle file's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench.step_bytes import Load, matrix_bytes, prefill_flops, published, step_bytes
+from bench.step_bytes import StepShape, matrix_bytes, prefill_flops, published, step_bytes
 from model.bundle.bundle import open_bundle
 from model.bundle.tensors import lm_shapes
 from model.config import Quantization
@@ -23,7 +23,8 @@ from .conftest import GOLDEN
 
 def test_large_at_4_bits():
     """2.82 G packed weights of 4.5 bits, heads, two rows' caches at half of 250 steps, a prefix of 251 frames."""
-    parts = step_bytes(published("large", 4), Load(length=125, prefix=251), activations=mx.float16, weights=mx.float16)
+    shape = StepShape(length=125, prefix=251)
+    parts = step_bytes(published("large", 4), shape, activations=mx.float16, weights=mx.float16)
     norms = (3 * 48 + 1) * 2 * 2048 * 2
     assert parts["weights"] - norms == 48 * 14 * 2048**2 * 4.5 / 8
     assert parts["heads"] == 4 * 2048 * 2048 * 2
@@ -35,7 +36,7 @@ def test_large_at_4_bits():
 def test_prefix_counts_once_for_a_guidance_pair():
     one, two = (
         step_bytes(
-            published("small", 4), Load(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16
+            published("small", 4), StepShape(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16
         )
         for g in (False, True)
     )
@@ -61,7 +62,7 @@ def test_dense_and_packed_matrices():
 def test_equals_the_loaded_arrays(tmp_path, bits):
     model = InstructMusicGen(open_bundle(write_preset("demo", tmp_path / "b", bits=bits)), reference)
     dtype = model.lm.dtype
-    parts = step_bytes(model.bundle.config, Load(), activations=dtype, weights=dtype)
+    parts = step_bytes(model.bundle.config, StepShape(), activations=dtype, weights=dtype)
     arrays = [*model.lm.out_norm[:2]]
     for layer in model.lm.layers:
         for norm in (layer.norm1, layer.norm_cross, layer.norm2):
@@ -96,9 +97,9 @@ def test_equals_the_arrays_in_the_file(tmp_path: Path, bits: int, recipe: str, h
         mx.save_safetensors(str(path / "model.safetensors"), arrays)
     assert arrays["linears.0.weight"].nbytes == 64 * 64 * heads // 8
     bundle = open_bundle(path)
-    parts = step_bytes(bundle.config, Load(), activations=mx.float16, weights=mx.float16)
+    parts = step_bytes(bundle.config, StepShape(), activations=mx.float16, weights=mx.float16)
     read = {name: array.nbytes for name, array in arrays.items() if READ.match(name)}
     of_heads = sum(n for name, n in read.items() if name.startswith("linears."))
     assert (parts["heads"], parts["weights"]) == (of_heads, sum(read.values()) - of_heads)
     rows = sum(array[:1].nbytes for name, array in arrays.items() if name.startswith("emb."))
-    assert parts["embedding"] == Load().rows * rows
+    assert parts["embedding"] == StepShape().rows * rows

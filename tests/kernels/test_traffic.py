@@ -5,8 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from bench.kernels import decode_traffic as traffic
-from bench.kernels import mlx_traffic as traffic_stock
+from bench.kernels import mlx_traffic, traffic
 from reference import oracle
 
 pytestmark = pytest.mark.backend("interpreter")
@@ -54,5 +53,5 @@ def test_stock_reads_the_weights_once_per_row() -> None:
     """MLX's decode kernel before M3: the count can tell the difference."""
     r = traffic.Inputs()
     x, packed = r.normal(2, 512), r.packed(16, 512)
-    kernel, y = traffic_stock.qmv_fast(x, *packed)
+    kernel, y = mlx_traffic.qmv_fast(x, *packed)
     assert traffic.compared("", [kernel], y, oracle.int4_matmul(x, *packed)).ratios["weights"] == 2.0

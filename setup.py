@@ -22,6 +22,7 @@ from setuptools.errors import CompileError
 
 SOURCE = Path(__file__).resolve().parent / "kernels" / "native"
 RECORD = "_build.json"
+SHIM = "_openblas_shim.so"
 
 
 class NativeBuild(build_ext):
@@ -60,13 +61,13 @@ class NativeBuild(build_ext):
             raise CompileError(f"the native CPU backend was not built, so it will not be available: {e}") from e
 
     def copy_extensions_to_source(self) -> None:
-        """For editable installs: the record goes where the extension goes."""
+        """For editable installs: what was built beside the extension goes where the extension goes."""
         super().copy_extensions_to_source()
         for ext in self.extensions:
-            record = Path(self.get_ext_fullpath(ext.name)).parent / RECORD
-            built = Path(self.build_lib, *ext.name.split(".")[:-1]) / RECORD
-            if built.exists():
-                shutil.copy(built, record)
+            for name in (RECORD, SHIM):
+                built = Path(self.build_lib, *ext.name.split(".")[:-1]) / name
+                if built.exists():
+                    shutil.copy(built, Path(self.get_ext_fullpath(ext.name)).parent / name)
 
 
 def _version(package: str) -> str:

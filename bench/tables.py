@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -31,12 +33,24 @@ class Table:
             console.print(note, markup=False, soft_wrap=True)
 
     def markdown(self) -> str:
-        """As a Markdown table with its notes."""
-        lines = [f"### {self.title}", "", "| " + " | ".join(self.headers) + " |"]
-        lines.append("|" + "|".join(["---"] + ["---:"] * (len(self.headers) - 1)) + "|")
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in self.rows]
-        lines += ["", *[f"{note}  " for note in self.notes]]
-        return "\n".join(lines) + "\n"
+        """Return a Markdown table with its title and notes."""
+        notes = "\n".join(f"{note}  " for note in self.notes)
+        return f"### {self.title}\n\n{pipes(self.headers, self.rows)}\n\n{notes}\n"
+
+
+def pipes(headers: Sequence[str], rows: Iterable[Sequence[str]], *, aligned: bool = False) -> str:
+    """Return a Markdown table, the first column aligned left, the others right; `aligned`: for the eye as well.
+
+    By hand: tabulate writes only the aligned kind, whose every line changes with the longest cell.
+    """
+    lines = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in (headers, *rows)]
+    widths = [max(3, *map(len, column)) if aligned else 3 for column in zip(*lines)]
+    rule = ["-" * width + ("" if n == 0 else ":") for n, width in enumerate(widths)]
+    if aligned:
+        lines = [[c.rjust(w) if n else c.ljust(w) for n, (c, w) in enumerate(zip(line, widths))] for line in lines]
+        rule = ["-" * (width + 2) if n == 0 else "-" * (width + 1) + ":" for n, width in enumerate(widths)]
+    head, *body = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([head, "|" + "|".join(rule) + "|", *body])
 
 
 def seconds(value: float) -> str:
@@ -67,3 +81,18 @@ def size(value: float) -> str:
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
     return f"{value:.0f} B"
+
+
+def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A value with `digits` decimals; "-" for None and NaN, "inf" as such; tiny ones by exponent; an exact 0 as "0"."""
+    if value is None or math.isnan(value):
+        return "-"
+    if value == 0 or math.isinf(value):
+        return f"{value:+g}" if signed and value else f"{abs(value) if value == 0 else value:g}"
+    kind = f".{digits}f" if abs(value) >= 10**-digits else ".1e"
+    return f"{value:+{kind}}" if signed else f"{value:{kind}}"
+
+
+def percent(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
+    """A ratio as a percentage."""
+    return "-" if value is None or math.isnan(value) else number(100 * value, digits, signed=signed) + " %"

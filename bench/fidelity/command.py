@@ -19,7 +19,7 @@ from model.cli.arguments import BACKENDS, instruction
 from .. import files, options, results
 
 if TYPE_CHECKING:
-    from ..html_page import Page
+    from ..pages import Page
     from ..variants import Variant
 
 TEXTS = (
@@ -134,7 +134,7 @@ def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
     """Print the page, or its numbers, and write it with `--out`: where the one fails, the other has what was found."""
     text = results.dumps(data, indent=1)
     try:
-        print(text if args.json else page.markdown(pictures=False))
+        print(text if args.json else page.without_pictures())
     finally:
         if args.out:
             for path in page.save(args.out, text):

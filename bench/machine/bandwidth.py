@@ -1,8 +1,8 @@
 """How fast this machine can stream memory: the yardstick for everything that reads weights.
 
-On the CPU: all cores read a buffer many times larger than the cache, each its own part, through a loop of C that loads
-every cache line once and writes nothing; without a C compiler through numpy's maximum of bytes, which reaches somewhat
-less. On Metal: `mx.max` of such a buffer. A yardstick too short would flatter: the method is in every result.
+On the CPU: all cores read a buffer many times larger than the cache through the native extension's `stream`, which
+loads every cache line once and writes nothing; where that is not built, through numpy's maximum of bytes, which reaches
+somewhat less. On Metal: `mx.max` of such a buffer. A yardstick too short would flatter: the method is in every result.
 
 The buffer asks for huge pages: with pages of 4 KiB a virtual machine was seen to read at half to two thirds of that
 speed, and whether it gets huge ones unasked differs from machine to machine. What remains is the machine's own:
@@ -13,7 +13,6 @@ and their figure is the median of all passes.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import mmap
 import time
 from collections.abc import Callable
@@ -22,26 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..stats import Samples
-from . import compiled
-from . import hardware as machine
+from . import hardware
 
+Bytes = npt.NDArray[np.uint8]
 PASSES_A_ROUND = 3
-
-SOURCE = """\
-#include <stddef.h>
-#include <stdint.h>
-uint64_t read_all(const uint64_t* a, size_t n) {
-  uint64_t sum[16] = {0};
-  for (size_t i = 0; i + 16 <= n; i += 16) {
-    for (int j = 0; j < 16; j++) sum[j] |= a[i + j];
-  }
-  uint64_t all = 0;
-  for (int j = 0; j < 16; j++) all |= sum[j];
-  return all;
-}
-"""
 
 
 @dataclass
@@ -55,22 +41,28 @@ class Bandwidth:
 
 
 def buffer_bytes() -> int:
-    """Eight times the cache, from 256 MiB to 1 GiB."""
-    return min(max(8 * machine.cache_bytes(), 256 << 20), 1 << 30)
+    """Return eight times the cache, from 256 MiB to 1 GiB."""
+    return min(max(8 * hardware.cache_bytes(), 256 << 20), 1 << 30)
 
 
-def _reader() -> tuple[Callable[[np.ndarray], Any], str]:
-    """What reads a part of the buffer, and its name."""
+def _reader(buffer: Bytes) -> tuple[Callable[[], Any], str]:
+    """Return what reads the whole buffer on all cores, and its name."""
     try:
-        function = ctypes.CDLL(str(compiled.library("stream", SOURCE, ["-march=native"]))).read_all
-    except OSError:
-        return np.ndarray.max, "numpy maximum"
-    function.argtypes, function.restype = (ctypes.c_void_p, ctypes.c_size_t), ctypes.c_uint64
-    return lambda part: function(part.ctypes.data, part.nbytes // 8), "C loop"
+        from kernels import native
+
+        words = buffer.view(np.uint64)
+        if native.unavailable() is None:
+            native.stream(words[:1])
+            return lambda: native.stream(words), f"C++ loop, {native.info()['threads']} threads"
+    except (ImportError, AttributeError):  # no MLX, or an extension built before it had the loop
+        pass
+    threads = hardware.cores()
+    parts, pool = np.array_split(buffer, threads), ThreadPoolExecutor(threads)
+    return lambda: list(pool.map(np.ndarray.max, parts)), f"numpy maximum, {threads} threads"
 
 
-def _buffer(size: int) -> tuple[np.ndarray, str]:
-    """Bytes that have been written once, and the kind of pages that were asked for."""
+def _buffer(size: int) -> tuple[Bytes, str]:
+    """Return bytes that have been written once, and the kind of pages that were asked for."""
     memory, pages = mmap.mmap(-1, size), ""
     if hasattr(mmap, "MADV_HUGEPAGE"):
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -87,31 +79,22 @@ class Stream:
 
     def __init__(self, size: int | None = None, *, metal: bool = False) -> None:
         self.size = size or buffer_bytes()
-        self.metal = metal
         if metal:
             import mlx.core as mx
 
-            self.array = mx.ones((self.size // 4,), dtype=mx.float32)
-            mx.eval(self.array)
+            array = mx.ones((self.size // 4,), dtype=mx.float32)
+            mx.eval(array)
+            self._read: Callable[[], Any] = lambda: mx.eval(array.max())
             self.method = f"mx.max of {self.size >> 20} MiB on the GPU"
         else:
-            threads = machine.cores()
-            self.reader, name = _reader()
             buffer, pages = _buffer(self.size)
-            self.parts = np.array_split(buffer, threads)
-            self.pool = ThreadPoolExecutor(threads)
-            self.method = f"{name} over {self.size >> 20} MiB{pages}, {threads} threads"
+            self._read, name = _reader(buffer)
+            self.method = f"{name}, over {self.size >> 20} MiB{pages}"
 
     def read(self) -> float:
-        """Seconds that one pass takes."""
+        """Return the seconds that one pass takes."""
         start = time.perf_counter()
-        if self.metal:
-            import mlx.core as mx
-
-            mx.eval(self.array.max())
-        else:
-            for _ in self.pool.map(self.reader, self.parts):
-                pass
+        self._read()
         return time.perf_counter() - start
 
     def measure(self, passes: int = 15) -> Bandwidth:

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-from ..html_page import Section, Table, number
-from .frechet import LEAST, Embeddings, available, frechet_distance
+from .frechet import MIN_RECORDINGS, Embeddings, available, frechet_distance
 from .measure import TRUE, Row
 
 TITLE = "Fréchet audio distance"
 
 
+class Distance(NamedTuple):
+    """A set of recordings, and how far it is from the true stems and from the first variant's; None: not measured."""
+
+    label: str
+    recordings: int
+    to_truth: float | None
+    to_first: float | None
+
+
 def why_not(rows: Sequence[Row], variants: int) -> str | None:
-    """The reason why it cannot be measured, or None."""
+    """Return the reason why it cannot be measured, or None."""
     if not any(row.embeddings for row in rows):
         return f"{TITLE}: it needs CLAP's embeddings."
     if not available():
         return f"{TITLE}: torchmetrics is not installed; pip install 'instruct-musicgen-mlx[eval]'."
-    if min(len(row.embeddings) for row in rows[-variants:]) < 2 * LEAST:
-        return f"{TITLE}: fewer than {2 * LEAST} recordings a variant."
+    if min(len(row.embeddings) for row in rows[-variants:]) < 2 * MIN_RECORDINGS:
+        return f"{TITLE}: fewer than {2 * MIN_RECORDINGS} recordings a variant."
     return None
 
 
-def section(rows: Sequence[Row], variants: int) -> Section:
-    """Each variant's results against the true stems, if there are, and against the first variant's results."""
+def dimensions(rows: Sequence[Row]) -> int:
+    """Return the length of the embeddings; 0 without any."""
+    return next((len(each) for row in rows for each in row.embeddings.values()), 0)
+
+
+def distances(rows: Sequence[Row], variants: int) -> list[Distance]:
+    """Compare each variant's results with the true stems, if there are, and the first variant's; then its halves."""
     results, truths = rows[-variants:], [row for row in rows if row.label == TRUE]
-    truth = _set(truths[0]) if truths and len(truths[0].embeddings) >= LEAST else None
+    truth = _set(truths[0]) if truths and len(truths[0].embeddings) >= MIN_RECORDINGS else None
     first = _set(results[0])
-    lines = []
+    out = []
     for row in results:
         ours = _set(row)
         to_truth = None if truth is None else frechet_distance(ours, truth)
         to_first = None if row is results[0] else frechet_distance(ours, first)
-        lines.append([row.label, str(len(ours)), number(to_truth, 4), number(to_first, 4)])
-    halves = frechet_distance(first[::2], first[1::2])
-    lines.append([f"{results[0].label}, half against half", str(len(first[::2])), "-", number(halves, 4)])
-    text = (
-        "Distance between Gaussians fitted to the CLAP embeddings of two sets of recordings, by torchmetrics; lower is "
-        "closer, equal sets give 0. It has no intervals, and a bias: it comes out too large, by about one over the "
-        f"number of recordings, and under {first.shape[1] + 1} of them the covariance of {first.shape[1]} dimensions "
-        "is singular. So compare only figures of equally many recordings. The last line shows the bias: the first "
-        "variant's results against themselves, every other one; a difference smaller than it is no evidence."
-    )
-    columns = ["variant", "recordings", "to true stems", f"to {results[0].label}"]
-    return Section(TITLE, text, Table(columns, lines))
+        out.append(Distance(row.label, len(ours), to_truth, to_first))
+    halves = first[::2], first[1::2]
+    label = f"{results[0].label}, half against half"
+    return [*out, Distance(label, len(halves[0]), None, frechet_distance(*halves))]
 
 
 def _set(row: Row) -> Embeddings:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 Embeddings = npt.NDArray[np.float32]
-LEAST = 2
+MIN_RECORDINGS = 2
 """Recordings without which a set has no covariance."""
 
 
@@ -23,10 +23,10 @@ def frechet_distance(ours: Embeddings, theirs: Embeddings) -> float:
     """|mean difference|^2 + tr(A + B - 2 sqrt(AB)) of Gaussians fitted to both, [n, d] and [m, d]; 0 for equal sets.
 
     In float64. Too large by about 1/n for sets of n, and singular where n <= d: compare sets of the same size only.
-    Raises ValueError for fewer than LEAST rows.
+    Raises ValueError for fewer than MIN_RECORDINGS rows.
     """
-    if min(len(ours), len(theirs)) < LEAST:
-        raise ValueError(f"{len(ours)} and {len(theirs)} embeddings are too few; a covariance needs {LEAST}")
+    if min(len(ours), len(theirs)) < MIN_RECORDINGS:
+        raise ValueError(f"{len(ours)} and {len(theirs)} embeddings are too few; a covariance needs {MIN_RECORDINGS}")
     if np.array_equal(ours, theirs):
         return 0.0
     torch: Any = importlib.import_module("torch")

@@ -1,65 +1,76 @@
-"""The page of `bench quality`: tables shaped like the published card's, with intervals, and what was not measured."""
+"""The page of `bench quality`: its tables, shaped like the published card's; the words between them are in page.md."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 import kernels
+from model.config import SAMPLE_RATE
 
-from ..html_page import Page, Section, Table, number
 from ..instructions import Instruction
-from ..machine import hardware as machine
-from ..stats import MIN_UNITS, Interval, differences, mean_interval, unit_means
+from ..machine import hardware
+from ..pages import INSTALL_MATPLOTLIB, Page, render
+from ..stats import MIN_UNITS, differences, mean_interval, unit_means
+from ..tables import number, pipes
 from ..variants import Variant
-from . import fad as quality_fad
-from . import plot as quality_plot
+from . import fad
 from .clap import CHECKPOINT
 from .measure import Clip, Key, Row, Settings
+from .plot import picture
 from .true_stems import notes_missing
 
+
+class Measure(NamedTuple):
+    """Which way is better (None: neither), decimals, and what it is."""
+
+    better: str | None
+    digits: int
+    what: str
+
+    @property
+    def title(self) -> str:
+        """Its unit and direction, for a plot."""
+        unit = ", dB" if self.what.startswith("dB") else ""
+        return unit + (f" ({self.better} is better)" if self.better else "")
+
+
 MEASURES = {
-    "CLAP": ("higher", 3, "cosine of the recording and the instruction"),
-    "CLAP change": ("higher", 3, "CLAP of the result minus that of the input"),
-    "CLAP removed": (
-        "lower",
-        3,
-        "removals only: cosine with the name of what was to go; a stem still there keeps it high",
+    "CLAP": Measure("higher", 3, "cosine of the recording and the instruction"),
+    "CLAP change": Measure("higher", 3, "CLAP of the result minus that of the input"),
+    "CLAP removed": Measure(
+        "lower", 3, "removals only: cosine with the name of what was to go; a stem still there keeps it high"
     ),
-    "CLAP removed change": ("lower", 3, "the same, minus the input's"),
-    "CLAP remains": ("higher", 3, "removals only: cosine with what should remain"),
-    "CLAP remains change": ("higher", 3, "the same, minus the input's"),
-    "SI-SDR": ("higher", 2, "dB, likeness to the true stems at any volume"),
-    "SI-SDRi": ("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
-    "log-mel to truth": ("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
-    "nearest": (
-        "higher",
-        2,
-        "share of only and remove edits to which the true answer is nearer (log-mel, all through the codec) than any "
-        "other stem, mix without one, or the input",
+    "CLAP removed change": Measure("lower", 3, "the same, minus the input's"),
+    "CLAP remains": Measure("higher", 3, "removals only: cosine with what should remain"),
+    "CLAP remains change": Measure("higher", 3, "the same, minus the input's"),
+    "SI-SDR": Measure("higher", 2, "dB, likeness to the true stems at any volume"),
+    "SI-SDRi": Measure("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
+    "log-mel to truth": Measure("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
+    "nearest": Measure(
+        "higher", 2, "share of only and remove edits to which the true answer is nearer (log-mel, all through the codec) "
+        "than any other stem, mix without one, or the input"
     ),
-    "notes F1": ("higher", 2, "F1 of the notes that basic-pitch hears, against the true answer's"),
-    "onset F": ("higher", 2, "F of onsets within 50 ms of the true answer's"),
-    "log-mel to input": ("-", 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"),
-    "log-mel to reference": (
-        "lower",
-        2,
-        "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed",
+    "notes F1": Measure("higher", 2, "F1 of the notes that basic-pitch hears, against the true answer's"),
+    "onset F": Measure("higher", 2, "F of onsets within 50 ms of the true answer's"),
+    "log-mel to input": Measure(
+        None, 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"
+    ),
+    "log-mel to reference": Measure(
+        "lower", 2, "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed"
     ),
 }
-"""Which way is better, decimals, and what it is."""
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
 
 
 def unit_axis(keys: Sequence[Key]) -> int | None:
-    """What is resampled: clips if there are enough (instructions share a clip), else instructions, else seeds."""
-    for axis in AXES:
-        if len({key[axis] for key in keys}) >= MIN_UNITS:
-            return axis
-    return None
+    """Return what is resampled: clips if there are enough (instructions share one), else instructions, else seeds."""
+    return next((axis for axis in AXES if len({key[axis] for key in keys}) >= MIN_UNITS), None)
 
 
 def page(
@@ -71,100 +82,33 @@ def page(
     clap: str | None,
     why_not: str,
 ) -> Page:
-    """`clap`: the checkpoint, or None and `why_not`."""
+    """Fill in the page. `clap`: the checkpoint, or None and `why_not`."""
     keys = [key for row in rows for values in row.values.values() for key in values if key[2] != "-"]
     axis = unit_axis(keys)
     present = [m for m in MEASURES if any(m in row.values for row in rows)]
-    out = Page("quality", f"Quality: {', '.join(v.label for v in variants)}")
-    out.sections.append(
-        Section("What was compared", _intro(variants, clips, instructions, settings, clap, why_not, axis))
-    )
-    if "CLAP" in present:
-        text = (
-            "The cosine between the recording's embedding and the instruction's, and in brackets the change from the "
-            f"untouched input's. Mean over clips and seeds; higher is better. Model: {clap}."
-        )
-        out.sections.append(Section("CLAP score by instruction", text, _card(rows, instructions)))
-    removals = [i for i in instructions if i.verb == "remove"]
-    if "CLAP" in present and removals:
-        text = (
-            'Text similarity alone rewards a stem that is still there: a text that says "drums" resembles a recording '
-            "with drums. So a removal is scored against the instruction, against the name of what was to go (lower is "
-            "better), "
-            "and against what should remain (higher is better); in brackets the change from the input."
-        )
-        if "CLAP remains" not in present:
-            text += " What should remain is not known: give `remains` in the instructions file, or --stems."
-        out.sections.append(Section("Removals", text, _removals(rows, removals)))
-    out.sections.append(Section("Means", _means_text(present, axis), _means(rows, present, axis)))
-    if len(variants) > 1:
-        scores = [m for m in present if not m.endswith(" change") and m != "SI-SDRi"]
-        text = (
-            f"Each variant minus {variants[0].label}, on the same clips, instructions and seeds; in brackets a 95 % "
-            f"bootstrap "
-            "interval. An interval that holds 0 is no evidence of a difference. Equal results give exactly 0. Changes "
-            "from the input differ by as much as the scores themselves, so they are left out."
-        )
-        out.sections.append(Section("Paired differences", text, _paired(rows[-len(variants) :], scores, axis)))
-    for measure in present:
-        if measure in ("CLAP", "CLAP change") or measure.startswith(("CLAP removed", "CLAP remains")):
-            continue
-        way, digits, what = MEASURES[measure]
-        text = f"In {what}" + ("." if way == "-" else f"; {way} is better.")
-        out.sections.append(
-            Section(f"{measure} by instruction", text, _by_instruction(rows, instructions, measure, digits))
-        )
-    out.sections.append(_plot(rows, present, axis, len(variants)))
-    no_fad = quality_fad.why_not(rows, len(variants))
-    if no_fad is None:
-        out.sections.append(quality_fad.section(rows, len(variants)))
-    out.sections.append(Section("Not measured", _limits(variants, present, clap, why_not, no_fad)))
-    return out
+    scores = [m for m in present if not m.endswith(" change") and m != "SI-SDRi"]
+    image = picture(rows, {m: m + MEASURES[m].title for m in present}, axis, len(variants))
+    no_fad = fad.why_not(rows, len(variants))
+    text = render(
+        Path(__file__).with_name("page.md"),
+        variants=variants, clips=clips, instructions=instructions, settings=settings, clap=clap, why_not=why_not,
+        checkpoint=CHECKPOINT, seconds=sum(len(c.samples) for c in clips) / SAMPLE_RATE, present=present,
+        measures=MEASURES, units=AXES[axis] if axis is not None else None, min_units=MIN_UNITS,
+        weights=[f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
+                 for v in variants],
+        machine=f"{hardware.processor()}, {hardware.cores()} cores; MLX {version('mlx')}",
+        card=_card(rows, instructions), removals=_removals(rows, [i for i in instructions if i.verb == "remove"]),
+        means=_means(rows, present, axis), paired=_paired(rows[-len(variants) :], scores, axis),
+        by_instruction=lambda measure: _by_instruction(rows, instructions, measure), plot=image is not None,
+        no_matplotlib=INSTALL_MATPLOTLIB, fad=fad.TITLE, no_fad=no_fad, notes_missing=notes_missing(),
+        distances=None if no_fad else _distances(rows, len(variants)), dimensions=fad.dimensions(rows),
+        lm=variants[0].bundle.config.lm, random_weights=variants[0].bundle.random_weights,
+    )  # fmt: skip
+    return Page("quality", text, {"quality.png": image} if image is not None else {})
 
 
-def _intro(
-    variants: Sequence[Variant],
-    clips: Sequence[Clip],
-    instructions: Sequence[Instruction],
-    settings: Settings,
-    clap: str | None,
-    why_not: str,
-    axis: int | None,
-) -> str:
-    seconds = sum(len(c.samples) for c in clips) / 32_000
-    how = "greedily" if settings.greedy else f"sampling (temperature {settings.temperature:g}, top-k {settings.top_k})"
-    resampled = (
-        f"Intervals resample {AXES[axis]}." if axis is not None else f"No intervals: nothing has {MIN_UNITS} units."
-    )
-    return "\n\n".join(
-        [
-            f"{len(clips)} clip(s), {seconds:.1f} s in all; {len(instructions)} instruction(s); seeds "
-            f"{', '.join(map(str, settings.seeds))}; generated {how}, guidance {settings.guidance:g}. {resampled}",
-            "Rows: the input untouched; the input through the codec and back, with no model between (what the codec "
-            "alone "
-            "costs); with stems, the true answer, and the true answer through the codec: the ceiling of any edit.",
-            f"CLAP: {clap}." if clap else f"CLAP: not measured ({why_not}).",
-            "; ".join(
-                f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
-                for v in variants
-            )
-            + ".",
-            f"Machine: {machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}.",
-        ]
-    )
-
-
-def _plot(rows: Sequence[Row], present: Sequence[str], axis: int | None, variants: int) -> Section:
-    titles = {}
-    for measure in present:
-        way, _, what = MEASURES[measure]
-        unit = ", dB" if what.startswith("dB") else ""
-        titles[measure] = f"{measure}{unit}" + (f" ({way} is better)" if way != "-" else "")
-    image = quality_plot.picture(rows, titles, axis, variants)
-    if image is None:
-        return Section("Plot", "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'.")
-    text = "The means above, lines their intervals. Blue: variants; grey: what frames them. Infinite ones have no dot."
-    return Section("Plot", text, picture=("quality.png", image, "mean and interval of each measure, by row"))
+def _table(first: str, rows: Sequence[Row] | Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return pipes([first, *(row.label if isinstance(row, Row) else row for row in rows)], lines, aligned=True)
 
 
 def _values(row: Row, measure: str, instruction: str | None = None) -> dict[Key, float]:
@@ -172,83 +116,62 @@ def _values(row: Row, measure: str, instruction: str | None = None) -> dict[Key,
     return {k: v for k, v in found.items() if not math.isnan(v) and instruction in (None, k[1])}
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
+def _mean(values: dict[Key, float]) -> float | None:
+    return float(np.mean(list(values.values()))) if values else None
 
 
-def _card(rows: Sequence[Row], instructions: Sequence[Instruction]) -> Table:
-    lines = []
-    for instruction in (*instructions, None):
-        text = None if instruction is None else instruction.text
-        cells = [_with_change(row, "CLAP", text) for row in rows]
-        lines.append(["mean" if instruction is None else instruction.short, *cells])
-    return Table(["instruction", *(row.label for row in rows)], lines)
+def _card(rows: Sequence[Row], instructions: Sequence[Instruction]) -> str:
+    asked = [*((i.short, i.text) for i in instructions), ("mean", None)]
+    return _table("instruction", rows, [[s, *(_with_change(row, "CLAP", text) for row in rows)] for s, text in asked])
 
 
 def _with_change(row: Row, measure: str, text: str | None) -> str:
-    score = _mean(list(_values(row, measure, text).values()))
-    change = _mean(list(_values(row, f"{measure} change", text).values()))
+    score, change = (_mean(_values(row, name, text)) for name in (measure, f"{measure} change"))
     return "-" if score is None else f"{number(score, 3, signed=True)} ({number(change, 3, signed=True)})"
 
 
-def _removals(rows: Sequence[Row], removals: Sequence[Instruction]) -> Table:
-    lines = []
-    for instruction in removals:
-        for measure, what in (
-            ("CLAP", "the instruction"),
-            ("CLAP removed", "what was to go"),
-            ("CLAP remains", "what remains"),
-        ):
-            cells = [_with_change(row, measure, instruction.text) for row in rows]
-            lines.append([f"{instruction.short} against {what}", *cells])
-    return Table(["removal", *(row.label for row in rows)], lines)
+def _removals(rows: Sequence[Row], removals: Sequence[Instruction]) -> str | None:
+    against = {"CLAP": "the instruction", "CLAP removed": "what was to go", "CLAP remains": "what remains"}
+    lines = [
+        [f"{i.short} against {what}", *(_with_change(row, measure, i.text) for row in rows)]
+        for i in removals
+        for measure, what in against.items()
+    ]
+    return _table("removal", rows, lines) if lines else None
 
 
-def _means_text(present: Sequence[str], axis: int | None) -> str:
-    legend = "; ".join(
-        f"{m}: {MEASURES[m][2]}" + (f" ({MEASURES[m][0]} is better)" if MEASURES[m][0] != "-" else "") for m in present
-    )
-    intervals = f"in brackets a 95 % bootstrap interval over {AXES[axis]}; " if axis is not None else ""
-    return f"Mean over all clips, instructions and seeds; {intervals}then ± the spread from seed to seed. {legend}."
+def _means(rows: Sequence[Row], present: Sequence[str], axis: int | None) -> str:
+    def cell(row: Row, measure: str) -> str:
+        values, digits = _values(row, measure), MEASURES[measure].digits
+        mean, spread = _interval(values, axis, digits), seed_spread(values)
+        return mean if spread is None else f"{mean} ± {number(spread, digits)}"
+
+    return _table("", present, [[row.label, *(cell(row, measure) for measure in present)] for row in rows])
 
 
-def _means(rows: Sequence[Row], present: Sequence[str], axis: int | None) -> Table:
-    lines = []
-    for row in rows:
-        cells = []
-        for measure in present:
-            values = _values(row, measure)
-            cell = _interval(values, axis, MEASURES[measure][1], signed=False)
-            spread = seed_spread(values)
-            cells.append(cell if spread is None else f"{cell} ± {number(spread, MEASURES[measure][1])}")
-        lines.append([row.label, *cells])
-    return Table(["", *present], lines)
+def _paired(rows: Sequence[Row], present: Sequence[str], axis: int | None) -> str:
+    def cell(row: Row, measure: str) -> str:
+        found = differences(_values(row, measure), _values(rows[0], measure))
+        return _interval(found, axis, MEASURES[measure].digits, signed=True)
+
+    lines = [[row.label, *(cell(row, measure) for measure in present)] for row in rows[1:]]
+    return _table(f"minus {rows[0].label}", present, lines)
 
 
-def _paired(rows: Sequence[Row], present: Sequence[str], axis: int | None) -> Table:
-    lines = []
-    for row in rows[1:]:
-        cells = []
-        for measure in present:
-            found = differences(_values(row, measure), _values(rows[0], measure))
-            cells.append(_interval(found, axis, MEASURES[measure][1], signed=True))
-        lines.append([row.label, *cells])
-    return Table([f"minus {rows[0].label}", *present], lines)
-
-
-def _interval(values: dict[Key, float], axis: int | None, digits: int, *, signed: bool) -> str:
-    mean = _mean(list(values.values()))
-    if mean is None:
-        return "-"
-    found: Interval | None = mean_interval(unit_means(values, axis)) if axis is not None else None
+def _interval(values: dict[Key, float], axis: int | None, digits: int, *, signed: bool = False) -> str:
+    found = mean_interval(unit_means(values, axis)) if axis is not None and values else None
+    mean = number(_mean(values), digits, signed=signed)
     if found is None:
-        return number(mean, digits, signed=signed)
-    low, high = number(found.low, digits, signed=signed), number(found.high, digits, signed=signed)
-    return f"{number(mean, digits, signed=signed)} [{low}, {high}]"
+        return mean
+    low, high = (number(end, digits, signed=signed) for end in (found.low, found.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def seed_spread(values: dict[Key, float]) -> float | None:
-    """Standard deviation between seeds of one clip and instruction (root mean square over all); None with one seed."""
+    """Return the standard deviation between seeds of one clip and instruction, as a root mean square over all.
+
+    None with one seed.
+    """
     cells: dict[tuple[str, str], list[float]] = {}
     for (clip, instruction, _), value in values.items():
         cells.setdefault((clip, instruction), []).append(value)
@@ -256,35 +179,15 @@ def seed_spread(values: dict[Key, float]) -> float | None:
     return float(np.sqrt(np.mean(variances))) if variances else None
 
 
-def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], measure: str, digits: int) -> Table:
-    lines = [
-        [i.short, *(number(_mean(list(_values(row, measure, i.text).values())), digits) for row in rows)]
-        for i in instructions
-    ]
-    lines.append(["mean", *(number(_mean(list(_values(row, measure).values())), digits) for row in rows)])
-    return Table(["instruction", *(row.label for row in rows)], lines)
+def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], measure: str) -> str:
+    asked = [*((i.short, i.text) for i in instructions), ("mean", None)]
+    digits = MEASURES[measure].digits
+    lines = [[short, *(number(_mean(_values(row, measure, text)), digits) for row in rows)] for short, text in asked]
+    return _table("instruction", rows, lines)
 
 
-def _limits(
-    variants: Sequence[Variant], present: Sequence[str], clap: str | None, why_not: str, no_fad: str | None
-) -> str:
-    lines = ["Listening: every figure here is a program's opinion of the sound."]
-    if "CLAP" not in present:
-        lines.append(f"CLAP score: {why_not}.")
-    elif clap != CHECKPOINT:
-        lines.append(f"CLAP score by the card's checkpoint, {CHECKPOINT}: another was given.")
-    if "SI-SDR" not in present:
-        lines.append("SI-SDR, the distance to the truth, notes and onsets: no true stems (--stems).")
-    elif missing := notes_missing():
-        lines.append(f"Notes: {missing}.")
-    if no_fad is not None:
-        lines.append(no_fad)
-    lm = variants[0].bundle.config.lm
-    random = variants[0].bundle.random_weights
-    if random or (lm.layers, lm.dim) != (48, 2048):
-        lines.append(
-            f"The published weights: this model has {'random weights, ' if random else ''}{lm.layers} layers of "
-            f"{lm.dim}, "
-            "MusicGen-large 48 of 2048. Its scores test this command and say nothing about music."
-        )
-    return "\n\n".join(lines)
+def _distances(rows: Sequence[Row], variants: int) -> str:
+    found = fad.distances(rows, variants)
+    first = rows[-variants].label
+    lines = [[d.label, str(d.recordings), number(d.to_truth, 4), number(d.to_first, 4)] for d in found]
+    return _table("variant", ["recordings", "to true stems", f"to {first}"], lines)

@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any, Literal, NoReturn
 
 import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
 
 from reference import arguments, forms
 from reference.contract import Epilogue, Norm, Packed, Prefix
@@ -54,6 +56,7 @@ __all__ = [
     "set_activations",
     "set_isa",
     "set_threads",
+    "stream",
     "unavailable",
     "weight_dtype",
 ]
@@ -111,6 +114,15 @@ def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:
     if activations not in ACTIVATIONS:
         raise ValueError(f"activations={activations!r} is not known; use one of {', '.join(ACTIVATIONS)}")
     _activations = activations
+
+
+def stream(words: npt.NDArray[np.uint64]) -> int:
+    """Load each of `words` [n] once on all threads, for measuring bandwidth, and return their bitwise or.
+
+    Raises RuntimeError if the backend is not available.
+    """
+    found: int = _ext().stream(words)
+    return found
 
 
 def compute_dtype(stored: mx.Dtype) -> mx.Dtype:

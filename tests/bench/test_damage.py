@@ -66,8 +66,8 @@ def test_a_matrix_and_a_row(matrix: str, bundles: dict[str, Path], tmp_path: Pat
     assert (found.layers[2].adapter != healthy.layers[2].adapter) == (not matrix.startswith("cross"))
     assert not row.scaled()
     assert [(m.module, m.row) for m in row.matrices if m.row_scaled] == [(module, 17)]
-    assert f"row 17 of {module}" in fidelity_page._weights(row)[0].text
-    assert "in layer(s) 2: damage" in fidelity_page._weights(found)[0].text
+    assert f"row 17 of {module}" in fidelity_page.weights_verdict(row)
+    assert "in layer(s) 2: damage" in fidelity_page.weights_verdict(found)
 
 
 @pytest.mark.parametrize(("module", "layer"), [("cp_transformer.merge_linear.1", 1), ("linears.2", None)])

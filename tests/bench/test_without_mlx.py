@@ -1,4 +1,4 @@
-"""Saved results are read and compared where MLX cannot be imported: `bench compare` and `bench report` in any CI job."""
+"""Saved results are read and compared where MLX cannot be imported, as in a CI job without it."""
 
 from __future__ import annotations
 

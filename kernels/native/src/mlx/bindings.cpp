@@ -1,11 +1,13 @@
 // The Python face of the extension: kernels/native/__init__.py is its only user.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include "../runtime/pool.h"
+#include "../runtime/stream.h"
 #include "../runtime/tensor.h"
 #include "../simd/isa_kernels.h"
 #include "lazy_operations.h"
@@ -75,6 +77,12 @@ NB_MODULE(_extension, m) {
   m.def("threads", &imn::thread_count);
   m.def("set_threads", &imn::set_thread_count, "count"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("stop_threads", &imn::stop_pool, nb::call_guard<nb::gil_scoped_release>());
+  m.def(
+      "stream",
+      [](nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu> words) {
+        return imn::stream(words.data(), words.size());
+      },
+      "words"_a, nb::call_guard<nb::gil_scoped_release>());
   m.def("load_blas", [](const std::string& path) { return imn::load_blas(path.c_str()); }, "path"_a);
   m.def("blas", [] { return std::string(imn::blas_name()); });
 }

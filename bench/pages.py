@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import files
+from model import files
 
 INSTALL_MATPLOTLIB = "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'."
 PLAIN_TEXT = ["autolink", "backticks", "emphasis", "entity", "escape", "html_inline", "link"]
@@ -47,7 +47,7 @@ class Page:
             folder / f"{self.name}.md": self.text, folder / f"{self.name}.html": self.html(),
             folder / f"{self.name}.json": data,
         }
-        return files.write(out | {folder / name: png for name, png in self.pictures.items()})
+        return files.write_whole(out | {folder / name: png for name, png in self.pictures.items()})
 
 
 def render(template: Path, **values: Any) -> str:

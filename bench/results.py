@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from model import files
 from model.errors import UserError
 
-from . import files
 from .machine import environment
 from .records import KINDS, SCHEMA, PytestResult, Result
 
@@ -43,13 +43,13 @@ def default_path(result: Result) -> Path:
 
 def check_writable(path: str | Path | None = None) -> None:
     """Raises UserError if no file can be made where `save` would put one."""
-    files.check(Path(path) if path else folder() / "result.json")
+    files.check_writable(Path(path) if path else folder() / "result.json")
 
 
 def save(result: Result, path: str | Path | None = None) -> Path:
     """Write it whole or not at all. Raises UserError if that fails."""
     target = Path(path) if path else default_path(result)
-    files.write({target: dumps(result, indent=1) + "\n"})
+    files.write_whole({target: dumps(result, indent=1) + "\n"})
     return target
 
 

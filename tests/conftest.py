@@ -36,7 +36,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if problem := emulated.missing():
         terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:
-        terminalreporter.write_line("CLAP, FAD tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
+        terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
     for mark, why in recipe.missing().items():
         terminalreporter.write_line(f"{recipe.WHAT[mark]} NOT run: {why}")
     for line in (*emulators.summary(), *pool_hooks.summary()):

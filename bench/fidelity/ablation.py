@@ -117,12 +117,9 @@ def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[s
 
 
 def costs(
-    reference: InstructMusicGen,
-    other: InstructMusicGen,
-    chunks: Sequence[tuple[str, Chunk]],
-    which: Sequence[Part],
+    reference: InstructMusicGen, other: InstructMusicGen, chunks: Sequence[tuple[str, Chunk]], which: Sequence[Part],
     guidance: float,
-) -> list[Cost]:
+) -> list[Cost]:  # fmt: skip
     """KL(reference || reference with the part from `other`) for each part, over (text, chunk) pairs; dearest first."""
     right = _logits(reference, chunks, guidance)
     sizes = swappable(reference)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 Float64 = npt.NDArray[np.float64]
 
 
 def log_softmax(logits: npt.ArrayLike) -> Float64:
-    """Log probabilities in nats, same shape."""
-    x = np.asarray(logits, dtype=np.float64)
-    x = x - x.max(axis=-1, keepdims=True)
-    return np.asarray(x - np.log(np.exp(x).sum(axis=-1, keepdims=True)), dtype=np.float64)
+    """Return log probabilities in nats, same shape."""
+    return np.asarray(special.log_softmax(np.asarray(logits, dtype=np.float64), axis=-1), dtype=np.float64)
 
 
 def kl(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:

@@ -70,27 +70,17 @@ class Recorder:
     """A backend's operations that keep what the last prefix attention gave."""
 
     def __init__(self, ops: Ops) -> None:
-        self._ops = ops
+        self._ops: Any = ops
         self.out: mx.array | None = None
         self.share: mx.array | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
 
-    def prefix_attention(
-        self,
-        q: mx.array,
-        k: mx.array,
-        v: mx.array,
-        prefix_q: mx.array,
-        prefix_k: mx.array,
-        prefix_v: mx.array,
-        gate: mx.array | float,
-        **options: Any,
-    ) -> mx.array:
-        """The backend's, and once more with the gate shut to know the gated part."""
-        out = self._ops.prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, gate, **options)
-        shut = self._ops.prefix_attention(q, k, v, prefix_q, prefix_k, prefix_v, 0.0, **options)
+    def prefix_attention(self, *arrays: mx.array, **options: Any) -> mx.array:
+        """Run the backend's, and once more with the gate, the last of the arrays, shut to know the gated part."""
+        out: mx.array = self._ops.prefix_attention(*arrays, **options)
+        shut = self._ops.prefix_attention(*arrays[:-1], 0.0, **options)
         self.out, self.share = out, out.astype(mx.float32) - shut.astype(mx.float32)
         return out
 

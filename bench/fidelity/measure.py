@@ -9,8 +9,9 @@ import mlx.core as mx
 import numpy as np
 
 from model.pipeline import InstructMusicGen
+from model.quantize.in_memory import Quantized
 
-from ..variants import Quantized, Variant
+from ..variants import Variant
 from . import ablation, layers
 from . import matrices as weights
 from . import teacher_forcing as forcing
@@ -101,13 +102,9 @@ def _reference(model: InstructMusicGen, material: Material, settings: Settings, 
 
 
 def _compare(
-    variant: Variant,
-    model: InstructMusicGen,
-    forced: Sequence[_Forced],
-    logits: Sequence[Float32],
-    own: Sequence[mx.array],
-    settings: Settings,
-) -> Fidelity:
+    variant: Variant, model: InstructMusicGen, forced: Sequence[_Forced], logits: Sequence[Float32],
+    own: Sequence[mx.array], settings: Settings,
+) -> Fidelity:  # fmt: skip
     k = min(settings.agreement, model.lm.config.card)
     divergence = [np.where(f.inside, kl(f.logits, x), np.nan) for f, x in zip(forced, logits)]
     all_kl = np.concatenate([d[f.inside] for f, d in zip(forced, divergence)])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .frechet import MIN_RECORDINGS, Embeddings, available, frechet_distance
+from .frechet import MIN_RECORDINGS, Embeddings, frechet_distance
 from .measure import TRUE, Row
 
 TITLE = "Fréchet audio distance"
@@ -26,8 +26,6 @@ def why_not(rows: Sequence[Row], variants: int) -> str | None:
     """Return the reason why it cannot be measured, or None."""
     if not any(row.embeddings for row in rows):
         return f"{TITLE}: it needs CLAP's embeddings."
-    if not available():
-        return f"{TITLE}: torchmetrics is not installed; pip install 'instruct-musicgen-mlx[eval]'."
     if min(len(row.embeddings) for row in rows[-variants:]) < 2 * MIN_RECORDINGS:
         return f"{TITLE}: fewer than {2 * MIN_RECORDINGS} recordings a variant."
     return None

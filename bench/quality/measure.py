@@ -30,12 +30,8 @@ Samples = npt.NDArray[np.float32]
 Key = tuple[str, str, str]
 """Clip, instruction, seed ("-" where no seed plays a part)."""
 
-INPUT, CODEC, TRUE, CEILING = (
-    "input, untouched",
-    "input through the codec",
-    "true stems",
-    "true stems through the codec",
-)
+INPUT, CODEC = "input, untouched", "input through the codec"
+TRUE, CEILING = "true stems", "true stems through the codec"
 
 
 class Scorer(Protocol):
@@ -100,13 +96,9 @@ def load_clips(files: Sequence[Path], stem_folder: Path | None, seconds: float |
 
 
 def measure(
-    variants: Sequence[Variant],
-    clips: Sequence[Clip],
-    instructions: Sequence[Instruction],
-    settings: Settings,
-    scorer: Scorer | None,
-    keep: Path | None = None,
-) -> list[Row]:
+    variants: Sequence[Variant], clips: Sequence[Clip], instructions: Sequence[Instruction], settings: Settings,
+    scorer: Scorer | None, keep: Path | None = None,
+) -> list[Row]:  # fmt: skip
     """Rows for the input, the codec and (with stems) the truth, then one for each variant; all on the same cells."""
     first = variants[0].load()
     judge = _Judge(scorer, {c.name: TrueStems(c.stems, partial(_through, first)) for c in clips if c.stems})
@@ -150,14 +142,9 @@ def _through(model: InstructMusicGen, samples: Samples) -> Samples:
 
 def _edit(model: InstructMusicGen, codes: mx.array, instruction: Instruction, settings: Settings, seed: int) -> Samples:
     edited = model.edit_codes(
-        codes,
-        instruction.text,
-        seed=seed,
-        guidance=settings.guidance,
-        temperature=settings.temperature,
-        top_k=settings.top_k,
-        greedy=settings.greedy,
-    )
+        codes, instruction.text, seed=seed, guidance=settings.guidance, temperature=settings.temperature,
+        top_k=settings.top_k, greedy=settings.greedy,
+    )  # fmt: skip
     return np.asarray(model.decode(edited)[0], dtype=np.float32)
 
 

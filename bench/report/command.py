@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from model import files
 from model.errors import UsageError, UserError
 
-from .. import files, results
+from .. import results
 from ..machine import environment
 from ..records import EditResult, KernelsResult, PeersResult, Result
 from ..roofline.measured import measured, measured_table
@@ -49,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.no_plots:
         print("\n".join(sections.values()))
         return 0
-    for path in files.write(_drawn(kept, sections, args.out or results.folder())):
+    for path in files.write_whole(_drawn(kept, sections, args.out or results.folder())):
         print(path)
     return 0
 
@@ -91,7 +92,7 @@ def _update(target: Path) -> int:
         if isinstance(result, EditResult):
             with results.reports_damaged_files(file):
                 fresh[blocks.picture(file)] = plots.stages(result)
-    for path in files.write(fresh):
+    for path in files.write_whole(fresh):
         print(path)
     return 0
 

@@ -115,7 +115,7 @@ def tables(
     notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
     if stream:
         notes.append(f"GB/s of this machine: streamed just now ({stream.method}).")
-    notes.append(f"GB/s of Apple's chips, as {chips.__name__.rpartition('.')[2]}.py has them:")
+    notes.append("GB/s of Apple's chips, as apple_chips.csv has them:")
     notes += [f"  {', '.join(names)}: {source} (read: {read})" for (source, read), names in sources().items()]
     headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * REACHED:.0f} %"]
     out = [

@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from model.errors import UserError
+from .errors import UserError
 
 
-def write(files: Mapping[Path, str | bytes]) -> list[Path]:
-    """Write all of them, text as UTF-8; folders are made. UserError: one can't be written; then none is."""
+def write_whole(files: Mapping[Path, str | bytes]) -> list[Path]:
+    """Write all of them, text as UTF-8; folders are made. Raises UserError if one can't be written; then none is."""
     parts: dict[Path, Path] = {}
     try:
         for path, content in files.items():
@@ -30,8 +30,8 @@ def write(files: Mapping[Path, str | bytes]) -> list[Path]:
     return list(files)
 
 
-def check(path: Path) -> None:
-    """UserError if `write` could not make this file: now, not after minutes of work. The folder is made."""
+def check_writable(path: Path) -> None:
+    """Raises UserError if `write_whole` could not make this file: now, not after minutes of work. Makes the folder."""
     with _one_line(path):
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,10 +41,11 @@ def check(path: Path) -> None:
 
 
 def _target(path: Path) -> Path:
-    """Where a link leads; what is no plain file (a folder, /dev/null) must not be replaced by one."""
+    """Return where a link leads. Raises UserError for what must not be replaced by a file (a folder, /dev/null)."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise UserError(f"cannot write {path}: it is {'a folder' if target.is_dir() else 'no plain file'}; name a file")
+        kind = "a folder" if target.is_dir() else "not a regular file"
+        raise UserError(f"cannot write {path}: it is {kind}; name a file")
     return target
 
 

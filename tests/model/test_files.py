@@ -1,4 +1,4 @@
-"""bench.files: whole or not at all, and never in the place of something that is no file."""
+"""model.files: whole or not at all, and never in the place of something that is no file."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import files
+from model import files
 from model.errors import UserError
 
 
 def test_all_or_none(tmp_path: Path) -> None:
     old, blocked = tmp_path / "old.txt", tmp_path / "old.txt" / "below a file.txt"
-    assert files.write({old: "before", tmp_path / "new" / "b.bin": b"\0"}) == [old, tmp_path / "new" / "b.bin"]
+    assert files.write_whole({old: "before", tmp_path / "new" / "b.bin": b"\0"}) == [old, tmp_path / "new" / "b.bin"]
     with pytest.raises(UserError, match=r"cannot write .*below a file"):
-        files.write({old: "after", blocked: "never"})
+        files.write_whole({old: "after", blocked: "never"})
     assert old.read_text() == "before" and sorted(p.name for p in tmp_path.iterdir()) == ["new", "old.txt"]
 
 
 def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
-    files.write({path: "before"})
+    files.write_whole({path: "before"})
 
     def interrupted(self: Path, data: bytes) -> int:
         os.close(os.open(self, os.O_CREAT))
@@ -29,12 +29,12 @@ def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path: Path, monkey
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.write({path: "after"})
+        files.write_whole({path: "after"})
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
 def test_text_is_utf8_in_any_locale(tmp_path: Path) -> None:
-    files.write({tmp_path / "a.md": "±3 µs"})
+    files.write_whole({tmp_path / "a.md": "±3 µs"})
     assert (tmp_path / "a.md").read_bytes() == "±3 µs".encode()
 
 
@@ -46,7 +46,7 @@ def test_what_is_no_plain_file_stays(kind: str, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(place)
     for path in (place, link):
-        for act in (lambda path=path: files.write({path: "x"}), lambda path=path: files.check(path)):
+        for act in (lambda path=path: files.write_whole({path: "x"}), lambda path=path: files.check_writable(path)):
             with pytest.raises(UserError, match=f"{path}: it is .*; name a file"):
                 act()
     assert not place.is_file() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
@@ -55,5 +55,5 @@ def test_what_is_no_plain_file_stays(kind: str, tmp_path: Path) -> None:
 def test_a_link_is_followed(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "real")
-    files.write({link: "x"})
+    files.write_whole({link: "x"})
     assert link.is_symlink() and (tmp_path / "real").read_text() == "x"

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = [DEFAULT, *arguments]
     try:
         if (option := _blank(arguments)) is not None:
-            raise UsageError(f"{option} has an empty value; give one or leave it away")
+            raise UsageError(f"{option} has an empty value; give one or omit it")
         with warnings.catch_warnings(), ending_cleanly():
             warnings.showwarning = show_warning
             warnings.simplefilter("ignore", FutureWarning)

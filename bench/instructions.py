@@ -86,7 +86,7 @@ def _entry(entry: Any, path: Path) -> Instruction:
     if isinstance(entry, str):
         entry = {"instruction": entry}
     if not isinstance(entry, dict) or not entry.get("instruction") or set(entry) - set(KEYS):
-        raise UserError(f"{path}: {entry!r:.80} is no instruction; an entry has {', '.join(KEYS)}, the first needed")
+        raise UserError(f"{path}: {entry!r:.80} is not an instruction; it has {', '.join(KEYS)}, the first needed")
     if not all(isinstance(value, str) and value.strip() for value in entry.values()):
         raise UserError(f"{path}: {entry!r:.80}: every value must be text, and not blank")
     text: str = entry["instruction"]
@@ -104,7 +104,7 @@ Stems = dict[str, npt.NDArray[np.float32]]
 def stems(folder: Path, clip: str, samples: int) -> Stems:
     """The true stems of a clip, FOLDER/CLIP/NAME.wav, by lower-case name, cut or padded to `samples`.
 
-    UserError: there is no such folder, or nothing in it.
+    Raises UserError if there is no such folder, or nothing in it.
     """
     place = folder / clip
     files = sorted(p for p in place.iterdir() if p.suffix.lower() in SUFFIXES) if place.is_dir() else []

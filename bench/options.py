@@ -21,26 +21,26 @@ def add(p: argparse.ArgumentParser, what: str) -> None:
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:
-    """UsageError unless the value is finite and between the two."""
+    """Raises UsageError unless the value is finite and between the two."""
     if not low <= value <= high or value == math.inf:
         limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise UsageError(f"{option} {value:g} must be {limit}")
 
 
 def positive(option: str, value: int) -> int:
-    """The value; UsageError below 1."""
+    """Return the value. Raises UsageError below 1."""
     within(option, value, 1)
     return value
 
 
 def check(args: argparse.Namespace) -> None:
-    """UserError if `--save` cannot be written: now, not after minutes of measuring."""
+    """Raises UserError if `--save` cannot be written: now, not after minutes of measuring."""
     if args.save is not None:
         results.check_writable(args.save or None)
 
 
 def finish(args: argparse.Namespace, result: Result, tables: Iterable[Table]) -> None:
-    """Print the result, as a table or as JSON, and save it: where the one fails, what was measured is in the other."""
+    """Print the result, as a table or as JSON, and save it even if printing fails."""
     try:
         if args.json:
             print(results.dumps(result))

@@ -31,7 +31,7 @@ MIN_UNITS = 3
 FASTER = 0.5
 """The share of samples that comparisons of two runs look at."""
 BLOCKS = 10
-"""Blocks of neighbouring rounds that a run is resampled in, at most."""
+"""Blocks of neighboring rounds that a run is resampled in, at most."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -141,7 +141,7 @@ def change(
     """Return level(after) / level(before) of two runs, with its bootstrap interval.
 
     A run is [samples], or [samples, samples of a yardstick in the same rounds], whose level then divides.
-    Rounds are drawn whole, in blocks of neighbours (Kuensch 1989), since a neighbour's burst lasts for several.
+    Rounds are drawn whole, in blocks of neighbors (Kuensch 1989), since a neighbor's burst lasts for several.
     """
     rng = np.random.default_rng(seed)
     levels = []

@@ -1,6 +1,6 @@
 """`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
 
-What is compared is each fused time over the reference's of the same rounds: machines and neighbours change seconds,
+What is compared is each fused time over the reference's of the same rounds: machines and neighbors change seconds,
 much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts, of the
 rounds and of the steps within each: medians of pairs moved more between runs of one commit, and missed slowdowns that
 were planted. B regressed where the ratio grew by more than the threshold and the bootstrap interval of its
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 def compare(
     a: Result | PytestResult, b: Result | PytestResult, *, threshold: float = THRESHOLD, seconds: bool = False
 ) -> list[Verdict]:
-    """A verdict for everything that both results measured. UserError if that is nothing."""
+    """A verdict for everything that both results measured. Raises UserError if that is nothing."""
     before, after = samples(a), samples(b)
     names = [n for n in before if n in after]
     if not names:

@@ -108,7 +108,7 @@ def check_out(folder: Path | None) -> None:
 
 
 def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
-    """Print the page, or its numbers, and write it with `--out`: where the one fails, the other has what was found."""
+    """Print the page, or its numbers, and write it with `--out` even if printing fails."""
     text = results.dumps(data, indent=1)
     try:
         print(text if args.json else page.without_pictures())

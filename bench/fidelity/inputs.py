@@ -58,7 +58,7 @@ def seeded(lm: LMConfig, texts: Sequence[str], frames: int, seed: int) -> list[M
 def from_file(path: Path, lm: LMConfig, texts: Sequence[str], frames: int) -> list[Material]:
     """Codes from a .npz or .safetensors with `condition` and perhaps `target`, integers [B,K,T]; cut to `frames`.
 
-    Each row goes with each text. UserError: unreadable, or not codes of this model.
+    Each row goes with each text. Raises UserError if it cannot be read or does not hold codes of this model.
     """
     try:
         loaded = mx.load(str(path))

@@ -26,15 +26,15 @@ class LayerError:
 
     layer: int
     lm: float
-    """Of what the layer adds to the stream, given the reference's stream and text."""
+    """Error of what the layer adds to the stream, given the reference's stream and text."""
     adapter: float
-    """Of what the same layer adds in the adapter, given the reference's input: the prefix's maker."""
+    """Error of what the same layer adds in the adapter, which makes the prefix, given the reference's input."""
     attention: float
-    """Of its prefix attention (both softmaxes), before the output projection."""
+    """Error of its prefix attention (both softmaxes), before the output projection."""
     share: float
-    """Of the gated part of it alone: gate · SDPA(q + prefix_q, prefix_k, prefix_v)."""
+    """Error of the gated part alone: gate · SDPA(q + prefix_q, prefix_k, prefix_v)."""
     stream: float
-    """Of the stream after it, in the model's own run: its error and that of all layers before."""
+    """Error of the stream after it, in the model's own run: its own and that of all layers before."""
 
     @property
     def own(self) -> float:

@@ -14,7 +14,7 @@ from model.bundle.bundle import Bundle
 GAIN = 0.05
 """Rounding to 4 bits changes a matrix's gain by about 1 %, even one of 64 by 64."""
 SIGMAS = 5.0
-"""Of a row's gain by chance; it matters in rows of under a hundred weights, where it passes GAIN."""
+"""Standard deviations of a row's gain by chance; it passes GAIN only in rows of under a hundred weights."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Bytes that Metal kernels ask for, counted while the interpreter runs their source on the CPU.
 
 `python -m bench.kernels.traffic` prints what ours and MLX's own read over what they must, at MusicGen-large's shapes.
-Loads are counted before any cache: neighbours in a simdgroup that ask for one address count each. So a ratio says how
+Loads are counted before any cache: neighbors in a simdgroup that ask for one address count each. So a ratio says how
 often a design asks for its weights, and is the same on every machine; it is no model of time. No GPU is involved.
 """
 

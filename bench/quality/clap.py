@@ -25,7 +25,7 @@ class Clap:
     """A ClapModel with its processor, on the CPU in float32; embeddings have unit length."""
 
     def __init__(self, checkpoint: str = CHECKPOINT) -> None:
-        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder. UserError: it can't be used."""
+        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder. Raises UserError if it can't be used."""
         try:
             self._torch: Any = importlib.import_module("torch")
             transformers: Any = importlib.import_module("transformers")

@@ -48,7 +48,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """As in generation; `seconds` cuts the clips."""
+    """The settings of generation; `seconds` cuts the clips."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     guidance: float = 3.0
@@ -74,7 +74,7 @@ class Row:
     label: str
     values: dict[str, dict[Key, float]] = field(default_factory=dict)
     embeddings: dict[Key, Samples] = field(default_factory=dict)
-    """Of each recording, for what is measured over whole sets."""
+    """Each recording's embedding, for what is measured over whole sets."""
 
     def add(self, key: Key, scores: dict[str, float | None], heard: Samples | None = None) -> None:
         """Keep a recording's scores and embedding; None is not kept."""

@@ -18,7 +18,7 @@ from ..roofline import apple_chips as chips
 
 COLORS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
 MARKERS = "os^D"
-"""Of columns: their points may lie on each other, so all but the first are open."""
+"""The columns' markers: points may lie on each other, so all but the first are open."""
 
 
 def _axes(width: float, height: float) -> Any:

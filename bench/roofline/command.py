@@ -86,7 +86,7 @@ def frames(seconds: float) -> int:
 
 
 def codebooks(size: str) -> int:
-    """Of a published size."""
+    """Return the codebooks of a published size."""
     return step_bytes.published(size, 4).lm.codebooks
 
 

@@ -72,7 +72,7 @@ def test_files(tmp_path: Path) -> None:
     ("name", "content", "message"),
     [
         ("a.txt", "# nothing\n", "no instructions"),
-        ("a.yaml", "- {instruct: x}\n", "is no instruction"),
+        ("a.yaml", "- {instruct: x}\n", "is not an instruction"),
         ("a.yaml", "- {instruction: x, remains: 3}\n", "must be text"),
         ("a.json", "{", "not YAML or JSON"),
         ("a.txt", "\xff", "cannot be read"),

@@ -13,11 +13,9 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from model.cli import show_warning
 from model.cli.arguments import Parser
-from model.cli.process import open_streams, say, silence
-from model.errors import UsageError, UserError
-from model.signals import ending_cleanly
+from model.cli.process import run
+from model.errors import UsageError
 
 SUBCOMMANDS = (
     "edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity",
@@ -46,39 +44,24 @@ def parser(names: Sequence[str]) -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's). 0: done; 1: failed or a regression; 2: wrong usage."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    open_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    wants_help = bool(arguments) and arguments[0] in ("-h", "--help")
+    return run(
+        lambda: _command(arguments), interrupted="no result was saved",
+        out_of_memory="try a smaller --size or --seconds",
+    )  # fmt: skip
+
+
+def _command(arguments: list[str]) -> int:
+    """Import and run one subcommand."""
+    wants_help = arguments[:1] in (["-h"], ["--help"])
     if not wants_help and (not arguments or arguments[0].startswith("-")):
         arguments = [DEFAULT, *arguments]
-    try:
-        if (option := _blank(arguments)) is not None:
-            raise UsageError(f"{option} has an empty value; give one or omit it")
-        with warnings.catch_warnings(), ending_cleanly():
-            warnings.showwarning = show_warning
-            warnings.simplefilter("ignore", FutureWarning)
-            known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
-            args = parser(known).parse_args(arguments)
-            code = int(importlib.import_module(f"{__package__}.{args.subcommand}.command").run(args))
-            if sys.stdout is not None:
-                sys.stdout.flush()  # a full disk is noticed here, not when Python ends
-            return code
-    except UserError as e:
-        say("error", str(e))
-        return 2 if isinstance(e, UsageError) else 1
-    except KeyboardInterrupt:
-        say("error", "interrupted; no result was saved")
-        return 130
-    except BrokenPipeError:  # `bench | head`
-        silence()
-        return 1
-    except OSError as e:
-        say("error", f"{e.filename}: {e.strerror}" if e.filename else str(e.strerror or e))
-        silence()
-        return 1
-    except MemoryError:
-        say("error", "out of memory; try a smaller --size or --seconds")
-        return 1
+    if (option := _blank(arguments)) is not None:
+        raise UsageError(f"{option} has an empty value; give one or omit it")
+    warnings.simplefilter("ignore", FutureWarning)
+    known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
+    args = parser(known).parse_args(arguments)
+    return int(importlib.import_module(f"{__package__}.{args.subcommand}.command").run(args))
 
 
 def _blank(arguments: Sequence[str]) -> str | None:

@@ -9,20 +9,17 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
-from model.progress import bars_shown
+from model.progress import bars_shown, new_bar
 
 Item = TypeVar("Item")
 ERRORS = Console(stderr=True)
 
 
 def progress() -> Progress:
-    """A bar that vanishes when done, and shows nothing where standard error is no terminal."""
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=ERRORS,
-        transient=True, disable=not bars_shown(),
-    )
+    """Return a bar over rounds."""
+    return new_bar(MofNCompleteColumn(), TimeElapsedColumn(), console=ERRORS)
 
 
 def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:

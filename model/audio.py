@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
-import secrets
 import stat
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from . import checks
+from . import checks, files
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
 from .audio_files.reading import Limits, Samples, read_mono
@@ -160,15 +158,7 @@ def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> 
     """Raise, before any work is done, what `save` would raise for this path, its extension or this rate."""
     path, rate = Path(path), checks.whole("rate", rate, 1, MAX_RATE)
     _encode(path, np.zeros(1, np.float32), rate)
-    try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        temporary = _temporary(path)
-        with open(temporary, "xb"):
-            pass
-        temporary.unlink()
-    except OSError as e:
-        raise _unwritable(path, e) from e
+    files.check_writable(path, make_folders=False, explain=_unwritable)
 
 
 def save(
@@ -199,20 +189,7 @@ def save(
         stream.write(data)
         stream.flush()
         return Saved(peak, gain, subtype)
-    try:
-        temporary = _temporary(path)
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, os.path.realpath(path))
-        except BaseException:  # Ctrl-C included
-            with suppress(OSError):
-                temporary.unlink()
-            raise
-    except OSError as e:
-        raise _unwritable(path, e) from e
+    files.write_whole({path: data}, make_folders=False, explain=_unwritable)
     return Saved(peak, gain, subtype)
 
 
@@ -280,12 +257,6 @@ def _encode(path: Path, samples: Samples, rate: int) -> bytes:
     if (at := data.find(b"PEAK", 0, 256)) >= 0:
         data[at + 12 : at + 16] = bytes(4)
     return bytes(data)
-
-
-def _temporary(path: Path) -> Path:
-    """A name beside the file; beside what it points to if it is a link, which is then written through."""
-    path = Path(os.path.realpath(path))
-    return path.with_name(f".{path.name[:200]}.{secrets.token_hex(4)}.tmp")
 
 
 def _unwritable(path: Path, e: OSError) -> UserError:

@@ -1,4 +1,4 @@
-"""How far long work has come: a callback, and a bar on standard error."""
+"""Progress callbacks, and the one bar on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import rich.progress
+    from rich.console import Console
+    from rich.progress import ProgressColumn
 
 Result = TypeVar("Result")
 Progress = Callable[[int, int], None]
@@ -33,16 +38,23 @@ def bars_shown() -> bool:
         return False
 
 
-@contextmanager
-def written(what: str) -> Iterator[Progress]:
-    """A bar over bytes, where standard error is a terminal; it vanishes when done. What this yields moves it."""
-    from rich import progress
+def new_bar(*columns: ProgressColumn, console: Console | None = None, quiet: bool = False) -> rich.progress.Progress:
+    """Return a bar on standard error: a description, the bar, `columns`. It vanishes when done, and shows nothing where
+    that is no terminal."""
+    import rich.progress
     from rich.console import Console
 
-    columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn(),
-        progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+    return rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(), *columns,
+        console=console or Console(stderr=True), transient=True, disable=quiet or not bars_shown(),
     )  # fmt: skip
-    with progress.Progress(*columns, console=Console(stderr=True), disable=not bars_shown(), transient=True) as bar:
+
+
+@contextmanager
+def byte_progress(what: str) -> Iterator[Progress]:
+    """Show a bar over bytes. What this yields moves it."""
+    from rich.progress import DownloadColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    with new_bar(DownloadColumn(), TimeElapsedColumn(), TimeRemainingColumn()) as bar:
         task = bar.add_task(what, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -32,7 +32,7 @@ def bundle(size: str, bits: int) -> Path:
     target = path(size, bits)
     if not (target / "config.json").exists():
         from model import synthetic
-        from model.progress import written
+        from model.progress import byte_progress
 
         from ..console import ERRORS
 
@@ -40,7 +40,7 @@ def bundle(size: str, bits: int) -> Path:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
         message = f"making the {size} bundle at {bits} bits in {target} (once)"
         ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
-        with written(size) as progress:
+        with byte_progress(size) as progress:
             try:
                 synthetic.write_preset(size, target, bits=bits, progress=progress)
             except UserError as e:  # a full disk, a cache that cannot be written

@@ -17,7 +17,7 @@ from ..bundle import hub
 from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
 from ..instructions import VERBS, Asked
-from ..progress import bars_shown
+from ..progress import new_bar
 from .arguments import DEFAULT_REPO
 from .convert import pasted
 from .process import say
@@ -215,15 +215,10 @@ def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> Non
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all."""
-    from rich import progress
-    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[rtf]}"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
-    disable = quiet or not bars_shown()
-    with progress.Progress(*columns, console=Console(stderr=True), disable=disable, transient=True) as bar:
+    columns = MofNCompleteColumn(), TextColumn("{task.fields[rtf]}"), TimeElapsedColumn(), TimeRemainingColumn()
+    with new_bar(*columns, quiet=quiet) as bar:
         task = bar.add_task("reading clip and text", total=None, rtf="")
         begun: float | None = None
         first = 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 import kernels
 
@@ -30,7 +30,7 @@ from ..errors import UsageError, UserError
 from ..formats import torch_file
 from ..formats.safetensors_file import lazy, read_header, read_json
 from ..instructions import UPSTREAM, Vocabulary
-from ..progress import bars_shown
+from ..progress import bars_shown, new_bar
 from ..quantize import recipes
 from ..quantize.calibration import Calibration
 from .checkpoint import Array, Upstream
@@ -208,10 +208,8 @@ def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], P
 
 
 def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Config, pack: Pack) -> None:
-    columns = (TextColumn("converting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not bars_shown())
-    with bar as progress, TensorWriter(path, stored) as writer:
-        for name in progress.track(list(layout.lm_shapes(config.lm, config.adapter))):
+    with new_bar(MofNCompleteColumn(), TimeElapsedColumn()) as progress, TensorWriter(path, stored) as writer:
+        for name in progress.track(list(layout.lm_shapes(config.lm, config.adapter)), description="converting"):
             value = upstream.read(name)
             if not np.isfinite(value).all():
                 raise UserError(f"{upstream.adapter_path}: {name} holds NaN or infinity; the checkpoint is damaged")

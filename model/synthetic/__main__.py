@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import UserError
-from ..progress import written
+from ..progress import byte_progress
 from . import PRESETS, write_preset
 
 
@@ -22,7 +22,7 @@ def main() -> int:
     args = parser.parse_args()
     options = {"bits": args.bits, "group_size": args.group_size, "seed": args.seed}
     try:
-        with written(f"writing {args.preset}") as progress:
+        with byte_progress(f"writing {args.preset}") as progress:
             made = write_preset(args.preset, args.out, **options, progress=progress)
     except KeyboardInterrupt:
         print("error: interrupted; nothing was written", file=sys.stderr)

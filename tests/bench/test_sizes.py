@@ -37,7 +37,7 @@ def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
     def written(what):
         yield lambda done, total: seen.append(done / total)
 
-    monkeypatch.setattr("model.progress.written", written)
+    monkeypatch.setattr("model.progress.byte_progress", written)
     assert sizes.bundle("demo", 16) == tmp_path / "sizes" / "demo-16bit"
     assert seen == sorted(seen) and len(set(seen)) > 100 and seen[-1] == 1
     message = f"making the demo bundle at 16 bits in {tmp_path / 'sizes' / 'demo-16bit'} (once)\n"
@@ -70,7 +70,7 @@ def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch,
 
         yield moved
 
-    monkeypatch.setattr("model.progress.written", written)
+    monkeypatch.setattr("model.progress.byte_progress", written)
     assert cli.main(["--size", "demo", "--bits", "8", "--columns", "reference"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; no result was saved"
     assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +94,8 @@ def test_errors(arguments: list[str], says: str, capsys: pytest.CaptureFixture[s
 def test_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """At 60 columns no number is broken in two."""
     monkeypatch.setenv("COLUMNS", "60")
-    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert cli.main(["roofline", "--no-measure"]) == 0
     body = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert max(map(len, body)) <= 60 and any("68.25" in line and "26.7" in line and "1.69" in line for line in body)

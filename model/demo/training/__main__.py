@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ...errors import UserError
 from .failures import need_torch
@@ -61,17 +62,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--layers", type=_positive, default=4, help="layers (default %(default)s)")
     made.add_argument("--measured", type=_positive, default=200, help="steps between validations")
     made = stage("judge", _judge, "judge a bundle on validation songs")
-    made.add_argument("--bundle", type=Path, required=True, help="what `instruct-musicgen convert` made")
-    made.add_argument("--set", default="held-out", choices=("own", "held-out", "presets"), help="which songs")
-    made.add_argument("--songs", type=_positive, default=16, help="how many (default %(default)s)")
-    made.add_argument("--greedy", action="store_true", help="take the likeliest codes")
-    made.add_argument("--top-k", type=_positive, default=250, help="codes to sample from (default %(default)s)")
-    made.add_argument("--temperature", type=float, default=1.0, help="of sampling (default 1)")
-    made.add_argument("--guidance", type=float, default=3.0, help="weight of the sentence (default 3)")
-    made.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
-    made.add_argument("--backend", default="auto", help="as of `instruct-musicgen edit`")
+    _edited(made, songs=16)
     made.add_argument("--no-notes", action="store_true", help="leave out basic-pitch, the slowest part")
     made.add_argument("--out", type=Path, help="also write all rows, as JSON")
+    made = stage("show", _show, "write validation songs, edits and true answers as files to listen to, and a picture")
+    _edited(made, songs=3)
+    made.add_argument("--out", type=Path, required=True, help="folder to write to")
     made = stage("export", _export, "write the trained model in upstream's formats")
     made.add_argument("--out", type=Path, required=True, help="folder for adapter.ckpt, base/ and t5/")
     return parser
@@ -88,6 +84,23 @@ def _trained(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and data (default 0)")
     parser.add_argument("--batch", type=_positive, help="windows (codec) or inputs (model) a step")
+
+
+def _edited(parser: argparse.ArgumentParser, songs: int) -> None:
+    parser.add_argument("--bundle", type=Path, required=True, help="what `instruct-musicgen convert` made")
+    parser.add_argument("--set", default="held-out", choices=("own", "held-out", "presets"), help="which songs")
+    parser.add_argument("--songs", type=_positive, default=songs, help="how many (default %(default)s)")
+    parser.add_argument("--greedy", action="store_true", help="take the likeliest codes")
+    parser.add_argument("--top-k", type=_positive, default=250, help="codes to sample from (default %(default)s)")
+    parser.add_argument("--temperature", type=float, default=1.0, help="of sampling (default 1)")
+    parser.add_argument("--guidance", type=float, default=3.0, help="weight of the sentence (default 3)")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling (default 0)")
+    parser.add_argument("--backend", default="auto", help="as of `instruct-musicgen edit`")
+
+
+def _sampling(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("greedy", "top_k", "temperature", "guidance", "seed")
+    return {name: getattr(arguments, name) for name in names}
 
 
 def _torch(device: str) -> None:
@@ -146,17 +159,24 @@ def _model(arguments: argparse.Namespace, work: Workspace) -> None:
 def _judge(arguments: argparse.Namespace, work: Workspace) -> None:
     from .judge.run import judge, lines
 
+    notes, sampling = not arguments.no_notes, _sampling(arguments)
     result = judge(
-        work, arguments.bundle, arguments.set, arguments.songs, backend=arguments.backend, notes=not arguments.no_notes,
-        greedy=arguments.greedy, top_k=arguments.top_k, temperature=arguments.temperature, guidance=arguments.guidance,
-        seed=arguments.seed,
-    )  # fmt: skip
+        work, arguments.bundle, arguments.set, arguments.songs, backend=arguments.backend, notes=notes, **sampling
+    )
     for line in lines(result):
         print(line)
     if arguments.out:
         text = json.dumps(result, indent=1) + "\n"
         replace(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
     work.append_log("judge", {key: value for key, value in result.items() if key != "rows"})
+
+
+def _show(arguments: argparse.Namespace, work: Workspace) -> None:
+    from .judge.show import show
+
+    sampling = _sampling(arguments)
+    show(work, arguments.bundle, arguments.set, arguments.songs, arguments.out, arguments.backend, **sampling)
+    print(f"{arguments.out}: written; begin with its README.md")
 
 
 def _export(arguments: argparse.Namespace, work: Workspace) -> None:

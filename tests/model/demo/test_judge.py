@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.bundle.bundle import demo_path
+from model.demo.training.__main__ import main
 from model.demo.training.judge.notes import f1, piano_roll
 from model.demo.training.judge.onsets import onset_f, onsets
 from model.demo.training.judge.presence import fit, threshold
@@ -115,3 +121,19 @@ def test_shares_are_by_song_with_an_interval_that_holds_the_mean() -> None:
     summary = summarize(rows)
     assert summary["summary"]["Only: nearer than the untouched input"]["percent"] == 100
     assert summary["edits"]["only bass"]["nearest"] == 0.5
+
+
+@pytest.mark.slow
+def test_songs_edits_and_true_answers_are_written_to_listen_to(
+    sketched: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = str(demo_path())
+    assert main(["show", "--work", str(sketched), "--bundle", bundle, "--songs", "1", "--out", str(tmp_path)]) == 0
+    index = (tmp_path / "README.md").read_text()
+    linked = re.findall(r"\((song1-[\w-]+\.mp3)\)", index)
+    assert len(set(linked)) == 7, "the input, three edits and three true answers"
+    for name in linked:
+        samples, rate = soundfile.read(tmp_path / name)
+        assert rate == RATE and abs(len(samples) - 5 * RATE) < 3000
+    assert (tmp_path / "spectrograms.png").stat().st_size > 10_000
+    assert "begin with its README.md" in capsys.readouterr().out

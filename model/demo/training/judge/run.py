@@ -37,7 +37,7 @@ def judge(
     bundle are missing.
     """
     model = InstructMusicGen.from_pretrained(bundle, backend)
-    stems = _stems(work, name, songs)
+    stems = stems_of(work, name, songs)
     presence = fit_presence(work, model)
     truths = [_truth(model, song) for song in stems]
     rows = []
@@ -59,7 +59,8 @@ def judge(
     )
 
 
-def _stems(work: Workspace, name: str, songs: int) -> npt.NDArray[np.float32]:
+def stems_of(work: Workspace, name: str, songs: int) -> npt.NDArray[np.float32]:
+    """Return the stems of a set's first songs, float32 [songs, 4, n]. Raises UserError if there are none."""
     found = np.concatenate([np.asarray(chunk[:songs]) for chunk in load_songs(work, name)])
     return found[:songs].astype(np.float32)
 
@@ -128,7 +129,7 @@ def fit_presence(work: Workspace, model: InstructMusicGen) -> Presence:
         with np.load(path) as saved:
             return Presence(saved["spread"], saved["weights"], saved["bias"])
     songs: list[dict[int, Array]] = []
-    for stems in _stems(work, "train", FITTED):
+    for stems in stems_of(work, "train", FITTED):
         rng = random.Random(len(songs))
         masks = sorted({*rng.sample(range(1, 16), 3), 15, *(15 ^ 1 << stem for stem in rng.sample(range(4), 2))})
         _, coded = round_trip(model, np.stack([Truth(stems, {}).mixture(mask) for mask in masks]))

@@ -236,6 +236,8 @@ def _format(path: Path) -> tuple[str, str]:
     try:
         return _FORMATS[path.suffix.lower()]
     except KeyError:
+        if files.is_stream(path):
+            return _FORMATS[".wav"]
         raise UsageError(
             f"{path}: cannot write '{path.suffix or path.name}' files; use one of {', '.join(_FORMATS)}"
         ) from None

@@ -6,14 +6,16 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .errors import UserError
+from .signals import ending_cleanly
 
-MAX_NAME = 200
-"""Characters of a name that its temporary sibling keeps: file systems take 255 bytes."""
 Explain = Callable[[Path, OSError], UserError]
+IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)
+"""Why no other file can take a file's place: its folder is write-protected, or it is mounted itself."""
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:
@@ -26,50 +28,110 @@ def write_whole(
 ) -> list[Path]:
     """Write all of them, text as UTF-8. Raises UserError, by `explain`, if one can't be written; then none is.
 
-    A link is written through to what it points to.
+    A link is written through to what it points to. A file that is replaced leaves its mode and owner to the new one,
+    and is refused if it is write-protected. Pipes and devices are written into. Where a file can only be written in
+    its place (a mounted one), it is, and gets its old content back if that fails.
     """
     parts: dict[Path, Path] = {}
-    try:
-        for path, content in files.items():
-            with _explained(path, explain):
-                target = _target(path)
-                parts[target] = _sibling(target, make_folders)
-                with open(parts[target], "xb") as file:
-                    file.write(content.encode() if isinstance(content, str) else content)
-                    file.flush()
-                    os.fsync(file.fileno())
-        for target, part in parts.items():
-            with _explained(target, explain):
-                part.replace(target)
-    finally:
-        for part in parts.values():
-            with contextlib.suppress(OSError):
-                part.unlink()
+    contents = {path: content.encode() if isinstance(content, str) else content for path, content in files.items()}
+    with ending_cleanly():
+        try:
+            for path, content in contents.items():
+                with _explained(path, explain):
+                    if not is_stream(path):
+                        parts[path] = _written(_target(path), content, make_folders)
+            for path in contents.keys() - parts.keys():
+                with _explained(path, explain), open(path, "wb", buffering=0) as stream:
+                    _write_all(stream.fileno(), contents[path])
+            for path, part in parts.items():
+                with _explained(path, explain):
+                    _put(part, _target(path), contents[path])
+        finally:
+            for part in parts.values():
+                with contextlib.suppress(OSError):
+                    part.unlink()
     return list(files)
 
 
 def check_writable(path: Path, *, make_folders: bool = True, explain: Explain = cannot_write) -> None:
     """Raises UserError if `write_whole` could not make this file: now, not after minutes of work."""
     with _explained(path, explain):
-        probe = _sibling(_target(path), make_folders)
-        with open(probe, "xb"):
-            pass
-        probe.unlink()
+        if not is_stream(path):
+            _written(_target(path), b"", make_folders).unlink(missing_ok=True)
+        elif not os.access(path, os.W_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def _sibling(target: Path, make_folders: bool) -> Path:
-    if make_folders:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f".{target.name[:MAX_NAME]}.{secrets.token_hex(4)}.part")
+def is_stream(path: Path) -> bool:
+    """Whether it is a pipe or a device of characters (/dev/null), to write into."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
 
 
 def _target(path: Path) -> Path:
-    """Return where a link leads. Raises OSError for what must not be replaced by a file (a folder, /dev/null)."""
+    """Return where a link leads. Raises OSError for what must not be replaced by a file, or is write-protected."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         kind = "it is a directory" if target.is_dir() else "it is not a regular file"
         raise OSError(errno.EISDIR, f"{kind}; name a file")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise OSError(errno.EACCES, "it is write-protected; change its mode or name another file")
     return target
+
+
+def _written(target: Path, content: bytes, make_folders: bool) -> Path:
+    """A file beside `target` with the content, and the mode and owner of what is there; `target` itself where there can
+    be none beside it."""
+    if make_folders:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        before = os.stat(target)
+    except FileNotFoundError:  # another error, as of a name that is too long, is the target's own
+        before = None
+    part = target.with_name(f".{secrets.token_hex(8)}.part")  # short: file systems take 255 bytes
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if before else 0o666)
+    except OSError as e:
+        if before is None or e.errno not in IN_PLACE:
+            raise
+        return part  # nothing is there: `_put` writes in place
+    try:
+        _write_all(descriptor, content)
+        os.fsync(descriptor)
+        if before is not None:
+            with contextlib.suppress(OSError):  # only root may give files away
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+    return part
+
+
+def _put(part: Path, target: Path, content: bytes) -> None:
+    try:
+        part.replace(target)
+        return
+    except OSError as e:
+        if not target.exists() or (part.exists() and e.errno not in IN_PLACE):
+            raise
+    before = target.read_bytes()
+    try:
+        target.write_bytes(content)
+    except BaseException:
+        target.write_bytes(before)
+        raise
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""`bench compare A.json B.json`: is B slower or faster than A, or is it noise? For CI: exit 1 on a regression.
+"""`bench compare A.json B.json`: is B slower or faster than A, or is it noise?
+
+For CI: exit 1 on a regression, or where something could not be compared.
 
 What is compared is each fused time over the reference's of the same rounds: machines and neighbors change seconds,
 much less that ratio. Noise on a shared machine is one-sided, so of both the median of the faster half counts, of the
@@ -19,6 +21,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from model.cli.process import say
 from model.errors import UsageError, UserError
 
 from .. import console, results, stats
@@ -56,19 +59,28 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each comparison; 1 if there is a regression."""
+    """Print each comparison; 1 if there is a regression, or something that only one of the results measured."""
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
     a, b = results.load(args.a), results.load(args.b)
     with results.reports_damaged_files(args.a, args.b):
         verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
         shown = table(a, b, verdicts, args.threshold)
+        alone = [(args.a, name) for name in unmatched(a, b)] + [(args.b, name) for name in unmatched(b, a)]
     bad = [v for v in verdicts if v.outcome == "regression"]
     if args.json:
         print(json.dumps([v.__dict__ | {"change": v.change._asdict()} for v in verdicts]))
     else:
         shown.show(console.output())
-    return 1 if bad else 0
+    for file, name in alone:
+        say("error", f"{name} is in {file} only: not compared; measure it with both commits")
+    return 1 if bad or alone else 0
+
+
+def unmatched(a: Result | PytestResult, b: Result | PytestResult) -> list[str]:
+    """Return what `a` measured and `b` did not; a stage that is too short to judge in one of them was measured."""
+    there = samples(b, shortest=0)
+    return [name for name in samples(a) if name not in there]
 
 
 def compare(

@@ -34,18 +34,21 @@ class Samples:
     left_out: int = 0  # rounds in which others kept cores busy
 
 
-def samples(result: Result | PytestResult) -> dict[str, Samples]:
-    """Return everything that a result measured, by name. Raises UserError if that is nothing."""
+def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dict[str, Samples]:
+    """Return everything that a result measured, by name; of an edit the stages of at least `shortest` seconds.
+
+    Raises UserError if that is nothing.
+    """
     if isinstance(result, PytestResult):
         return _pytest(result)
     if isinstance(result, EditResult):
-        return _edit(result)
+        return _edit(result, shortest)
     if isinstance(result, KernelsResult):
         return _kernels(result)
     raise UserError(f"a result of `bench {result.kind}` holds nothing to compare; save `bench edit` or `kernels`")
 
 
-def _edit(result: EditResult) -> dict[str, Samples]:
+def _edit(result: EditResult, shortest: float) -> dict[str, Samples]:
     columns = {c.label: c for c in result.columns}
     fused = columns.get("fused", result.columns[0])
     base = columns.get("reference") if fused.label != "reference" else None
@@ -57,7 +60,7 @@ def _edit(result: EditResult) -> dict[str, Samples]:
     what = f"{result.settings.name} {g.bits} bits, {clip}, {fused.backend}"
     out = {}
     for stage in (*STAGES, summary.WHOLE):
-        if np.median(summary.samples(fused, stage)) >= MIN_SECONDS:
+        if np.median(summary.samples(fused, stage)) >= shortest:
             times, slow = ([_by_round(c, stage)[n] for n in kept] if c else None for c in (fused, base))
             assert times is not None
             # Loading and text read weights once; the codec and the adapter compute.

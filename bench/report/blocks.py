@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from model.errors import UserError
 
@@ -20,7 +21,7 @@ from .. import results
 from ..records import EditResult
 from .sections import tables
 
-MARKED = re.compile(r"(<!-- bench:begin (\S+) -->\n)(.*?)(<!-- bench:end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- bench:begin ([^\r\n]+?) -->\r?\n)(.*?)(<!-- bench:end -->)", re.DOTALL)
 
 
 def picture(file: Path) -> Path:
@@ -38,7 +39,7 @@ def render_block(page: Path, name: str) -> str:
     with results.reports_damaged_files(file):
         text = tables(result)[0].markdown()
     if isinstance(result, EditResult):
-        text += f"\n![seconds for a second of audio, by stage]({picture(Path(name)).as_posix()})\n"
+        text += f"\n![seconds for a second of audio, by stage]({quote(picture(Path(name)).as_posix())})\n"
     return text
 
 
@@ -51,7 +52,7 @@ def find_blocks(text: str) -> Iterator[tuple[str, str]]:
 def fill(page: Path) -> tuple[str, list[Path]]:
     """Return the page with every block made anew, and the results that it names. Raises UserError if it has none."""
     try:
-        text = page.read_text(encoding="utf-8")
+        text = page.read_bytes().decode("utf-8")  # line ends and a byte order mark stay as they are
     except (OSError, ValueError) as e:
         raise UserError(f"cannot read {page}: {getattr(e, 'strerror', None) or e}") from e
     named = [page.parent / name for name, _ in find_blocks(text)]
@@ -59,4 +60,9 @@ def fill(page: Path) -> tuple[str, list[Path]]:
         raise UserError(
             f"{page} has no block to fill; put <!-- bench:begin FILE.json --> and <!-- bench:end --> around its place"
         )
-    return MARKED.sub(lambda m: m[1] + render_block(page, m[2]) + m[4], text), named
+
+    def fresh(match: re.Match[str]) -> str:
+        made = render_block(page, match[2])
+        return match[1] + (made.replace("\n", "\r\n") if match[1].endswith("\r\n") else made) + match[4]
+
+    return MARKED.sub(fresh, text), named

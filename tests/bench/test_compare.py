@@ -257,3 +257,25 @@ def test_a_kernel_that_really_is_slower():
     assert outcomes(before, run(1.0)) in (["no difference"], ["too noisy to tell"])
     tries = (outcomes(before, run(1.35)) for _ in range(6))
     assert any(found == ["regression"] for found in tries)
+
+
+def test_what_only_one_result_measured_is_named_and_fails_the_gate(tmp_path, capsys):
+    def benchmarks(*names: str) -> dict:
+        times = list(np.random.default_rng(0).lognormal(0, 0.01, 30))
+        return {"benchmarks": [{"name": name, "stats": {"data": times}, "extra_info": {}} for name in names]}
+
+    a = write(tmp_path / "a.json", benchmarks("one", "two"))
+    b = write(tmp_path / "b.json", benchmarks("two", "three"))
+    assert cli.main(["compare", a, a]) == 0 and capsys.readouterr().err == ""
+    fast = copy.deepcopy(edit(0))
+    for each in fast["columns"][0]["rounds"]:
+        each["seconds"][STAGES[1]] = 1e-4  # too short to judge, and measured all the same
+    edits = write(tmp_path / "c.json", edit(0)), write(tmp_path / "d.json", fast)
+    assert cli.main(["compare", *edits]) == 0 and capsys.readouterr().err == ""
+    assert cli.main(["compare", a, b]) == 1
+    told = capsys.readouterr()
+    assert "two" in told.out
+    assert told.err.splitlines() == [
+        f"error: one is in {a} only: not compared; measure it with both commits",
+        f"error: three is in {b} only: not compared; measure it with both commits",
+    ]

@@ -234,3 +234,20 @@ def test_a_full_disk_behind_standard_output(command: list[str], files: tuple[Pat
             [sys.executable, "-m", "bench.cli", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1 and done.stderr == "error: No space left on device\n"
+
+
+@pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n"), ("\ufeff", "\n")])
+def test_updating_a_page_changes_its_blocks_only(
+    files: tuple[Path, Path], tmp_path: Path, mark: str, end: str
+) -> None:
+    """Line ends and a byte order mark stay; a result's name may have spaces and brackets."""
+    (tmp_path / "an edit [1].json").write_bytes(files[0].read_bytes())
+    lines = [f"{mark}# Title", "", "<!-- bench:begin an edit [1].json -->", "<!-- bench:end -->", "last"]
+    page = tmp_path / "page.md"
+    page.write_bytes(end.join(lines).encode())
+    assert cli.main(["report", "--update", str(page)]) == 0
+    text = page.read_bytes().decode()
+    assert text.startswith(end.join(lines[:3]) + end) and text.endswith(end + end.join(lines[3:]))
+    assert "| stage |" in text and text.count("\n") == text.count(end) > 10
+    assert "(an%20edit%20%5B1%5D-rtf.png)" in text and (tmp_path / "an edit [1]-rtf.png").exists()
+    assert cli.main(["report", "--update", str(page)]) == 0 and page.read_bytes().decode() == text

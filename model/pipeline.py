@@ -18,7 +18,7 @@ from . import checks, threads, windows
 from .adapter import ADAPTER_OWN, Adapter
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
-from .bundle.finite import explanation
+from .bundle.damage import explanation
 from .bundle.names.keys import Keys
 from .config import HOP
 from .decode import Job, NotFinite, steps

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ..config import HOP, SAMPLE_RATE, CodecConfig
 from ..errors import UserError
 from ..formats import torch_file
-from ..formats.safetensors_file import lazy, read_header, read_json
+from ..formats.safetensors_file import Shape, Shapes, lazy, read_header, read_json
 from ..formats.settings import XpConfig
 from . import hub
 from . import tensors as layout
@@ -218,9 +218,9 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
 Read = Callable[[str], Array]
 
 
-def _demanded(config: CodecConfig, stored: Iterable[str]) -> layout.Shapes:
+def _demanded(config: CodecConfig, stored: Iterable[str]) -> Shapes:
     """The tensors that torch's form must have; convolutions in whichever form of weight norm `stored` names them."""
-    demanded: layout.Shapes = {}
+    demanded: Shapes = {}
     convs = dict(layout.codec_convs(config))
     for name, shape in layout.codec_shapes(config).items():
         module = name.removesuffix(".weight")
@@ -231,7 +231,7 @@ def _demanded(config: CodecConfig, stored: Iterable[str]) -> layout.Shapes:
     return demanded
 
 
-def _demanded_mlx(config: CodecConfig) -> layout.Shapes:
+def _demanded_mlx(config: CodecConfig) -> Shapes:
     """The tensors of mlx-community's form: an LSTM's one bias is the sum of torch's two."""
     return {n: s for n, s in layout.codec_shapes(config).items() if ".lstm.bias_hh" not in n}
 
@@ -271,7 +271,7 @@ def _assemble_mlx(config: CodecConfig, read: Read) -> dict[str, mx.array]:
 NORM_FORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
 
 
-def _conv_parts(module: str, shape: layout.Shape, stored: Iterable[str]) -> dict[str, layout.Shape]:
+def _conv_parts(module: str, shape: Shape, stored: Iterable[str]) -> dict[str, Shape]:
     """The tensors that make up one convolution's weight, as torch stores them, whichever form the file has."""
     out, kernel, channels = shape
     whole = (channels, out, kernel) if ".convtr." in module else (out, channels, kernel)
@@ -292,7 +292,7 @@ def _weight(module: str, stored: Iterable[str], get: Read) -> Array:
     return get(f"{module}.weight")
 
 
-def _compare(demanded: Mapping[str, layout.Shape], stored: Mapping[str, layout.Shape], path: Path) -> None:
+def _compare(demanded: Mapping[str, Shape], stored: Mapping[str, Shape], path: Path) -> None:
     missing = [n for n in demanded if n not in stored]
     extra = [n for n in stored if n not in demanded and not TRAINING_ONLY.fullmatch(n)]
     wrong = [f"{n} {list(stored[n])}, needs {list(s)}" for n, s in demanded.items() if n in stored and stored[n] != s]

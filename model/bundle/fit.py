@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from ..config import AdapterConfig, Config, LMConfig, Quantization
 from ..errors import UserError
-from ..formats.safetensors_file import FLOATS
+from ..formats.safetensors_file import FLOATS, Shape, Shapes
 from . import tensors as layout
 from .names.elimination import PART
 from .names.match import Match
@@ -55,7 +55,7 @@ def fit(config: Config, match: Match, stated: Stated, path: Path) -> Config:
     return _quantized(config, found, match, stated, path)
 
 
-def _demanded(lm: LMConfig, adapter: AdapterConfig, sources: Mapping[str, Source]) -> layout.Shapes:
+def _demanded(lm: LMConfig, adapter: AdapterConfig, sources: Mapping[str, Source]) -> Shapes:
     """The tensors that must be there; positions as one array or a table each, as they are stored."""
     demanded = layout.lm_shapes(lm, adapter)
     if any(name.startswith("cp_transformer.pos_emb.") for name in sources):
@@ -71,7 +71,7 @@ class _Problems:
         self.wrong: list[str] = []
         self.ambiguous: list[str] = []
 
-    def check(self, name: str, source: Source, shape: layout.Shape) -> None:
+    def check(self, name: str, source: Source, shape: Shape) -> None:
         if source.dtype not in FLOATS:
             self.wrong.append(f"{_called(name, source)} is {_dtype_name(source.dtype)}, needs a float dtype")
         elif source.shape != shape:
@@ -121,7 +121,7 @@ def _check_gates(sources: Mapping[str, Source], layers: int, problems: _Problems
 
 
 def _check_packed(
-    module: str, shape: layout.Shape, sources: Mapping[str, Source], problems: _Problems
+    module: str, shape: Shape, sources: Mapping[str, Source], problems: _Problems
 ) -> Quantization | None:
     """Bits and group size that the shapes of a packed module tell; None (and a problem) if they tell none."""
     names = [f"{module}.{part}" for part in ("weight", "scales", "biases")]

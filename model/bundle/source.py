@@ -9,7 +9,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from .tensors import Shape
+from ..formats.safetensors_file import Shape
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from collections.abc import Iterator
 import mlx.core as mx
 
 from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
-
-Shape = tuple[int, ...]
-Shapes = dict[str, Shape]
+from ..formats.safetensors_file import Shape, Shapes
 
 NORMS = ("norm1", "norm_cross", "norm2")
 ATTENTIONS = ("self_attn", "cross_attn")

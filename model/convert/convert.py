@@ -24,11 +24,12 @@ from ..bundle.bundle import check_codec, open_bundle
 from ..bundle.codec_weights import load_codec, pretrained
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
-from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
+from ..bundle.whole_folder import need_space, new_folder
 from ..config import Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
 from ..formats.safetensors_file import lazy, read_header, read_json
+from ..formats.tensor_writer import Layout, TensorWriter, layout_bytes
 from ..instructions import UPSTREAM, Vocabulary
 from ..progress import bars_shown, new_bar
 from ..quantize import recipes

@@ -11,16 +11,22 @@ from typing import Any
 
 import mlx.core as mx
 
-from ..bundle.tensors import Shape
-from ..bundle.whole_folder import DTYPES
 from ..errors import UserError
 
+DTYPES: dict[str, mx.Dtype] = {
+    "F32": mx.float32, "F16": mx.float16, "BF16": mx.bfloat16, "U32": mx.uint32, "I32": mx.int32, "I64": mx.int64,
+    "U8": mx.uint8, "I8": mx.int8, "U16": mx.uint16, "I16": mx.int16, "U64": mx.uint64, "BOOL": mx.bool_,
+}  # fmt: skip
+"""The dtypes of safetensors that MLX has."""
+CODES = {dtype: code for code, dtype in DTYPES.items()}
 MAX_HEADER = 100 << 20
 """The format's own limit."""
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 """What weights may be stored as."""
 
+Shape = tuple[int, ...]
+Shapes = dict[str, Shape]
 Header = dict[str, tuple[mx.Dtype, Shape]]
 
 

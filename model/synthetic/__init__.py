@@ -19,8 +19,9 @@ import mlx.core as mx
 
 from ..bundle import config_json as bundle_config
 from ..bundle import tensors as layout
-from ..bundle.whole_folder import Layout, TensorWriter, layout_bytes, need_space, new_folder
+from ..bundle.whole_folder import need_space, new_folder
 from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from ..formats.tensor_writer import Layout, TensorWriter, layout_bytes
 from ..progress import Progress
 from . import codec as codec_file
 from . import language_model

@@ -11,6 +11,7 @@ import numpy as np
 from ..bundle import tensors as layout
 from ..config import CodecConfig
 from ..formats import torch_writer
+from ..formats.safetensors_file import Shape
 from .numbers import Random
 
 CODEC_GAINS = {"first": 6.0, "conv": 1.3, "latent": 1.0, "last": 0.04}
@@ -25,7 +26,7 @@ def tensors(codec: CodecConfig, seed: int) -> dict[str, torch_writer.Lazy]:
     dtype = "float32" if codec.n_filters > 16 else "float16"
     state: dict[str, torch_writer.Lazy] = {}
 
-    def add(name: str, shape: layout.Shape, std: float, mean: float = 0.0) -> None:
+    def add(name: str, shape: Shape, std: float, mean: float = 0.0) -> None:
         state[name] = torch_writer.Lazy(
             shape, dtype, lambda: Random(seed, name).spread(std, shape, mean).astype(np.dtype(dtype))
         )

@@ -8,8 +8,9 @@ import mlx.core as mx
 import numpy as np
 
 from ..bundle import tensors as layout
-from ..bundle.whole_folder import CODES, Layout, TensorWriter
 from ..config import Config, Quantization
+from ..formats.safetensors_file import CODES, Shape
+from ..formats.tensor_writer import Layout, TensorWriter
 from .numbers import Array, Random
 
 RESIDUAL_LAYERS = 8
@@ -40,7 +41,7 @@ def write_tensor(writer: TensorWriter, name: str, config: Config, stored: Layout
     writer.write(name, _lm_value(name, shape, config.lm.layers, random).astype(np.dtype(_numpy_name(stored[name][0]))))
 
 
-def _lm_value(name: str, shape: layout.Shape, layers: int, random: Random) -> Array:
+def _lm_value(name: str, shape: Shape, layers: int, random: Random) -> Array:
     if name == "cp_transformer.gates":
         return random.between(0.5, 1.0, shape)
     if ".norm" in name or name.startswith("out_norm"):

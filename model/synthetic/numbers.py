@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..bundle.tensors import Shape
+from ..formats.safetensors_file import Shape
 
 Array = npt.NDArray[Any]
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bundle.tensors import Shapes
-from ..bundle.whole_folder import Layout, TensorWriter
+from ..formats.safetensors_file import Shapes
+from ..formats.tensor_writer import Layout, TensorWriter
 from .numbers import Random
 
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from model.bundle import whole_folder as writer
+from model.bundle import whole_folder
 from model.bundle.bundle import open_bundle
 from model.convert import convert as convert_module
 from model.convert.convert import convert
 from model.errors import UserError
+from model.formats import tensor_writer as writer
 
 from .conftest import GOLDEN
 from .upstream_files import ROOT, UPSTREAM
@@ -42,7 +43,7 @@ def test_an_old_bundle_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(writer.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    monkeypatch.setattr(whole_folder.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.raises(UserError, match=r"the disk is full: .* has 1 MB free and \d+ MB are needed"):
         convert(**UPSTREAM, out=tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -91,7 +92,7 @@ def test_a_real_write_error_leaves_nothing(tmp_path: Path) -> None:
 
 SLOW = """
 import time
-from model.bundle import whole_folder as writer
+from model.formats import tensor_writer as writer
 write = writer.TensorWriter.write
 def slow(self, name, value):
     write(self, name, value)
@@ -184,7 +185,7 @@ def test_a_failure_inside_a_folder_leaves_it_as_it_was(
 
 @pytest.mark.parametrize("name", ["b" * 255, "\u6b4c" * 85, "[a] *?"])
 def test_a_folder_of_any_name_can_be_written(tmp_path: Path, name: str) -> None:
-    with writer.new_folder(tmp_path / name) as part:
+    with whole_folder.new_folder(tmp_path / name) as part:
         (part / "config.json").touch()
     assert (tmp_path / name / "config.json").exists() and len(os.listdir(tmp_path)) == 1
 

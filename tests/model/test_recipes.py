@@ -17,10 +17,10 @@ from model import InstructMusicGen
 from model.bundle import tensors as layout
 from model.bundle.bundle import demo_path, open_bundle
 from model.bundle.info import describe
-from model.bundle.whole_folder import layout_bytes
 from model.config import AdapterConfig, Config, LMConfig, Quantization
 from model.convert.convert import convert
 from model.errors import UsageError
+from model.formats.tensor_writer import layout_bytes
 from model.quantize.recipes import RECIPES, named, search
 from model.quantize.recipes import plain as by_mlx
 from reference import oracle, tolerance

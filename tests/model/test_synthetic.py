@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import math
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -23,9 +25,9 @@ from model import InstructMusicGen
 from model.bundle import tensors as layout
 from model.bundle.bundle import demo_path, open_bundle
 from model.bundle.codec_weights import load_codec
-from model.bundle.whole_folder import layout_bytes
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from model.formats import torch_file
+from model.formats.tensor_writer import layout_bytes
 from model.synthetic import PRESETS, T5Dims, write_bundle, write_preset
 from model.synthetic.numbers import Random
 
@@ -96,16 +98,34 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )  # fmt: skip
 
 
+def command_on_a_terminal(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output, and what a terminal showed of standard error."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "model.synthetic", *arguments], stdout=subprocess.PIPE, stderr=theirs, text=True,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux ends a terminal whose other side is closed with an error
+        while piece := os.read(ours, 65536):
+            shown += piece
+    os.close(ours)
+    out, _ = process.communicate()
+    return process.returncode, out, shown.decode()
+
+
 def test_the_command_shows_a_bar_where_there_is_a_terminal(tmp_path: Path) -> None:
     out = str(tmp_path / "demo")
-    done = command("demo", out, FORCE_COLOR="1")
+    code, said, error = command_on_a_terminal("demo", out)
     total = sum(p.stat().st_size for p in Path(out).rglob("*") if p.is_file())
-    shown = re.findall(r"([\d.]+)/([\d.]+) MB", re.sub(r"\x1b\[[\d;?]*\w", "", done.stderr))
+    shown = re.findall(r"([\d.]+)/([\d.]+) MB", re.sub(r"\x1b\[[\d;?]*\w", "", error))
     # Decimal megabytes with one digit; headers, names and the tokenizer are not counted.
     assert shown and shown[-1][0] == shown[-1][1] and 0.9 * total < 1e6 * float(shown[-1][1]) < total
-    assert done.returncode == 0 and done.stdout.strip() == out
-    done = command("demo", out)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert code == 0 and said.strip() == out
+    for environment in ({}, {"FORCE_COLOR": "1"}):  # a file is no terminal, in whatever colors
+        done = command("demo", out, **environment)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -8,7 +8,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model.bundle import whole_folder as writer
+from model.formats import tensor_writer as writer
 
 
 def test_the_writer_refuses_what_does_not_fit_its_header(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Container, Iterable, Mapping
 import mlx.core as mx
 
 from ...config import Quantization
+from ...formats.safetensors_file import Shape, Shapes
 from ..source import Source
-from ..tensors import Shape, Shapes
 from .match import Match
 from .words import UNKNOWN, spell
 

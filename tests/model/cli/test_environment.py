@@ -111,7 +111,7 @@ def test_a_signal_that_ends_the_conversion_leaves_nothing(tmp_path: Path, name: 
     """It is stopped while its folder is there and half full, then told to end."""
     number = getattr(signal, name)
     hold = (
-        "import sys, time; from model.bundle import whole_folder as w; from model.cli import main\n"
+        "import sys, time; from model.formats import tensor_writer as w; from model.cli import main\n"
         "write = w.TensorWriter.write\n"
         "def slow(*a):\n    time.sleep(0.2); return write(*a)\n"
         "w.TensorWriter.write = slow\n"

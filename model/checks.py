@@ -76,18 +76,18 @@ def texts(text: Any, rows: int) -> list[str]:
     return [str(each) for each in found]
 
 
-def samples(value: Any, *, name: str = "audio") -> mx.array:
+def samples(value: Any, *, name: str = "audio", least: int = HOP) -> mx.array:
     """Sound as float32 [samples] or [batch, samples], from an array of any library or a list.
 
     Floats are taken as they are, int8, int16, int32 and uint8 scaled to full scale 1. Raises ValueError for another
-    shape, naming the fix for [samples, channels], another dtype, less than one frame, NaN or infinity.
+    shape, naming the fix for [samples, channels], another dtype, less than `least` samples, NaN or infinity.
     """
     array = _array(value, name)
     if array.ndim not in (1, 2):
         raise ValueError(f"{name} has shape {tuple(array.shape)}; it must be [samples] or [batch, samples]")
     if array.ndim == 2 and array.shape[1] < HOP <= array.shape[0]:
         raise ValueError(channels_first(name, tuple(array.shape)))
-    if array.size == 0 or array.shape[-1] < HOP:
+    if array.size == 0 or array.shape[-1] < least:
         raise ValueError(
             f"{name} has {array.shape[-1]} samples, less than one frame ({HOP} samples, 1/{FRAME_RATE} s); "
             "give a longer clip"

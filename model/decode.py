@@ -1,4 +1,4 @@
-"""One window's generation as a Python generator: progress, streaming and cancelling fall out of `yield`."""
+"""Decode one window: tokens position after position, as a generator, so that callers can stream or cancel."""
 
 from __future__ import annotations
 
@@ -10,20 +10,70 @@ import mlx.core as mx
 from .adapter import Adapter
 from .delay_pattern import delayed, positions
 from .sampling import Sampling, row_keys
-from .transformer import LanguageModel, Pair, Stream
+from .state import KVCache, LayerPrefix, LayerState, TextKV
+from .transformer import LanguageModel, Layer, sinusoid
 
 
 class NotFinite(ArithmeticError):
     """The model's predictions are no numbers."""
 
 
+class DecoderState:
+    """What every layer attends to in one window, and the position that comes next."""
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        text: Sequence[TextKV],
+        prefix: Sequence[LayerPrefix],
+        *,
+        start_layer: int,
+        rows: int,
+        slots: int,
+        query_rows: int,
+    ) -> None:
+        """Allocate the caches of a window.
+
+        `rows` count both rows of guidance pairs; `slots` the positions that will come; `query_rows` the prefix's query
+        rows in use (the frames to generate: later positions keep the last one, as upstream does).
+        """
+        config = lm.config
+        self.lm, self.position, self.query_rows = lm, 0, query_rows
+        self.prefix = [None] * start_layer + [*prefix] + [None] * (config.layers - start_layer - len(prefix))
+        self.layers = [
+            LayerState(KVCache(rows, config.heads, slots, config.head_dim, lm.dtype), own, given)
+            for own, given in zip(text, self.prefix, strict=True)
+        ]
+        self.positions = sinusoid(slots, config.dim).astype(lm.dtype)
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        """Run all layers over tokens int32 [B,K,T], the next T positions: [B,T,dim]."""
+        steps = tokens.shape[2]
+        row = min(self.position, self.query_rows - 1)
+        if steps > 1 and row + steps > self.query_rows:
+            raise ValueError(f"{steps} positions from {self.position} pass the prefix's {self.query_rows} query rows")
+        x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
+        for layer, state in zip(self.lm.layers, self.layers):
+            state.position, state.query_row = self.position, row
+            x = layer(x, state) if steps == 1 else _clip_by_clip(layer, x, state)
+        self.position += steps
+        return x
+
+
+def _clip_by_clip(layer: Layer, x: mx.array, state: LayerState) -> mx.array:
+    """Run a layer over many positions: each clip's rows as in a batch of its own, since more are rounded otherwise."""
+    clips = state.text.k.shape[0]
+    out = [layer(x[clip::clips], state.of_clip(clip)) for clip in range(clips)]
+    return mx.stack(out, axis=1).reshape(x.shape)
+
+
 @dataclass(frozen=True)
-class Job:
+class Decoder:
     """What stays the same for all windows of a clip: the models, the text's keys and values, and how to choose."""
 
     lm: LanguageModel
     adapter: Adapter
-    text: list[Pair]
+    text: Sequence[TextKV]
     guidance: float
     sampling: Sampling
 
@@ -32,54 +82,57 @@ class Job:
         """Whether unconditional rows run beside the conditional ones; at guidance 1 they would cancel out."""
         return self.guidance != 1
 
-    def start(self, condition: mx.array, frames: int) -> Stream:
+    def start(self, clip_codes: mx.array, frames: int) -> DecoderState:
         """Encode the window's clip, int32 [B,K,frames+1], and allocate its caches."""
-        rows = condition.shape[0] * (2 if self.guided else 1)
-        return Stream(
-            self.lm, self.text, self.adapter(condition), start_layer=self.adapter.config.start_layer, rows=rows,
-            slots=positions(frames, condition.shape[1]) - 1, query_rows=frames,
-        )
+        rows = clip_codes.shape[0] * (2 if self.guided else 1)
+        return DecoderState(
+            self.lm, self.text, self.adapter(clip_codes), start_layer=self.adapter.config.start_layer, rows=rows,
+            slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=frames,
+        )  # fmt: skip
 
-    def predict(self, stream: Stream, tokens: mx.array) -> mx.array:
-        """tokens int32 [B,K,T] -> guided logits of the position after them, float32 [B,K,card].
+    def predict(self, state: DecoderState, tokens: mx.array) -> mx.array:
+        """Compute guided logits float32 [B,K,card] of the position after tokens int32 [B,K,T].
 
         Classifier-free guidance on raw logits: unconditional + guidance · (conditional - unconditional).
         """
-        if not self.guided:
-            return self.lm.logits(stream(tokens)[:, -1:])[:, :, 0]
-        out = self.lm.logits(stream(mx.concatenate([tokens, tokens]))[:, -1:])[:, :, 0]
-        conditional, unconditional = mx.split(out, 2)
-        return unconditional + (conditional - unconditional) * self.guidance
+        rows = mx.concatenate([tokens, tokens]) if self.guided else tokens
+        logits = self.lm.logits(state(rows)[:, -1:])[:, :, 0]
+        return guide(logits, self.guidance) if self.guided else logits
 
+    def tokens(
+        self, clip_codes: mx.array, prompt: mx.array, frames: int, seeds: Sequence[int], window: int = 0
+    ) -> Iterator[mx.array]:
+        """Generate the delayed sequence of a window, chunk by chunk: int32 [B,K,T'], all positions in order.
 
-def steps(
-    job: Job, condition: mx.array, prompt: mx.array, frames: int, seeds: Sequence[int], window: int = 0
-) -> Iterator[mx.array]:
-    """The delayed sequence of a window, chunk by chunk: int32 [B,K,T'], all positions in order.
-
-    condition int32 [B,K,frames+1]; prompt int32 [B,K,P], P < frames, the tokens already known; seeds: one for each
-    row, from which `window` (its number in the clip) derives what is drawn. The first chunk is what the prompt makes
-    known (positions 0..P), each later one a single position. Tokens stay on the device. Raises NotFinite at the end if
-    logits were NaN or infinite, which no token shows.
-    """
-    sequence, known = delayed(prompt, frames, job.lm.config.special)
-    given, total = prompt.shape[2], sequence.shape[2]
-    stream = job.start(condition, frames)
-    keys = row_keys(seeds, window, total)
-    tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
-    yield tokens
-    for position in range(given + 1, total):
-        before, column = tokens, known[:, position]
-        logits = job.predict(stream, tokens)
-        sum_of_logits = sum_of_logits + logits.sum()
-        chosen = job.sampling(logits, keys[position])
-        if column.any():
-            chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
-        tokens = chosen[..., None]
-        # This step's graph is built while the one before runs; it is enqueued once that one has let go of the caches,
-        # which then are written in place. Enqueued earlier, every layer's cache would be copied.
-        mx.eval(before)
-        mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
+        clip_codes: int32 [B,K,frames+1]; prompt: int32 [B,K,P], P < frames, the tokens already known; seeds: one for
+        each row, from which `window` (its number in the clip) derives what is drawn. The first chunk is what the prompt
+        makes known (positions 0..P), each later one a single position. Tokens stay on the device. Raises NotFinite at
+        the end if logits were NaN or infinite, which no token shows.
+        """
+        state = self.start(clip_codes, frames)
+        sequence, known = delayed(prompt, frames, self.lm.config.special)
+        given, total = prompt.shape[2], sequence.shape[2]
+        keys = row_keys(seeds, window, total)
+        tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
         yield tokens
-    if not mx.isfinite(sum_of_logits).item():
-        raise NotFinite
+        for position in range(given + 1, total):
+            before, column = tokens, known[:, position]
+            logits = self.predict(state, tokens)
+            sum_of_logits = sum_of_logits + logits.sum()
+            chosen = self.sampling(logits, keys[position])
+            if column.any():
+                chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
+            tokens = chosen[..., None]
+            # This step's graph is built while the one before runs; it is enqueued once that one has let go of the
+            # caches, which then are written in place. Enqueued earlier, every layer's cache would be copied.
+            mx.eval(before)
+            mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
+            yield tokens
+        if not mx.isfinite(sum_of_logits).item():
+            raise NotFinite
+
+
+def guide(logits: mx.array, guidance: float) -> mx.array:
+    """Combine logits [2B,...], the conditional rows first, to [B,...]."""
+    conditional, unconditional = mx.split(logits, 2)
+    return unconditional + (conditional - unconditional) * guidance

@@ -11,6 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 
+def with_special(codes: mx.array, special: int) -> mx.array:
+    """Append the special frame to codes int32 [B,K,T]: the adapter's input ends with it."""
+    return mx.concatenate([codes, mx.full((*codes.shape[:2], 1), special, dtype=codes.dtype)], axis=2)
+
+
 def positions(frames: int, codebooks: int = 4) -> int:
     """Positions of the delayed sequence for `frames` frames."""
     return frames + codebooks

@@ -21,18 +21,19 @@ from .bundle.codec_weights import load_codec
 from .bundle.damage import explanation
 from .bundle.names.keys import Keys
 from .config import HOP
-from .decode import Job, NotFinite, steps
-from .delay_pattern import positions, undelayed
+from .decode import Decoder, NotFinite
+from .delay_pattern import positions, undelayed, with_special
 from .encodec import EnCodec
 from .errors import UserError
 from .progress import Progress, finished
+from .projection import Weights
 from .rows import together
 from .sampling import Sampling
+from .state import TextKV
 from .t5 import T5Encoder, Tokenizer
 from .text import TextConditioner, padded
 from .threads import evaluated
-from .transformer import LanguageModel, Pair
-from .weights import Weights
+from .transformer import LanguageModel
 
 Array: TypeAlias = mx.array | npt.ArrayLike
 
@@ -163,7 +164,7 @@ class InstructMusicGen:
     def encode(self, audio: Array) -> mx.array:
         """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640), evaluated."""
         threads.check(self._made_in)
-        clip = checks.samples(audio)
+        clip = checks.samples(audio, least=1)
         return evaluated(self.codec.encode(clip.reshape(-1, clip.shape[-1])))
 
     def decode(self, codes: Array) -> mx.array:
@@ -233,12 +234,11 @@ class InstructMusicGen:
             conditions = padded(conditions)
         batches = together([c.shape[1] for c in conditions], ROWS_TOGETHER if guidance == 1 else ROWS_TOGETHER // 2)
         total, done = len(batches) * sum(positions(w.frames) - w.prompt - 1 for w in plan), 0
-        special = mx.full((*codes.shape[:2], 1), self.lm.config.special, dtype=mx.int32)
-        clips = mx.concatenate([codes, special], axis=2)
+        clips = with_special(codes, self.lm.config.special)
         edited: dict[int, mx.array] = {}
         for rows in batches:
             text = self._text_kv([texts[row] for row in rows], [conditions[row] for row in rows])
-            job = Job(self.lm, self.adapter, text, guidance, sampling)
+            decoder = Decoder(self.lm, self.adapter, text, guidance, sampling)
             clip = mx.concatenate([clips[row : row + 1] for row in rows])
             parts: list[mx.array] = []
             window = clip[:, :, :0]
@@ -247,7 +247,9 @@ class InstructMusicGen:
                 chunks = []
                 own = [seeds[row] for row in rows]
                 try:
-                    for tokens in steps(job, clip[:, :, offset : offset + frames + 1], given, frames, own, number):
+                    for tokens in decoder.tokens(
+                        clip[:, :, offset : offset + frames + 1], given, frames, own, number
+                    ):
                         chunks.append(tokens)
                         if len(chunks) > 1:
                             done += 1
@@ -276,15 +278,15 @@ class InstructMusicGen:
         self._conditions = known
         return [known[text] for text in texts]
 
-    def _text_kv(self, texts: list[str], conditions: list[mx.array]) -> list[Pair]:
+    def _text_kv(self, texts: list[str], conditions: list[mx.array]) -> list[TextKV]:
         """Compute every layer's keys and values of a batch's texts, of equal texts once."""
         distinct = dict(zip(texts, conditions))
-        pairs = self.lm.text_kv(mx.concatenate(list(distinct.values())))
+        found = self.lm.text_kv(mx.concatenate(list(distinct.values())))
         if len(distinct) == len(texts):
-            return pairs
+            return found
         place = {text: i for i, text in enumerate(distinct)}
         rows = mx.array([place[text] for text in texts])
-        return [(k[rows], v[rows]) for k, v in pairs]
+        return [TextKV(k[rows], v[rows]) for k, v in found]
 
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
         adapter = self.adapter.config

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import mlx.core as mx
 
+from .projection import Weights
 from .t5 import T5Encoder, Tokenizer
-from .weights import Weights
 
 
 def padded(conditions: Sequence[mx.array]) -> list[mx.array]:

@@ -6,27 +6,20 @@ feed-forward; no biases, sinusoidal positions. Instruct-MusicGen adds the prefix
 
 from __future__ import annotations
 
-import functools
 import math
-from typing import TYPE_CHECKING
 
 import mlx.core as mx
 
-from reference.contract import Ops, Packed
+from reference.contract import Packed
 
+from .heads import merge_heads, stack_heads, unstack
+from .projection import Weights
 from .rows import row_by_row
-from .state import CacheRows, KVCache, unstack
-from .weights import Weights
-
-if TYPE_CHECKING:
-    from .adapter import LayerPrefix
-
-Pair = tuple[mx.array, mx.array]
-Cache = KVCache | CacheRows
+from .state import LayerState, TextKV
 
 
 def sinusoid(positions: int, dim: int) -> mx.array:
-    """[cos(j w), sin(j w)] for j < positions, w_m = 10000^(-m/(dim/2-1)); float32 [positions, dim], cosines first."""
+    """Return [cos(j w), sin(j w)] for j < positions, w_m = 10000^(-m/(dim/2-1)): float32 [positions, dim]."""
     half = dim // 2
     rates = 10000.0 ** (-mx.arange(half, dtype=mx.float32) / (half - 1))
     phase = mx.arange(positions, dtype=mx.float32)[:, None] * rates
@@ -39,7 +32,7 @@ class Layer:
     def __init__(self, weights: Weights, index: int) -> None:
         name, lm = f"layers.{index}", weights.config.lm
         attend, cross = f"{name}.self_attn", f"{name}.cross_attn"
-        self.heads, self.head_dim = lm.heads, lm.head_dim
+        self.ops, self.heads, self.head_dim = weights.ops, lm.heads, lm.head_dim
         self.scale = 1 / math.sqrt(lm.head_dim)
         self.norm1, self.norm_cross = weights.norm(f"{name}.norm1"), weights.norm(f"{name}.norm_cross")
         self.norm2 = weights.norm(f"{name}.norm2")
@@ -53,58 +46,48 @@ class Layer:
         # Layer by layer, so that the parts of the stacked maps are released before the next layer is read.
         mx.eval([m.arrays() for m in maps], self.norm1, self.norm_cross, self.norm2)
 
-    def split(self, x: mx.array) -> tuple[mx.array, ...]:
-        """[B,T,n·dim] -> n arrays [B,H,T,D], views."""
-        return unstack(self._heads(x))
+    def __call__(self, x: mx.array, state: LayerState) -> mx.array:
+        """Run the layer over x [B,T,dim], the positions from `state.position` on."""
+        x = self.self_attention(x, state)
+        x = self.text_attention(x, state.text)
+        return self.feed_forward(x)
 
-    def _heads(self, x: mx.array) -> mx.array:
-        """[B,T,n·dim] -> [n,B,H,T,D], a view."""
-        return x.reshape(*x.shape[:2], -1, self.heads, self.head_dim).transpose(2, 0, 3, 1, 4)
-
-    def merge(self, x: mx.array) -> mx.array:
-        """[B,H,T,D] -> [B,T,dim]."""
-        return x.transpose(0, 2, 1, 3).reshape(x.shape[0], x.shape[2], -1)
-
-    def text_kv(self, ops: Ops, text: mx.array) -> Pair:
-        """Keys and values [B,H,L,D] of the text condition [B,L,dim]; the same at every step."""
-        k, v = self.split(self.cross_kv(ops, text))
-        return mx.contiguous(k), mx.contiguous(v)
-
-    def __call__(
-        self, ops: Ops, x: mx.array, cache: Cache, position: int, text: Pair, prefix: LayerPrefix | None, row: int
-    ) -> mx.array:
-        """x [B,T,dim] at `position`..; the prefix's query rows begin at `row`."""
-        x = self.self_out(ops, self._self_attention(ops, x, cache, position, prefix, row), residual=x)
-        x = self.cross_out(ops, self._text_attention(ops, x, text), residual=x)
-        return self.feed_forward(ops, x)
-
-    def feed_forward(self, ops: Ops, x: mx.array) -> mx.array:
-        """x + W2 gelu(W1 LN2(x))."""
-        return self.linear2(ops, self.linear1(ops, x, norm=self.norm2, activation="gelu"), residual=x)
-
-    def _self_attention(
-        self, ops: Ops, x: mx.array, cache: Cache, position: int, prefix: LayerPrefix | None, row: int
-    ) -> mx.array:
-        qkv, steps = self._heads(self.qkv(ops, x, norm=self.norm1)), x.shape[1]
-        q, length = qkv[:1].squeeze(0), position + steps
-        k, v = cache.write(qkv[1:], position)
+    def self_attention(self, x: mx.array, state: LayerState) -> mx.array:
+        """x + out(SDPA(q, k, v) + gate · SDPA(q + prefix_q, prefix_k, prefix_v)); the second only with a prefix."""
+        qkv, steps = self.split(self.qkv(x, norm=self.norm1)), x.shape[1]
+        q = qkv[:1].squeeze(0)
+        k, v = state.write(qkv[1:])
+        length, prefix = state.position + steps, state.prefix_at(steps)
         if prefix is None:
-            seen_k, seen_v = k[:, :, :length], v[:, :, :length]
-            return self.merge(ops.attention(q, seen_k, seen_v, scale=self.scale, mask="causal"))
-        prefix_q = prefix.q[:, :, row : row + steps]
-        out = ops.prefix_attention(
-            q, k, v, prefix_q, prefix.k, prefix.v, prefix.gate, scale=self.scale, length=length
-        )
-        return self.merge(out)
+            seen = (k[:, :, :length], v[:, :, :length])
+            out = self.ops.attention(q, *seen, scale=self.scale, mask="causal")
+        else:
+            out = self.ops.prefix_attention(q, k, v, *prefix, scale=self.scale, length=length)
+        return self.self_out(merge_heads(out), residual=x)
 
-    def _text_attention(self, ops: Ops, x: mx.array, text: Pair) -> mx.array:
-        """Attention to the text, exactly 0 for the unconditional rows (the last ones): their keys and values are 0."""
+    def text_attention(self, x: mx.array, text: TextKV) -> mx.array:
+        """x + out(SDPA(q, text_k, text_v)); 0 for the unconditional rows, the last ones: their keys and values are."""
         w, (k, v) = self.cross_q, text
         if isinstance(w.weight, Packed):
-            return ops.cross_attention(x, w.weight, k=k, v=v, scale=self.scale, norm=self.norm_cross)
-        (q,) = self.split(w(ops, x[: k.shape[0]], norm=self.norm_cross))
-        out = self.merge(ops.attention(q, k, v, scale=self.scale))
-        return mx.pad(out, [(0, x.shape[0] - k.shape[0]), (0, 0), (0, 0)])
+            out = self.ops.cross_attention(x, w.weight, k=k, v=v, scale=self.scale, norm=self.norm_cross)
+        else:
+            (q,) = unstack(self.split(w(x[: k.shape[0]], norm=self.norm_cross)))
+            out = merge_heads(self.ops.attention(q, k, v, scale=self.scale))
+            out = mx.pad(out, [(0, x.shape[0] - k.shape[0]), (0, 0), (0, 0)])
+        return self.cross_out(out, residual=x)
+
+    def feed_forward(self, x: mx.array) -> mx.array:
+        """x + W2 gelu(W1 LN2(x))."""
+        return self.linear2(self.linear1(x, norm=self.norm2, activation="gelu"), residual=x)
+
+    def text_kv(self, text: mx.array) -> TextKV:
+        """Compute the keys and values of the text condition [B,L,dim]."""
+        k, v = unstack(self.split(self.cross_kv(text)))
+        return TextKV(mx.contiguous(k), mx.contiguous(v))
+
+    def split(self, x: mx.array) -> mx.array:
+        """Reshape n maps side by side, [B,T,n·dim], to [n,B,H,T,D], a view."""
+        return stack_heads(x, self.heads, self.head_dim)
 
 
 class LanguageModel:
@@ -121,73 +104,18 @@ class LanguageModel:
         mx.eval(self.embedding, self.heads.arrays(), self.out_norm, self._offset)
 
     def embed(self, tokens: mx.array) -> mx.array:
-        """tokens int32 [B,K,T] -> the sum of their embeddings [B,T,dim], without positions."""
+        """Sum the embeddings of tokens int32 [B,K,T]: [B,T,dim], without positions."""
         return self.embedding[tokens + self._offset].astype(self.dtype).sum(axis=1)
 
-    def text_kv(self, text: mx.array) -> list[Pair]:
-        """Every layer's keys and values of the text condition [B,L,dim], evaluated layer by layer, each row alone."""
-        text, pairs = text.astype(self.dtype), []
+    def text_kv(self, text: mx.array) -> list[TextKV]:
+        """Compute every layer's keys and values of the text condition [B,L,dim], layer by layer, each row alone."""
+        text, found = text.astype(self.dtype), []
         for layer in self.layers:
-            k, v = row_by_row(functools.partial(layer.text_kv, self.ops), text)
-            mx.eval(k, v)
-            pairs.append((k, v))
-        return pairs
+            found.append(TextKV(*row_by_row(layer.text_kv, text)))
+            mx.eval(found[-1])
+        return found
 
     def logits(self, x: mx.array) -> mx.array:
-        """[B,T,dim] -> float32 [B,K,T,card]."""
-        out = self.heads(self.ops, x, norm=self.out_norm).astype(mx.float32)
+        """Compute the scores float32 [B,K,T,card] of the last layer's output [B,T,dim]."""
+        out = self.heads(x, norm=self.out_norm).astype(mx.float32)
         return out.reshape(*x.shape[:2], self.config.codebooks, -1).transpose(0, 2, 1, 3)
-
-
-class Stream:
-    """One window's generation: caches, text keys and values, and the prefix; position after position."""
-
-    def __init__(
-        self,
-        lm: LanguageModel,
-        text: list[Pair],
-        prefix: list[LayerPrefix],
-        *,
-        start_layer: int,
-        rows: int,
-        slots: int,
-        query_rows: int,
-    ) -> None:
-        """`rows` count both rows of guidance pairs; `slots` the positions that will come; `query_rows` the prefix's
-        query rows in use (the frames to generate: later positions keep the last one, as upstream does)."""
-        config = lm.config
-        self.lm, self.text, self.position, self.query_rows = lm, text, 0, query_rows
-        self.prefix = [None] * start_layer + [*prefix] + [None] * (config.layers - start_layer - len(prefix))
-        self.caches = [KVCache(rows, config.heads, slots, config.head_dim, lm.dtype) for _ in lm.layers]
-        self.positions = sinusoid(slots, config.dim).astype(lm.dtype)
-
-    def __call__(self, tokens: mx.array) -> mx.array:
-        """tokens int32 [B,K,T], the next T positions -> the last layer's output [B,T,dim]."""
-        steps = tokens.shape[2]
-        row = min(self.position, self.query_rows - 1)
-        if steps > 1 and row + steps > self.query_rows:
-            raise ValueError(f"{steps} positions from {self.position} pass the prefix's {self.query_rows} query rows")
-        x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
-        for layer, cache, text, prefix in zip(self.lm.layers, self.caches, self.text, self.prefix):
-            if steps == 1:
-                x = layer(self.lm.ops, x, cache, self.position, text, prefix, row)
-            else:
-                x = self._clip_by_clip(layer, x, cache, text, prefix, row)
-        self.position += steps
-        return x
-
-    def _clip_by_clip(
-        self, layer: Layer, x: mx.array, cache: KVCache, text: Pair, prefix: LayerPrefix | None, row: int
-    ) -> mx.array:
-        """A layer over many positions: each clip's row, or its two rows with guidance, as in a batch of its own.
-
-        Products of that many rows are rounded otherwise where there are more of them; see `model.rows`.
-        """
-        clips, out = text[0].shape[0], []
-        for i in range(clips):
-            part = slice(i, i + 1)
-            own = None if prefix is None else prefix.rows(part)
-            rows = slice(i, None, clips)
-            own_text = (text[0][part], text[1][part])
-            out.append(layer(self.lm.ops, x[rows], CacheRows(cache, rows), self.position, own_text, own, row))
-        return mx.stack(out, axis=1).reshape(x.shape)

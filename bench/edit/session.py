@@ -16,13 +16,13 @@ import numpy as np
 
 import kernels
 from model import windows
-from model.adapter import LayerPrefix
 from model.bundle.bundle import open_bundle
 from model.config import FRAME_RATE, HOP
-from model.decode import Job, steps
+from model.decode import Decoder
 from model.delay_pattern import positions
 from model.pipeline import InstructMusicGen
 from model.sampling import Sampling
+from model.state import LayerPrefix
 from model.t5 import T5Encoder
 from reference.contract import Ops
 
@@ -216,7 +216,7 @@ class Session:
             with clock("adapter"):
                 prefix = first_layers(model.adapter, count)(condition_codes)
             prefix = repeat_prefixes(prefix, model.adapter.config.layers)
-            job = Job(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+            job = Decoder(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
             if self._all(parts):
                 prompt = codes[:, :, window.offset : window.offset + window.prompt]
                 with clock("steps"):
@@ -241,7 +241,9 @@ class Session:
             calls={name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
         )
 
-    def _some_steps(self, clock: Clock, job: Job, condition: mx.array, parts: StageSubset) -> tuple[float, list[float]]:
+    def _some_steps(
+        self, clock: Clock, job: Decoder, condition: mx.array, parts: StageSubset
+    ) -> tuple[float, list[float]]:
         """Seconds of a first step, then of those of `parts`: a step's cost is affine in the cache's length, so their
         mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
         chosen = self._chosen(parts)
@@ -270,17 +272,17 @@ class Session:
         batch, dim = self.settings.batch, lm.config.head_dim
         block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
         prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
-        job = Job(lm, FixedPrefix(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
+        job = Decoder(lm, FixedPrefix(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
         stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
         tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
         return primitives(job.predict(stream, tokens))
 
 
-def generate(job: Job, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
+def generate(job: Decoder, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
     """All steps of a window through the model's own generator; seconds of each."""
     ticks = [time.perf_counter()]
     tokens = prompt
-    for tokens in steps(job, condition, prompt, frames, [0] * condition.shape[0]):  # noqa: B007 the last one is used
+    for tokens in job.tokens(condition, prompt, frames, [0] * condition.shape[0]):  # noqa: B007 the last one is used
         ticks.append(time.perf_counter())
     mx.eval(tokens)
     # The first item is what was known before. A step that is still running when it is yielded (on a GPU) shows up one

@@ -12,8 +12,9 @@ import mlx.core as mx
 import numpy as np
 
 from model import windows
-from model.adapter import Adapter, LayerPrefix
+from model.adapter import Adapter
 from model.config import HOP
+from model.state import LayerPrefix
 
 
 @dataclasses.dataclass(frozen=True)

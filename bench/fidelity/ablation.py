@@ -13,8 +13,8 @@ import numpy as np
 from bench.console import track
 from model.bundle import tensors as layout
 from model.pipeline import InstructMusicGen
+from model.projection import Weights
 from model.transformer import Layer
-from model.weights import Weights
 
 from .distribution import kl
 from .teacher_forcing import Chunk, Float32, chunk_logits, job
@@ -85,7 +85,7 @@ def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
 def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Iterator[None]:
     """`model` with these modules from `donor`'s bundle, for the time of the block."""
     lm, adapter = model.lm, model.adapter
-    layers, heads, reload = list(lm.layers), lm.heads, adapter._reload
+    layers, heads, reload = list(lm.layers), lm.heads, adapter.load
     weights = _mixed(model, donor, modules)
     touched = {int(m.split(".")[1]) for m in modules if m.startswith("layers.")}
     merges = {f"{m}.weight" for m in modules if m.startswith("cp_transformer.")}
@@ -99,10 +99,10 @@ def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[
             lm.layers[index] = Layer(weights, index)
         if any(m.startswith("linears.") for m in modules):
             lm.heads = weights.stacked(*[f"linears.{k}" for k in range(lm.config.codebooks)])
-        adapter._reload = mixed_reload
+        adapter.load = mixed_reload
         yield
     finally:
-        lm.layers[:], lm.heads, adapter._reload = layers, heads, reload
+        lm.layers[:], lm.heads, adapter.load = layers, heads, reload
 
 
 def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:

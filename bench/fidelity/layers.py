@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import mlx.core as mx
 import numpy as np
 
 from bench.console import track
-from model.adapter import LayerPrefix
 from model.pipeline import InstructMusicGen
-from model.state import KVCache
-from model.transformer import Layer, Pair, sinusoid
+from model.walk import Walk
 from reference.contract import Ops
 
 from .distribution import relative_error
@@ -85,45 +84,17 @@ class Recorder:
         return out
 
 
-@dataclass
-class _Side:
-    """One model on its way through the layers: `x` its stream [B,T,dim], `a` the adapter's [1,n,dim]."""
-
-    model: InstructMusicGen
-    text: mx.array
-    content: mx.array
-    positions: mx.array
-    x: mx.array
-    a: mx.array
-
-    @classmethod
-    def of(cls, model: InstructMusicGen, part: Chunk, text: mx.array) -> _Side:
-        lm, n = model.lm, part.clip.shape[2]
-        content = lm.embed(part.clip)
-        positions = model.bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"][:, :n].astype(
-            content.dtype
-        )
-        x = lm.embed(part.tokens) + sinusoid(part.tokens.shape[2], lm.config.dim).astype(lm.dtype)
-        side = cls(model, text, content, positions, x, mx.broadcast_to(positions[0], content.shape))
-        mx.eval(side.content, side.positions, side.x, side.a)
-        return side
-
-    def layer(self, index: int, x: mx.array, a: mx.array, content: mx.array, text: mx.array) -> _Result:
-        """Layer `index` of this model on any inputs."""
-        lm, adapter = self.model.lm, self.model.adapter
-        layer: Layer = lm.layers[index]
-        x, a, content, text = (each.astype(lm.dtype) for each in (x, a, content, text))
-        made, prefix = None, None
-        turn = index - adapter.config.start_layer
-        if 0 <= turn < adapter.config.layers:
-            made, prefix = adapter.layer(turn, a, content, self.positions[turn + 1])
-        recorder = Recorder(lm.ops)
-        cache = KVCache(x.shape[0], lm.config.heads, x.shape[1], lm.config.head_dim, lm.dtype)
-        pair: Pair = layer.text_kv(lm.ops, text)
-        out = _run(layer, cast(Ops, recorder), x, cache, pair, prefix)
-        result = _Result(out, made, recorder.out, recorder.share)
-        mx.eval([each for each in (out, made, recorder.out, recorder.share) if each is not None])
-        return result
+def _through(walk: Walk, index: int) -> _Result:
+    """A walk through a layer of its own model, and what the layer's prefix attention gave."""
+    dtype = walk.lm.dtype
+    x, a, content, text = (each.astype(dtype) for each in (walk.x, walk.a, walk.content, walk.text))
+    layer = copy.copy(walk.lm.layers[index])
+    recorder = Recorder(layer.ops)
+    layer.ops = cast(Ops, recorder)
+    after = replace(walk, x=x, a=a, content=content, text=text).through(index, layer)
+    made = after.a if walk.adapted(index) else None
+    mx.eval([each for each in (after.x, made, recorder.out, recorder.share) if each is not None])
+    return _Result(after.x, made, recorder.out, recorder.share)
 
 
 @dataclass(frozen=True)
@@ -134,26 +105,22 @@ class _Result:
     share: mx.array | None
 
 
-def _run(layer: Layer, ops: Ops, x: mx.array, cache: KVCache, text: Pair, prefix: LayerPrefix | None) -> mx.array:
-    return layer(ops, x, cache, 0, text, prefix, 0)
-
-
 def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: Chunk) -> Comparison:
     """Both models over the same chunk, layer by layer; nothing of a layer is kept once it is compared."""
     texts = [model.condition([text]) for model in (reference, other)]
-    right, own = (_Side.of(m, part, t) for m, t in zip((reference, other), texts))
+    right, own = (Walk.start(m.lm, m.adapter, part.tokens, part.clip, t) for m, t in zip((reference, other), texts))
     ends = {"text condition": error(*texts), "embedded tokens": error(right.x, own.x)}
     ends["embedded clip"] = error(right.content, own.content)
     out = []
     for index in track(range(reference.lm.config.layers), "layer by layer"):
         x, a = right.x, right.a
-        wanted = right.layer(index, x, a, right.content, right.text)
-        alone = own.layer(index, x, a, right.content, right.text)
-        ours = own.layer(index, own.x, own.a, own.content, own.text)
-        right.x, own.x = wanted.x, ours.x
+        wanted, ours = _through(right, index), _through(own, index)
+        alone = _through(replace(own, x=x, a=a, content=right.content, text=right.text), index)
+        right, own = replace(right, x=wanted.x), replace(own, x=ours.x)
         adapter = attention = share = float("nan")
         if wanted.a is not None and alone.a is not None and ours.a is not None:
-            adapter, right.a, own.a = error(_added(wanted.a, a), _added(alone.a, a)), wanted.a, ours.a
+            adapter = error(_added(wanted.a, a), _added(alone.a, a))
+            right, own = replace(right, a=wanted.a), replace(own, a=ours.a)
         if wanted.attention is not None and alone.attention is not None:
             attention = error(wanted.attention, alone.attention)
         if wanted.share is not None and alone.share is not None:

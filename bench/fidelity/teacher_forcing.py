@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.console import track
-from model.decode import Job, steps
+from model import delay_pattern
+from model.decode import Decoder
 from model.delay_pattern import delayed, frame_index, positions, undelayed
 from model.pipeline import InstructMusicGen
 from model.sampling import Sampling
@@ -19,21 +20,20 @@ from .inputs import Material
 Float32 = npt.NDArray[np.float32]
 
 
-def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling: Sampling | None = None) -> Job:
+def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling: Sampling | None = None) -> Decoder:
     """What stays the same for a text condition [1,L,dim]."""
-    return Job(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
+    return Decoder(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
 
 
 def with_special(material: Material, special: int) -> mx.array:
     """The condition int32 [1,K,T+1], the special frame at its end."""
-    end = mx.full((1, material.condition.shape[1], 1), special, dtype=mx.int32)
-    return mx.concatenate([material.condition, end], axis=2)
+    return delay_pattern.with_special(material.condition, special)
 
 
-def generated(job: Job, material: Material, seed: int, label: str = "model") -> mx.array:
+def generated(job: Decoder, material: Material, seed: int, label: str = "model") -> mx.array:
     """What the model generates for it: codes int32 [1,K,T]. `label` is shown with the progress, as in `forced`."""
     clip = with_special(material, job.lm.config.special)
-    every = steps(job, clip, clip[:, :, :0], material.frames, [seed])
+    every = job.tokens(clip, clip[:, :, :0], material.frames, [seed])
     total = positions(material.frames, clip.shape[1])
     chunks = list(track(every, f"{label}: {material.title}: generating", total))
     return undelayed(mx.concatenate(chunks, axis=2), material.frames)
@@ -47,7 +47,7 @@ def expected(target: mx.array, special: int) -> tuple[npt.NDArray[np.int64], npt
     return np.array(sequence)[0].T[1:].astype(np.int64), inside.T[1:]
 
 
-def forced(job: Job, material: Material, target: mx.array, label: str = "model") -> Float32:
+def forced(job: Decoder, material: Material, target: mx.array, label: str = "model") -> Float32:
     """Guided logits [S-1,K,card] of a generation that is made to say `target`, one position at a time."""
     frames = material.frames
     sequence, _ = delayed(target, frames, job.lm.config.special)
@@ -84,7 +84,7 @@ def guide(logits: mx.array, guidance: float) -> mx.array:
     return logits[1] + (logits[0] - logits[1]) * guidance
 
 
-def chunk_logits(job: Job, part: Chunk) -> Float32:
+def chunk_logits(job: Decoder, part: Chunk) -> Float32:
     """Guided logits [T,K,card] of a chunk."""
     out = guide(job.lm.logits(job.start(part.clip, part.frames)(part.tokens)), job.guidance)
     return np.asarray(np.array(out).transpose(1, 0, 2), dtype=np.float32)

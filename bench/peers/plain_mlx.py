@@ -14,11 +14,12 @@ import mlx.core as mx
 import mlx.nn
 
 import kernels
-from model.adapter import LayerPrefix
 from model.bundle.bundle import open_bundle
 from model.config import LMConfig
-from model.transformer import LanguageModel, Stream
-from model.weights import Weights
+from model.decode import DecoderState
+from model.projection import Weights
+from model.state import LayerPrefix
+from model.transformer import LanguageModel
 from reference.precision import compute_dtype
 
 nn: Any = mlx.nn  # has no types for a checker to see
@@ -130,7 +131,7 @@ class Ours:
 
     def round(self) -> dict[str, Any]:
         """Seconds of each step from `start` on."""
-        stream = Stream(
+        stream = DecoderState(
             self.model, self.text, self.prefix, start_layer=0, rows=self.rows, slots=self.start + self.steps + 1,
             query_rows=self.start + self.steps + 1,
         )

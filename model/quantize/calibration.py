@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +18,13 @@ from reference.contract import Norm, Ops
 from .. import audio
 from ..bundle.bundle import Bundle
 from ..config import SAMPLE_RATE, Quantization
-from ..delay_pattern import delayed
+from ..delay_pattern import delayed, with_special
 from ..errors import UserError
 from ..instructions import UPSTREAM
 from ..pipeline import InstructMusicGen
-from ..projection import Projection
-from ..state import KVCache
-from ..transformer import Layer, sinusoid
-from ..weights import Weights
+from ..projection import Projection, Weights
+from ..transformer import Layer
+from ..walk import Walk
 from .gptq import Packed, factor, quantize
 
 TEXTS = UPSTREAM.sentences()
@@ -34,16 +33,6 @@ WINDOWS = 64
 """At most; more clips than that are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
 LEAST = SAMPLE_RATE // 2
 """Samples below which a clip's last window is left out."""
-
-
-@dataclass
-class _Run:
-    """One window on its way through the layers: `x` its stream [2,T,dim], `a` the adapter's [1,n,dim]."""
-
-    text: mx.array
-    content: mx.array
-    x: mx.array
-    a: mx.array
 
 
 class _Recorder:
@@ -83,11 +72,11 @@ class Calibration:
         self._model = InstructMusicGen(replace(bundle, config=none), cast(Ops, self._recorder))
         self._conditions: dict[str, mx.array] = {}
         texts = itertools.cycle(bundle.config.instructions.sentences())
-        self._runs = [self._start(codes, text) for codes, text in zip(self._windows(files), texts)]
+        self._walks = [self._start(codes, text) for codes, text in zip(self._windows(files), texts)]
         self._layers = self._moments()
         self._layer: dict[str, mx.array] = {}
         self._factored: tuple[int, mx.array] | None = None
-        self.summary = f"{len(self._runs)} window(s) of {len(files)} clip(s)"
+        self.summary = f"{len(self._walks)} window(s) of {len(files)} clip(s)"
 
     def pack(self, module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
         """`feedback.quantize` for the inputs that a layer's projection was given."""
@@ -114,26 +103,14 @@ class Calibration:
         count = min(len(found), WINDOWS)
         return [found[i * len(found) // count] for i in range(count)]
 
-    def _start(self, codes: mx.array, text: str) -> _Run:
+    def _start(self, codes: mx.array, text: str) -> Walk:
         """The clip as condition and, in the delay pattern, as the tokens said so far; both rows of a guidance pair."""
         lm, frames = self._model.lm, codes.shape[2]
-        special = lm.config.special
-        clip = mx.concatenate([codes, mx.full((*codes.shape[:2], 1), special, dtype=codes.dtype)], axis=2)
-        tokens = delayed(codes, frames, special)[0][:, :, :frames]
-        x = lm.embed(mx.concatenate([tokens, tokens])) + sinusoid(frames, lm.config.dim).astype(lm.dtype)
-        content = lm.embed(clip)
+        tokens = delayed(codes, frames, lm.config.special)[0][:, :, :frames]
         if text not in self._conditions:  # T5 is loaded for each
             self._conditions[text] = self._model.condition([text])
-        run = _Run(
-            self._conditions[text], content, x, mx.broadcast_to(self._positions(0, content), content.shape)
-        )
-        mx.eval(run.text, run.content, run.x, run.a)
-        return run
-
-    def _positions(self, row: int, content: mx.array) -> mx.array:
-        """A row of the adapter's position tables [n,dim]."""
-        table = self._bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
-        return table[row, : content.shape[1]].astype(content.dtype)
+        both, clip = mx.concatenate([tokens, tokens]), with_special(codes, lm.config.special)
+        return Walk.start(lm, self._model.adapter, both, clip, self._conditions[text])
 
     def _moments(self) -> Iterator[dict[str, mx.array]]:
         """Of each layer in turn: x^T x [K,K] by module; those that share an input share the array."""
@@ -142,22 +119,12 @@ class Calibration:
             layer = Layer(Weights(self._bundle.reload(names), self._bundle.config, cast(Ops, self._recorder)), index)
             watched = _inputs(layer, index)
             self._recorder.watch([weight for weight, _ in watched])
-            self._model.lm.layers[:] = [layer] * (index + 1)  # the adapter asks for it by its index
-            for run in self._runs:
-                self._advance(run, layer, index)
+            for i, walk in enumerate(self._walks):
+                self._walks[i] = walk.through(index, layer)
+                mx.eval(self._walks[i].x, self._walks[i].a)
+                mx.clear_cache()
             sums = self._recorder.sums
             yield {module: sums[id(weight)] for weight, modules in watched for module in modules}
-
-    def _advance(self, run: _Run, layer: Layer, index: int) -> None:
-        lm, adapter, prefix = self._model.lm, self._model.adapter, None
-        turn = index - adapter.config.start_layer
-        if 0 <= turn < adapter.config.layers:
-            run.a, prefix = adapter.layer(turn, run.a, run.content, self._positions(turn + 1, run.content))
-        rows, steps, _ = run.x.shape
-        cache = KVCache(rows, lm.config.heads, steps, lm.config.head_dim, lm.dtype)
-        run.x = layer(lm.ops, run.x, cache, 0, layer.text_kv(lm.ops, run.text.astype(lm.dtype)), prefix, 0)
-        mx.eval(run.x, run.a)
-        mx.clear_cache()
 
 
 def _inputs(layer: Layer, index: int) -> list[tuple[mx.array, list[str]]]:

@@ -12,8 +12,9 @@ import reference
 from model import InstructMusicGen
 from model.adapter import Adapter
 from model.bundle.bundle import open_bundle
-from model.transformer import LanguageModel, Stream
-from model.weights import Weights
+from model.decode import DecoderState
+from model.projection import Weights
+from model.transformer import LanguageModel
 
 from .golden import CONFIG, TEXTS, assert_equal, tensors
 
@@ -60,7 +61,7 @@ def test_layers_below_the_adapter_get_no_prefix(golden_bundle):
     codes = tensors("cp")["condition_codes"]
     batch, _, n = codes.shape
     prefix = m.adapter(codes)
-    stream = Stream(
+    stream = DecoderState(
         m.lm, m.lm.text_kv(m.condition(TEXTS)), prefix, start_layer=START, rows=batch, slots=n, query_rows=n - 1
     )
     assert [p is not None for p in stream.prefix] == [False] * START + [True] * (CONFIG["layers"] - START)

@@ -14,12 +14,11 @@ import pytest
 from model import InstructMusicGen
 from model.bundle.codec_weights import load_codec
 from model.config import FRAME_RATE
-from model.decode import Job
+from model.decode import Decoder, DecoderState
 from model.delay_pattern import delayed, frame_index, undelayed
 from model.encodec import EnCodec
 from model.sampling import Sampling, top_k
 from model.t5 import T5Encoder
-from model.transformer import Stream
 from model.windows import plan, upstream_plan
 
 from .conftest import Converted
@@ -31,9 +30,9 @@ def m(golden: Golden, converted: Converted) -> InstructMusicGen:
     return InstructMusicGen.from_pretrained(converted(golden, 32), backend="reference")
 
 
-def stream(m: InstructMusicGen, texts: list[str], condition: mx.array, frames: int, *, rows: int = 2) -> Stream:
+def stream(m: InstructMusicGen, texts: list[str], condition: mx.array, frames: int, *, rows: int = 2) -> DecoderState:
     text = m.lm.text_kv(m.condition(texts))
-    return Stream(
+    return DecoderState(
         m.lm, text, m.adapter(condition), start_layer=m.adapter.config.start_layer, rows=rows * condition.shape[0],
         slots=frames + 4, query_rows=frames,
     )
@@ -182,7 +181,7 @@ def test_greedy_with_null_text(m, golden):
 def test_guided_logits(m, golden):
     want = golden.tensors("greedy")
     sequence, frames = want["short_delay_seq"], want["short_codes"].shape[2]
-    job = Job(m.lm, m.adapter, m.lm.text_kv(m.condition(golden.texts)), golden.config["cfg_coef"], Sampling())
+    job = Decoder(m.lm, m.adapter, m.lm.text_kv(m.condition(golden.texts)), golden.config["cfg_coef"], Sampling())
     s = job.start(want["short_condition_codes"], frames)
     got = [job.predict(s, sequence[:, :, j : j + 1]) for j in range(sequence.shape[2] - 1)]
     assert_close(mx.stack(got, axis=2), want["short_cfg_logits"], "guided logits")

@@ -11,7 +11,7 @@ import pytest
 import reference
 from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
-from model.decode import Job
+from model.decode import Decoder
 from model.sampling import Sampling
 from reference import oracle
 
@@ -44,7 +44,7 @@ class Dequantized:
 def guided_logits(m: InstructMusicGen) -> mx.array:
     want = tensors("greedy")
     frames = want["short_codes"].shape[2]
-    job = Job(m.lm, m.adapter, m.lm.text_kv(m.condition(TEXTS)), 3.0, Sampling())
+    job = Decoder(m.lm, m.adapter, m.lm.text_kv(m.condition(TEXTS)), 3.0, Sampling())
     stream = job.start(want["short_condition_codes"], frames)
     sequence = want["short_delay_seq"]
     return mx.stack([job.predict(stream, sequence[:, :, j : j + 1]) for j in range(sequence.shape[2] - 1)], axis=2)

@@ -24,7 +24,7 @@ from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
 from model.cli import main
 from model.config import Quantization
-from model.decode import Job
+from model.decode import Decoder
 from model.sampling import Sampling
 from tests import backends
 from tests.numpy_model import adapter, bundles, codec, files, generate, random_upstream, text
@@ -161,7 +161,7 @@ def test_adapter_and_guided_scores(shape, texts, bits):
             for i, (got, part) in enumerate(zip(m.adapter(mx.array(clip)), prefix, strict=True)):
                 for name in "qkv":
                     assert_close(getattr(got, name), getattr(part, name), f"{name} {i} {m.backend}", rounding)
-            job = Job(m.lm, m.adapter, m.lm.text_kv(m.condition(texts)), 3.0, Sampling())
+            job = Decoder(m.lm, m.adapter, m.lm.text_kv(m.condition(texts)), 3.0, Sampling())
             stream, tokens = job.start(mx.array(clip), frames), mx.array(sequence.astype(np.int32))
             scores = [job.predict(stream, tokens[:, :, j : j + 1]) for j in range(sequence.shape[2])]
             assert_close(mx.stack(scores, axis=2), want, f"scores {m.backend}", rounding)

@@ -122,7 +122,7 @@ def test_a_checkpoint_of_other_settings_is_refused(
 def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: Path) -> None:
     import torch
 
-    from model.decode import Job
+    from model.decode import Decoder
     from model.demo.training.codec.train import load_codec
     from model.demo.training.edits.network import Model, delayed
     from model.demo.training.edits.tokenizer import Tokens, vocabulary
@@ -155,7 +155,7 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     assert np.abs(np.array(ours.condition(texts)) - condition.numpy()).max() < 0.01
 
     frames = codes.shape[-1]
-    job = Job(ours.lm, ours.adapter, ours.lm.text_kv(ours.condition(texts)), 1.0, Sampling(1.0, 0, 0.0, True))
+    job = Decoder(ours.lm, ours.adapter, ours.lm.text_kv(ours.condition(texts)), 1.0, Sampling(1.0, 0, 0.0, True))
     clip = mx.concatenate([tokens, mx.full((1, 4, 1), ours.lm.config.special, dtype=mx.int32)], axis=2)
     stream = job.start(clip, frames)
     steps = mx.array(sequence.numpy().astype(np.int32))

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...cli import process
 from ...errors import UserError
+from ...files import write_whole
 from .failures import need_torch
-from .workspace import Workspace, replace
+from .workspace import Workspace
 
 EVERY = 200.0
 """Seconds of CPU time between checkpoints."""
@@ -21,15 +23,14 @@ EVERY = 200.0
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a stage and return the exit code: 0 done, 1 failed with a line on stderr, 2 wrong usage, 130 interrupted."""
     arguments = parser().parse_args(argv)
-    try:
+
+    def stage() -> int:
         arguments.run(arguments, Workspace(arguments.work))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted; the last checkpoint stays", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return process.run(
+        stage, interrupted="the last checkpoint stays", out_of_memory="take fewer songs or a smaller --batch"
+    )
 
 
 def parser() -> argparse.ArgumentParser:
@@ -167,7 +168,7 @@ def _judge(arguments: argparse.Namespace, work: Workspace) -> None:
         print(line)
     if arguments.out:
         text = json.dumps(result, indent=1) + "\n"
-        replace(arguments.out, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole({arguments.out: text})
     work.append_log("judge", {key: value for key, value in result.items() if key != "rows"})
 
 

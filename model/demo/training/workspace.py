@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,11 @@ class Workspace:
             else:
                 lines.append(f"{json.dumps(key)}: {json.dumps(value)}")
         text = "{\n " + ",\n ".join(lines) + "\n}\n"
-        replace(self.log_path, lambda path: path.write_text(text, encoding="utf-8"))
+        write_whole({self.log_path: text})
 
 
 def replace(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside `path` and rename it, so that a reader or a kill never meets half a file."""
+    """Let a library write a large file beside `path`, then rename it: a reader or a kill never meets half a file."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         write(aside)

@@ -121,7 +121,7 @@ def _known(e: Exception, name: str, revision: str | None) -> UserError | None:
         return UserError(_not_cached(name, revision, str(e)))
     if isinstance(e, (PermissionError, NotADirectoryError)):
         return UserError(
-            f"the Hugging Face cache cannot be written ({e.strerror}: {e.filename}); set HF_HOME to a folder that can"
+            f"the Hugging Face cache cannot be written ({e.strerror}: {e.filename}); set HF_HOME to another folder"
         )
     return None
 

@@ -99,7 +99,7 @@ def _edit(parser: argparse.ArgumentParser) -> None:
         "kernels/native/README.md)")
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
-    add("--quiet", action="store_true", help="print nothing but errors")
+    add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:

@@ -216,7 +216,7 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Se
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise UserError(f"{path}: cannot be read ({kind}); name an audio file")
+            raise UserError(f"{path}: cannot be read ({kind}); name an audio file, or - for a pipe")
         file = open(path, "rb")  # noqa: SIM115 - below
     except (OSError, ValueError) as e:  # ValueError: a NUL in the name
         raise UserError(f"{path}: cannot be read ({reason(e)}); check the path") from e

@@ -41,17 +41,18 @@ def run(arguments: argparse.Namespace) -> None:
         raise UsageError(f"{target}: OUT is IN; choose another name with -o")
     if target == STREAM and (sys.stdout is None or sys.stdout.isatty()):
         raise UsageError("-o -: writes WAV to standard output, which is a terminal or closed; redirect it")
+    named = "standard input" if source == STREAM else source
     report = sys.stderr if target == STREAM else sys.stdout
     clip = audio.load(_standard_input() if source == STREAM else source)
     rate = clip.source_rate if arguments.keep_rate else clip.rate
     if target != STREAM:
         audio.check_destination(target, rate)
     for note in clip.notes:
-        tell(f"{source}: {note}")
+        tell(f"{named}: {note}")
     if clip.channels > 1:
-        tell(f"{source}: its {clip.channels} channels are mixed to mono")
+        tell(f"{named}: its {clip.channels} channels are mixed to mono")
     if clip.peak > 1:
-        tell(f"{source}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
+        tell(f"{named}: its peak is above full scale ({audio.decibels(clip.peak)}); taken as it is")
 
     name = _model(arguments.model, tell)
     if arguments.revision and Path(name).exists():

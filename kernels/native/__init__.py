@@ -25,6 +25,7 @@ from reference import arguments, forms
 from reference.contract import Epilogue, Norm, Packed, Prefix
 
 from . import cores
+from .interleaved import Interleaved, Layout
 from .loading import build_record, load
 
 name = "native"
@@ -105,10 +106,11 @@ def set_threads(count: int | None) -> None:
 def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:
     """The precision of activations inside products with 4-bit weights.
 
-    "float32" rounds nothing. "int16", the default, rounds them to 16 bits with a scale for every 64 (AVX2; 32 or 128
-    elsewhere) in products of up to 16 rows with K >= 1024: the relative error is about 1e-5 a product, below what
-    float32 sums of that length are allowed; shorter sums and more rows stay float32. "int8" rounds them to 8 bits
-    everywhere: faster, with a relative error of about 0.6 % a product. Operations made before keep what they had.
+    "float32" rounds nothing. "int16", the default, rounds them to 16 bits with a scale for every group of columns (for
+    every 32 to 128 with plain weights) in products with K >= 1024, of up to 16 rows unless `pack` made the weights: the
+    relative error is about 2e-5 a product, below what float32 sums of that length are allowed; the rest stays float32.
+    "int8" rounds them to 8 bits everywhere with weights of 4 bits: faster with many rows, with a relative error of
+    about 0.6 % a product. Operations made before keep what they had.
     """
     global _activations
     if activations not in ACTIVATIONS:
@@ -142,22 +144,31 @@ def _explain(error: Exception, check: Callable[..., Any], *args: Any) -> NoRetur
 
 
 def pack(weight: Packed) -> Packed:
-    """Return the matrix as `mx.quantize` lays it out."""
+    """Return the matrix in the order in which this backend reads it: as large, and made at once, not lazily."""
+    if isinstance(weight, Interleaved):
+        return weight
     weight = weight.plain()
     arguments.check_packed(weight)
-    return weight
+    return Interleaved.of(_ext(), weight)
+
+
+def _packed(weight: Packed) -> tuple[list[mx.array], Layout]:
+    """Packed weights as the extension takes them."""
+    if isinstance(weight, Interleaved):
+        return [weight.data], weight.layout
+    weight = weight.plain()
+    return [weight.w, weight.scales, weight.biases], (weight.group_size, weight.bits, 0, 0, 0)
 
 
 def _int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
-    weight = weight.plain()
     try:
         out: mx.array = _ext().int4_matmul(
-            x, weight.w, weight.scales, weight.biases, weight.group_size, weight.bits, epilogue.bias,
-            _gelu(epilogue.activation), epilogue.residual, *(norm or NO_NORM), ACTIVATIONS.index(_activations),
+            x, *_packed(weight), epilogue.bias, _gelu(epilogue.activation), epilogue.residual, *(norm or NO_NORM),
+            ACTIVATIONS.index(_activations),
         )  # fmt: skip
         return out
     except (ValueError, TypeError) as e:
-        _explain(e, arguments.check_int4_matmul, x, weight, norm, epilogue)
+        _explain(e, arguments.check_int4_matmul, x, weight.plain(), norm, epilogue)
 
 
 def _linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> mx.array:
@@ -187,15 +198,13 @@ def _prefix_attention(
 def _cross_attention(
     x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> mx.array:
-    weight = weight.plain()
     try:
         out: mx.array = _ext().cross_attention(
-            x, weight.w, weight.scales, weight.biases, k, v, scale, weight.group_size, weight.bits,
-            *(norm or NO_NORM), ACTIVATIONS.index(_activations),
-        )  # fmt: skip
+            x, *_packed(weight), k, v, scale, *(norm or NO_NORM), ACTIVATIONS.index(_activations)
+        )
         return out
     except (ValueError, TypeError) as e:
-        _explain(e, arguments.check_cross_attention, x, weight, k, v, norm)
+        _explain(e, arguments.check_cross_attention, x, weight.plain(), k, v, norm)
 
 
 int4_matmul = forms.int4_matmul(_int4_matmul)

@@ -24,6 +24,7 @@ from model.formats.tensor_writer import layout_bytes
 from model.quantize.recipes import RECIPES, named, search
 from model.quantize.recipes import plain as by_mlx
 from reference import oracle, tolerance
+from reference.contract import Packed
 
 from .. import backends
 
@@ -145,7 +146,8 @@ def test_packed_heads_are_computed_with_as_stored(backend: str, tmp_path: Path) 
     bundle = open_bundle(convert(**source, out=tmp_path / "mixed", recipe="mixed"))
     lm = InstructMusicGen(bundle, kernels.load(backend)).lm
     (heads,) = lm.heads.parts
-    assert heads.quantization == Quantization(8, 64) and heads.weight.dtype == mx.uint32
+    assert isinstance(heads.weight, Packed) and (heads.weight.bits, heads.weight.group_size) == (8, 64)
+    assert heads.weight.plain().w.dtype == mx.uint32
     parts = [bundle.tensors[f"linears.{k}.{p}"] for p in ("weight", "scales", "biases") for k in range(4)]
     w = np.concatenate([oracle.dequantize(*parts[k::4], group_size=64, bits=8) for k in range(4)])
     x = np.random.default_rng(0).standard_normal((1, 2, 64)).astype(np.float32)

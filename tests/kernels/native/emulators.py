@@ -12,6 +12,7 @@ EMULATED = {
     "avx512": ("g++", ["-mavx2", "-mfma", "-mf16c", "-include", "avx512_emulated.h"], []),
     "avx512vnni": ("g++", ["-mavx2", "-mfma", "-mf16c", "-DEMULATE_VNNI", "-include", "avx512_emulated.h"], []),
     "neon": ("aarch64-linux-gnu-g++", ["-static"], ["qemu-aarch64"]),
+    "neondotprod": ("aarch64-linux-gnu-g++", ["-static", "-march=armv8.2-a+dotprod"], ["qemu-aarch64"]),
 }
 
 

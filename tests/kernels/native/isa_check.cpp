@@ -94,6 +94,80 @@ void quantized(const IsaKernels& k, int bits, int group, int kk, int n, int m) {
   check("product, 8-bit x", bits * 1000 + group, kk, m, worst8, 1.3 / 254);
 }
 
+// Interleaved weights: any number of outputs, all activations, groups in two parts, and the way there and back.
+void interleaved(const IsaKernels& k, DType dtype, int bits, int group, int kk, int n, int m) {
+  const int words = kk * bits / 32, groups = kk / group;
+  std::vector<uint32_t> w(size_t(n * words));
+  for (auto& v : w) v = bits32();
+  std::vector<float> wide(size_t(n * groups)), shift(size_t(n * groups)), x(size_t(m * padded(kk)), 0.f);
+  const size_t size = size_of(dtype);
+  std::vector<uint8_t> scales(wide.size() * size), biases(wide.size() * size);
+  for (auto& v : wide) v = uniform() * 0.1f;
+  for (auto& v : shift) v = uniform();
+  k.narrow(scales.data(), wide.data(), int64_t(wide.size()), dtype);
+  k.narrow(biases.data(), shift.data(), int64_t(shift.size()), dtype);
+  k.widen(wide.data(), scales.data(), int64_t(wide.size()), dtype);
+  k.widen(shift.data(), biases.data(), int64_t(shift.size()), dtype);
+  for (int r = 0; r < m; ++r) {
+    for (int i = 0; i < kk; ++i) x[size_t(r * padded(kk) + i)] = uniform() + 0.3f;
+  }
+  const Quantized q{w.data(), scales.data(), biases.data(), dtype, n, kk, group, bits};
+  Interleaved il{nullptr, dtype, n, kk, group, bits};
+  std::vector<uint8_t> data(size_t(il.bytes()), 0xEE);
+  il.data = data.data();
+  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.interleave(q, il, n0, data.data());
+  std::vector<uint32_t> back(w.size());
+  std::vector<uint8_t> scales_back(scales.size()), biases_back(biases.size());
+  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.deinterleave(il, n0, back.data(), scales_back.data(), biases_back.data());
+  check("interleave", bits * 1000 + group, kk, n, back != w || scales_back != scales || biases_back != biases, 0);
+
+  const int64_t ld = il.tiles() * kTileOutputs;
+  std::vector<float> columns(size_t(ld * kk));
+  k.interleaved_columns(il, 0, groups, 0, n, columns.data(), ld);
+  double unpack = 0;
+  for (int width : {32, 16, 8}) {
+    std::vector<float> arranged(size_t(k.arranged_size(m, kk, group, width))), out(size_t(m * n) + 1, 99.f), parts(out),
+        alone(out);
+    k.arrange(x.data(), padded(kk), m, il, width, arranged.data());
+    k.interleaved_product(il, arranged.data(), m, width, 0, groups, 0, n, out.data(), n);
+    k.interleaved_product(il, arranged.data(), m, width, 0, groups / 2, 0, n, parts.data(), n);
+    if (groups / 2 > 0)
+      k.interleaved_product(il, arranged.data(), m, width, groups / 2, groups, 0, n, parts.data(), n);
+    else
+      parts = out;
+    int differ = 0;
+    for (int r = 0; r < m; ++r) {
+      k.arrange(x.data() + r * padded(kk), padded(kk), 1, il, width, arranged.data());
+      for (int n0 = 0; n0 < n; n0 += kTileOutputs) {
+        k.interleaved_product(il, arranged.data(), 1, width, 0, groups, n0, n0 + kTileOutputs < n ? n0 + kTileOutputs : n,
+                              alone.data() + r * n, n);
+      }
+    }
+    differ = std::memcmp(out.data(), parts.data(), out.size() * 4) != 0 ||
+             std::memcmp(out.data(), alone.data(), out.size() * 4) != 0;
+    check("interleaved, the same bits in parts and alone", bits * 1000 + group, width, m, differ || out.back() != 99.f, 0);
+    double worst = 0;
+    for (int j = 0; j < n; ++j) {
+      for (int r = 0; r < m; ++r) {
+        double sum = 0, total = 0;
+        for (int i = 0; i < kk; ++i) {
+          const uint32_t code = w[size_t(j * words + i * bits / 32)] >> (i * bits % 32) & ((1u << bits) - 1);
+          const double s = wide[size_t(j * groups + i / group)], b = shift[size_t(j * groups + i / group)];
+          const double weight = s * code + b, xi = x[size_t(r * padded(kk) + i)];
+          sum += weight * xi;
+          total += (std::fabs(s * code) + std::fabs(b)) * std::fabs(xi);
+          unpack = std::fmax(unpack, std::fabs(columns[size_t(i * ld + j)] - weight) / (std::fabs(s * code) + std::fabs(b)));
+        }
+        worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / total);
+      }
+    }
+    // Half a step of the largest, which is at most 1.3.
+    const double bound = width == 32 ? 1e-6 : width == 16 ? 1.3 / 65278 + 1e-6 : 1.3 / 254;
+    check("interleaved product", bits * 1000 + group, width, m, worst, bound);
+  }
+  check("interleaved columns", bits * 1000 + group, kk, n, unpack, 2.4e-7);
+}
+
 void dense_and_attention(const IsaKernels& k, DType dtype, int d, int count, int m) {
   const int n = count;
   std::vector<float> w(size_t(n * d)), x(size_t(m * padded(d)), 0.f), out(size_t(m * n));
@@ -228,6 +302,13 @@ int main() {
     }
   }
   for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+    for (int bits : {4, 8}) {
+      for (int group : {32, 64, 128}) {
+        for (int kk : {group, 3 * group, 512}) {
+          for (int m = 1; m <= kInterleavedRows; ++m) interleaved(k, dtype, bits, group, kk, m % 2 ? 1 + 16 * m : 64, m);
+        }
+      }
+    }
     for (int d : {1, 20, 64, 100}) {
       for (int m : {1, 2, 3, 8}) dense_and_attention(k, dtype, d, 13, m);
     }

@@ -102,21 +102,20 @@ class PlainAttention : public Native {
 
 class CrossAttention : public Native {
  public:
-  CrossAttention(float scale, int group, int bits, Options options, Activations activations)
-      : Native("cross_attention", options.state({scale, double(group), double(bits), double(activations)})),
+  CrossAttention(float scale, WeightsShape weights, Options options, Activations activations)
+      : Native("cross_attention", options.state(weights.state({scale, double(activations)}))),
         scale_(scale),
-        group_(group),
-        bits_(bits),
+        weights_(weights),
         options_(options),
         activations_(activations) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     Matmul project;
     project.x = view(in[0]);
-    options_.read(in, 6, project);
-    const PackedMatrix m{view(in[1]), view(in[2]), view(in[3]), group_, bits_};
+    const size_t after = 1 + weights_.arrays();
+    options_.read(in, after + 2, project);
     Attention op;
-    op.k = view(in[4]), op.v = view(in[5]);
+    op.k = view(in[after]), op.v = view(in[after + 1]);
     op.scale = scale_;
     op.length = op.k.shape[2];
     const int64_t batch = in[0].shape(0), steps = in[0].shape(1);
@@ -128,10 +127,10 @@ class CrossAttention : public Native {
     const int64_t shape[4] = {texts, heads, steps, d}, strides[4] = {steps * n, d, n, 1};
     for (int i = 0; i < 4; ++i) op.q.shape[i] = shape[i], op.q.strides[i] = strides[i];
     for (int i = 0; i < 3; ++i) op.out_strides[i] = strides[i];
-    return [=, activations = activations_]() mutable {
+    return [=, product = weights_.product(in, 1), activations = activations_]() mutable {
       float* q = scratch(kWeights, project.rows * n);
       project.out = q;
-      m.with([&](const Quantized& matrix) { matmul(project, matrix, activations); });
+      product(project, activations);
       op.q.data = q;
       attention(op);
       const size_t done = size_t(texts * steps * n) * size_of(op.out_dtype);
@@ -140,13 +139,13 @@ class CrossAttention : public Native {
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
     auto shape = in[0].shape();
-    shape.back() = in[1].shape(0);
+    shape.back() = weights_.n;
     return {shape};
   }
 
  private:
   float scale_;
-  int group_, bits_;
+  WeightsShape weights_;
   Options options_;
   Activations activations_;
 };
@@ -182,17 +181,17 @@ mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::arr
   return make<PrefixAttention>(q.shape(), q.dtype(), std::move(inputs), fixed_gate, scale, fixed_length);
 }
 
-mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                          const mx::array& k, const mx::array& v, float scale, int group_size, int bits, const Projection& p,
-                          Activations activations) {
-  check_packed(w, scales, biases, group_size, bits);
-  check_projection(x, w.shape(0), w.shape(1) * 32 / bits, p);
+mx::array cross_attention(const mx::array& x, const PackedWeights& w, const mx::array& k, const mx::array& v, float scale,
+                          const Projection& p, Activations activations) {
+  check_projection(x, w.n, w.k, p);
   need(x.ndim() == 3 && is_heads(k) && is_heads(v) && k.shape() == v.shape(), "x, k or v");
-  need(k.shape(1) * k.shape(3) == w.shape(0) && k.shape(0) <= x.shape(0), "k");
-  std::vector<mx::array> inputs{x, w, scales, biases, k, v};
+  need(k.shape(1) * k.shape(3) == w.n && k.shape(0) <= x.shape(0), "k");
+  std::vector<mx::array> inputs{x};
+  inputs.insert(inputs.end(), w.arrays.begin(), w.arrays.end());
+  inputs.push_back(k), inputs.push_back(v);
   Options::append(p, inputs);
-  return make<CrossAttention>(mx::Shape{x.shape(0), x.shape(1), w.shape(0)}, x.dtype(), std::move(inputs), scale, group_size,
-                              bits, Options(p), activations);
+  return make<CrossAttention>(mx::Shape{x.shape(0), x.shape(1), w.n}, x.dtype(), std::move(inputs), scale, WeightsShape(w),
+                              Options(p), activations);
 }
 
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask,

@@ -3,8 +3,12 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+#include <tuple>
 
 #include "../runtime/pool.h"
 #include "../runtime/stream.h"
@@ -24,6 +28,18 @@ imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_wei
   return {gelu, std::move(bias), std::move(residual), std::move(norm_weight), std::move(norm_bias), eps};
 }
 
+// Weights come as a list, [words, scales, biases] or [bytes] of interleaved ones, with group size and bits; of interleaved
+// ones also n, k and the dtype of scales and biases: 0 float32, 1 float16, 2 bfloat16.
+using Layout = std::tuple<int, int, int, int, int>;
+
+imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layout) {
+  const auto& [group, bits, n, k, dtype] = layout;
+  if (arrays.size() == 3) return imn::quantized_weights(arrays[0], arrays[1], arrays[2], group, bits);
+  if (arrays.size() != 1 || dtype < 0 || dtype > 2) throw std::invalid_argument("native: w");
+  const mlx::core::Dtype dtypes[] = {mlx::core::float32, mlx::core::float16, mlx::core::bfloat16};
+  return imn::interleaved_weights(arrays[0], n, k, group, bits, dtypes[dtype]);
+}
+
 #define IMN_TEXT_(x) #x
 #define IMN_TEXT(x) IMN_TEXT_(x)
 
@@ -32,18 +48,26 @@ imn::Projection projection(Maybe bias, bool gelu, Maybe residual, Maybe norm_wei
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 3;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 5;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
-      [](const array& x, const array& w, const array& scales, const array& biases, int group_size, int bits, Maybe bias,
-         bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
-        return imn::int4_matmul(x, w, scales, biases, group_size, bits,
-                                projection(bias, gelu, residual, norm_weight, norm_bias, eps),
+      [](const array& x, const std::vector<array>& w, const Layout& layout, Maybe bias, bool gelu, Maybe residual,
+         Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
+        return imn::int4_matmul(x, weights(w, layout), projection(bias, gelu, residual, norm_weight, norm_bias, eps),
                                 imn::Activations(activations));
       },
-      "x"_a, "w"_a, "scales"_a, "biases"_a, "group_size"_a, "bits"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(),
-      "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a, "activations"_a);
+      "x"_a, "w"_a, "layout"_a, "bias"_a.none(), "gelu"_a, "residual"_a.none(), "norm_weight"_a.none(), "norm_bias"_a.none(),
+      "eps"_a, "activations"_a);
+  m.def(
+      "interleave", [](const std::vector<array>& w, const Layout& layout) { return imn::interleave(weights(w, layout)); },
+      "w"_a, "layout"_a);
+  m.def(
+      "deinterleave",
+      [](const std::vector<array>& w, const Layout& layout, int part) {
+        return imn::deinterleave(weights(w, layout), part);
+      },
+      "w"_a, "layout"_a, "part"_a);
   m.def(
       "linear",
       [](const array& x, const array& w, Maybe bias, bool gelu, Maybe residual, Maybe norm_weight, Maybe norm_bias,
@@ -53,13 +77,13 @@ NB_MODULE(_extension, m) {
         "scale"_a, "length"_a);
   m.def(
       "cross_attention",
-      [](const array& x, const array& w, const array& scales, const array& biases, const array& k, const array& v,
-         float scale, int group_size, int bits, Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
-        return imn::cross_attention(x, w, scales, biases, k, v, scale, group_size, bits,
+      [](const array& x, const std::vector<array>& w, const Layout& layout, const array& k, const array& v, float scale,
+         Maybe norm_weight, Maybe norm_bias, float eps, int activations) {
+        return imn::cross_attention(x, weights(w, layout), k, v, scale,
                                     projection({}, false, {}, norm_weight, norm_bias, eps), imn::Activations(activations));
       },
-      "x"_a, "w"_a, "scales"_a, "biases"_a, "k"_a, "v"_a, "scale"_a, "group_size"_a, "bits"_a, "norm_weight"_a.none(),
-      "norm_bias"_a.none(), "eps"_a, "activations"_a);
+      "x"_a, "w"_a, "layout"_a, "k"_a, "v"_a, "scale"_a, "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a,
+      "activations"_a);
   m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
   m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
   m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);

@@ -4,6 +4,7 @@
 
 #include <optional>
 #include <variant>
+#include <vector>
 
 #include "../ops/activations.h"
 #include "mlx/array.h"
@@ -13,21 +14,35 @@ namespace imn {
 namespace mx = mlx::core;
 using Maybe = std::optional<mx::array>;
 
+// Packed weights [n, k]: words, scales and biases as mx.quantize makes them; or, interleaved, one array of bytes
+// (simd/weights.h) with scales and biases of `dtype`.
+struct PackedWeights {
+  std::vector<mx::array> arrays;
+  int n, k, group, bits;
+  mx::Dtype dtype;
+
+  bool interleaved() const { return arrays.size() == 1; }
+};
+PackedWeights quantized_weights(const mx::array& w, const mx::array& scales, const mx::array& biases, int group, int bits);
+PackedWeights interleaved_weights(const mx::array& data, int n, int k, int group, int bits, mx::Dtype dtype);
+
+// Quantized weights as an interleaved array of bytes; and back: part 0 the words, 1 the scales, 2 the biases.
+mx::array interleave(const PackedWeights& quantized);
+mx::array deinterleave(const PackedWeights& interleaved, int part);
+
 struct Projection {
   bool gelu = false;
   Maybe bias, residual, norm_weight, norm_bias;
   float eps = 0;
 };
 
-mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                      int group_size, int bits, const Projection& p, Activations activations);
+mx::array int4_matmul(const mx::array& x, const PackedWeights& w, const Projection& p, Activations activations);
 mx::array linear(const mx::array& x, const mx::array& w, const Projection& p);
 mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::array& v, const mx::array& prefix_q,
                            const mx::array& prefix_k, const mx::array& prefix_v, const std::variant<float, mx::array>& gate,
                            float scale, const std::variant<int, mx::array>& length);
-mx::array cross_attention(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                          const mx::array& k, const mx::array& v, float scale, int group_size, int bits, const Projection& p,
-                          Activations activations);
+mx::array cross_attention(const mx::array& x, const PackedWeights& w, const mx::array& k, const mx::array& v, float scale,
+                          const Projection& p, Activations activations);
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);

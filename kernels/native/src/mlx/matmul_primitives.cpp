@@ -1,15 +1,22 @@
-// Products with packed and with dense weights as MLX primitives.
+// Products with packed and with dense weights as MLX primitives, and the orders of packed weights.
+#include "mlx/ops.h"
 #include "projection_inputs.h"
+#include "weights_buffer.h"
 
 namespace imn {
 namespace {
 
+mx::Shape result_shape(const mx::array& x, int n) {
+  auto shape = x.shape();
+  shape.back() = n;
+  return shape;
+}
+
 class Int4Matmul : public Native {
  public:
-  Int4Matmul(int group, int bits, Options options, Activations activations)
-      : Native("int4_matmul", options.state({double(group), double(bits), double(activations)})),
-        group_(group),
-        bits_(bits),
+  Int4Matmul(WeightsShape weights, Options options, Activations activations)
+      : Native("int4_matmul", options.state(weights.state({double(activations)}))),
+        weights_(weights),
         options_(options),
         activations_(activations) {}
 
@@ -17,20 +24,17 @@ class Int4Matmul : public Native {
     Matmul op;
     op.x = view(in[0]);
     op.rows = op.x.rows();
-    options_.read(in, 4, op);
+    options_.read(in, 1 + weights_.arrays(), op);
     op.out = allocate(out);
     op.out_dtype = dtype_of(out);
-    const PackedMatrix m{view(in[1]), view(in[2]), view(in[3]), group_, bits_};
-    return [=, activations = activations_] { m.with([&](const Quantized& q) { matmul(op, q, activations); }); };
+    return [op, product = weights_.product(in, 1), activations = activations_] { product(op, activations); };
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
-    auto shape = in[0].shape();
-    shape.back() = in[1].shape(0);
-    return {shape};
+    return {result_shape(in[0], weights_.n)};
   }
 
  private:
-  int group_, bits_;
+  WeightsShape weights_;
   Options options_;
   Activations activations_;
 };
@@ -49,36 +53,84 @@ class Linear : public Native {
     return [op, w = view(in[1])] { matmul(op, w); };
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override {
-    auto shape = in[0].shape();
-    shape.back() = in[1].shape(0);
-    return {shape};
+    return {result_shape(in[0], in[1].shape(0))};
   }
 
  private:
   Options options_;
 };
 
+class Interleave : public Native {
+ public:
+  explicit Interleave(WeightsShape weights) : Native("interleave", weights.state({})), weights_(weights) {}
+
+  std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
+    const QuantizedViews from{view(in[0]), view(in[1]), view(in[2]), weights_.group, weights_.bits};
+    return [from, to = weights_.at(allocate_weights(out))] {
+      from.with([&](const Quantized& q) { interleave(q, to); });  // without gaps: as they lie, so of the same dtype
+    };
+  }
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override {
+    return {mx::Shape{int(weights_.at(nullptr).bytes())}};
+  }
+
+ private:
+  WeightsShape weights_;
+};
+
+class Deinterleave : public Native {
+ public:
+  Deinterleave(WeightsShape weights, int part)
+      : Native("deinterleave", weights.state({double(part)})), weights_(weights), part_(part) {}
+
+  std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
+    return [from = weights_.at(in[0].data<void>()), part = part_, to = allocate(out)] {
+      deinterleave(from, part == 0 ? static_cast<uint32_t*>(to) : nullptr, part == 1 ? to : nullptr,
+                   part == 2 ? to : nullptr);
+    };
+  }
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>&) override { return {shape_of(weights_, part_)}; }
+  static mx::Shape shape_of(const WeightsShape& w, int part) { return {w.n, part == 0 ? w.k * w.bits / 32 : w.k / w.group}; }
+
+ private:
+  WeightsShape weights_;
+  int part_;
+};
+
 }  // namespace
 
-mx::array int4_matmul(const mx::array& x, const mx::array& w, const mx::array& scales, const mx::array& biases,
-                      int group_size, int bits, const Projection& p, Activations activations) {
-  check_packed(w, scales, biases, group_size, bits);
-  check_projection(x, w.shape(0), w.shape(1) * 32 / bits, p);
-  auto shape = x.shape();
-  shape.back() = w.shape(0);
-  std::vector<mx::array> inputs{x, w, scales, biases};
+mx::array int4_matmul(const mx::array& x, const PackedWeights& w, const Projection& p, Activations activations) {
+  check_projection(x, w.n, w.k, p);
+  std::vector<mx::array> inputs{x};
+  inputs.insert(inputs.end(), w.arrays.begin(), w.arrays.end());
   Options::append(p, inputs);
-  return make<Int4Matmul>(shape, x.dtype(), std::move(inputs), group_size, bits, Options(p), activations);
+  return make<Int4Matmul>(result_shape(x, w.n), x.dtype(), std::move(inputs), WeightsShape(w), Options(p), activations);
 }
 
 mx::array linear(const mx::array& x, const mx::array& w, const Projection& p) {
   need(is_float(w) && w.ndim() == 2 && w.size() > 0, "w");
   check_projection(x, w.shape(0), w.shape(1), p);
-  auto shape = x.shape();
-  shape.back() = w.shape(0);
   std::vector<mx::array> inputs{x, w};
   Options::append(p, inputs);
-  return make<Linear>(shape, x.dtype(), std::move(inputs), Options(p));
+  return make<Linear>(result_shape(x, w.shape(0)), x.dtype(), std::move(inputs), Options(p));
+}
+
+mx::array interleave(const PackedWeights& w) {
+  need(!w.interleaved(), "w");
+  const WeightsShape shape(w);
+  const int64_t bytes = shape.at(nullptr).bytes();
+  need(bytes <= INT32_MAX, "w has 2 GiB or more");
+  std::vector<mx::array> inputs;
+  for (const mx::array& a : w.arrays) inputs.push_back(mx::contiguous(a, false, mx::Device(mx::Device::cpu)));
+  return make<Interleave>(mx::Shape{int(bytes)}, mx::uint8, std::move(inputs), shape);
+}
+
+mx::array deinterleave(const PackedWeights& w, int part) {
+  need(w.interleaved() && part >= 0 && part < 3, "data");
+  const WeightsShape shape(w);
+  return make<Deinterleave>(Deinterleave::shape_of(shape, part), part == 0 ? mx::uint32 : w.dtype,
+                            std::vector<mx::array>{mx::contiguous(w.arrays[0], false, mx::Device(mx::Device::cpu))}, shape,
+                            part);
 }
 
 }  // namespace imn

@@ -25,9 +25,8 @@ inline bool is_float(const mx::array& a) {
   return a.dtype() == mx::float32 || a.dtype() == mx::float16 || a.dtype() == mx::bfloat16;
 }
 
-inline DType dtype_of(const mx::array& a) {
-  return a.dtype() == mx::float16 ? DType::f16 : (a.dtype() == mx::bfloat16 ? DType::bf16 : DType::f32);
-}
+inline DType dtype_of(mx::Dtype d) { return d == mx::float16 ? DType::f16 : (d == mx::bfloat16 ? DType::bf16 : DType::f32); }
+inline DType dtype_of(const mx::array& a) { return dtype_of(a.dtype()); }
 
 // uint32 words count as float32: they are only ever moved. More than kMaxDims axes are only let in on single elements.
 inline View view(const mx::array& a) {
@@ -51,7 +50,9 @@ class Native : public mx::Primitive {
 
   // Allocates the output and gives the work to be done on the stream's thread. A primitive with more than one output
   // implements eval_cpu instead.
-  virtual std::function<void()> prepare(const std::vector<mx::array>&, mx::array&) { return [] {}; }
+  virtual std::function<void()> prepare(const std::vector<mx::array>&, mx::array&) {
+    return [] {};
+  }
 
   void eval_cpu(const std::vector<mx::array>& in, std::vector<mx::array>& out) override { run(prepare(in, out[0])); }
   void eval_gpu(const std::vector<mx::array>&, std::vector<mx::array>&) override {

@@ -6,12 +6,29 @@
 
 namespace imn {
 
-struct PackedMatrix {
+struct QuantizedViews {
   View w, scales, biases;
   int group, bits;
 
   // Calls f with the matrix where it lies, or with copies of the parts that have gaps.
   void with(const std::function<void(const Quantized&)>& f) const;
+};
+
+// What a primitive keeps of its packed weights; the arrays are its inputs.
+struct WeightsShape {
+  bool interleaved;
+  int n, k, group, bits;
+  DType dtype;
+
+  explicit WeightsShape(const PackedWeights& w);
+  size_t arrays() const { return interleaved ? 1 : 3; }
+  Interleaved at(const void* data) const { return {static_cast<const uint8_t*>(data), dtype, n, k, group, bits}; }
+  // The product with the weights that stand at `first` among the inputs.
+  std::function<void(const Matmul&, Activations)> product(const std::vector<mx::array>& in, size_t first) const;
+  std::vector<double> state(std::vector<double> more) const {
+    more.insert(more.end(), {double(interleaved), double(n), double(k), double(group), double(bits), double(dtype)});
+    return more;
+  }
 };
 
 // Which optional inputs follow the fixed ones, in this order.
@@ -45,6 +62,5 @@ struct Options {
 
 // std::invalid_argument unless they fit x [..., k] and a result [..., n].
 void check_projection(const mx::array& x, int n, int k, const Projection& p);
-void check_packed(const mx::array& w, const mx::array& scales, const mx::array& biases, int group, int bits);
 
 }  // namespace imn

@@ -3,20 +3,11 @@
 // Few rows (decoding): every chunk streams its own rows of the weights once for all rows of x; that is bound by memory.
 // Many rows (prefill): every chunk dequantizes a tile of the weights and hands it to BLAS; that is bound by arithmetic.
 // With int8 activations the first way is taken for any number of rows, eight at a time over a tile that stays in cache.
-#include <algorithm>
-
-#include "../runtime/pool.h"
-#include "operations.h"
+#include "projection.h"
 
 namespace imn {
 namespace {
 
-constexpr int64_t kGemvRows = 16;  // rows of x up to which weights are streamed (gemv) rather than dequantized (gemm)
-// Sums from here on may take activations as 16-bit integers with a scale per block. The error of that is 2e-5 |x| |w| /
-// sqrt(K) (a step of 1/32639 of a block's maximum, or less), the rounding error allowed to K float32 products is 1.2e-7
-// sqrt(K) |x| |w|: from K = 175 on the first is the smaller one, and from here on by far. Shorter sums are not worth it.
-constexpr int kLongSum = 1024;
-constexpr int64_t kTileRows = 320;          // rows of x and
 constexpr int64_t kTileDepth = 512;         // columns of x and of the weights that one call of BLAS takes, at most
 constexpr int64_t kChunkBytes = 256 << 10;  // of weights: some 15 us of work, and fits the L2 cache for many tiles of x
 
@@ -25,59 +16,6 @@ int64_t chunk_rows(int64_t n, int64_t row_bytes) {
   const int64_t by_size = kChunkBytes / std::max<int64_t>(1, row_bytes);
   const int64_t by_share = n / (4 * thread_count());
   return std::max<int64_t>(1, std::min(by_size, by_share) / kMultiple) * kMultiple;
-}
-
-// The rows of x, widened and normalized.
-const float* prologue(const Matmul& op, int64_t* ld) {
-  const int64_t k = op.x.last();
-  if (!op.norm.weight && op.x.dtype == DType::f32 && op.x.ndim > 0 && op.x.contiguous() && k % kMaxLanes == 0) {
-    *ld = k;
-    return static_cast<const float*>(op.x.data);
-  }
-  *ld = padded(k);
-  float* x = scratch(kInput, op.rows * *ld);
-  float* weight = scratch(kNorm, 2 * padded(k));
-  float* bias = weight + padded(k);
-  if (op.norm.weight) {
-    load(weight, op.norm.weight, 0, k, op.norm.weight.strides[0]);
-    load(bias, op.norm.bias, 0, k, op.norm.bias.strides[0]);
-  }
-  const int64_t step = op.rows <= 8 ? op.rows : 8;
-  parallel_for(int((op.rows + step - 1) / step), [&, ld = *ld](int chunk) {
-    const int64_t r0 = chunk * step, r1 = std::min(op.rows, r0 + step);
-    load_rows(x + r0 * ld, op.x, r0, r1, ld);
-    if (!op.norm.weight) return;
-    for (int64_t r = r0; r < r1; ++r) isa_kernels().layer_norm(x + r * ld, int(k), weight, bias, op.norm.eps);
-  });
-  return x;
-}
-
-// Features n0..n1 of row `row`, summed in y, to their place. `bias` belongs to n0.
-void epilogue(const Matmul& op, int64_t features, float* y, const float* bias, int64_t row, int64_t n0, int64_t n1) {
-  const IsaKernels& k = isa_kernels();
-  const int64_t n = n1 - n0;
-  if (bias != nullptr) {
-    for (int64_t i = 0; i < n; ++i) y[i] += bias[i];
-  }
-  if (op.epilogue.gelu) k.gelu(y, n);
-  if (const View& r = op.epilogue.residual; r) {
-    const int64_t stride = r.strides[r.ndim - 1], at = r.row_offset(row) + n0 * stride;
-    float some[256];
-    for (int64_t i = 0; i < n; i += 256) {
-      const int64_t count = std::min<int64_t>(256, n - i);
-      load(some, r, at + i * stride, count, stride);
-      for (int64_t j = 0; j < count; ++j) y[i + j] += some[j];
-    }
-  }
-  char* out = static_cast<char*>(op.out) + (row * features + n0) * int64_t(size_of(op.out_dtype));
-  if (static_cast<void*>(out) != y) k.narrow(out, y, n, op.out_dtype);
-}
-
-const float* load_bias(const Epilogue& e, int64_t n0, int64_t n1) {
-  if (!e.bias) return nullptr;
-  float* bias = scratch(kVector, n1 - n0);
-  load(bias, e.bias, n0 * e.bias.strides[0], n1 - n0, e.bias.strides[0]);
-  return bias;
 }
 
 // Few rows: every chunk streams its own rows of the weights. product(first row of x, rows of x, n0, n1, y, ld) fills y for
@@ -97,35 +35,21 @@ void gemv(const Matmul& op, int at_once, int64_t n, int64_t row_bytes, const Pro
   });
 }
 
-// Many rows: every chunk is a tile of BLAS. tile(n0, n1, k0, k1, &ld) gives that part of the weights as float32.
+// Many rows: every chunk is a product of BLAS. tile(n0, n1, k0, k1, &ld) gives that part of the weights as float32.
 //
-// BLAS rounds a product differently where its edges lie elsewhere, so its tiles follow from the shape alone: the result
-// does not depend on the number of threads. They are wide enough that BLAS packs x seldom, but eight or more; and as deep
-// as the L2 cache holds, so that BLAS finds there what was just dequantized.
+// BLAS rounds a product differently where its edges lie elsewhere, so its tiles follow from the shape alone. They are wide
+// enough that BLAS packs x seldom; and as deep as the L2 cache holds, so that BLAS finds there what was just dequantized.
 template <typename Tile>
-void gemm(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
-  const int64_t width = std::clamp<int64_t>((n / 8 + 31) / 32 * 32, 64, 256);
-  const int64_t across = (n + width - 1) / width;
-  const int64_t down = (op.rows + kTileRows - 1) / kTileRows;
-  const int64_t height = ((op.rows + down - 1) / down + 7) / 8 * 8;
-  parallel_for(int(across * down), [&](int chunk) {
-    const int64_t n0 = chunk / down * width, n1 = std::min(n, n0 + width);
-    const int64_t r0 = chunk % down * height, r1 = std::min(op.rows, r0 + height);
-    const float* bias = load_bias(op.epilogue, n0, n1);
-    const bool direct = op.out_dtype == DType::f32;
-    float* y = direct ? static_cast<float*>(op.out) + r0 * n + n0 : scratch(kResult, height * width);
-    const int64_t ldy = direct ? n : width;
+void blas(const Matmul& op, int64_t n, int64_t k, const float* x, int64_t ldx, const Tile& tile) {
+  gemm(op, n, [&](const Chunk& c, float* y, int64_t ldy) {
     for (int64_t k0 = 0; k0 < k; k0 += kTileDepth) {
       const int64_t k1 = std::min(k, k0 + kTileDepth);
       int64_t ldw;
-      const float* w = tile(n0, n1, k0, k1, &ldw);
-      sgemm_nt(r1 - r0, n1 - n0, k1 - k0, x + r0 * ldx + k0, ldx, w, ldw, k0 == 0 ? 0.f : 1.f, y, ldy);
+      const float* w = tile(c.n0, c.n1, k0, k1, &ldw);
+      sgemm_nt(c.r1 - c.r0, c.n1 - c.n0, k1 - k0, x + c.r0 * ldx + k0, ldx, w, ldw, k0 == 0 ? 0.f : 1.f, y, ldy);
     }
-    for (int64_t r = r0; r < r1; ++r) epilogue(op, n, y + (r - r0) * ldy, bias, r, n0, n1);
   });
 }
-
-}  // namespace
 
 // Bits of the integers that activations are rounded to, 0 for none.
 int integer_width(const Matmul& op, const Quantized& q, Activations activations) {
@@ -134,13 +58,15 @@ int integer_width(const Matmul& op, const Quantized& q, Activations activations)
   return q.k >= kLongSum && op.rows <= kGemvRows && isa_kernels().int16_pays ? 16 : 0;
 }
 
+}  // namespace
+
 void matmul(const Matmul& op, const Quantized& q, Activations activations) {
   const IsaKernels& k = isa_kernels();
   const int width = integer_width(op, q, activations);
   int64_t ldx;
   const float* x = prologue(op, &ldx);
   if (op.rows > kGemvRows && width == 0) {
-    gemm(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) {
+    blas(op, q.n, q.k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) {
       *ld = padded(k1 - k0);
       float* tile = scratch(kTile, (n1 - n0) * *ld);
       k.dequantize(q, int(n0), int(n1), int(k0), int(k1), tile, *ld);
@@ -182,7 +108,7 @@ void matmul(const Matmul& op, const View& w) {
       kern.dense(w.data, w.strides[0], w.dtype, int(k), x + r * ldx, ldx, m, n0, n1, y, ld);
     });
   } else {
-    gemm(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) -> const float* {
+    blas(op, n, k, x, ldx, [&](int64_t n0, int64_t n1, int64_t k0, int64_t k1, int64_t* ld) -> const float* {
       if (w.dtype == DType::f32 && rows_ready && w.strides[0] >= k) {
         *ld = w.strides[0];
         return static_cast<const float*>(w.at(n0 * w.strides[0] + k0));

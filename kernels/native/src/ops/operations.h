@@ -28,7 +28,12 @@ struct Matmul {
 };
 
 void matmul(const Matmul& op, const Quantized& q, Activations activations);
+void matmul(const Matmul& op, const Interleaved& w, Activations activations);
 void matmul(const Matmul& op, const View& dense);
+
+// q in the interleaved order to w.data, which is w.bytes() long; and back.
+void interleave(const Quantized& q, const Interleaved& w);
+void deinterleave(const Interleaved& w, uint32_t* words, void* scales, void* biases);
 
 struct Attention {
   View q, k, v;                       // [B,H,T,D], [B,H,S,D]

@@ -7,8 +7,12 @@
 namespace imn::IMN_ISA {
 
 template <typename T>
-inline T min_(T a, T b) {
+constexpr T min_(T a, T b) {
   return a < b ? a : b;
+}
+template <typename T>
+constexpr T max_(T a, T b) {
+  return a > b ? a : b;
 }
 inline int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
@@ -60,6 +64,9 @@ inline float sum_of(const float* x, int64_t n) {
   for (; i < n; ++i) r += x[i];
   return r;
 }
+
+// The smallest magnitude that stands for a whole block of integers: 32767 over it is still finite.
+constexpr float kSmallestTop = 1e-34f;
 
 // How far ahead of a group of rows to `prefetch` (into the L2 cache, which has more loads in flight than the first): whole
 // groups, since the rows of one are read side by side, and about 8 KB or more. Measured on Zen 4, ms for the projections of

@@ -5,6 +5,11 @@
 
 #include "isa_kernels.h"
 
+#if defined(IMN_ARM) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 namespace imn {
 
 #if defined(IMN_X86)
@@ -18,6 +23,9 @@ namespace avx2 {
 extern const IsaKernels table;
 }
 #elif defined(IMN_ARM)
+namespace neondotprod {
+extern const IsaKernels table;
+}
 namespace neon {
 extern const IsaKernels table;
 }
@@ -27,6 +35,18 @@ extern const IsaKernels table;
 }
 
 namespace {
+
+#if defined(IMN_ARM)
+bool has_dot_products() {
+#if defined(__APPLE__)
+  return true;  // every Apple silicon
+#elif defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 struct RunnableIsas {
   const IsaKernels* tables[8] = {};
@@ -48,6 +68,7 @@ struct RunnableIsas {
     if (has_avx512) add(avx512::table);
     if (has_avx2) add(avx2::table);  // every processor with AVX2 also converts half floats (F16C)
 #elif defined(IMN_ARM)
+    if (has_dot_products()) add(neondotprod::table);
     add(neon::table);
 #endif
     add(portable::table);

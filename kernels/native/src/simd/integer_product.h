@@ -20,8 +20,6 @@ constexpr int kRange = sizeof(Code) == 1 ? 127
 template <typename Code>
 constexpr int kCodeFloats = kBlock<4> * sizeof(Code) / 4;  // that the codes of a block take
 
-constexpr float kSmallestTop = 1e-34f;
-
 // A block's codes as `idot` reads them: those that meet the same field of a word side by side; codes of 16 bits perhaps as
 // their high bytes, then their low ones.
 template <typename Code>

@@ -8,7 +8,7 @@
 #include "isa/avx512.h"
 #elif defined(IMN_ISA_AVX2)
 #include "isa/avx2.h"
-#elif defined(IMN_ISA_NEON)
+#elif defined(IMN_ISA_NEON) || defined(IMN_ISA_NEONDOTPROD)
 #include "isa/neon.h"
 #else
 #include "isa/portable.h"

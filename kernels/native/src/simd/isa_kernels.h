@@ -7,25 +7,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "weights.h"
+
 namespace imn {
 
-enum class DType : int { f32 = 0, f16 = 1, bf16 = 2 };
-
-inline size_t size_of(DType d) { return d == DType::f32 ? 4 : 2; }
-
-// A matrix [N, K] as mx.quantize packs it: w [N, K*bits/32] little-endian, scales and biases [N, K/group]; weight =
-// scale * n + bias with n unsigned.
-struct Quantized {
-  const uint32_t* w;
-  const void* scales;
-  const void* biases;
-  DType dtype;  // of scales and biases
-  int n, k, group, bits;
-};
-
-constexpr int kMaxRows = 8;    // rows of x that one pass over the weights serves
-constexpr int kFloatRows = 3;  // the same for packed weights in float32, where the sums of more leave no registers
-constexpr int kMaxLanes = 16;  // floats in the widest vector of any set; rows handed to kernels are padded to this
+constexpr int kMaxRows = 8;          // rows of x that one pass over the weights serves
+constexpr int kFloatRows = 3;        // the same for packed weights in float32, where the sums of more leave no registers
+constexpr int kInterleavedRows = 4;  // the same where the weights are interleaved
+constexpr int kMaxLanes = 16;        // floats in the widest vector of any set; rows handed to kernels are padded to this
 
 inline int64_t padded(int64_t n, int64_t to = kMaxLanes) { return (n + to - 1) / to * to; }
 
@@ -61,6 +50,20 @@ struct IsaKernels {
   void (*pack_integer)(const float* x, int64_t ldx, int m, int k, int group, int width, float* packed);
   void (*product_integer)(const Quantized& q, const float* packed, int m, int n0, int n1, int width, float* scale_tables,
                           float* out, int64_t ldo);
+
+  // ---- interleaved weights (weights.h) ----
+  // The tile of outputs n0.. (a multiple of kTileOutputs) of q as w has it, to `out` where w.data points; and back.
+  void (*interleave)(const Quantized& q, const Interleaved& w, int n0, uint8_t* out);
+  void (*deinterleave)(const Interleaved& w, int n0, uint32_t* words, void* scales, void* biases);
+  // Floats that `arrange` writes for m <= kInterleavedRows rows; and x [m, ldx] arranged: rounded to integers of `width` 16
+  // or 8 bits with a scale for each row and group, or as it is with 32.
+  int64_t (*arranged_size)(int m, int k, int group, int width);
+  void (*arrange)(const float* x, int64_t ldx, int m, const Interleaved& w, int width, float* arranged);
+  // out[r * ldo + n] (plus what is there, if g0 > 0) = x_r . w_n over the groups g0..g1, for n0 <= n < n1; n0 as above.
+  void (*interleaved_product)(const Interleaved& w, const float* arranged, int m, int width, int g0, int g1, int n0, int n1,
+                              float* out, int64_t ldo);
+  // Groups g0..g1 of outputs n0..n1 as float32 columns, ld floats apart; whole tiles are written.
+  void (*interleaved_columns)(const Interleaved& w, int g0, int g1, int n0, int n1, float* out, int64_t ld);
 
   // Columns k0..k1 (whole groups) of rows n0..n1 of the matrix as float32, ld floats apart.
   void (*dequantize)(const Quantized& q, int n0, int n1, int k0, int k1, float* out, int64_t ld);

@@ -10,6 +10,8 @@
 #define IMN_ISA avx512
 #elif defined(IMN_ISA_AVX2)
 #define IMN_ISA avx2
+#elif defined(IMN_ISA_NEONDOTPROD)
+#define IMN_ISA neondotprod
 #elif defined(IMN_ISA_NEON)
 #define IMN_ISA neon
 #else

@@ -7,6 +7,7 @@
 #include "dequantize.h"
 #include "elementwise.h"
 #include "integer_product.h"
+#include "interleaved.h"
 #include "product.h"
 
 namespace imn::IMN_ISA {
@@ -15,25 +16,33 @@ namespace imn::IMN_ISA {
 #define IMN_TEXT(name) IMN_TEXT_(name)
 
 extern const IsaKernels table;
-const IsaKernels table = {IMN_TEXT(IMN_ISA),
-                          L,
-                          kInt16Pays,
-                          widen,
-                          narrow,
-                          layer_norm,
-                          packed_size,
-                          pack,
-                          product,
-                          packed_size_integer,
-                          pack_integer,
-                          product_integer,
-                          dequantize,
-                          dense,
-                          gelu,
-                          elu,
-                          lstm_cell,
-                          scores,
-                          softmax,
-                          weighted_sum};
+const IsaKernels table = {
+    .name = IMN_TEXT(IMN_ISA),
+    .lanes = L,
+    .int16_pays = kInt16Pays,
+    .widen = widen,
+    .narrow = narrow,
+    .layer_norm = layer_norm,
+    .packed_size = packed_size,
+    .pack = pack,
+    .product = product,
+    .packed_size_integer = packed_size_integer,
+    .pack_integer = pack_integer,
+    .product_integer = product_integer,
+    .interleave = interleave_tile,
+    .deinterleave = deinterleave_tile,
+    .arranged_size = arranged_size,
+    .arrange = arrange,
+    .interleaved_product = interleaved_product,
+    .interleaved_columns = interleaved_columns,
+    .dequantize = dequantize,
+    .dense = dense,
+    .gelu = gelu,
+    .elu = elu,
+    .lstm_cell = lstm_cell,
+    .scores = scores,
+    .softmax = softmax,
+    .weighted_sum = weighted_sum,
+};
 
 }  // namespace imn::IMN_ISA

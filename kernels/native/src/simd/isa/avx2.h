@@ -75,4 +75,26 @@ constexpr bool kBytePlanes = false;
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
+constexpr int kVectorRegisters = 16;
+using VS = __m256i;
+inline VS szero() { return _mm256_setzero_si256(); }
+inline VS sadd(VS a, VS b) { return _mm256_add_epi32(a, b); }
+template <int BITS>
+inline VS sshift(VS a) {
+  return _mm256_slli_epi32(a, BITS);
+}
+inline VF sfloat(VS a) { return _mm256_cvtepi32_ps(a); }
+
+inline VI wset1(int32_t bytes) { return _mm256_set1_epi32(bytes); }
+inline VI wlow(VI w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
+inline VI wupper(VI w) { return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)); }
+
+// Sums of pairs in 16 bits: 8 times 2 * 15 * 128 fit.
+constexpr bool kByteCodes = false;
+using DotSum = __m256i;
+inline DotSum dot_zero() { return _mm256_setzero_si256(); }
+inline DotSum dot_begin(VS) { return dot_zero(); }
+inline DotSum dot(DotSum sum, VI codes, VI x) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x)); }
+inline VS dot_end(VS before, DotSum sum) { return _mm256_add_epi32(before, _mm256_madd_epi16(sum, _mm256_set1_epi16(1))); }
+
 }  // namespace imn::IMN_ISA

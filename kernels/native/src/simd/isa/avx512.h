@@ -93,4 +93,33 @@ inline VF idot(VI w, const int16_t* x) {
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { _mm_prefetch((const char*)p, _MM_HINT_T1); }
 
+constexpr int kVectorRegisters = 32;
+using VS = __m512i;
+inline VS szero() { return _mm512_setzero_si512(); }
+inline VS sadd(VS a, VS b) { return _mm512_add_epi32(a, b); }
+template <int BITS>
+inline VS sshift(VS a) {
+  return _mm512_slli_epi32(a, BITS);
+}
+inline VF sfloat(VS a) { return _mm512_cvtepi32_ps(a); }
+
+inline VI wset1(int32_t bytes) { return _mm512_set1_epi32(bytes); }
+inline VI wlow(VI w) { return _mm512_and_si512(w, _mm512_set1_epi8(15)); }
+inline VI wupper(VI w) { return _mm512_and_si512(_mm512_srli_epi16(w, 4), _mm512_set1_epi8(15)); }
+
+using DotSum = __m512i;
+inline DotSum dot_zero() { return _mm512_setzero_si512(); }
+#if defined(__AVX512VNNI__)
+constexpr bool kByteCodes = true;
+inline DotSum dot_begin(VS before) { return before; }
+inline DotSum dot(DotSum sum, VI codes, VI x) { return _mm512_dpbusd_epi32(sum, codes, x); }
+inline VS dot_end(VS, DotSum sum) { return sum; }
+#else
+// Sums of pairs in 16 bits: 8 times 2 * 15 * 128 fit.
+constexpr bool kByteCodes = false;
+inline DotSum dot_begin(VS) { return dot_zero(); }
+inline DotSum dot(DotSum sum, VI codes, VI x) { return _mm512_add_epi16(sum, _mm512_maddubs_epi16(codes, x)); }
+inline VS dot_end(VS before, DotSum sum) { return _mm512_add_epi32(before, _mm512_madd_epi16(sum, _mm512_set1_epi16(1))); }
+#endif
+
 }  // namespace imn::IMN_ISA

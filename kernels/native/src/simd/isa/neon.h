@@ -1,4 +1,4 @@
-// NEON (AArch64): 4 floats. What each operation does stands in portable.h.
+// NEON (AArch64), with its dot products where compiled for them: 4 floats. What each operation does stands in portable.h.
 #pragma once
 
 #include <arm_neon.h>
@@ -76,5 +76,35 @@ inline VF idot(VI w, const int16_t* x) {
 constexpr bool kBytePlanes = false;
 constexpr bool kInt16Pays = true;
 inline void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+constexpr int kVectorRegisters = 32;
+using VS = int32x4_t;
+inline VS szero() { return vdupq_n_s32(0); }
+inline VS sadd(VS a, VS b) { return vaddq_s32(a, b); }
+template <int BITS>
+inline VS sshift(VS a) {
+  return vshlq_n_s32(a, BITS);
+}
+inline VF sfloat(VS a) { return vcvtq_f32_s32(a); }
+
+inline VI wset1(int32_t bytes) { return vdupq_n_u32(uint32_t(bytes)); }
+inline VI wlow(VI w) { return vreinterpretq_u32_u8(vandq_u8(vreinterpretq_u8_u32(w), vdupq_n_u8(15))); }
+inline VI wupper(VI w) { return vreinterpretq_u32_u8(vshrq_n_u8(vreinterpretq_u8_u32(w), 4)); }
+
+// Codes below 128 are the same with a sign.
+constexpr bool kByteCodes = false;
+using DotSum = int32x4_t;
+inline DotSum dot_zero() { return vdupq_n_s32(0); }
+inline DotSum dot_begin(VS before) { return before; }
+inline DotSum dot(DotSum sum, VI codes, VI x) {
+  const int8x16_t c = vreinterpretq_s8_u32(codes), b = vreinterpretq_s8_u32(x);
+#if defined(__ARM_FEATURE_DOTPROD)
+  return vdotq_s32(sum, c, b);
+#else
+  const int16x8_t low = vmull_s8(vget_low_s8(c), vget_low_s8(b)), high = vmull_s8(vget_high_s8(c), vget_high_s8(b));
+  return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+#endif
+}
+inline VS dot_end(VS, DotSum sum) { return sum; }
 
 }  // namespace imn::IMN_ISA

@@ -114,4 +114,38 @@ constexpr bool kInt16Pays = false;
 // Asks for the cache line at p in the second-level cache; never faults.
 inline void prefetch(const void*) {}
 
+// ---- interleaved weights (weights.h) times integer activations ---------------------------------------------
+
+constexpr int kVectorRegisters = 16;  // how many vectors the processor keeps: how much is summed side by side follows
+
+// L signed words of 32 bits: 0; a + b; a shifted left; as floats, rounded to nearest.
+inline VS szero() { return VS{0, 0, 0, 0}; }
+inline VS sadd(VS a, VS b) { return a + b; }
+template <int BITS>
+inline VS sshift(VS a) {
+  return a << BITS;
+}
+inline VF sfloat(VS a) { return __builtin_convertvector(a, VF); }
+
+// 4 bytes in every lane; the low and the high 4 bits of each byte.
+inline VI wset1(int32_t bytes) {
+  const uint32_t b = uint32_t(bytes);
+  return VI{b, b, b, b};
+}
+inline VI wlow(VI w) { return w & 0x0F0F0F0Fu; }
+inline VI wupper(VI w) { return (w >> 4) & 0x0F0F0F0Fu; }
+
+// Lane l of `dot`: plus the sum over its 4 bytes of codes (no sign; up to 15, or 255 where kByteCodes) times x (signed).
+// A DotSum may have fewer bits than a VS, and then takes 8 products of codes up to 15: begin with dot_begin(wide sum) or
+// dot_zero(), add, and come back with dot_end(the same wide sum or szero(), sum).
+constexpr bool kByteCodes = true;
+using DotSum = VS;
+inline DotSum dot_zero() { return szero(); }
+inline DotSum dot_begin(VS before) { return before; }
+inline DotSum dot(DotSum sum, VI codes, VI x) {
+  for (int b = 0; b < 4; ++b) sum += (VS)((codes >> (8 * b)) & 255u) * ((VS)(x << (24 - 8 * b)) >> 24);
+  return sum;
+}
+inline VS dot_end(VS, DotSum sum) { return sum; }
+
 }  // namespace imn::IMN_ISA

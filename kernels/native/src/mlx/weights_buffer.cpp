@@ -1,0 +1,40 @@
+#include "weights_buffer.h"
+
+#include "../runtime/pages.h"
+
+namespace imn {
+namespace {
+
+namespace mx = mlx::core;
+
+// MLX for CPUs keeps a buffer's size in the word before its data, and a Buffer points at that word. Whether this MLX does
+// is tried out on a buffer of its own.
+bool size_stands_before_data() {
+  constexpr size_t kSize = 12345;
+  mx::allocator::Data probe = mx::allocator::malloc(kSize);
+  mx::allocator::Buffer buffer = probe.buffer();
+  const size_t* word = static_cast<const size_t*>(buffer.ptr());
+  return buffer.raw_ptr() == word + 1 && *word == kSize && mx::allocator::allocator().size(buffer) == kSize;
+}
+
+}  // namespace
+
+void* allocate_weights(mx::array& out) {
+#if defined(__linux__)
+  static const bool foreign = size_stands_before_data();
+  if (foreign && out.nbytes() >= (1 << 20)) {
+    const size_t bytes = out.nbytes();
+    size_t* data = static_cast<size_t*>(allocate_pages(bytes));
+    data[-1] = bytes;
+    out.set_data(mx::allocator::Data(mx::allocator::Buffer(data - 1), [](mx::allocator::Buffer buffer) {
+      size_t* word = static_cast<size_t*>(buffer.ptr());
+      free_pages(word + 1, *word);
+    }));
+    return data;
+  }
+#endif
+  out.set_data(mx::allocator::malloc(out.nbytes()));
+  return out.data<void>();
+}
+
+}  // namespace imn

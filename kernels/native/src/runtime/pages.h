@@ -1,0 +1,14 @@
+// Memory for packed weights: aligned to cache lines, in huge pages where the system gives them. Small pages cost a product
+// that streams its weights 20 to 50 % of its speed (measured on Zen 4).
+#pragma once
+
+#include <cstddef>
+
+namespace imn {
+
+// At least `bytes`, aligned to 64 bytes, with `kPageHeader` writable bytes before them. Throws std::bad_alloc.
+constexpr size_t kPageHeader = 64;
+void* allocate_pages(size_t bytes);
+void free_pages(void* data, size_t bytes);
+
+}  // namespace imn

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import kernels
 from model.bundle.bundle import Bundle, open_bundle
-from model.config import Quantization
+from model.config import PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
 from model.pipeline import InstructMusicGen
 from model.quantize.in_memory import quantized, stored_bytes
@@ -56,7 +56,7 @@ def parse(
             name = kernels.load("auto").name  # as `Variant.load` asks, so that one warning is given, not two
         variants.append(Variant(f"{first.label.partition('@')[0]}@{name}", first.bundle, name))
     for count in bits:
-        if count not in (4, 8):
+        if count not in PACKED_BITS:
             raise UsageError(f"--bits {count}: choose 4 or 8")
         bundle = quantized(first.bundle, named("plain"), Quantization(count, group_size))
         variants.append(Variant(f"{count} bits", bundle, first.backend))

@@ -16,6 +16,9 @@ SAMPLE_RATE = 32_000
 FRAME_RATE = 50
 HOP = SAMPLE_RATE // FRAME_RATE
 """Samples per codec frame."""
+PACKED_BITS = (4, 8)
+GROUP_SIZES = (32, 64, 128)
+"""Quantization that `reference.arguments` takes, and so every backend."""
 UPSTREAM_FRAMES = 250
 """Of the clips that upstream trains on and generates: 5 s."""
 PROJECTION = r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])"

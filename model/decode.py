@@ -10,6 +10,7 @@ import mlx.core as mx
 from .adapter import Adapter
 from .delay_pattern import delayed, positions
 from .sampling import Sampling, row_keys
+from .stages import Announce, unheard
 from .state import KVCache, LayerPrefix, LayerState, TextKV
 from .transformer import LanguageModel, Layer, sinusoid
 
@@ -76,6 +77,7 @@ class Decoder:
     text: Sequence[TextKV]
     guidance: float
     sampling: Sampling
+    announce: Announce = unheard
 
     @property
     def guided(self) -> bool:
@@ -85,8 +87,10 @@ class Decoder:
     def start(self, clip_codes: mx.array, frames: int) -> DecoderState:
         """Encode the window's clip, int32 [B,K,frames+1], and allocate its caches."""
         rows = clip_codes.shape[0] * (2 if self.guided else 1)
+        with self.announce("adapter"):
+            prefix = self.adapter(clip_codes)
         return DecoderState(
-            self.lm, self.text, self.adapter(clip_codes), start_layer=self.adapter.config.start_layer, rows=rows,
+            self.lm, self.text, prefix, start_layer=self.adapter.config.start_layer, rows=rows,
             slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=frames,
         )  # fmt: skip
 
@@ -115,21 +119,22 @@ class Decoder:
         keys = row_keys(seeds, window, total)
         tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
         yield tokens
-        for position in range(given + 1, total):
-            before, column = tokens, known[:, position]
-            logits = self.predict(state, tokens)
-            sum_of_logits = sum_of_logits + logits.sum()
-            chosen = self.sampling(logits, keys[position])
-            if column.any():
-                chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
-            tokens = chosen[..., None]
-            # This step's graph is built while the one before runs; it is enqueued once that one has let go of the
-            # caches, which then are written in place. Enqueued earlier, every layer's cache would be copied.
-            mx.eval(before)
-            mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
-            yield tokens
-        if not mx.isfinite(sum_of_logits).item():
-            raise NotFinite
+        with self.announce("steps"):
+            for position in range(given + 1, total):
+                before, column = tokens, known[:, position]
+                logits = self.predict(state, tokens)
+                sum_of_logits = sum_of_logits + logits.sum()
+                chosen = self.sampling(logits, keys[position])
+                if column.any():
+                    chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
+                tokens = chosen[..., None]
+                # This step's graph is built while the one before runs; it is enqueued once that one has let go of the
+                # caches, which then are written in place. Enqueued earlier, every layer's cache would be copied.
+                mx.eval(before)
+                mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
+                yield tokens
+            if not mx.isfinite(sum_of_logits).item():
+                raise NotFinite
 
 
 def guide(logits: mx.array, guidance: float) -> mx.array:

@@ -29,6 +29,7 @@ from .progress import Progress, finished
 from .projection import Weights
 from .rows import together
 from .sampling import Sampling
+from .stages import Announce, unheard
 from .state import TextKV
 from .t5 import T5Encoder, Tokenizer
 from .text import TextConditioner, padded
@@ -60,8 +61,9 @@ class InstructMusicGen:
     the text is read once for a clip and T5 would cost a fifth of the memory.
     """
 
-    def __init__(self, bundle: Bundle, ops: Ops) -> None:
-        self.bundle, self.ops = bundle, ops
+    def __init__(self, bundle: Bundle, ops: Ops, announce: Announce = unheard) -> None:
+        """Load the LM and the adapter's gates; `announce` is told of the stages of each edit (see `model.stages`)."""
+        self.bundle, self.ops, self.announce = bundle, ops, announce
         resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
         weights = Weights(bundle.reload(resident), bundle.config, ops)
         self.lm = LanguageModel(weights)
@@ -165,12 +167,16 @@ class InstructMusicGen:
         """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640), evaluated."""
         threads.check(self._made_in)
         clip = checks.samples(audio, least=1)
-        return evaluated(self.codec.encode(clip.reshape(-1, clip.shape[-1])))
+        codec = self.codec
+        with self.announce("codec encode"):
+            return evaluated(codec.encode(clip.reshape(-1, clip.shape[-1])))
 
     def decode(self, codes: Array) -> mx.array:
         """codes int32 [B,4,T] -> audio float32 [B,640·T], evaluated. Raises UserError where that is no numbers."""
         threads.check(self._made_in)
-        audio = evaluated(self.codec.decode(checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)))
+        codec, tokens = self.codec, checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
+        with self.announce("codec decode"):
+            audio = evaluated(codec.decode(tokens))
         if not mx.isfinite(audio).all().item():
             raise UserError(f"{self.bundle.codec_path}: the codec's samples are NaN or infinite; get a whole copy")
         return audio
@@ -237,8 +243,9 @@ class InstructMusicGen:
         clips = with_special(codes, self.lm.config.special)
         edited: dict[int, mx.array] = {}
         for rows in batches:
-            text = self._text_kv([texts[row] for row in rows], [conditions[row] for row in rows])
-            decoder = Decoder(self.lm, self.adapter, text, guidance, sampling)
+            with self.announce("text k/v"):
+                text = self._text_kv([texts[row] for row in rows], [conditions[row] for row in rows])
+            decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce)
             clip = mx.concatenate([clips[row : row + 1] for row in rows])
             parts: list[mx.array] = []
             window = clip[:, :, :0]
@@ -270,9 +277,11 @@ class InstructMusicGen:
         """Encode each text for itself: float32 [1,L,dim], L its number of tokens. The last texts are remembered."""
         known = {text: self._conditions[text] for text in texts if text in self._conditions}
         if missing := [text for text in dict.fromkeys(texts) if text not in known]:
-            encoder = T5Encoder(self.bundle.t5_path, self.ops)
-            known |= {text: self.conditioner([text], self.tokenizer, encoder) for text in missing}
-            mx.eval(known)
+            with self.announce("t5 load"):
+                tokenizer, encoder = self.tokenizer, T5Encoder(self.bundle.t5_path, self.ops)
+            with self.announce("text"):
+                known |= {text: self.conditioner([text], tokenizer, encoder) for text in missing}
+                mx.eval(known)
             if not all(mx.isfinite(value).all().item() for value in known.values()):
                 raise UserError(explanation(self.bundle, "condition of the text", f"T5's in {self.bundle.t5_path}"))
         self._conditions = known
@@ -286,7 +295,9 @@ class InstructMusicGen:
             return found
         place = {text: i for i, text in enumerate(distinct)}
         rows = mx.array([place[text] for text in texts])
-        return [TextKV(k[rows], v[rows]) for k, v in found]
+        repeated = [TextKV(k[rows], v[rows]) for k, v in found]
+        mx.eval(repeated)
+        return repeated
 
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
         adapter = self.adapter.config

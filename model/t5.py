@@ -18,7 +18,7 @@ import numpy.typing as npt
 from reference.contract import Ops
 
 from .errors import UserError
-from .formats.safetensors_file import FLOATS, lazy, read_header, read_json
+from .formats.safetensors_file import FLOATS, Shapes, lazy, read_header, read_json
 from .formats.settings import XpConfig
 
 MASKED = -1e9
@@ -192,11 +192,15 @@ def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
     """The encoder's tensors, float32, checked against the configuration; the decoder's, if there, are never read."""
     path = folder / "model.safetensors"
     header, shared = read_header(path), "shared.weight"
-    stored = {name: name for name in _shapes(config)}
+    shapes = tensor_shapes(
+        dim=config.dim, head_dim=config.head_dim, heads=config.heads, ffn=config.ffn, layers=config.layers,
+        vocab=config.vocab, buckets=config.buckets,
+    )  # fmt: skip
+    stored = {name: name for name in shapes}
     if shared not in header:
         stored[shared] = "encoder.embed_tokens.weight"
     wrong = []
-    for name, shape in _shapes(config).items():
+    for name, shape in shapes.items():
         if stored[name] not in header:
             wrong.append(f"{name} missing (needs {list(shape)} floats)")
             continue
@@ -211,19 +215,20 @@ def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
     return weights
 
 
-def _shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
-    dim, inner, ffn = config.dim, config.head_dim * config.heads, config.ffn
-    shapes: dict[str, tuple[int, ...]] = {
-        "shared.weight": (config.vocab, dim),
-        "encoder.final_layer_norm.weight": (dim,),
-        "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight": (config.buckets, config.heads),
-    }
-    for i in range(config.layers):
-        name = f"encoder.block.{i}.layer"
+def tensor_shapes(*, dim: int, head_dim: int, heads: int, ffn: int, layers: int, vocab: int, buckets: int) -> Shapes:
+    """Return every tensor of an encoder by Hugging Face's name, in the order of its layers."""
+    inner = heads * head_dim
+    shapes: Shapes = {"shared.weight": (vocab, dim)}
+    for i in range(layers):
+        attention, feed_forward = (f"encoder.block.{i}.layer.{n}" for n in (0, 1))
         for p in "qkv":
-            shapes[f"{name}.0.SelfAttention.{p}.weight"] = (inner, dim)
-        shapes[f"{name}.0.SelfAttention.o.weight"] = (dim, inner)
-        shapes[f"{name}.1.DenseReluDense.wi.weight"] = (ffn, dim)
-        shapes[f"{name}.1.DenseReluDense.wo.weight"] = (dim, ffn)
-        shapes[f"{name}.0.layer_norm.weight"] = shapes[f"{name}.1.layer_norm.weight"] = (dim,)
+            shapes[f"{attention}.SelfAttention.{p}.weight"] = (inner, dim)
+        shapes[f"{attention}.SelfAttention.o.weight"] = (dim, inner)
+        if i == 0:
+            shapes[f"{attention}.SelfAttention.relative_attention_bias.weight"] = (buckets, heads)
+        shapes[f"{attention}.layer_norm.weight"] = (dim,)
+        shapes[f"{feed_forward}.DenseReluDense.wi.weight"] = (ffn, dim)
+        shapes[f"{feed_forward}.DenseReluDense.wo.weight"] = (dim, ffn)
+        shapes[f"{feed_forward}.layer_norm.weight"] = (dim,)
+    shapes["encoder.final_layer_norm.weight"] = (dim,)
     return shapes

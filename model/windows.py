@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-FRAME_RATE = 50
-
 
 class Window(NamedTuple):
     """Frames [offset, offset + frames) of the clip; the first `prompt` of them are already edited."""
@@ -19,8 +17,7 @@ def plan(total: int, window: int, stride: int) -> list[Window]:
     """Windows that cover all `total` frames: `window` long, `stride` apart, overlapping by the prompt.
 
     Upstream's rule in whole frames. Upstream computes a window's length in floating-point seconds and truncates, which
-    can lose the last frame, and lets the stride exceed the window, which skips frames; both are bugs and not kept here
-    (`upstream_plan` has them).
+    can lose the last frame, and lets the stride exceed the window, which skips frames; both are bugs and not kept here.
     """
     if total < 1:
         raise ValueError(f"{total} frames: there must be at least one")
@@ -31,22 +28,4 @@ def plan(total: int, window: int, stride: int) -> list[Window]:
         last = windows[-1]
         offset = last.offset + stride
         windows.append(Window(offset, min(window, total - offset), last.frames - stride))
-    return windows
-
-
-def upstream_plan(total: int, max_duration: float, extend_stride: float) -> list[Window]:
-    """The windows upstream makes, its float truncation and gaps included; durations in seconds.
-
-    For comparison with upstream only. Offsets of a later window may lie beyond the frames generated so far.
-    """
-    windows: list[Window] = []
-    offset = prompt = 0
-    stride = int(FRAME_RATE * extend_stride)
-    while offset + prompt < total and offset <= 4000:
-        frames = int(min(total / FRAME_RATE - offset / FRAME_RATE, max_duration) * FRAME_RATE)
-        if prompt >= frames:
-            break
-        windows.append(Window(offset, frames, prompt))
-        prompt = max(frames - stride, 0)
-        offset += stride
     return windows

@@ -16,6 +16,7 @@ from model import files
 from model.audio import clip_files
 from model.bundle.bundle import demo_path
 from model.cli.arguments import BACKENDS, instruction
+from model.config import GROUP_SIZES
 
 from .. import options, results
 
@@ -42,7 +43,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backends", nargs="+", choices=BACKENDS, default=[], help="the model on these backends as well")
     add("--backend", choices=BACKENDS, default="auto", help="backend of every variant that doesn't name one")
     groups = "for --bits and --recipes (default 64, or 32 where 64 does not divide)"
-    add("--group-size", type=int, choices=(32, 64, 128), help=groups)
+    add("--group-size", type=int, choices=GROUP_SIZES, help=groups)
     add("--guidance", type=float, default=3.0, help="as in generation (default 3.0)")
     add("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
     add("--json", action="store_true", help="print the page's numbers as JSON instead")

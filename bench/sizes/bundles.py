@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from model.config import PACKED_BITS
 from model.errors import UsageError, UserError
 
-BITS = (4, 8, 16)
+BITS = (*PACKED_BITS, 16)
 
 
 def cache() -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from ..config import AdapterConfig, Config, LMConfig, Quantization
+from ..config import GROUP_SIZES, PACKED_BITS, AdapterConfig, Config, LMConfig, Quantization
 from ..errors import UserError
 from ..formats.safetensors_file import FLOATS, Shape, Shapes
 from . import tensors as layout
@@ -138,8 +138,8 @@ def _check_packed(
             problems.wrong.append(f"{name} is {_dtype_name(source.dtype)}, needs a float dtype")
     fits = len(weight.shape) == len(scales.shape) == 2 and weight.shape[0] == scales.shape[0] == rows
     if fits and scales.shape == biases.shape and weight.shape[1] and scales.shape[1]:
-        for bits in (4, 8):
-            for group_size in (32, 64, 128):
+        for bits in PACKED_BITS:
+            for group_size in GROUP_SIZES:
                 if (weight.shape[1] * 32, scales.shape[1] * group_size) == (k * bits, k):
                     return Quantization(bits, group_size)
     problems.wrong.append(

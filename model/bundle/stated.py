@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import Quantization
+from ..config import GROUP_SIZES, PACKED_BITS, Quantization
 from ..errors import UserError
 
 DEPTH = 4
@@ -118,7 +118,7 @@ class Stated:
             raise UserError(f"{self.path}: quantization mode {stated['mode']!r:.40} is not supported; only affine is")
         bits, size = _get(stated, "bits"), _get(stated, "group size")
         size = 64 if size is None else size
-        if isinstance(bits, bool) or bits not in (4, 8) or isinstance(size, bool) or size not in (32, 64, 128):
+        if isinstance(bits, bool) or bits not in PACKED_BITS or isinstance(size, bool) or size not in GROUP_SIZES:
             raise UserError(
                 f"{self.path}: quantization with bits={bits!r:.40}, group_size={size!r:.40} is not supported; "
                 "bits must be 4 or 8 and group_size 32, 64 or 128"

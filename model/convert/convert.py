@@ -25,7 +25,7 @@ from ..bundle.codec_weights import load_codec, pretrained
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
 from ..bundle.whole_folder import need_space, new_folder
-from ..config import Config, LMConfig, Quantization
+from ..config import GROUP_SIZES, PACKED_BITS, Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
 from ..formats.safetensors_file import lazy, read_header, read_json
@@ -36,8 +36,7 @@ from ..quantize import recipes
 from ..quantize.calibration import Calibration
 from .checkpoint import Array, Upstream
 
-BITS = (4, 8, 16, 32)
-GROUP_SIZES = (32, 64, 128)
+BITS = (*PACKED_BITS, 16, 32)
 CODEC_FILE = "compression_state_dict.bin"
 
 Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
@@ -71,7 +70,7 @@ def convert(
     if group_size is not None and group_size not in GROUP_SIZES:
         raise UsageError(f"--group-size {group_size}: choose one of {', '.join(map(str, GROUP_SIZES))}")
     chosen = recipes.named(recipe)
-    if bits not in (4, 8) and recipe != "plain":
+    if bits not in PACKED_BITS and recipe != "plain":
         raise UsageError(f"--recipe {recipe} quantizes and --bits {bits} does not; use --bits 4")
     if chosen.calibrated != bool(clips):
         raise UsageError(
@@ -88,7 +87,7 @@ def convert(
     t5_folder, t5_name = _t5(t5, upstream.lm.text_dim)
     trained = _trained_frames(upstream, trained_frames)
     own = replace(upstream.adapter, trained_frames=trained)
-    quantization = Quantization(bits, _group_size(upstream.lm, group_size)) if bits in (4, 8) else None
+    quantization = Quantization(bits, _group_size(upstream.lm, group_size)) if bits in PACKED_BITS else None
     config = Config(
         upstream.lm, own, mx.float32 if bits == 32 else mx.float16, quantization,
         chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},

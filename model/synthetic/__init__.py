@@ -20,7 +20,7 @@ import mlx.core as mx
 from ..bundle import config_json as bundle_config
 from ..bundle import tensors as layout
 from ..bundle.whole_folder import need_space, new_folder
-from ..config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from ..config import PACKED_BITS, AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from ..formats.tensor_writer import Layout, TensorWriter, layout_bytes
 from ..progress import Progress
 from . import codec as codec_file
@@ -64,7 +64,7 @@ def write_preset(
 ) -> Path:  # fmt: skip
     """Write a preset's bundle at 4, 8, 16 or 32 bits. `progress` is called with the bytes written and those in all."""
     preset = PRESETS[name]
-    quantization = Quantization(bits, group_size or preset.group_size) if bits in (4, 8) else None
+    quantization = Quantization(bits, group_size or preset.group_size) if bits in PACKED_BITS else None
     dtype = mx.float32 if bits == 32 else mx.float16
     config = Config(preset.lm, AdapterConfig(preset.lm.layers, MAX_N_FRAMES), dtype, quantization)
     return write_bundle(out, config=config, codec=preset.codec, t5=preset.t5, seed=seed, progress=progress)

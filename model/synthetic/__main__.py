@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from ..config import GROUP_SIZES
 from ..errors import UserError
 from ..progress import byte_progress
 from . import PRESETS, write_preset
@@ -17,7 +18,7 @@ def main() -> int:
     parser.add_argument("preset", choices=PRESETS)
     parser.add_argument("out", type=Path)
     parser.add_argument("--bits", type=int, choices=(4, 8, 16, 32), default=4)
-    parser.add_argument("--group-size", type=int, choices=(32, 64, 128))
+    parser.add_argument("--group-size", type=int, choices=GROUP_SIZES)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     options = {"bits": args.bits, "group_size": args.group_size, "seed": args.seed}

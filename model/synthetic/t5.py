@@ -11,7 +11,10 @@ from typing import Any
 
 from ..formats.safetensors_file import Shapes
 from ..formats.tensor_writer import Layout, TensorWriter
+from ..t5 import tensor_shapes
 from .numbers import Random
+
+BUCKETS = 32
 
 
 @dataclass(frozen=True)
@@ -28,21 +31,9 @@ class T5Dims:
 
 def shapes(t5: T5Dims) -> Shapes:
     """Every tensor of the encoder by Hugging Face's name."""
-    inner = t5.heads * t5.d_kv
-    found: Shapes = {"shared.weight": (t5.vocab, t5.d_model)}
-    for i in range(t5.layers):
-        attention, ffn = (f"encoder.block.{i}.layer.{n}" for n in (0, 1))
-        for p in "qkv":
-            found[f"{attention}.SelfAttention.{p}.weight"] = (inner, t5.d_model)
-        found[f"{attention}.SelfAttention.o.weight"] = (t5.d_model, inner)
-        if i == 0:
-            found[f"{attention}.SelfAttention.relative_attention_bias.weight"] = (32, t5.heads)
-        found[f"{attention}.layer_norm.weight"] = (t5.d_model,)
-        found[f"{ffn}.DenseReluDense.wi.weight"] = (t5.d_ff, t5.d_model)
-        found[f"{ffn}.DenseReluDense.wo.weight"] = (t5.d_model, t5.d_ff)
-        found[f"{ffn}.layer_norm.weight"] = (t5.d_model,)
-    found["encoder.final_layer_norm.weight"] = (t5.d_model,)
-    return found
+    return tensor_shapes(
+        dim=t5.d_model, head_dim=t5.d_kv, heads=t5.heads, ffn=t5.d_ff, layers=t5.layers, vocab=t5.vocab, buckets=BUCKETS
+    )
 
 
 def write(folder: Path, t5: T5Dims, stored: Layout, seed: int, wrote: Callable[[int], None]) -> None:
@@ -63,7 +54,7 @@ def write(folder: Path, t5: T5Dims, stored: Layout, seed: int, wrote: Callable[[
     config = {
         "architectures": ["T5EncoderModel"], "model_type": "t5", "d_model": t5.d_model, "d_kv": t5.d_kv,
         "num_heads": t5.heads, "d_ff": t5.d_ff, "num_layers": t5.layers, "vocab_size": t5.vocab,
-        "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": 32,
+        "feed_forward_proj": "relu", "layer_norm_epsilon": 1e-6, "relative_attention_num_buckets": BUCKETS,
         "relative_attention_max_distance": 128, "pad_token_id": 0, "eos_token_id": 1, "is_encoder_decoder": True,
         "torch_dtype": "float32",
     }  # fmt: skip

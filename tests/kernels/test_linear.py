@@ -78,3 +78,10 @@ def test_bad_arguments_say_the_fix(ops: Ops) -> None:
     for change, message in faults:
         with pytest.raises(ValueError, match=message):
             ops.linear(**{"x": x, "w": w, **change})
+
+
+def test_a_model_may_be_packed_as_every_backend_takes_it() -> None:
+    from model import config
+    from reference import arguments
+
+    assert (config.PACKED_BITS, config.GROUP_SIZES) == (arguments.BITS, arguments.GROUP_SIZES)

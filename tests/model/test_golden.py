@@ -19,10 +19,11 @@ from model.delay_pattern import delayed, frame_index, undelayed
 from model.encodec import EnCodec
 from model.sampling import Sampling, top_k
 from model.t5 import T5Encoder
-from model.windows import plan, upstream_plan
+from model.windows import plan
 
 from .conftest import Converted
 from .golden import Golden, assert_close, assert_equal, recording
+from .upstream_windows import upstream_plan
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Mapping
 
 import mlx.core as mx
 
-from ...config import Quantization
+from ...config import GROUP_SIZES, PACKED_BITS, Quantization
 from ...formats.safetensors_file import Shape, Shapes
 from ..source import Source
 from .match import Match
@@ -20,7 +20,7 @@ from .words import UNKNOWN, spell
 
 NUMBER = re.compile(r"\d+")
 PART = re.compile(r"[._](weight|scales|biases)$")
-PACKINGS = [Quantization(bits, size) for bits in (4, 8) for size in (32, 64, 128)]
+PACKINGS = [Quantization(bits, size) for bits in PACKED_BITS for size in GROUP_SIZES]
 
 
 def eliminate(match: Match, wanted: Shapes, named: Container[str]) -> None:

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstdint>
 #include <new>
+#include <vector>
 
 #include "pool.h"
 
@@ -13,6 +14,15 @@ int64_t pool_sum(int count) {
   std::atomic<int64_t> sum{0};
   imn::parallel_for(count, [&](int i) { sum.fetch_add(i, std::memory_order_relaxed); });
   return sum.load();
+}
+
+// How many of 0..count-1 were not run exactly once when every thread takes its share and helps the others.
+int pool_shares_wrong(int count) {
+  std::vector<std::atomic<int>> runs(static_cast<size_t>(count));
+  imn::parallel_shares(count, [&](int i) { runs[static_cast<size_t>(i)].fetch_add(1, std::memory_order_relaxed); });
+  int wrong = 0;
+  for (const auto& n : runs) wrong += n.load() != 1;
+  return wrong;
 }
 
 // Whether the loop throws std::bad_alloc when every second chunk does.

@@ -52,6 +52,10 @@ class Pool:
         """Return 0 + 1 + ... + count - 1, each added by the chunk of that number."""
         return int(self._c.pool_sum(count))
 
+    def shares_wrong(self, count: int) -> int:
+        """Return how many of `count` pieces were not run exactly once, every thread taking its share first."""
+        return int(self._c.pool_shares_wrong(count))
+
     def fails_for_lack_of_memory(self, count: int) -> bool:
         """Return whether a loop raises std::bad_alloc when every second chunk does."""
         return bool(self._c.pool_fails_for_lack_of_memory(count))

@@ -46,6 +46,15 @@ def test_every_chunk_runs_once(native: ModuleType, pool: Pool, threads: int) -> 
         assert pool.sum(count) == count * (count - 1) // 2
 
 
+@pytest.mark.parametrize("threads", [1, 2, 3, 7, 300])
+def test_every_piece_of_the_shares_runs_once(pool: Pool, threads: int) -> None:
+    """Whoever runs it: pieces fewer than threads, as many, and more, of which some threads help with others'."""
+    pool.set_threads(threads)
+    for count in (0, 1, 2, threads, 1000):
+        for _ in range(20):
+            assert pool.shares_wrong(count) == 0
+
+
 def test_the_variable_sets_the_threads_and_all_cores_are_the_default() -> None:
     script = "import kernels.native as n; print(n.info()['threads'])"
     assert run(script, INSTRUCT_MUSICGEN_THREADS="3").stdout.strip() == "3"

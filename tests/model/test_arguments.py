@@ -77,6 +77,9 @@ def test_sound_that_cannot_be_taken_is_named(model: InstructMusicGen, case: str)
     value, message = SHAPES[case]
     with pytest.raises(ValueError, match=message):
         model.generate(TEXT, value)
+    if case == "short":  # a part of a frame is a frame to the codec
+        assert model.encode(value).shape == (1, 4, 1)
+        return
     with pytest.raises(ValueError, match=message):
         model.encode(value)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from .static_checks import address_space, lint
 from .static_checks.banned import banned
 
 MAX_THREADS = 1024
+_BOUND = re.compile(r"\bmax_total_threads_per_threadgroup\s*\(\s*(\d+)\s*\)")
 FP = ("off", "contract", "fast")
 
 
@@ -106,8 +108,9 @@ class MetalKernel:
         issues += variant.lint
         if verbose:
             print(f"Generated source code for `{self.name}`:\n```\n{variant.signature.text}\n```")
-        if math.prod(threadgroup) > MAX_THREADS:
-            detail = f"{math.prod(threadgroup)} threads in a threadgroup; Metal has at most {MAX_THREADS}"
+        most, why = self._most_threads()
+        if math.prod(threadgroup) > most:
+            detail = f"{math.prod(threadgroup)} threads in a threadgroup; {why} {most}"
             raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
         views = [view(a, contiguous=self.ensure_row_contiguous) for a in arrays]
         for resume in (False, True):
@@ -186,6 +189,11 @@ class MetalKernel:
             found = (*self._linted(signature), *self._warned(path)) if check else ()
             variant = self._variants[key] = _Variant(signature, Library(path, self.name), found)
         return variant
+
+    def _most_threads(self) -> tuple[int, str]:
+        """Return how many threads a threadgroup may have, and who says so."""
+        bounds = [int(n) for n in _BOUND.findall(self.header + self.source)]
+        return (min(bounds), "the kernel's own bound is") if bounds else (MAX_THREADS, "Metal has at most")
 
     def _linted(self, signature: Signature) -> tuple[Issue, ...]:
         """What clang says of address spaces, if there is a clang."""

@@ -14,6 +14,7 @@ import numpy as np
 from ..compiler import CompilerError
 from ..faults import Counters, Issue, KernelFault
 from ..kernel import MetalKernel, metal_kernel
+from ..registers import NotMeasured, Shape, measure
 from .kernel_file import KernelFile, UsageError, read_kernel
 from .options import Buffer, expectations, find, make_input, parse_buffer, parse_template, three
 
@@ -37,6 +38,7 @@ class Report:
     threadgroup_bytes: int = 0
     counters: dict[str, Counters] = field(default_factory=dict)
     kernel: KernelFile | None = None
+    shape: Shape | None = None  # of the compiled code, with --registers
 
     @property
     def clean(self) -> bool:
@@ -46,7 +48,7 @@ class Report:
 
 
 def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Namespace) -> Report:
-    """Run one launch. Raises UsageError if the options do not fit the kernel."""
+    """Run one launch, or compile it alone with --registers. Raises UsageError if the options do not fit the kernel."""
     rng = np.random.default_rng(0)
     headers = [find(h, file.parent) for h in options.header]
     source = read_kernel(file, options.function, headers)
@@ -62,6 +64,13 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
         source.header, not options.strided, options.atomic_outputs,
     )
     report = Report(file, text, kernel=source)
+    if args.registers:
+        signature = kernel.signature([a for _, a in inputs], [o.dtype for o in outputs], template)
+        try:
+            report.shape = measure(signature, grid, threadgroup)
+        except NotMeasured as e:
+            raise UsageError(f"{file}: {e}") from None
+        return report
     first: list[mx.array] | None = None
     for fp in args.fp:
         for seed in args.seeds:

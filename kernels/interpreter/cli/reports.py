@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 from ..faults import Issue
+from ..registers import Shape
 from .checking import Report
 
 SHOWN = 8
@@ -15,6 +16,8 @@ SHOWN = 8
 
 def text(report: Report) -> str:
     """Return the lines that tell a report."""
+    if report.shape is not None:
+        return _shape_text(report, report.shape)
     file = report.file
     lines = []
     for issue in report.warnings:
@@ -61,9 +64,25 @@ def record(report: Report) -> dict[str, Any]:
                    "right": value <= report.tolerances[name]}
             for name, value in report.differences.items()
         },
+        "code": dataclasses.asdict(report.shape) if report.shape else None,
         "threadgroup_bytes": report.threadgroup_bytes,
         "buffers": {name: dataclasses.asdict(c) for name, c in report.counters.items()},
     }
+
+
+def _shape_text(report: Report, shape: Shape) -> str:
+    code = shape.code
+    columns = f"{'blocks':>7} {'instructions':>13} {'branches':>9} {'waits':>6} {'64-bit multiplies':>18}"
+    lines = [
+        f"{report.file}: {shape.least_registers} registers without spilling ({code.registers} if it may choose), "
+        f"{code.stack} bytes of stack ({shape.stack_if_little_is_unrolled} where little is unrolled); clang for amdgcn",
+        f"  {'':8} {columns}  loads x bytes",
+    ]
+    for name, c in [("kernel", code), *((f"loop {i}", loop) for i, loop in enumerate(code.loops, 1))]:
+        loads = ", ".join(f"{n} x {width}" for width, n in sorted(c.loads.items(), reverse=True)) or "none"
+        counts = f"{c.blocks:7} {c.instructions:13} {c.branches:9} {c.waits:6} {c.wide_multiplies:18}"
+        lines.append(f"  {name:8} {counts}  {loads}")
+    return "\n".join(lines)
 
 
 def _place(report: Report, issue: Issue) -> str:

@@ -24,12 +24,8 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
     `#include "mlx/..."` lines are dropped: MLX resolves them from its own folder, and a header handed to
     `metal_kernel` has to bring what they name.
     """
-    header = _MLX_INCLUDE.sub(r"\1", signature.header)
-    own = prelude.brought(header)
-    header = _one_pointer_element(rewrite(prelude.without_internals(header) if own else header))
-    # The signature's lines are numbered so that the source's first line is line 1.
     before = signature.prologue.count("\n")
-    kernel = rewrite(signature.prologue + "\n" + signature.source + "\n}\n")
+    mlx, header, kernel = parts(signature)
     arguments = [_pointer(a, slot, atomic_outputs) for slot, a in enumerate(signature.arguments)]
     for _, type_name, value in signature.attributes:
         arguments.append(f"metal::mtl_uint3({value})" if type_name == "uint3" else f"({type_name})({value})")
@@ -38,10 +34,11 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
         "#define MTL_CHECK 1" if check else "",
         '#include "metal_stdlib"',
         '#line 1 "prelude"',
-        "" if own else prelude.compiled(),
+        mlx,
         "static const unsigned mtl_zero[3] = {0, 0, 0};",
         f'#line {HEADER_LINES + 1} "header"',
         header,
+        # The signature's lines are numbered so that the source's first line is line 1.
         f'#line {0 if before == 0 else 1} "signature"',
         _renumbered(kernel, before),
         '#line 1 "entry"',
@@ -52,6 +49,14 @@ def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
         "}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def parts(signature: Signature) -> tuple[str, str, str]:
+    """Return MLX's prelude, the kernel's header and its function as C++, for a target without address spaces."""
+    header = _MLX_INCLUDE.sub(r"\1", signature.header)
+    own = prelude.brought(header)
+    header = _one_pointer_element(rewrite(prelude.without_internals(header) if own else header))
+    return "" if own else prelude.compiled(), header, rewrite(signature.prologue + "\n" + signature.source + "\n}\n")
 
 
 _POINTER_ELEMENT = re.compile(r"template\s*<\s*typename T\s*>\s*struct pointer_element<\s*T\*>\s*\{[^}]*\}\s*;")

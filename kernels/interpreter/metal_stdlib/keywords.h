@@ -17,10 +17,21 @@
 namespace metal {
 template <class T> MTL_INLINE constexpr bool is_function_constant_defined(const T&) { return false; }
 
+#ifdef MTL_SIMT
+// Of unknown size, so that the compiler does not reckon with fewer threads at a time because of it.
+#define MTL_THREADGROUP(name, qualifiers)                                    \
+  extern __attribute__((shared)) unsigned char mtl_slot_##name[];            \
+  qualifiers mtl_type_##name& name = *(mtl_type_##name*)mtl_slot_##name
+#else
+#define MTL_THREADGROUP(name, qualifiers)                                                             \
+  static mtl_variable mtl_slot_##name = {                                                             \
+      #name, sizeof(mtl_type_##name), alignof(mtl_type_##name), __LINE__, 0, nullptr};                 \
+  qualifiers mtl_type_##name& name = metal::mtl_threadgroup<mtl_type_##name>(mtl_slot_##name)
 // The address that all threads of the threadgroup share for one declaration.
 template <class T> MTL_INLINE T& mtl_threadgroup(mtl_variable& v) {
   if (v.generation != mtl_now.generation) mtl_allocate(&v);
   return *(T*)v.memory;
 }
+#endif
 template <class T> MTL_INLINE uint3 mtl_uint3(const T& v) { return uint3(v[0], v[1], v[2]); }
 }  // namespace metal

@@ -40,6 +40,10 @@ MTL_INLINE int mtl_site(const void* here) {
   return mtl_site(at->_M_line, at->_M_column);
 }
 #endif
+#ifdef MTL_SIMT
+#include "simt.h"
+#else
+MTL_INLINE uint mtl_lane() { return mtl_now.self->lane; }
 MTL_INLINE void threadgroup_barrier(mem_flags f, MTL_LINE) { mtl_threadgroup_barrier((uint)f, line); }
 MTL_INLINE void threadgroup_barrier(mem_flags f, thread_scope, MTL_LINE) { mtl_threadgroup_barrier((uint)f, line); }
 MTL_INLINE void simdgroup_barrier(mem_flags f, MTL_LINE) { mtl_simdgroup_barrier((uint)f, line); }
@@ -50,6 +54,7 @@ template <class T>
 struct mtl_lanes {
   const mtl_exchange* e;
   uint self;
+  MTL_INLINE uint mask() const { return e->active; }
   MTL_INLINE T operator[](uint lane) const {
     T v;
     __builtin_memcpy(&v, e->slot[lane & 31], sizeof(T));
@@ -108,6 +113,7 @@ template <class T, class F> MTL_INLINE T mtl_prefix(T v, T first, bool inclusive
     if (lanes.active(i)) r = f(r, lanes[i]);
   return r;
 }
+#endif
 template <class T, class F> MTL_INLINE T mtl_quad_reduce(T v, F f, int line) {
   const auto lanes = mtl_exchanged(v, MTL_QUAD, line);
   const uint q = lanes.self & ~3u;
@@ -147,7 +153,7 @@ MTL_SIMD_T simd_prefix_exclusive_product(T v, MTL_LINE) { return mtl_prefix(v, (
 MTL_SIMD_T simd_broadcast(T v, ushort lane, MTL_LINE) { return mtl_exchanged(v, MTL_SIMD, line).from(lane, line); }
 MTL_SIMD_T simd_broadcast_first(T v, MTL_LINE) {
   const auto lanes = mtl_exchanged(v, MTL_SIMD, line);
-  return lanes[(uint)__builtin_ctz(lanes.e->active)];
+  return lanes[(uint)__builtin_ctz(lanes.mask())];
 }
 MTL_SIMD_T simd_shuffle(T v, ushort lane, MTL_LINE) { return mtl_exchanged(v, MTL_SIMD, line).from(lane, line); }
 MTL_SIMD_T simd_shuffle_xor(T v, ushort mask, MTL_LINE) {
@@ -200,13 +206,13 @@ struct simd_vote {
   MTL_INLINE bool any() const { return v != 0; }
 };
 MTL_INLINE simd_vote simd_ballot(bool x, MTL_LINE) {
-  const uint bit = (uint)x << mtl_now.self->lane;
+  const uint bit = (uint)x << mtl_lane();
   return simd_vote(mtl_reduce(bit, [](uint a, uint b) { return a | b; }, line));
 }
 MTL_INLINE simd_vote simd_active_threads_mask(MTL_LINE) { return simd_ballot(true, line); }
 MTL_INLINE bool simd_is_first(MTL_LINE) {
   const auto lanes = mtl_exchanged((uint)0, MTL_SIMD, line);
-  return lanes.self == (uint)__builtin_ctz(lanes.e->active);
+  return lanes.self == (uint)__builtin_ctz(lanes.mask());
 }
 MTL_INLINE bool simd_is_helper_thread() { return false; }
 
@@ -227,7 +233,7 @@ MTL_SIMD_T quad_shuffle_up(T v, ushort delta, MTL_LINE) {
   const auto lanes = mtl_exchanged(v, MTL_QUAD, line);
   return (lanes.self & 3u) >= delta ? lanes.from(lanes.self - delta, line) : v;
 }
-MTL_INLINE uint __metal_get_thread_index_in_simdgroup(ushort = 0) { return mtl_now.self->lane; }
+MTL_INLINE uint __metal_get_thread_index_in_simdgroup(ushort = 0) { return mtl_lane(); }
 MTL_INLINE ushort __metal_get_simdgroup_size(ushort = 0) { return 32; }
 #undef MTL_SIMD_T
 

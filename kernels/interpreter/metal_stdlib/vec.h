@@ -239,7 +239,13 @@ struct packed_vec {
   MTL_INLINE packed_vec(const A& a, const B& b, const R&... r) : packed_vec(vec<T, N>(a, b, r...)) {}
   MTL_INLINE operator vec<T, N>() const {
     vec<T, N> v;
+#ifdef MTL_SIMT  // one load, as a GPU makes it
+    typedef __attribute__((ext_vector_type(N), aligned(alignof(T)))) T together;
+    const together a = *(const together*)s;
+    for (int i = 0; i < N; i++) v.s[i] = a[i];
+#else
     for (int i = 0; i < N; i++) v.s[i] = s[i];
+#endif
     return v;
   }
   MTL_INLINE T& operator[](int i) { return s[i]; }

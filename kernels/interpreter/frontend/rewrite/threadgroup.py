@@ -71,12 +71,7 @@ def _variables(declaration: list[Token]) -> str | None:
         shape = "".join(join(declarator[at + 1 :]).split("\n")).strip()
         if shape and not shape.startswith("["):
             return None
-        alias, slot = f"mtl_type_{name}", f"mtl_slot_{name}"
-        text += (
-            f"typedef {type_name} {alias}{shape}; static mtl_variable {slot} = "
-            f'{{"{name}", sizeof({alias}), alignof({alias}), __LINE__, 0, nullptr}}; '
-            f"{qualifiers} {alias}& {name} = metal::mtl_threadgroup<{alias}>({slot}); "
-        )
+        text += f"typedef {type_name} mtl_type_{name}{shape}; MTL_THREADGROUP({name}, {qualifiers}); "
     return text + "\n" * newlines
 
 

@@ -11,7 +11,7 @@ from reference.arguments import check_cross_attention, check_prefix_attention
 from reference.contract import Epilogue, Norm, Packed, Prefix
 
 from .engine import Engine, Launch
-from .int4_matmul import DECODE_ROWS, int4_matmul, scalar
+from .int4_matmul import DECODE_ROWS, int4_matmul, outputs_of_a_simdgroup, scalar
 
 LARGEST_HEAD = 256
 # Of an attention threadgroup. On M1 and M2 a pipeline that needs many registers takes fewer threads: most variants
@@ -42,9 +42,14 @@ def _length(length: int) -> mx.array:
     return mx.array([length], dtype=mx.int32)
 
 
-def _block(rows: int) -> int:
-    """The largest divisor of `rows` that a block can take."""
-    return max(n for n in range(1, LARGEST_BLOCK + 1) if rows % n == 0)
+def _block(rows: int, dim: int) -> int:
+    """Return the largest divisor of `rows` that a block can take."""
+    return max(n for n in range(1, _largest_block(dim) + 1) if rows % n == 0)
+
+
+def _largest_block(dim: int) -> int:
+    """Return how many rows a block can take: the parts of their softmaxes share 32 KB of threadgroup memory."""
+    return LARGEST_BLOCK if dim <= 128 else LARGEST_BLOCK // 2
 
 
 def prefix_attention(
@@ -69,7 +74,7 @@ def prefix_attention(
     length = length.reshape(1) if isinstance(length, mx.array) else _length(length)
 
     decode = t == 1
-    rows = _block(b // shared) if decode else min(t, LARGEST_BLOCK)
+    rows = _block(b // shared, d) if decode else min(t, _largest_block(d))
     blocks = b // shared // rows if decode else -(-t // rows)
     groups = h * (shared if decode else b) * blocks
     splits = 1
@@ -81,7 +86,7 @@ def prefix_attention(
         "q": q, "k": k, "v": v, "prefix_q": prefix_q, "prefix_k": prefix_k, "prefix_v": prefix_v, "gate": gate,
         "length": length, "scale": scalar(scale),
     }
-    template = (
+    constants = (
         ("T", q.dtype), ("D", d), ("ROWS", rows), ("DECODE", decode), ("SPLITS", splits),
         ("KT", k.dtype), ("VT", v.dtype), ("PKT", prefix_k.dtype), ("PVT", prefix_v.dtype),
     )
@@ -91,10 +96,10 @@ def prefix_attention(
         output="y" if splits == 1 else "parts",
         shape=q.shape if splits == 1 else (splits, b, h, 2, d + 2),
         dtype=q.dtype if splits == 1 else mx.float32,
-        template=template,
+        constants=constants,
         grid=(h, shared if decode else b, blocks * splits),
         simdgroups=simdgroups,
-        headers=("online_softmax.h",),
+        headers=("wide_loads.h", "online_softmax.h"),
         defines={"SPLIT": splits > 1},
         contiguous=False,
     ))
@@ -106,7 +111,7 @@ def prefix_attention(
         output="y",
         shape=q.shape,
         dtype=q.dtype,
-        template=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
+        constants=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
         grid=(1, h, b),
         threads=d,
     ))
@@ -136,23 +141,24 @@ def cross_attention(
         "x": x.reshape(b, width), "w": weight.w, "scales": weight.scales, "biases": weight.biases, "k": k, "v": v,
         "scale": scalar(scale),
     }
-    template: list[tuple[str, mx.Dtype | int]] = [
-        ("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size), ("M", text_rows), ("D", dim),
+    constants: list[tuple[str, mx.Dtype | int]] = [
+        ("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size), ("M", text_rows),
+        ("R", outputs_of_a_simdgroup(dim)), ("D", dim),
         ("KT", k.dtype), ("VT", v.dtype),
     ]
     if norm is not None:
         inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
-        template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
+        constants += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
     y = engine.launch(Launch(
         "cross_attention.metal",
         inputs,
         output="y",
         shape=(b, heads * dim),
         dtype=x.dtype,
-        template=tuple(template),
+        constants=tuple(constants),
         grid=(heads, 1, 1),
         simdgroups=simdgroups,
-        headers=("norm_rows.h", "dequant_dot.h", "online_softmax.h"),
+        headers=("wide_loads.h", "norm_rows.h", "dequant_dot.h", "online_softmax.h"),
         defines={"NORM": norm is not None},
     ))
     return y.reshape(b, 1, heads * dim)

@@ -2,21 +2,21 @@
 //   y = softmax(scale · q K^T) V,  q = norm(x) · dequant(w)^T,  for the M rows that have text; 0 for the others.
 //
 // Grid: one threadgroup of SIMDGROUPS simdgroups per head: it makes the head's D features of q for all M rows (the weights
-// are read once), then attends to the S text keys. Any D up to 256, any S, K a multiple of GROUP.
+// are read once), then attends to the S text keys. D up to 256, any S, K a multiple of GROUP.
 //
 // Why not stock MLX: norm, projection, attention and the zero rows are four launches for a few KB of text.
 //
-// Template: T x and y, BITS, GROUP, M, D, SIMDGROUPS; KT, VT dtypes of keys and values; with NORM also NW, NB. Defined by
+// Constants: T x and y, BITS, GROUP, M, R, D, SIMDGROUPS; R divides D; KT, VT dtypes of keys and values; with NORM also NW, NB. Defined by
 // the host: NORM.
 
-  constexpr int R = 4;
   constexpr int E = elements_of(D);
   constexpr int LANES = lanes_of(D);
-  constexpr int THREADS = SIMDGROUPS * 32;
+  constexpr int GROUPS = 32 / LANES;                              // keys that a simdgroup reads at once
+  constexpr int TEAM = SIMDGROUPS >= M ? SIMDGROUPS / M : 1;      // simdgroups of a row
   threadgroup float query[M * D];
-  threadgroup float tops[SIMDGROUPS];
-  threadgroup float sums[SIMDGROUPS];
-  threadgroup float outs[SIMDGROUPS * D];
+  threadgroup float tops[M * TEAM];
+  threadgroup float sums[M * TEAM];
+  threadgroup float outs[M * TEAM * D];
 
   const int B = x_shape[0];  // x [B, K], M <= B
   const int K = x_shape[1];
@@ -29,7 +29,7 @@
 
 #if NORM
   threadgroup float shared[2 * M * SIMDGROUPS];
-  NormalisedRows<M, T, NW, NB> rows;
+  NormalizedRows<M, T, NW, NB> rows;
   rows.x = x;
   rows.weight = norm_weight;  // [K]
   rows.bias = norm_bias;      // [K]
@@ -44,20 +44,24 @@
   for (int d = int(simd) * R; d < D; d += SIMDGROUPS * R) {
     const int n = h * D + d;  // w [H·D, K·BITS/32]; scales, biases [H·D, K/GROUP]
     float acc[R][M];
+#pragma unroll
     for (int r = 0; r < R; r++) {
+#pragma unroll
       for (int m = 0; m < M; m++) {
         acc[r][m] = 0;
       }
     }
-    packed_product<BITS, GROUP, M, R>(
+    dequant_dot<BITS, GROUP, M, R>(
         w + size_t(n) * (K * BITS / 32),
         scales + size_t(n) * (K / GROUP),
         biases + size_t(n) * (K / GROUP),
-        rows, K, metal::min(R, D - d), simd_lane, acc);
+        rows, K, simd_lane, acc);
+#pragma unroll
     for (int r = 0; r < R; r++) {
+#pragma unroll
       for (int m = 0; m < M; m++) {
         const float total = metal::simd_sum(acc[r][m]);
-        if (simd_lane == 0 && d + r < D) {
+        if (simd_lane == 0) {
           query[m * D + d + r] = scale[0] * total;
         }
       }
@@ -65,40 +69,32 @@
   }
   metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
 
-  const int lane = thread_index % LANES;
+  // TEAM simdgroups take a row of text each; with more rows than simdgroups, one takes several rows.
+  const int lane = int(simd_lane) % LANES;
   const int everything[1] = {S};
-  for (int m = 0; m < M; m++) {
+  for (int part = int(simd); part < M * TEAM; part += SIMDGROUPS) {
+    const int m = part / TEAM;
     float q[1][E];
+#pragma unroll
     for (int e = 0; e < E; e++) {
       q[0][e] = lane * E + e < D ? query[m * D + lane * E + e] : 0.0f;
     }
-    const Rows<KT> keys = {k + (m * k_strides[0] + h * k_strides[1]), k_strides[2], k_strides[3]};
-    const Rows<VT> values = {v + (m * v_strides[0] + h * v_strides[1]), v_strides[2], v_strides[3]};
-    Running<D> part;
-    part.clear();
-    attend<D, 1>(keys, values, 0, S, everything, q, &part, thread_index, THREADS);
-    part.join();
-    if (m > 0) {
-      metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-    }
-    if (int(simd_lane) < LANES) {
-      if (lane == 0) {
-        tops[simd] = part.top;
-        sums[simd] = part.sum;
-      }
-      for (int e = 0; e < E; e++) {
-        if (lane * E + e < D) {
-          outs[int(simd) * D + lane * E + e] = part.out[e];
-        }
-      }
-    }
-    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-    for (int d = thread_index; d < D; d += THREADS) {
-      const float3 a = joined<D, SIMDGROUPS>(tops, sums, outs, d);
-      y[(size_t(m) * H + h) * D + d] = T(a.x / a.z);  // y [B, H·D]
-    }
+    const Keys<KT> keys = {k + size_t(m * H + h) * (S * D), D, 1};
+    const Keys<VT> values = {v + size_t(m * H + h) * (S * D), D, 1};
+    Running<D> running[1];
+    running[0].clear();
+    attend<D, 1, false, true>(
+        keys, values, 0, S, everything, q, running, part % TEAM * GROUPS + int(simd_lane) / LANES, TEAM * GROUPS, lane);
+    running[0].join();
+    running[0].store(tops, sums, outs, part, lane, int(simd_lane) < LANES);
+  }
+  metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+  for (int i = thread_index; i < M * D; i += SIMDGROUPS * 32) {
+    const int at = i / D * TEAM;
+    const float3 a = joined<D, TEAM>(tops + at, sums + at, outs + at * D, i % D);
+    y[(size_t(i / D) * H + h) * D + i % D] = T(a.x / a.z);  // y [B, H·D]
   }
 
-  for (int i = thread_index; i < (B - M) * D; i += THREADS) {
+  for (int i = thread_index; i < (B - M) * D; i += SIMDGROUPS * 32) {
     y[(size_t(M + i / D) * H + h) * D + i % D] = T(0.0f);
   }

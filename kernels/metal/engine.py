@@ -15,8 +15,9 @@ from .. import BackendUnavailable
 SOURCES = pathlib.Path(__file__).parent
 SIMD = 32
 
-Template = tuple[tuple[str, Any], ...]
+Constants = tuple[tuple[str, "mx.Dtype | int"], ...]
 
+_METAL_TYPES = {mx.float16: "float16_t", mx.bfloat16: "bfloat16_t", mx.float32: "float"}
 _DTYPE_NAMES = {mx.float16: "f16", mx.bfloat16: "bf16", mx.float32: "f32", mx.int32: "i32", mx.uint32: "u32"}
 
 
@@ -24,9 +25,10 @@ _DTYPE_NAMES = {mx.float16: "f16", mx.bfloat16: "bf16", mx.float32: "f32", mx.in
 class Launch:
     """One launch of the kernel in `file`, which makes one array.
 
-    A threadgroup has either `threads` threads, or `simdgroups` simdgroups where the kernel takes their number as the
-    template value SIMDGROUPS: then the engine may run it with fewer. `grid` counts threadgroups; where `along_x` is
-    "simdgroups", its x counts simdgroups' worth of work, which the engine divides among threadgroups.
+    `constants` are types and numbers that the source knows when it is compiled. A threadgroup has either `threads`
+    threads, or `simdgroups` simdgroups where the kernel takes their number as the constant SIMDGROUPS: then the engine
+    may run it with fewer. `grid` counts threadgroups; where `along_x` is "simdgroups", its x counts simdgroups' worth
+    of work, which the engine divides among threadgroups.
     """
 
     file: str
@@ -34,7 +36,7 @@ class Launch:
     output: str
     shape: tuple[int, ...]
     dtype: mx.Dtype
-    template: Template
+    constants: Constants
     grid: tuple[int, int, int]
     threads: int = 0
     simdgroups: int = 0
@@ -48,7 +50,7 @@ class Launch:
         """Everything that the compiled source depends on, but for the number of simdgroups that it ends up with."""
         dtypes = tuple(a.dtype for a in self.inputs.values())
         switches = tuple(self.defines.items())
-        return self.file, self.template, self.threads, self.simdgroups, switches, tuple(self.inputs), dtypes
+        return self.file, self.constants, self.threads, self.simdgroups, switches, tuple(self.inputs), dtypes
 
 
 class Engine:
@@ -128,7 +130,7 @@ class Engine:
             x = -(-x // simdgroups)
         result: list[mx.array] = kernel(
             inputs=list(inputs.values()),
-            template=list(_template(launch, simdgroups)),
+            template=[],
             grid=(x * threads, y, z),
             threadgroup=(threads, 1, 1),
             output_shapes=[launch.shape],
@@ -137,22 +139,34 @@ class Engine:
         )
         return result[0]
 
-    def _make(self, launch: Launch, simdgroups: int) -> Any:
-        """Build a kernel. MLX caches libraries by name, so the name holds all that the source depends on."""
+    def _make(self, launch: Launch, simdgroups: int, *, bound: bool = True) -> Any:
+        """Build a kernel. MLX caches libraries by name, so the name holds all that the source depends on.
+
+        Constants stand in the header, not in a template: what ends the header then stands before the function itself,
+        and can tell the compiler how many threads a launch has. It fits the registers to that, where otherwise the
+        pipeline could refuse the launch.
+        """
+        constants = launch.constants + ((("SIMDGROUPS", simdgroups),) if launch.simdgroups else ())
         parts = [launch.file.removesuffix(".metal")]
-        parts += [f"{name}_{_DTYPE_NAMES.get(value, value)}" for name, value in _template(launch, simdgroups)]
+        parts += [f"{n}_{_DTYPE_NAMES[value] if isinstance(value, mx.Dtype) else value}" for n, value in constants]
         parts += [name.lower() for name, on in launch.defines.items() if on]
         parts += [_DTYPE_NAMES[a.dtype] for a in launch.inputs.values()]
+        parts += [] if bound else ["unbound"]
         switches = "".join(f"#define {name} {int(on)}\n" for name, on in launch.defines.items())
         return self._build(
             name="_".join(parts),
             input_names=list(launch.inputs),
             output_names=[launch.output],
             source=self.source(launch.file),
-            header=switches + "".join(self.source(h) for h in launch.headers),
+            header="".join(
+                [switches, *(self.source(h) for h in launch.headers), *(_declared(*c) for c in constants),
+                 f"[[max_total_threads_per_threadgroup({simdgroups * SIMD or launch.threads})]]\n" if bound else ""]
+            ),
             ensure_row_contiguous=launch.contiguous,
         )
 
 
-def _template(launch: Launch, simdgroups: int) -> Template:
-    return (*launch.template, ("SIMDGROUPS", simdgroups)) if launch.simdgroups else launch.template
+def _declared(name: str, value: mx.Dtype | int) -> str:
+    if isinstance(value, mx.Dtype):
+        return f"using {name} = {_METAL_TYPES[value]};\n"
+    return f"constant constexpr {'bool' if isinstance(value, bool) else 'int'} {name} = {int(value)};\n"

@@ -1,5 +1,5 @@
 // INT4/INT8 product of a decode step, with what surrounds it:
-//   y = residual + gelu(norm(x) · dequant(w)^T + bias),  M = 1..8 rows, any N, K a multiple of GROUP (32, 64, 128).
+//   y = residual + gelu(norm(x) · dequant(w)^T + bias),  M = 1..8 rows, N a multiple of R, K one of GROUP (32, 64, 128).
 //
 // Grid: one threadgroup of SIMDGROUPS simdgroups per SIMDGROUPS · R outputs; a simdgroup makes R outputs of all M rows
 // (R · M <= 32). Matrices that share an input (q, k, v) are stacked along N and cost one launch.
@@ -8,7 +8,8 @@
 // residual are four more launches. Here the weights are read once, whatever M is, and it is one launch. Each
 // threadgroup measures the norm of its M rows itself: x is a few KB and stays in the cache.
 //
-// Template: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the host: NORM, BIAS, GELU, RESIDUAL.
+// Constants: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the
+// host: NORM, BIAS, GELU, RESIDUAL.
 
   const int K = x_shape[1];  // x [M, K]
   const int N = w_shape[0];  // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
@@ -17,7 +18,7 @@
 
 #if NORM
   threadgroup float shared[2 * M * SIMDGROUPS];
-  NormalisedRows<M, T, NW, NB> rows;
+  NormalizedRows<M, T, NW, NB> rows;
   rows.x = x;
   rows.weight = norm_weight;  // [K]
   rows.bias = norm_bias;      // [K]
@@ -34,20 +35,24 @@
     return;
   }
   float acc[R][M];
+#pragma unroll
   for (int r = 0; r < R; r++) {
+#pragma unroll
     for (int m = 0; m < M; m++) {
       acc[r][m] = 0;
     }
   }
-  packed_product<BITS, GROUP, M, R>(
+  dequant_dot<BITS, GROUP, M, R>(
       w + size_t(n) * (K * BITS / 32),
       scales + size_t(n) * (K / GROUP),
       biases + size_t(n) * (K / GROUP),
-      rows, K, metal::min(R, N - n), lane, acc);
+      rows, K, lane, acc);
 
   // Lane r · M + m finishes output r of row m.
   float value = 0;
+#pragma unroll
   for (int r = 0; r < R; r++) {
+#pragma unroll
     for (int m = 0; m < M; m++) {
       const float total = metal::simd_sum(acc[r][m]);
       if (int(lane) == r * M + m) {
@@ -57,7 +62,7 @@
   }
   const int column = n + int(lane) / M;
   const int row = int(lane) % M;
-  if (int(lane) < R * M && column < N) {
+  if (int(lane) < R * M) {
 #if BIAS
     value += float(bias[column]);  // [N]
 #endif

@@ -35,7 +35,7 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
 
     m = math.prod(x.shape[:-1])
     decode = m <= DECODE_ROWS
-    template: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size)]
+    constants: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size)]
     inputs = {"x": x.reshape(m, k), "w": weight.w, "scales": weight.scales, "biases": weight.biases}
     if norm is not None and not decode:
         # In x's type again, which wider weights of the norm change.
@@ -47,21 +47,24 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
     defines = {"BIAS": bias is not None, "GELU": activation == "gelu", "RESIDUAL": residual is not None}
 
     if decode:
-        outputs, simdgroups = _decode_shape(m, norm is not None)
-        template += [("M", m), ("R", outputs)]
+        outputs = outputs_of_a_simdgroup(n)
+        # Two simdgroups are MLX's choice. With a norm every threadgroup measures the rows anew, and more share that.
+        simdgroups = 8 if norm is not None else 2
+        constants += [("M", m), ("R", outputs)]
         if norm is not None:
             inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
-            template += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
+            constants += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
         launch = Launch(
-            "int4_matmul.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template),
-            grid=(-(-n // outputs), 1, 1), along_x="simdgroups", simdgroups=simdgroups,
-            headers=("gelu.h", "norm_rows.h", "dequant_dot.h"), defines=defines | {"NORM": norm is not None},
+            "int4_matmul.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, constants=tuple(constants),
+            grid=(n // outputs, 1, 1), along_x="simdgroups", simdgroups=simdgroups,
+            headers=("gelu.h", "wide_loads.h", "norm_rows.h", "dequant_dot.h"),
+            defines=defines | {"NORM": norm is not None},
         )
     else:
         bm, bn = (32, 64) if m <= 32 else (64, 64)
-        template += [("BM", bm), ("BN", bn)]
+        constants += [("BM", bm), ("BN", bn)]
         launch = Launch(
-            "int4_matmul_tiled.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, template=tuple(template),
+            "int4_matmul_tiled.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, constants=tuple(constants),
             grid=(-(-n // bn), -(-m // bm), 1), threads=4 * SIMD, headers=("simdgroup_matrix.h", "gelu.h"),
             defines=defines,
         )
@@ -69,15 +72,13 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
     return y.reshape(*x.shape[:-1], n)
 
 
-def _decode_shape(rows: int, normed: bool) -> tuple[int, int]:
-    """(outputs of a simdgroup, simdgroups of a threadgroup).
+def outputs_of_a_simdgroup(n: int) -> int:
+    """Return the outputs that a simdgroup of a decode product makes, R in the kernels: a divisor of `n`.
 
-    Four outputs and two simdgroups are MLX's choice for one row, good where x is a small part of the loads. A norm
-    reads its weight and bias along with x, and every threadgroup measures the rows anew: more outputs share that.
+    Four are MLX's choice. Where n is not a multiple, fewer take the place of a guard, which would stand between the
+    loads of every simdgroup.
     """
-    if not normed:
-        return 4, 2
-    return (8, 4) if rows <= 4 else (4, 8)
+    return 4 if n % 4 == 0 else 2 if n % 2 == 0 else 1
 
 
 @functools.cache

@@ -7,7 +7,7 @@
 //
 // Why not stock MLX: its tiles are alike, but bias, gelu and residual are three more passes over y.
 //
-// Template: T x, y and the tiles, BITS, GROUP, BM, BN. Defined by the host: BIAS, GELU, RESIDUAL.
+// Constants: T x, y and the tiles, BITS, GROUP, BM, BN. Defined by the host: BIAS, GELU, RESIDUAL.
 
   constexpr int BK = 32;
   constexpr int PAD = 16 / int(sizeof(T));  // rows start in different banks

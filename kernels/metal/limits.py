@@ -1,7 +1,8 @@
 """How many threads a threadgroup of each kernel's pipeline takes: what registers leave room for on this GPU.
 
 MLX has no function that tells. But it compares a launch's threads with the pipeline's limit before anything runs, and
-the error it raises names the limit: so each kernel is asked for more threads than any pipeline takes.
+the error it raises names the limit: so each kernel is asked for more threads than any pipeline takes. It is compiled
+once more for that, without the bound that tells the compiler how many threads to fit its registers to.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ class Measuring(Engine):
 
     def _fitting(self, launch: Launch) -> tuple[Any, int]:
         kernel, simdgroups = super()._fitting(launch)
-        values = [str(value).rpartition(".")[2] for _, value in launch.template]
+        values = [str(value).rpartition(".")[2] for _, value in launch.constants]
         switches = [name.lower() for name, on in launch.defines.items() if on]
         name = " ".join([launch.file.removesuffix(".metal"), *values, *switches])
-        self.limits.append(Limit(name, simdgroups * SIMD or launch.threads, self._most(kernel, launch, simdgroups)))
+        self.limits.append(Limit(name, simdgroups * SIMD or launch.threads, self._most(launch, simdgroups)))
         return kernel, simdgroups
 
-    def _most(self, kernel: Any, launch: Launch, simdgroups: int) -> int | None:
+    def _most(self, launch: Launch, simdgroups: int) -> int | None:
         zeros = [mx.zeros(a.shape, dtype=a.dtype) for a in launch.inputs.values()]
-        template = (*launch.template, ("SIMDGROUPS", simdgroups)) if launch.simdgroups else launch.template
+        kernel = self._make(launch, simdgroups, bound=False)
         try:
             mx.eval(kernel(
-                inputs=zeros, template=list(template), grid=(TOO_MANY, 1, 1), threadgroup=(TOO_MANY, 1, 1),
+                inputs=zeros, template=[], grid=(TOO_MANY, 1, 1), threadgroup=(TOO_MANY, 1, 1),
                 output_shapes=[launch.shape], output_dtypes=[launch.dtype], **self._options,
             ))
         except (RuntimeError, ValueError) as e:

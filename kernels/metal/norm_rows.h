@@ -1,23 +1,36 @@
-// The M rows of activations that a decode step multiplies, read a few neighbours along K at a time, plain or through
-// their layer norm: norm(x) = (x - mean) / sqrt(var + eps) · weight + bias.
+// The M rows of activations that a decode step multiplies, read V neighbours along K at a time, plain or through their
+// layer norm: norm(x) = (x - mean) / sqrt(var + eps) · weight + bias.
+
+template <int V, typename T>
+inline void load_neighbours(const device T* from, thread float (&out)[V]) {
+  static_assert(V % 4 == 0, "words hold 4 or 8 values");
+#pragma unroll
+  for (int i = 0; i < V; i += 4) {
+    const float4 part = four(from + i);
+    out[i] = part.x;
+    out[i + 1] = part.y;
+    out[i + 2] = part.z;
+    out[i + 3] = part.w;
+  }
+}
 
 template <int M, typename T>
 struct PlainRows {
   const device T* x;  // [M, K]
   int K;
 
-  template <int V>
-  void load(int k, thread float (&out)[M][V]) const {
-    for (int m = 0; m < M; m++) {
-      for (int i = 0; i < V; i++) {
-        out[m][i] = float(x[m * K + k + i]);
-      }
+  // Rows first .. first + N - 1, columns k .. k + V - 1.
+  template <int N, int V>
+  void load(int first, int k, thread float (&out)[N][V]) const {
+#pragma unroll
+    for (int m = 0; m < N; m++) {
+      load_neighbours<V>(x + (metal::min(first + m, M - 1) * K + k), out[m]);
     }
   }
 };
 
 template <int M, typename T, typename W, typename B>
-struct NormalisedRows {
+struct NormalizedRows {
   const device T* x;       // [M, K]
   const device W* weight;  // [K]
   const device B* bias;    // [K]
@@ -25,12 +38,18 @@ struct NormalisedRows {
   float mean[M];
   float rstd[M];
 
-  template <int V>
-  void load(int k, thread float (&out)[M][V]) const {
-    for (int i = 0; i < V; i++) {
-      const float a = float(weight[k + i]), b = float(bias[k + i]);
-      for (int m = 0; m < M; m++) {
-        out[m][i] = (float(x[m * K + k + i]) - mean[m]) * rstd[m] * a + b;
+  template <int N, int V>
+  void load(int first, int k, thread float (&out)[N][V]) const {
+    float a[V], b[V];
+    load_neighbours<V>(weight + k, a);
+    load_neighbours<V>(bias + k, b);
+#pragma unroll
+    for (int m = 0; m < N; m++) {
+      const int row = metal::min(first + m, M - 1);
+      load_neighbours<V>(x + (row * K + k), out[m]);
+#pragma unroll
+      for (int i = 0; i < V; i++) {
+        out[m][i] = (out[m][i] - mean[row]) * rstd[row] * a[i] + b[i];
       }
     }
   }
@@ -40,6 +59,7 @@ struct NormalisedRows {
   template <int SIMDGROUPS>
   void measure(float eps, threadgroup float* shared, uint simd, uint lane) {
     threadgroup float* squares = shared + M * SIMDGROUPS;
+#pragma unroll
     for (int m = 0; m < M; m++) {
       float sum = 0;
       for (int k = int(simd) * 32 + int(lane); k < K; k += 32 * SIMDGROUPS) {
@@ -51,16 +71,18 @@ struct NormalisedRows {
       }
     }
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+#pragma unroll
     for (int m = 0; m < M; m++) {
       float total = 0;
+#pragma unroll
       for (int i = 0; i < SIMDGROUPS; i++) {
         total += shared[m * SIMDGROUPS + i];
       }
       mean[m] = total / float(K);
       float sum = 0;
       for (int k = int(simd) * 32 + int(lane); k < K; k += 32 * SIMDGROUPS) {
-        const float centred = float(x[m * K + k]) - mean[m];
-        sum += centred * centred;
+        const float centered = float(x[m * K + k]) - mean[m];
+        sum += centered * centered;
       }
       sum = metal::simd_sum(sum);
       if (lane == 0) {
@@ -68,8 +90,10 @@ struct NormalisedRows {
       }
     }
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+#pragma unroll
     for (int m = 0; m < M; m++) {
       float total = 0;
+#pragma unroll
       for (int i = 0; i < SIMDGROUPS; i++) {
         total += squares[m * SIMDGROUPS + i];
       }

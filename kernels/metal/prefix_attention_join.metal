@@ -2,7 +2,7 @@
 //   y = main + gate · prefix, each the sum of its parts weighted by exp(top - largest top).
 //
 // Grid: one thread per element of y [B, H, 1, D]; a threadgroup is one head.
-// Template: T result, D, SPLITS.
+// Constants: T result, D, SPLITS.
 
   const int B = parts_shape[1];  // parts [SPLITS, B, H, 2, D + 2]: D sums of values, the top score, the sum of weights
   const int H = parts_shape[2];

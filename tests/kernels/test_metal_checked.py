@@ -45,6 +45,7 @@ def cross(**change: Any) -> Case:
 
 CASES: dict[str, Case] = {
     "decode": matmul(),
+    "decode, fours": matmul(n=44, rows=(4,), dtype=F16),
     "decode plain, 8 bits": matmul(
         rows=(5,), bits=8, group_size=64, groups=5, n=9, gelu=False, norm=False, bias=False, residual=False, dtype=F16
     ),

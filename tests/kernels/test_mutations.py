@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 import pytest
 
 from kernels import Ops, interpreter, metal
@@ -21,8 +22,9 @@ from .test_metal_checked import ATTENTION, F16, PROMPT, Case, attention, cross, 
 
 pytestmark = pytest.mark.backend("interpreter")
 
-DECODE = matmul()
+DECODE = matmul(n=36)  # four outputs a simdgroup, and simdgroups without work
 PREFILL = matmul(rows=(35,), norm=False, n=67)
+ONE_ROW = matmul(rows=(1,), norm=False)  # two words a lane
 DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)
 FIVE_ROWS = matmul(rows=(5,), group_size=64, groups=9, n=37)  # one word a lane
 # Two tiles of rows and more, wide groups, words of 4 values, and a tile of y larger than those of x and w.
@@ -64,6 +66,16 @@ def length_beyond_slots(ops: Ops) -> None:
     ops.prefix_attention(**arguments)
 
 
+def unseen_infinity(ops: Ops) -> None:
+    """What stands at positions after a query's own does not reach it, however large it is."""
+    arguments = PROMPT.arguments()
+    before = np.array(ops.prefix_attention(**arguments))
+    values = np.array(arguments["v"])
+    values[:, :, PROMPT.length - 2] = np.inf  # the fourth query's own, in a block with those before it
+    after = np.array(ops.prefix_attention(**arguments | {"v": mx.array(values)}))
+    np.testing.assert_array_equal(before[:, :, :-2], after[:, :, :-2])
+
+
 def flat_rows(ops: Ops) -> None:
     test_int4_matmul.test_nearly_constant_rows(ops, 2)
 
@@ -82,8 +94,10 @@ class Mutant:
 
 
 BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n"
-SUM_UP = """    for (int m = 0; m < M; m++) {
+SUM_UP = """#pragma unroll
+    for (int m = 0; m < M; m++) {
       float total = 0;
+#pragma unroll
       for (int i = 0; i < SIMDGROUPS; i++) {
         total += """
 
@@ -94,18 +108,21 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("bias lost", "value += float(bias[column]);", ";"),
         ("gelu lost", "value = gelu(value);", ";"),
         ("no simd reduction", "metal::simd_sum(acc[r][m])", "acc[r][m]"),
-        ("reads past N", "metal::min(R, N - n)", "R"),
-        ("stores past N", "column < N", "column <= N"),
+        ("reads and stores past N", "if (n >= N) {", "if (n > N) {"),
+        ("lanes beyond R * M store as well", "if (int(lane) < R * M) {", "{"),
         ("rows and outputs swapped", "int(lane) % M", "int(lane) / R"),
         ("divergent exit before a barrier", "#if NORM", "if (lane > 8) { return; }\n#if NORM"),
     ]),
     ("dequant_dot.h", DECODE, [
         ("wrong group stride", "float(scales[r * groups + k / GROUP])", "float(scales[r * groups + k / 64])"),
         ("wrong row stride", "float(biases[r * groups + k / GROUP])", "float(biases[r * (groups - 1) + k / GROUP])"),
-        ("bias term lost", "scale * dot + bias * sum[m]", "scale * dot"),
-        ("nibbles reversed", "(bits >> (j * BITS))", "(bits >> ((PER_WORD - 1 - j) * BITS))"),
+        ("bias term lost", "scale[r] * dot[m] + bias[r] * sum[m]", "scale[r] * dot[m]"),
+        ("nibbles reversed", ">> (i % PER_WORD * BITS)", ">> ((PER_WORD - 1 - i % PER_WORD) * BITS)"),
         ("a bit lost", "(1u << BITS) - 1u", "(1u << BITS) - 2u"),
-        ("second word forgotten", "const uint bits = word[i];", "const uint bits = word[0];"),
+    ]),
+    ("dequant_dot.h", ONE_ROW, [
+        ("second word forgotten", "w[r * words + k / PER_WORD + i]", "w[r * words + k / PER_WORD]"),
+        ("words of one value", "bits[r][i / PER_WORD]", "bits[r][0]"),
     ]),
     ("dequant_dot.h", DEEP, [
         ("tail of K dropped", "k < K; k += 32 * VALUES", "k + 32 * VALUES <= K; k += 32 * VALUES"),
@@ -113,9 +130,9 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ]),
     ("norm_rows.h", DECODE, [
         ("mean over K - 1", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);"),
-        ("norm's bias lost", "* rstd[m] * a + b;", "* rstd[m] * a;"),
-        ("norm's weight lost", "* rstd[m] * a + b;", "* rstd[m] + b;"),
-        ("mean not subtracted", "(float(x[m * K + k + i]) - mean[m])", "float(x[m * K + k + i])"),
+        ("norm's bias lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] * a[i];"),
+        ("norm's weight lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] + b[i];"),
+        ("mean not subtracted", "(out[m][i] - mean[row])", "out[m][i]"),
         ("missing barrier before the mean", BARRIER + SUM_UP + "shared", SUM_UP + "shared"),
         ("missing barrier before the variance", BARRIER + SUM_UP + "squares", SUM_UP + "squares"),
     ]),
@@ -141,56 +158,72 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("residual lost", "value += float(residual[size_t(row) * N + column]);", ";"),
     ]),
     ("online_softmax.h", PAIR, [
-        ("result not rescaled", "running[r].out[e] * factor + weight * v[e]", "running[r].out[e] + weight * v[e]"),
-        ("sum not rescaled", "running[r].sum * factor + weight", "running[r].sum + weight"),
+        ("result not rescaled", "running[r].out[e] *= factor;", ";"),
+        ("sum not rescaled", "running[r].sum *= factor;", ";"),
         ("a shuffle of the score missing", "offset < LANES; offset *= 2", "offset < LANES / 2; offset *= 2"),
-        ("reads unused slots", "if (s < last) {", "{"),
-        ("counts keys beyond the last", "s < last && s < visible[r]", "s <= last && s <= visible[r]"),
-        ("groups joined without rescaling", "sum *= factor;", ";"),
+        ("reads unused slots", "if (!TAIL || s < last) {", "{"),
+        ("counts keys beyond the last", "(!TAIL || place < last) &&", "(!TAIL || place <= last) &&"),
+        ("full steps to the end", "base + AT_ONCE * groups <= last", "base < last"),
+        ("one key of two", "base += AT_ONCE * groups)", "base += (AT_ONCE + 1) * groups)"),
+        ("the same key twice", "const int s = base + group + i * groups;", "const int s = base + group;"),
+        ("groups joined without rescaling", "    top = all;\n    sum *= factor;", "    top = all;"),
         ("groups' results not joined", "out[e] += metal::simd_shuffle_xor(out[e], ushort(offset));", ";"),
         ("last simdgroup not joined", "for (int i = 0; i < PARTS; i++) {", "for (int i = 0; i < PARTS - 1; i++) {"),
     ]),
-    ("online_softmax.h", WINDOW, [("causal mask lost", "s < last && s < visible[r]", "s < last")]),
-    ("online_softmax.h", far_scores, [
-        ("no running maximum", "const float top = metal::max(running[r].top, score);", "const float top = 0;"),
+    ("online_softmax.h", WINDOW, [
+        ("causal mask lost", " && (!MASKED || place < visible[r])", ""),
     ]),
-    ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "if (element == 1) {", "if (element >= 1) {")]),
+    ("online_softmax.h", unseen_infinity, [
+        ("0 · infinity", "weight * (!MASKED || sees[i] ? value[i][e] : 0.0f)", "weight * value[i][e]"),
+    ]),
+    ("online_softmax.h", far_scores, [
+        ("no running maximum", "top = metal::max(top, sees[i] ? score[i] : top);", "top = 0;"),
+    ]),
+    ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "NEIGHBOURS ? 1 : element;", "1;")]),
     ("prefix_attention.metal", PAIR, [
         ("gate lost", "g * c.x / c.z", "c.x / c.z"),
         ("gate always open", "const float g = float(gate[0]);", "const float g = 1.0f;"),
         ("prefix lost", "(g != 0.0f ? g * c.x / c.z : 0.0f)", "0.0f"),
         ("one softmax for both", "a.x / a.z + (g != 0.0f ? g * c.x / c.z : 0.0f)", "(a.x + g * c.x) / (a.z + c.z)"),
         ("length ignored", "metal::min(length[0], k_shape[2])", "k_shape[2]"),
-        ("one key short", "S - steps + step[r] + 1", "S - steps + step[r]"),
-        ("prefix query lost", "(value + float(prefix_q[prefix_at + d * prefix_q_strides[3]]))", "value"),
-        ("scale lost", "query[r][e] = scale[0] * value;", "query[r][e] = value;"),
-        ("rows of a pair swapped", "y_position + (block * ROWS + r) * shared_rows",
-         "y_position + (block * ROWS + ROWS - 1 - r) * shared_rows"),
-        ("missing barrier before the join", BARRIER + "    for (int i = thread_index; i < ROUND * D",
-         "for (int i = thread_index; i < ROUND * D"),
+        ("one key short", "S - steps + step + 1", "S - steps + step"),
+        ("prefix query lost", " + float(prefix_from[d * prefix_element])", ""),
+        ("scale lost", "scale[0] * float(from[d * q_element])", "float(from[d * q_element])"),
+        ("rows of a pair swapped", "y_position + (block * ROWS + piece) * shared_rows",
+         "y_position + (block * ROWS + ROWS - 1 - piece) * shared_rows"),
+        ("missing barrier before the join", BARRIER, ""),
+        ("parts of one row", "(DECODE ? piece : r) * MAIN + member", "r * MAIN + member"),
+        ("the prefix's parts over the cache's", "ROWS * MAIN + r * EXTRA + member", "r * EXTRA + member"),
+        ("all of a team on the same keys", "group = member * GROUPS +", "group ="),
+        ("half of a cache", "groups = MAIN * GROUPS;", "groups = 2 * MAIN * GROUPS;"),
+        ("half of the prefix", "groups = EXTRA * GROUPS;", "groups = 2 * EXTRA * GROUPS;"),
+        ("a simdgroup in another team", "metal::min(simd / MAIN, CACHES)", "metal::min((simd + 1) / MAIN, CACHES)"),
     ]),
     ("prefix_attention.metal", WINDOW, [
-        ("sees the next key", "S - steps + step[r] + 1", "S - steps + step[r] + 2"),
+        ("sees the next key", "S - steps + step + 1", "S - steps + step + 2"),
     ]),
     ("prefix_attention.metal", TWO_SONGS, [
-        ("prefix of another row", "const int shared = row[0] % shared_rows;", "const int shared = 0;"),
+        ("prefix of another row", "const int shared = y_position % shared_rows;", "const int shared = 0;"),
     ]),
     ("prefix_attention.metal", WIDE, [
-        ("missing barrier between rounds", "if (r0 > 0) {\n      " + BARRIER + "    }", ""),
+        ("features of another part", "outs + at * D", "outs + at"),
     ]),
     ("prefix_attention.metal", SPLIT, [
-        ("a key lost between splits", "last = S * (split + 1) / SPLITS;", "last = S * (split + 1) / SPLITS - 1;"),
+        ("a key lost between splits", "S * (split + 1) / SPLITS,", "S * (split + 1) / SPLITS - 1,"),
     ]),
     ("prefix_attention_join.metal", SPLIT, [
         ("not rescaled", "out = out * before", "out = out"),
         ("gate lost", "(which == 0 ? 1.0f : g)", "1.0f"),
     ]),
     ("cross_attention.metal", TEXT, [
-        ("missing barrier after the projection", BARRIER + "\n  const int lane", "const int lane"),
-        ("missing barrier between rows", "if (m > 0) {\n      " + BARRIER + "    }", ""),
+        ("missing barrier after the projection", BARRIER + "\n  // TEAM", "// TEAM"),
+        ("missing barrier before the join", BARRIER + "  for (int i = thread_index; i < M * D",
+         "for (int i = thread_index; i < M * D"),
+        ("all of a team on the same keys", "part % TEAM * GROUPS + ", ""),
+        ("text of the first row", "const int m = part / TEAM;", "const int m = 0;"),
         ("first head's rows of w", "const int n = h * D + d;", "const int n = d;"),
         ("rows without text not written", "i < (B - M) * D", "i < 0"),
-        ("one key of the text lost", "everything[1] = {S}", "everything[1] = {S - 1}"),
+        ("one key of the text lost", "keys, values, 0, S,", "keys, values, 0, S - 1,"),
         ("scale lost", "scale[0] * total", "total"),
     ]),
     ("int4_matmul.metal", FIVE_ROWS, [
@@ -200,10 +233,10 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ("dequant_dot.h", FIVE_ROWS, [
         ("always two words a lane", "r * words + k / PER_WORD", "r * words + k / (2 * PER_WORD) * 2"),
         ("steps of two words", "k += 32 * VALUES", "k += 32 * 16"),
+        ("sums of the first tile of rows", "acc[r][first + m] +=", "acc[r][m] +="),
+        ("activations of the first tile of rows", "x.load(first, k, xs);", "x.load(0, k, xs);"),
     ]),
-    ("norm_rows.h", DEEP, [
-        ("first row for all", "out[m][i] = float(x[m * K + k + i]);", "out[m][i] = float(x[k + i]);"),
-    ]),
+    ("norm_rows.h", DEEP, [("first row for all", "metal::min(first + m, M - 1) * K + k)", "k)")]),
     ("norm_rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
     ("int4_matmul_tiled.metal", TALL, [
         ("row stride of groups of 32", "(K / GROUP) + ", "(K / 32) + "),
@@ -218,38 +251,45 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("no room for the tile of y", "TILES > BM * BN ? TILES : BM * BN", "TILES"),
     ]),
     ("online_softmax.h", ODD, [
-        ("elements beyond the head", "lane * E + e < D ? float(from[lane * E + e]) : 0.0f",
-         "float(from[lane * E + e])"),
+        ("elements beyond the head", "WHOLE ? lane * E + e : metal::min(lane * E + e, D - 1)", "lane * E + e"),
         ("elements rounded down", "(D + lanes_of(D) - 1) / lanes_of(D)", "D / lanes_of(D)"),
     ]),
     ("online_softmax.h", ODD_STRIDED, [
-        ("strided elements beyond the head", "lane * E + e < D ? float(from[(lane * E + e) * element]) : 0.0f",
-         "float(from[(lane * E + e) * element])"),
+        ("strided elements beyond the head", "WHOLE ? lane * E + e : metal::min(lane * E + e, D - 1)",
+         "lane * E + e"),
     ]),
     ("online_softmax.h", NARROW, [
-        ("groups of 8 lanes", "thread_index / LANES;", "thread_index / 8;"),
         ("narrow groups not joined", "for (int offset = lanes_of(D); offset < 32; offset *= 2) {\n      sum",
          "for (int offset = 8; offset < 32; offset *= 2) {\n      sum"),
     ]),
-    ("online_softmax.h", SPLIT, [("keys of the next split", "s < last && s < visible[r]", "s < visible[r]")]),
+    ("online_softmax.h", SPLIT, [
+        ("keys of the next split", "(!TAIL || place < last) && (!MASKED", "(!MASKED"),
+    ]),
+    ("prefix_attention.metal", NARROW, [("groups of 8 lanes", "simd_lane / LANES;", "simd_lane / 8;")]),
     ("online_softmax.h", low_scores, [("maximum starts at 0", "top = -3.0e38f;", "top = 0;")]),
     ("prefix_attention.metal", SONGS, [
-        ("prefix query of another row", "row[r] % shared_rows *", "row[r] / (B / shared_rows) *"),
-        ("prefix by neighbouring rows", "row[0] % shared_rows;", "row[0] / (B / shared_rows);"),
-        ("neighbouring rows in a block", "(block * ROWS + r) * shared_rows", "block * ROWS + r"),
-        ("first block for all", "(block * ROWS + r) * shared_rows", "r * shared_rows"),
-        ("blocks of two", "(block * ROWS + r) * shared_rows", "(block * 2 + r) * shared_rows"),
+        ("prefix query of another row", "prefix_q + (shared *", "prefix_q + (row / (B / shared_rows) *"),
+        ("prefix by neighbouring rows", "y_position % shared_rows;", "y_position / (B / shared_rows);"),
+        ("neighbouring rows in a block", "(block * ROWS + piece) * shared_rows", "block * ROWS + piece"),
+        ("first block for all", "(block * ROWS + piece) * shared_rows", "piece * shared_rows"),
+        ("blocks of two", "(block * ROWS + piece) * shared_rows", "(block * 2 + piece) * shared_rows"),
+        ("queries of neighbouring rows", "(block * ROWS + r) * shared_rows", "block * ROWS + r"),
+        ("queries of the first block", "(block * ROWS + r) * shared_rows", "r * shared_rows"),
         ("result in another row", "(DECODE ? index * shared_rows : 0)", "(DECODE ? index : 0)"),
     ]),
-    ("prefix_attention.metal", THREE_ROWS, [("a row too many", "if (r < ROWS && (DECODE", "if ((DECODE")]),
+    ("prefix_attention.metal", THREE_ROWS, [("a row too many", "i < ROWS * D", "i < (ROWS + 1) * D")]),
     ("prefix_attention.metal", CLOSED, [
         ("0 / 0 with a closed gate", "(g != 0.0f ? g * c.x / c.z : 0.0f)", "g * c.x / c.z"),
     ]),
     ("prefix_attention.metal", STRIDED, [
-        ("stride of the query ignored", "d * q_strides[3]", "d"),
-        ("stride of the prefix query ignored", "d * prefix_q_strides[3]", "d"),
+        ("stride of the query ignored", "q_element = int(q_strides[3]);", "q_element = 1;"),
+        ("stride of the prefix query ignored", "prefix_element = int(prefix_q_strides[3]);", "prefix_element = 1;"),
+        ("strides of keys ignored", "keys.element == 1 && values.element == 1) {  // the", "true) {  // the"),
     ]),
-    ("prefix_attention.metal", ODD, [("query beyond the head", "if (d < D) {", "{")]),
+    ("prefix_attention.metal", ODD, [
+        ("query beyond the head", "d < D ? scale[0] * float(from[d * q_element]) : 0.0f",
+         "scale[0] * float(from[d * q_element])"),
+    ]),
     ("prefix_attention.metal", length_beyond_slots, [
         ("length beyond the slots", "metal::min(length[0], k_shape[2])", "length[0]"),
     ]),
@@ -258,10 +298,10 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("splits inside the blocks", "position_in_grid.z) / blocks", "position_in_grid.z) % SPLITS"),
     ]),
     ("prefix_attention.metal", SPLIT, [
-        ("cache rounded down", "S * (split + 1) / SPLITS;", "S / SPLITS * (split + 1);"),
-        ("prefix rounded down", "P * (split + 1) / SPLITS,", "P / SPLITS * (split + 1),"),
+        ("cache rounded down", "S * (split + 1) / SPLITS,", "S / SPLITS * (split + 1),"),
+        ("prefix rounded down", "P * (split + 1) / SPLITS;", "P / SPLITS * (split + 1);"),
         ("cache parts overlap", "S * split / SPLITS;", "S / SPLITS * split;"),
-        ("prefix parts overlap", "P * split / SPLITS,", "P / SPLITS * split,"),
+        ("prefix parts overlap", "P * split / SPLITS;", "P / SPLITS * split;"),
         ("parts of heads overlap", "size_t(split) * B + b) * H + h", "size_t(split) * B + b) + h"),
     ]),
     ("prefix_attention_join.metal", SPLIT, [
@@ -272,12 +312,11 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ("prefix_attention_join.metal", low_scores_split, [("maximum starts at 0", "top = -3.0e38f", "top = 0")]),
     ("cross_attention.metal", ODD_TEXT, [
         ("one row of zeros", "M + i / D", "M"),
-        ("features past the head", "simd_lane == 0 && d + r < D", "simd_lane == 0"),
-        ("weights past the head", "metal::min(R, D - d)", "R"),
+        ("weights past the head", "d < D; d += SIMDGROUPS * R", "d <= D; d += SIMDGROUPS * R"),
         ("query past the head", "lane * E + e < D ? query[m * D + lane * E + e] : 0.0f", "query[m * D + lane * E + e]"),
-        ("result past the head", "if (lane * E + e < D) {", "{"),
-        ("16 simdgroups always", "d < D; d += SIMDGROUPS * R", "d < D; d += 16 * R"),
+        ("16 simdgroups always", "d += SIMDGROUPS * R", "d += 16 * R"),
     ]),
+    ("online_softmax.h", ODD_TEXT, [("result past the head", "if (lane * E + e < D) {", "{")]),
 ]  # fmt: skip
 MUTANTS = [Mutant(*change, file, killer) for file, killer, changes in PLANTED for change in changes]
 

@@ -90,6 +90,15 @@ def check_linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue
     return n, k
 
 
+def _value(a: mx.array) -> int | None:
+    """Return the number in an array of one element; None while a graph is traced, where it is not known."""
+    try:
+        value = a.item()
+    except (ValueError, RuntimeError):
+        return None
+    return value if isinstance(value, int) else None
+
+
 def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, length: int | mx.array) -> None:
     """Check shapes and dtypes against `reference.contract.Ops.prefix_attention`."""
     prefix_q, prefix_k, prefix_v, gate = prefix
@@ -113,6 +122,9 @@ def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix
             raise ValueError(f"length has shape {length.shape}; it must be an int or an array of one element")
         if length.dtype != mx.int32:
             raise ValueError(f"length is {length.dtype}; cast it to int32")
+        value = _value(length)
+        if value is not None and not (value >= t):
+            raise ValueError(f"length={value} is less than the {t} queries; it counts the queries' own positions too")
     for name, a in (("prefix_q", prefix_q), ("prefix_k", prefix_k), ("prefix_v", prefix_v)):
         if not (a.ndim == 4 and a.size > 0):
             raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B',H,P,D]")

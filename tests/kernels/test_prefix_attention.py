@@ -184,6 +184,8 @@ def test_bad_arguments_say_the_fix(ops: Ops) -> None:
         ({"length": 1}, "length=1 is less than the 2 queries"),
         ({"length": mx.array([3, 4])}, "array of one element"),
         ({"length": mx.array([3.0])}, "cast it to int32"),
+        ({"length": mx.array([0], dtype=mx.int32)}, "length=0 is less than the"),
+        ({"length": mx.array([-3], dtype=mx.int32)}, "length=-3 is less than the"),
         ({"q": good["q"][0]}, "q has shape"),
         ({"k": good["k"][:1], "v": good["v"][:1]}, "k has shape"),
         ({"v": good["v"][:, :, :5]}, "they must be equal"),

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels import Ops
+from reference.contract import Packed
 
 from .. import backends, strategies
 from ..strategies import Random
@@ -39,15 +40,19 @@ def pairs(whole: mx.array, clip: int) -> mx.array:
 @given(
     seed=strategies.seeds, rows=st.integers(2, MOST), n=st.integers(1, 130), bits=strategies.bits,
     k=st.sampled_from([64, 128, 192, 512, 1024, 1088, 2048]), group_size=st.sampled_from([32, 64]),
-    dtype=strategies.dtypes, extras=st.booleans(),
+    dtype=strategies.dtypes, extras=st.booleans(), laid_out=st.booleans(),
 )  # fmt: skip
 def test_packed_products(
-    exact: Ops, seed: int, rows: int, n: int, bits: int, k: int, group_size: int, dtype: mx.Dtype, extras: bool
-) -> None:
+    exact: Ops, seed: int, rows: int, n: int, bits: int, k: int, group_size: int, dtype: mx.Dtype, extras: bool,
+    laid_out: bool,
+) -> None:  # fmt: skip
+    """In the layout of `mx.quantize`, and in the backend's own."""
     r = Random(seed)
     x, packed = r.normal(rows, 1, k, dtype=dtype), r.packed(n, k, group_size=group_size, bits=bits, dtype=dtype)
     residual = r.normal(rows, 1, n, dtype=dtype)
     norm = (r.normal(k, mean=1.0, std=0.2), r.normal(k, std=0.2), 1e-5) if extras else None
+    if laid_out:
+        packed = {"w": exact.pack(Packed(**packed))}
 
     def run(part: slice) -> mx.array:
         fused = {"norm": norm, "activation": "gelu", "residual": residual[part]} if extras else {}

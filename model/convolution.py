@@ -1,0 +1,127 @@
+"""The codec's layers: convolutions and LSTM over whole signals, as audiocraft pads them, or on from a state.
+
+Signals are channels-last, [B,n,C]. `step` continues a signal: it takes the state that the call before left (None at the
+beginning) and returns what can be told by now, with the state for the next call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+from reference.contract import Ops
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution, of ELU(x) in all layers but the first (ELU commutes with the padding)."""
+
+    ops: Ops
+    weight: mx.array  # [N,k,C]
+    bias: mx.array
+    stride: int = 1
+    elu: bool = True
+    pad_mode: str = "reflect"
+
+    def __call__(self, x: mx.array, *, residual: mx.array | None = None) -> mx.array:
+        """Convolve a whole signal [B,n,C], padded at both ends: [B,ceil(n/stride),N]."""
+        return self._valid(pad(x, self.weight.shape[1], self.stride, self.pad_mode), residual)
+
+    def step(self, x: mx.array, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        """Continue an unpadded signal: the outputs whose window is complete, and the samples that later ones need."""
+        seen = x if state is None else mx.concatenate([state, x], axis=1)
+        count = max((seen.shape[1] - self.weight.shape[1]) // self.stride + 1, 0)
+        if count == 0:
+            return mx.zeros((x.shape[0], 0, self.weight.shape[0]), dtype=x.dtype), seen
+        return self._valid(seen, None), seen[:, count * self.stride :]
+
+    def _valid(self, x: mx.array, residual: mx.array | None) -> mx.array:
+        return self.ops.conv1d(x, self.weight, self.bias, stride=self.stride, elu=self.elu, residual=residual)
+
+
+@dataclass(frozen=True)
+class ConvTranspose:
+    """A transposed convolution of ELU(x), whose kernel is at least as long as its stride."""
+
+    ops: Ops
+    weight: mx.array  # [N,k,C]
+    bias: mx.array
+    stride: int
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """[B,n,C] -> [B,n·stride,N]: the full output without the padding's share, the odd sample from the left."""
+        y = self._full(x)
+        total = self.weight.shape[1] - self.stride
+        right = total // 2
+        return y[:, total - right : y.shape[1] - right]
+
+    def step(self, x: mx.array, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
+        """Continue the full output: its next n·stride samples, and the share of x in those that follow."""
+        y, done = self._full(x), x.shape[1] * self.stride
+        if state is not None:
+            y = y + mx.pad(state, [(0, 0), (0, y.shape[1] - state.shape[1]), (0, 0)])
+        return y[:, :done], y[:, done:] - self.bias
+
+    def _full(self, x: mx.array) -> mx.array:
+        return self.ops.conv_transpose1d(x, self.weight, self.bias, stride=self.stride, elu=True)
+
+
+@dataclass(frozen=True)
+class Residual:
+    """x + conv1(elu(conv3(elu(x))))."""
+
+    first: Conv
+    second: Conv
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Run the block over a whole signal."""
+        return self.second(self.first(x), residual=x)
+
+
+@dataclass(frozen=True)
+class Lstm:
+    """Stacked LSTM layers with a skip around all of them; without layers the identity."""
+
+    ops: Ops
+    layers: Sequence[tuple[mx.array, mx.array, mx.array]]
+    """w_ih, w_hh and bias of each."""
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """Run the layers over a whole signal [B,L,C]."""
+        return self.step(x)[0]
+
+    def step(self, x: mx.array, state: Sequence[mx.array] = ()) -> tuple[mx.array, list[mx.array]]:
+        """Continue a signal: its next frames, and each layer's state [2,B,C] after them."""
+        y, after = x, []
+        for n, layer in enumerate(self.layers):
+            y, left = self.ops.lstm(y, *layer, state=state[n] if state else None)
+            after.append(left)
+        return (x + y if self.layers else x), after
+
+
+def pad(x: mx.array, kernel: int, stride: int, mode: str) -> mx.array:
+    """Pad x [B,n,C] as audiocraft's `StreamableConv1d` does, so that a convolution gives ceil(n/stride) outputs.
+
+    kernel - stride zeros or reflections in all, the odd one on the left, and on the right what fills the last window.
+    """
+    n, total = x.shape[1], kernel - stride
+    right = total // 2
+    left = total - right
+    right += -n % stride
+    if mode == "reflect":
+        return _reflect(x, left, right)
+    return mx.pad(x, [(0, 0), (left, right), (0, 0)])
+
+
+def _reflect(x: mx.array, left: int, right: int) -> mx.array:
+    """Mirror without repeating the edge; an input no longer than the padding is first extended with zeros."""
+    n = x.shape[1]
+    extra = max(left, right) - n + 1 if n <= max(left, right) else 0
+    if extra:
+        x = mx.pad(x, [(0, 0), (0, extra), (0, 0)])
+    length = x.shape[1]
+    parts = [x[:, 1 : left + 1][:, ::-1], x, x[:, length - 1 - right : length - 1][:, ::-1]]
+    padded = mx.concatenate([p for p in parts if p.shape[1]], axis=1)
+    return padded[:, : padded.shape[1] - extra]

@@ -184,10 +184,10 @@ def _export(arguments: argparse.Namespace, work: Workspace) -> None:
     _torch("cpu")
     from .edits.export import export
 
-    export(work, arguments.out)
-    print(f"{arguments.out}: written; make the bundle with: instruct-musicgen convert "
-          f"--adapter {arguments.out / 'adapter.ckpt'} --base {arguments.out / 'base'} --t5 {arguments.out / 't5'} "
-          "--out BUNDLE")  # fmt: skip
+    frames = export(work, arguments.out)
+    files = f"--adapter {arguments.out / 'adapter.ckpt'} --base {arguments.out / 'base'} --t5 {arguments.out / 't5'}"
+    command = f"instruct-musicgen convert {files} --trained-frames {frames} --everyday --out BUNDLE"
+    print(f"{arguments.out}: written; make the bundle with: {command}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def trained(encoded: Path) -> Path:
 def bundle(trained: Path) -> Path:
     export = trained / "export"
     paths = {"adapter": export / "adapter.ckpt", "base": export / "base", "t5": export / "t5"}
-    return convert(**paths, out=trained / "bundle", bits=32)
+    return convert(**paths, out=trained / "bundle", bits=32, trained_frames=250)
 
 
 def test_the_log_tells_what_each_stage_measured(trained: Path) -> None:
@@ -161,6 +161,19 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     steps = mx.array(sequence.numpy().astype(np.int32))
     found = np.stack([np.array(job.predict(stream, steps[:, :, j : j + 1])[0]) for j in range(steps.shape[2])], axis=1)
     assert np.abs(found - wanted).max() < 0.02 * np.abs(wanted).max()
+
+
+def test_the_exports_printed_command_makes_a_bundle_that_edits_in_whole_windows(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from model.bundle.bundle import open_bundle
+    from model.cli import main as program
+
+    stage(trained, "export", "--out", str(tmp_path / "export"))
+    command = capsys.readouterr().out.partition("instruct-musicgen ")[2].split()
+    assert program([str(tmp_path / "bundle") if part == "BUNDLE" else part for part in command]) == 0
+    adapter = open_bundle(tmp_path / "bundle").config.adapter
+    assert adapter.window_frames == adapter.max_n_frames == 250
 
 
 def test_a_bundle_is_judged_and_its_edits_are_logged(

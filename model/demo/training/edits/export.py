@@ -29,8 +29,10 @@ LIGHTNING = "model.peft_model.lm."
 RATE = 32_000
 
 
-def export(work: Workspace, out: Path) -> None:
+def export(work: Workspace, out: Path) -> int:
     """Write adapter.ckpt, base/ and t5/ into a folder, from the annealed model, or else the trunk.
+
+    Returns the frames that the adapter was trained on, which `convert` cannot read off tables that began as waves.
 
     Raises UserError if no model or codec was trained yet.
     """
@@ -53,6 +55,7 @@ def export(work: Workspace, out: Path) -> None:
     codec_export = {"best_state": codec_state, "xp.cfg": codec_xp(codec_settings), "version": "1.3.0", "exported": True}
     torch_writer.save(out / "base" / "compression_state_dict.bin", codec_export)
     write_t5(out / "t5", tensors, settings)
+    return settings.shape.frames
 
 
 def _first(folder: Path, names: tuple[str, ...], stage: str) -> Path:

@@ -30,9 +30,8 @@ from .projection import Weights
 from .rows import together
 from .sampling import Sampling
 from .stages import Announce, unheard
-from .state import TextKV
 from .t5 import T5Encoder, Tokenizer
-from .text import TextConditioner, padded
+from .text import TextConditioner, padded, text_kv
 from .threads import evaluated
 from .transformer import LanguageModel
 
@@ -244,7 +243,7 @@ class InstructMusicGen:
         edited: dict[int, mx.array] = {}
         for rows in batches:
             with self.announce("text k/v"):
-                text = self._text_kv([texts[row] for row in rows], [conditions[row] for row in rows])
+                text = text_kv(self.lm, {texts[row]: conditions[row] for row in rows}, [texts[row] for row in rows])
             decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce)
             clip = mx.concatenate([clips[row : row + 1] for row in rows])
             parts: list[mx.array] = []
@@ -286,18 +285,6 @@ class InstructMusicGen:
                 raise UserError(explanation(self.bundle, "condition of the text", f"T5's in {self.bundle.t5_path}"))
         self._conditions = known
         return [known[text] for text in texts]
-
-    def _text_kv(self, texts: list[str], conditions: list[mx.array]) -> list[TextKV]:
-        """Compute every layer's keys and values of a batch's texts, of equal texts once."""
-        distinct = dict(zip(texts, conditions))
-        found = self.lm.text_kv(mx.concatenate(list(distinct.values())))
-        if len(distinct) == len(texts):
-            return found
-        place = {text: i for i, text in enumerate(distinct)}
-        rows = mx.array([place[text] for text in texts])
-        repeated = [TextKV(k[rows], v[rows]) for k, v in found]
-        mx.eval(repeated)
-        return repeated
 
     def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
         adapter = self.adapter.config

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import mlx.core as mx
 
 from .projection import Weights
+from .state import TextKV
 from .t5 import T5Encoder, Tokenizer
+from .transformer import LanguageModel
 
 
 def padded(conditions: Sequence[mx.array]) -> list[mx.array]:
@@ -35,3 +37,15 @@ class TextConditioner:
         ids, mask = tokenizer(texts)
         hidden = self.ops.linear(encoder(ids, mask), self.weight, bias=self.bias)
         return mx.where(mask[..., None] > 0, hidden, mx.zeros((), dtype=hidden.dtype))
+
+
+def text_kv(lm: LanguageModel, conditions: Mapping[str, mx.array], texts: Sequence[str]) -> list[TextKV]:
+    """Compute every layer's keys and values of a batch's texts, of equal texts once; conditions [1,L,dim] by text."""
+    found = lm.text_kv(mx.concatenate(list(conditions.values())))
+    if len(conditions) == len(texts):
+        return found
+    place = {text: i for i, text in enumerate(conditions)}
+    rows = mx.array([place[text] for text in texts])
+    repeated = [TextKV(k[rows], v[rows]) for k, v in found]
+    mx.eval(repeated)
+    return repeated

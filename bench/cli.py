@@ -24,13 +24,13 @@ DEFAULT = "edit"
 
 
 def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
-    """The subcommands that are there."""
+    """Return the subcommands that are there."""
     folders = [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
     return [name for name in folders if importlib.util.find_spec(f"{__package__}.{name}.command") is not None]
 
 
 def parser(names: Sequence[str]) -> Parser:
-    """A parser for the given subcommands."""
+    """Return a parser for the given subcommands."""
     top = Parser(
         prog="bench", description=__doc__.partition("\n")[0] if __doc__ else None,
         epilog="`bench` alone is `bench edit`; see `bench edit --help` for its options.",
@@ -65,7 +65,7 @@ def _command(arguments: list[str]) -> int:
 
 
 def _blank(arguments: Sequence[str]) -> str | None:
-    """The option before an empty or blank value (an unset variable, say), which no option takes; None: there is none.
+    """Return the option before an empty or blank value (an unset variable, say), or None.
 
     As a path it would be the working directory, as a pattern everything.
     """

@@ -31,8 +31,11 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 @pytest.fixture
 def paired(benchmark: Any, ops: Ops) -> Callable[..., Any]:
-    """Benchmark what `make(ops)` times, for some seconds. Before each round of a fused backend the reference has one;
-    its times go to extra_info as `reference_seconds`, so that `bench compare` has pairs. A round has `loops` calls."""
+    """Benchmark what `make(ops)` times, for some seconds.
+
+    Before each round of a fused backend the reference has one; its times go to extra_info as `reference_seconds`,
+    so that `bench compare` has pairs. A round has `loops` calls.
+    """
 
     def run(make: Callable[[Ops], Timer], seconds: float) -> Any:
         fused = make(ops)

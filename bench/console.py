@@ -23,7 +23,7 @@ def progress() -> Progress:
 
 
 def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with a bar over them; where there is no terminal, one line at the beginning."""
+    """Yield the items, with a bar over them; where there is no terminal, one line at the beginning."""
     if bars_shown():
         with progress() as bar:
             yield from bar.track(items, total=total, description=escape(name))
@@ -34,7 +34,7 @@ def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterato
 
 @contextmanager
 def status(message: str) -> Iterator[None]:
-    """A spinner, or one line where there is no terminal."""
+    """Show a spinner, or one line where there is no terminal."""
     if bars_shown():
         with ERRORS.status(escape(message)):
             yield
@@ -44,5 +44,5 @@ def status(message: str) -> Iterator[None]:
 
 
 def output() -> Console:
-    """Standard output; as wide as the table needs where it is no terminal."""
+    """Return standard output; as wide as the table needs where it is no terminal."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)

@@ -102,7 +102,7 @@ Stems = dict[str, npt.NDArray[np.float32]]
 
 
 def stems(folder: Path, clip: str, samples: int) -> Stems:
-    """The true stems of a clip, FOLDER/CLIP/NAME.wav, by lower-case name, cut or padded to `samples`.
+    """Return the true stems of a clip, FOLDER/CLIP/NAME.wav, by lower-case name, cut or padded to `samples`.
 
     Raises UserError if there is no such folder, or nothing in it.
     """
@@ -118,7 +118,7 @@ def stems(folder: Path, clip: str, samples: int) -> Stems:
 
 
 def truth(instruction: Instruction, found: Stems) -> npt.NDArray[np.float32] | None:
-    """What a perfect edit would be: the stem itself (only), the others' sum (remove), all of them (add), or None."""
+    """Return what a perfect edit would be: the stem (only), the others' sum (remove), all of them (add), or None."""
     if instruction.stem not in found:
         return None
     every = sum(found.values(), np.zeros_like(next(iter(found.values()))))

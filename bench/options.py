@@ -21,7 +21,7 @@ def add(p: argparse.ArgumentParser, what: str) -> None:
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raises UsageError unless the value is finite and between the two."""
+    """Raise UsageError unless the value is finite and between the two."""
     if not low <= value <= high or value == math.inf:
         limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise UsageError(f"{option} {value:g} must be {limit}")
@@ -34,7 +34,7 @@ def positive(option: str, value: int) -> int:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raises UserError if `--save` cannot be written: now, not after minutes of measuring."""
+    """Raise UserError if `--save` cannot be written: now, not after minutes of measuring."""
     if args.save is not None:
         results.check_writable(args.save or None)
 

@@ -42,7 +42,7 @@ def default_path(result: Result) -> Path:
 
 
 def check_writable(path: str | Path | None = None) -> None:
-    """Raises UserError if no file can be made where `save` would put one."""
+    """Raise UserError if no file can be made where `save` would put one."""
     files.check_writable(Path(path) if path else folder() / "result.json")
 
 
@@ -96,7 +96,7 @@ def convert(found: Any, record: type[Record]) -> Record:
 
 @contextmanager
 def reports_damaged_files(*files: str | Path) -> Iterator[None]:
-    """Raises UserError where computing from loaded results fails: one was cut short, edited or made by other code."""
+    """Raise UserError where computing from loaded results fails: one was cut short, edited or made by other code."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as e:

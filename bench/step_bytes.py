@@ -23,7 +23,7 @@ SIZES = ("small", "medium", "large")
 
 
 def published(size: str, bits: int) -> Config:
-    """The configuration of a published size with the adapter on all layers, at 4, 8 or 16 bits."""
+    """Return the configuration of a published size with the adapter on all layers, at 4, 8 or 16 bits."""
     lm = PRESETS[size].lm
     quantization = Quantization(bits, 64) if bits < 16 else None
     return Config(lm, AdapterConfig(layers=lm.layers, max_n_frames=MAX_N_FRAMES), FLOAT16, quantization)
@@ -76,8 +76,10 @@ def step_bytes(config: Config, shape: StepShape, *, activations: mx.Dtype, weigh
 
 
 def prefill_flops(config: Config, rows: int, frames: int) -> float:
-    """Multiply-adds times two of the adapter over `rows` clips of `frames`: its merge maps, the layers' six matrices,
-    and causal attention (scores and values, half of the square)."""
+    """Multiply-adds times two of the adapter over `rows` clips of `frames`.
+
+    Its merge maps, the layers' six matrices, and causal attention (scores and values, half of the square).
+    """
     lm = config.lm
     matrices = lm.dim * lm.dim * (1 + 4) + 2 * lm.dim * lm.ffn
     return 2.0 * rows * frames * config.adapter.layers * (matrices + frames * lm.dim)

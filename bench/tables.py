@@ -54,7 +54,7 @@ def pipes(headers: Sequence[str], rows: Iterable[Sequence[str]], *, aligned: boo
 
 
 def seconds(value: float) -> str:
-    """A time with three digits and its unit."""
+    """Return a time with three digits and its unit."""
     for unit, factor in (("s", 1.0), ("ms", 1e3), ("µs", 1e6)):
         if value * factor >= 1 or unit == "µs":
             return f"{value * factor:.3g} {unit}" if value * factor < 1000 else f"{value * factor:.0f} {unit}"
@@ -84,7 +84,10 @@ def size(value: float) -> str:
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """A value with `digits` decimals; "-" for None and NaN, "inf" as such; tiny ones by exponent; an exact 0 as "0"."""
+    """Return a value with `digits` decimals; "-" for None and NaN, "inf" as such; tiny ones by exponent.
+
+    An exact 0 is "0".
+    """
     if value is None or math.isnan(value):
         return "-"
     if value == 0 or math.isinf(value):
@@ -94,5 +97,5 @@ def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str
 
 
 def percent(value: float | None, digits: int = 1, *, signed: bool = False) -> str:
-    """A ratio as a percentage."""
+    """Return a ratio as a percentage."""
     return "-" if value is None or math.isnan(value) else number(100 * value, digits, signed=signed) + " %"

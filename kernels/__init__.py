@@ -59,7 +59,7 @@ class BackendUnavailable(RuntimeError):
 
 @functools.cache
 def load(name: str = "auto") -> Ops:
-    """The operations of a backend: "auto", "metal", "native", "reference" or "interpreter".
+    """Return the operations of a backend: "auto", "metal", "native", "reference" or "interpreter".
 
     Raises ValueError for another name, and BackendUnavailable, with the reason and the fix, where it cannot run here.
     """

@@ -137,7 +137,9 @@ def clip_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
 
 
 def resample(samples: npt.ArrayLike, rate: int, target: int, frames: int | None = None) -> Samples:
-    """Samples [n] at `rate` Hz -> float32 at `target` Hz, cut or zero-padded to exactly `frames` samples if given.
+    """Return samples [n] at `rate` Hz -> float32 at `target` Hz.
+
+    The result is cut or zero-padded to exactly `frames` samples if given.
 
     Raises ValueError for another shape, dtype, rate or number of frames.
     """
@@ -194,13 +196,13 @@ def save(
 
 
 def decibels(level: float) -> str:
-    """A level as text in dB of full scale: "-6.0 dBFS"."""
+    """Return a level as text in dB of full scale: "-6.0 dBFS"."""
     return f"{20 * np.log10(level):+.1f} dBFS" if level > 0 else "-inf dBFS"
 
 
 @contextmanager
 def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Seekable]]:
-    """A name for messages, and the file. UserError where it cannot be opened."""
+    """Provide a name for messages, and the file. UserError where it cannot be opened."""
     if not isinstance(source, str | os.PathLike):
         with tempfile.SpooledTemporaryFile(1 << 26) as kept:
             try:
@@ -244,7 +246,7 @@ def _format(path: Path) -> tuple[str, str]:
 
 
 def _encode(path: Path, samples: Samples, rate: int) -> bytes:
-    """The file's bytes, made in memory: whatever fails later is an OSError with a plain reason."""
+    """Return the file's bytes, made in memory: whatever fails later is an OSError with a plain reason."""
     container, subtype = _format(path)
     buffer = io.BytesIO()
     try:

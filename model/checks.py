@@ -42,7 +42,7 @@ def number(name: str, value: Any, low: float, high: float = math.inf, *, note: s
 
 
 def seeds(value: Any, rows: int) -> list[int]:
-    """A seed for each of `rows` rows: `value` for all of them, or one each; None draws one for all.
+    """Return a seed for each of `rows` rows: `value` for all of them, or one each; None draws one for all.
 
     A seed that is drawn is told in the log ("instruct_musicgen"), which Python prints unless told otherwise. Raises
     ValueError if there are more or fewer than rows, or one is no whole number from 0 to 2^64 - 1.
@@ -63,7 +63,7 @@ def seeds(value: Any, rows: int) -> list[int]:
 
 
 def texts(text: Any, rows: int) -> list[str]:
-    """A sentence for each of `rows` rows. ValueError unless `text` is one, or one for each."""
+    """Return a sentence for each of `rows` rows. ValueError unless `text` is one, or one for each."""
     if isinstance(text, str):
         return [text] * rows
     if not isinstance(text, Sequence | np.ndarray) or isinstance(text, bytes):
@@ -114,7 +114,7 @@ def mono(value: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def channels_first(name: str, shape: tuple[int, ...]) -> str:
-    """What to say of [samples, channels]."""
+    """Return what to say of [samples, channels]."""
     return (
         f"{name} has shape {shape}, which looks like [samples, channels]; mix it to mono with .mean(axis=1), or give "
         "the channels as clips of a batch with .T"
@@ -161,7 +161,7 @@ def _scaled(array: mx.array, name: str) -> mx.array:
 
 
 def _plain(value: Any) -> Any:
-    """The number in an array without axes."""
+    """Return the number in an array without axes."""
     return value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
 
 

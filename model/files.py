@@ -54,7 +54,7 @@ def write_whole(
 
 
 def check_writable(path: Path, *, make_folders: bool = True, explain: Explain = cannot_write) -> None:
-    """Raises UserError if `write_whole` could not make this file: now, not after minutes of work."""
+    """Raise UserError if `write_whole` could not make this file: now, not after minutes of work."""
     with _explained(path, explain):
         if not is_stream(path):
             _written(_target(path), b"", make_folders).unlink(missing_ok=True)
@@ -83,8 +83,10 @@ def _target(path: Path) -> Path:
 
 
 def _written(target: Path, content: bytes, make_folders: bool) -> Path:
-    """A file beside `target` with the content, and the mode and owner of what is there; `target` itself where there can
-    be none beside it."""
+    """Return a file beside `target` with the content, and the mode and owner of what is there.
+
+    `target` itself where there can be none beside it.
+    """
     if make_folders:
         target.parent.mkdir(parents=True, exist_ok=True)
     try:

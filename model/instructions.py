@@ -48,7 +48,7 @@ class Vocabulary:
         return tuple(sentence(verb, name) for name in self.instruments for verb in VERBS)
 
     def entry(self) -> dict[str, Any]:
-        """What config.json says of it, under `instructions`."""
+        """Return what config.json says of it, under `instructions`."""
         return {"instruments": list(self.instruments)} | ({"everyday": True} if self.everyday else {})
 
 
@@ -63,12 +63,12 @@ class Asked(NamedTuple):
 
 
 def sentence(verb: Verb, instrument: str) -> str:
-    """The trained sentence: `Music piece. Instruct: No Drums.`"""
+    """Return the trained sentence: `Music piece. Instruct: No Drums.`"""
     return f"{PREAMBLE}{verb} {instrument}."
 
 
 def trained(text: str, vocabulary: Vocabulary = UPSTREAM) -> str:
-    """The trained sentence for an everyday one: "remove the drums" -> "Music piece. Instruct: No Drums."
+    """Return the trained sentence for an everyday one: "remove the drums" -> "Music piece. Instruct: No Drums."
 
     `text` itself where it begins with "Music piece." or matches none; `asked` also says what to mind.
     """
@@ -76,7 +76,7 @@ def trained(text: str, vocabulary: Vocabulary = UPSTREAM) -> str:
 
 
 def asked(text: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
-    """What goes to the model for a sentence that a person typed, and one line where that was not trained.
+    """Return what goes to the model for a sentence that a person typed, and one line where that was not trained.
 
     A sentence is translated only if the whole of it is understood; what is left over or can be read two ways is handed
     over as it is. So is what begins with "Music piece.", and, where the bundle was trained on everyday sentences, all.
@@ -97,14 +97,17 @@ def asked(text: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
 
 
 def chosen(verb: Verb, name: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
-    """What goes to the model for `--only`, `--no` and `--add`; a name that is in no list is taken as it is written."""
+    """Return what goes to the model for `--only`, `--no` and `--add`.
+
+    A name that is in no list is taken as it is written.
+    """
     found = instruments.named(name, vocabulary.instruments)
     name = found or (name.strip().title() if name == name.lower() else name.strip())
     return Asked(sentence(verb, name), "" if name in vocabulary.instruments else _untrained(name, vocabulary))
 
 
 def read(text: str, vocabulary: Vocabulary = UPSTREAM) -> tuple[Verb, str] | None:
-    """The verb and the instrument of a sentence; None unless all of it says one thing."""
+    """Return the verb and the instrument of a sentence; None unless all of it says one thing."""
     readings = {
         (verb, name)
         for verb, phrase in _readings(text)

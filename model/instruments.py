@@ -37,7 +37,7 @@ _SUFFIX = re.compile(r" (?:instruments?|tracks?|parts?|lines?|stems?|sounds?|sec
 
 
 def checked(name: str) -> str:
-    """A name that may stand in a sentence: as it is, without spaces around it.
+    """Return a name that may stand in a sentence: as it is, without spaces around it.
 
     Raises ValueError unless it is one to 40 printable characters that do not end a sentence or join names.
     """
@@ -55,7 +55,9 @@ def plain(text: str) -> str:
 
 
 def named(phrase: str, own: Sequence[str] = ()) -> str | None:
-    """The instrument that a phrase names ("the bass guitar" -> "Bass"), or None if it says more, less or otherwise.
+    """Return the instrument that a phrase names ("the bass guitar" -> "Bass").
+
+    None if it says more than that, less, or something else.
 
     `own` are names that a bundle was trained on: they come before all others, and are given back as written there.
     """
@@ -82,7 +84,7 @@ def mentioned(text: str, own: Sequence[str] = ()) -> set[str]:
 
 
 def whole(phrase: str) -> str | None:
-    """The instrument that a phrase names a part of ("the snare" -> "Drums")."""
+    """Return the instrument that a phrase names a part of ("the snare" -> "Drums")."""
     phrase = _bare(phrase)
     forms = {form for candidate in (phrase, _SUFFIX.sub("", phrase)) for form in _numbers(candidate)}
     return next((name for name, parts in PARTS.items() if forms & set(parts.split(", "))), None)
@@ -108,5 +110,5 @@ def _bare(phrase: str) -> str:
 
 
 def _numbers(form: str) -> tuple[str, ...]:
-    """A noun as it is, and in the other number."""
+    """Return a noun as it is, and in the other number."""
     return (form, form[:-1]) if form.endswith("s") else (form, f"{form}s")

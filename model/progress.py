@@ -39,8 +39,10 @@ def bars_shown() -> bool:
 
 
 def new_bar(*columns: ProgressColumn, console: Console | None = None, quiet: bool = False) -> rich.progress.Progress:
-    """Return a bar on standard error: a description, the bar, `columns`. It vanishes when done, and shows nothing where
-    that is no terminal."""
+    """Return a bar on standard error: a description, the bar, `columns`.
+
+    It vanishes when done, and shows nothing where that is no terminal.
+    """
     import rich.progress
     from rich.console import Console
 

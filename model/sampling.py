@@ -76,14 +76,16 @@ def _drawn(probabilities: mx.array, key: mx.array) -> mx.array:
 
 
 def top_k(probabilities: mx.array, k: int) -> mx.array:
-    """Those at least as probable as the k-th most probable (ties are kept, as upstream), normalised anew."""
+    """Those at least as probable as the k-th most probable (ties are kept, as upstream), normalized anew."""
     threshold = mx.min(mx.topk(probabilities, k, axis=-1), axis=-1, keepdims=True)
     kept = mx.where(probabilities >= threshold, probabilities, 0.0)
     return kept / kept.sum(axis=-1, keepdims=True)
 
 
 def nucleus(probabilities: mx.array, p: float) -> tuple[mx.array, mx.array]:
-    """The smallest set of most probable tokens with mass at least p: tokens in falling order, and their probabilities.
+    """Return the smallest set of most probable tokens with mass at least p.
+
+    The tokens come in falling order, with their probabilities.
 
     As upstream: a token stays while the mass before it is at most p; the others get 0.
     """

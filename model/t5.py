@@ -127,7 +127,7 @@ class T5Encoder:
         return self.ops.linear(mx.maximum(h, 0), self._w[f"{name}.DenseReluDense.wo.weight"], residual=x)
 
     def _position_bias(self, steps: int) -> mx.array:
-        """The learned bias of each relative position's bucket, float32 [1,H,L,L]."""
+        """Return the learned bias of each relative position's bucket, float32 [1,H,L,L]."""
         position = np.arange(steps)
         buckets = relative_buckets(position[None] - position[:, None], self.config.buckets, self.config.max_distance)
         table = self._w["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
@@ -189,7 +189,10 @@ class T5Config:
 
 
 def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
-    """The encoder's tensors, float32, checked against the configuration; the decoder's, if there, are never read."""
+    """Return the encoder's tensors, float32, checked against the configuration.
+
+    The decoder's, if there, are never read.
+    """
     path = folder / "model.safetensors"
     header, shared = read_header(path), "shared.weight"
     shapes = tensor_shapes(

@@ -19,7 +19,7 @@ _PATIENCE = 5.0
 
 
 def evaluated(array: mx.array) -> mx.array:
-    """The array, which any thread can use from now on."""
+    """Return the array, which any thread can use from now on."""
     mx.eval(array)
     return array
 

@@ -19,7 +19,7 @@ Arguments = Mapping[str, Any]
 
 
 def bound(operation: str, a: Arguments, expected: Float64, activation_bits: int | None = None) -> Float64:
-    """The bound of one call; `activation_bits` as in `tolerance.product`, for packed products."""
+    """Return the bound of one call; `activation_bits` as in `tolerance.product`, for packed products."""
     if operation == "int4_matmul":
         return int4_matmul(a, activation_bits)
     if operation == "cross_attention":
@@ -30,7 +30,7 @@ def bound(operation: str, a: Arguments, expected: Float64, activation_bits: int 
 
 
 def _packed(a: Arguments) -> tuple[Float64, Float64]:
-    """The weights, and their magnitudes before scale · q and bias cancel each other."""
+    """Return the weights, and their magnitudes before scale · q and bias cancel each other."""
     packing = {"group_size": a.get("group_size", 64), "bits": a.get("bits", 4)}
     top = mx.full(a["w"].shape, 0xFFFFFFFF, dtype=mx.uint32)
     magnitude = oracle.dequantize(top, mx.abs(a["scales"]), mx.abs(a["biases"]), **packing)

@@ -83,11 +83,11 @@ class Ops(Protocol):
     name: str
 
     def compute_dtype(self, stored: mx.Dtype) -> mx.Dtype:
-        """The dtype activations should have on this backend when the bundle's floats are `stored`."""
+        """Return the dtype activations should have on this backend when the bundle's floats are `stored`."""
         ...
 
     def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
-        """The dtype that dense weights, scales and biases are best kept in when the file holds `stored`."""
+        """Return the dtype that dense weights, scales and biases are best kept in when the file holds `stored`."""
         ...
 
     def pack(self, weight: Packed) -> Packed:

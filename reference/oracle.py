@@ -22,14 +22,17 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def float64(a: Array | float) -> Float64:
-    """`a` as float64 without rounding (numpy knows no bfloat16; float32 holds it exactly)."""
+    """Return `a` as float64 without rounding (numpy knows no bfloat16; float32 holds it exactly)."""
     if isinstance(a, mx.array):
         a = np.array(a.astype(mx.float32))
     return np.asarray(a, dtype=np.float64)
 
 
 def unpack(w: Array, bits: int) -> npt.NDArray[np.int64]:
-    """The integers in packed words: w uint32 [N, K·bits/32] -> [N, K]; element 0 sits in the lowest bits of word 0."""
+    """Return the integers in packed words: w uint32 [N, K·bits/32] -> [N, K].
+
+    Element 0 sits in the lowest bits of word 0.
+    """
     words = np.array(w).astype(np.int64)
     per_word = 32 // bits
     out = np.empty((words.shape[0], words.shape[1] * per_word), dtype=np.int64)
@@ -39,7 +42,7 @@ def unpack(w: Array, bits: int) -> npt.NDArray[np.int64]:
 
 
 def dequantize(w: Array, scales: Array, biases: Array, *, group_size: int, bits: int) -> Float64:
-    """scale · integer + bias, each scale and bias for `group_size` neighbours along K; [N, K]."""
+    """scale · integer + bias, each scale and bias for `group_size` neighbors along K; [N, K]."""
     q = unpack(w, bits).astype(np.float64)
     out = np.empty_like(q)
     s, b = float64(scales), float64(biases)
@@ -56,9 +59,9 @@ def gelu(x: Float64) -> Float64:
 
 def layer_norm(x: Float64, norm: Norm) -> Float64:
     """(x - mean) / sqrt(var + eps) · weight + bias over the last axis."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred**2).mean(axis=-1, keepdims=True)
-    return np.asarray(centred / np.sqrt(variance + norm[2]) * float64(norm[0]) + float64(norm[1]), dtype=np.float64)
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered**2).mean(axis=-1, keepdims=True)
+    return np.asarray(centered / np.sqrt(variance + norm[2]) * float64(norm[0]) + float64(norm[1]), dtype=np.float64)
 
 
 def linear(

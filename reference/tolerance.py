@@ -30,7 +30,7 @@ def rounding(dtype: mx.Dtype, *magnitudes: Float64 | float) -> Float64:
     return np.asarray(sum(EPS[dtype] / 2 * np.abs(m) for m in magnitudes) + TINY[dtype], dtype=np.float64)
 
 
-def normalised(x: Array, norm: oracle.Norm | None, dtype: mx.Dtype) -> tuple[Float64, Float64]:
+def normalized(x: Array, norm: oracle.Norm | None, dtype: mx.Dtype) -> tuple[Float64, Float64]:
     """norm(x), and the error of each of its elements: cancellation of the mean in float32, then one rounding."""
     wide = oracle.float64(x)
     if norm is None:
@@ -39,7 +39,7 @@ def normalised(x: Array, norm: oracle.Norm | None, dtype: mx.Dtype) -> tuple[Flo
     sigma = np.sqrt(wide.var(axis=-1, keepdims=True) + norm[2])
     weight, bias = np.abs(oracle.float64(norm[0])), np.abs(oracle.float64(norm[1]))
     relative = SIGMAS * EPS32 * np.abs(wide).max(axis=-1, keepdims=True) / sigma
-    # A relative error of sigma acts on the centred value, one of the mean on all elements alike.
+    # A relative error of sigma acts on the centered value, one of the mean on all elements alike.
     error = weight * relative * (1 + np.abs(wide - wide.mean(axis=-1, keepdims=True)) / sigma)
     return y, error + EPS[dtype] * (np.abs(y) + bias)
 
@@ -71,7 +71,7 @@ def matmul(
     activation_bits: int | None = None,
 ) -> Float64:
     """Error of residual + activation(norm(x) · w^T + bias) in `dtype`."""
-    wide, x_error = normalised(x, norm, dtype)
+    wide, x_error = normalized(x, norm, dtype)
     y = wide @ w.T
     error = product(wide, x_error, weight_magnitude, dtype=dtype, activation_bits=activation_bits)
     parts = [y, y if bias is None else y + oracle.float64(bias)]
@@ -104,7 +104,10 @@ def attention(
 
 
 def problem(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> str:
-    """What is wrong, with the worst element; "" if |actual - expected| <= tolerance everywhere, in the right dtype."""
+    """Return what is wrong, with the worst element.
+
+    Empty if |actual - expected| <= tolerance everywhere, in the right dtype.
+    """
     if actual.dtype != dtype:
         return f"result is {actual.dtype}, want {dtype}"
     if actual.shape != expected.shape:

@@ -1,4 +1,4 @@
-"""The package among its neighbours, and the README among its commands."""
+"""The package among its neighbors, and the README among its commands."""
 
 from __future__ import annotations
 

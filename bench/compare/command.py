@@ -48,7 +48,7 @@ class Verdict:
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench compare`."""
+    """Add the options of `bench compare`."""
     p = subparsers.add_parser("compare", help="two saved results: regressions past a threshold, with noise in mind")
     p.add_argument("a", metavar="A.json", help="before: saved by bench, or by pytest-benchmark")
     p.add_argument("b", metavar="B.json", help="after")
@@ -86,7 +86,7 @@ def unmatched(a: Result | PytestResult, b: Result | PytestResult) -> list[str]:
 def compare(
     a: Result | PytestResult, b: Result | PytestResult, *, threshold: float = THRESHOLD, seconds: bool = False
 ) -> list[Verdict]:
-    """A verdict for everything that both results measured. Raises UserError if that is nothing."""
+    """Return a verdict for everything that both results measured. Raises UserError if that is nothing."""
     before, after = samples(a), samples(b)
     names = [n for n in before if n in after]
     if not names:
@@ -120,8 +120,10 @@ def _memory(a: Samples, b: Samples) -> float:
 
 
 def _contention(run: Samples) -> float:
-    """By how much others' load can have moved the ratio, either way: at most what it costs a program on all cores. It
-    comes and goes: two runs under the same load may differ by all of it."""
+    """By how much others' load can have moved the ratio, either way: at most what it costs a program on all cores.
+
+    It comes and goes: two runs under the same load may differ by all of it.
+    """
     if run.load < hardware.IDLE:
         return 1.0
     return run.cores / max(run.cores - run.load, 0.25)
@@ -130,7 +132,7 @@ def _contention(run: Samples) -> float:
 def table(
     a: Result | PytestResult, b: Result | PytestResult, verdicts: list[Verdict], threshold: float
 ) -> Table:
-    """A row for each comparison."""
+    """Return a row for each comparison."""
     rows = [
         [v.name, f"{100 * (v.change.estimate - 1):+.1f} %",
          f"{100 * (v.change.low - 1):+.1f} to {100 * (v.change.high - 1):+.1f} %", f"{v.samples[0]}, {v.samples[1]}",

@@ -1,5 +1,7 @@
-"""What `bench compare` compares: the samples of each thing that a saved result measured, and what the machine did
-meanwhile."""
+"""What `bench compare` compares.
+
+The samples of each thing that a saved result measured, and what the machine did meanwhile.
+"""
 
 from __future__ import annotations
 

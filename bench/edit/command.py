@@ -27,7 +27,7 @@ MAX_ROUNDS = 60
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench edit`."""
+    """Add the options of `bench edit`."""
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")

@@ -64,7 +64,7 @@ def primitives(*arrays: mx.array) -> dict[str, int]:
 
 @contextmanager
 def reference_calls() -> Iterator[Counter[str]]:
-    """Counts calls into `reference`'s operations while the block runs (slows Python down: not for timed runs)."""
+    """Count calls into `reference`'s operations while the block runs (slows Python: not for timed runs)."""
     calls: Counter[str] = Counter()
 
     def profile(frame: FrameType, event: str, _argument: object) -> None:

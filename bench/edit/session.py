@@ -156,16 +156,18 @@ class Session:
         return parts.layers == self.whole.layers and parts.steps == self.whole.steps
 
     def _chosen(self, parts: StageSubset) -> list[tuple[int, int]]:
-        """Position of each step that a round runs, and frames of its window: all of all windows, or as many as `parts`
-        says, spread evenly over them. Those run in the first window, the longest: the later ones' prompts make their
-        caches long, their adapter has not run."""
+        """Position of each step that a round runs, and frames of its window.
+
+        All of all windows, or as many as `parts` says, spread evenly over them. Those run in the first window,
+        the longest: the later ones' prompts make their caches long, their adapter has not run.
+        """
         every = [(p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, self._codebooks) - 1)]
         if self._all(parts):
             return every
         return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
 
     def _affordable(self, probe: Round, done: StageSubset) -> StageSubset:
-        """The parts of each stage that fit `limit` seconds, by what the probe took."""
+        """Return the parts of each stage that fit `limit` seconds, by what the probe took."""
         limit = self.settings.limit
         if limit is None:
             return self.parts
@@ -244,8 +246,11 @@ class Session:
     def _some_steps(
         self, clock: Clock, job: Decoder, condition: mx.array, parts: StageSubset
     ) -> tuple[float, list[float]]:
-        """Seconds of a first step, then of those of `parts`: a step's cost is affine in the cache's length, so their
-        mean is the mean of all. The cache's rows in between hold zeros, which cost the same to attend to."""
+        """Seconds of a first step, then of those of `parts`.
+
+        A step's cost is affine in the cache's length, so their mean is the mean of all. The cache's rows in
+        between hold zeros, which cost the same to attend to.
+        """
         chosen = self._chosen(parts)
         stream = job.start(condition, self.plan[0].frames)
         tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)

@@ -43,7 +43,7 @@ class Cost:
 
 
 def swappable(model: InstructMusicGen) -> dict[str, int]:
-    """The matrices that a recipe may quantize, by canonical name, with their number of weights."""
+    """Return the matrices that a recipe may quantize, by canonical name, with their number of weights."""
     config = model.bundle.config
     found = {}
     for name, shape in layout.lm_shapes(config.lm, config.adapter).items():
@@ -54,7 +54,7 @@ def swappable(model: InstructMusicGen) -> dict[str, int]:
 
 
 def kind(module: str) -> str:
-    """The same matrix in every layer (or codebook): `layers.3.linear1` -> `linear1`."""
+    """Return the same matrix in every layer (or codebook): `layers.3.linear1` -> `linear1`."""
     if module.startswith("linears."):
         return "output heads"
     if module.startswith("cp_transformer."):
@@ -106,7 +106,7 @@ def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[
 
 
 def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:
-    """The tensors of the layers (and heads) that `modules` touch, those of `modules` from the donor's file."""
+    """Return the tensors of the layers (and heads) that `modules` touch, those of `modules` from the donor's file."""
     touched = {m.rpartition(".")[0] if m.startswith("linears.") else ".".join(m.split(".")[:2]) for m in modules}
     prefixes, theirs = tuple(f"{each}." for each in touched), tuple(f"{m}." for m in modules)
     ours = [n for n in model.bundle.tensors if n.startswith(prefixes) and not n.startswith(theirs)]

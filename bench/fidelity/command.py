@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_out(folder: Path | None) -> None:
-    """Raises UserError if `--out` cannot be written: now, not after minutes of work."""
+    """Raise UserError if `--out` cannot be written: now, not after minutes of work."""
     if folder is not None:
         files.check_writable(folder / "page.md")
 

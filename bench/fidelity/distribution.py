@@ -30,7 +30,7 @@ def top1_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
 
 
 def topk_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike, k: int) -> Float64:
-    """The share of the reference's `k` most probable tokens among the other's; [..., V] -> [...]."""
+    """Return the share of the reference's `k` most probable tokens among the other's; [..., V] -> [...]."""
     a, b = np.asarray(reference), np.asarray(logits)
     if not 1 <= k <= a.shape[-1]:
         raise ValueError(f"k={k} must lie between 1 and the {a.shape[-1]} tokens")

@@ -49,7 +49,7 @@ class Comparison:
     ends: dict[str, float]
 
     def stands_out(self, factor: float = 1.5) -> LayerError | None:
-        """The layer with the largest error of its own, if that is `factor` times the median of the others'."""
+        """Return the layer with the largest error of its own, if that is `factor` times the median of the others'."""
         worst = max(self.layers, key=lambda each: each.own)
         others = [each.own for each in self.layers if each is not worst]
         return worst if worst.own > factor * (float(np.median(others)) if others else 0.0) else None
@@ -85,7 +85,7 @@ class Recorder:
 
 
 def _through(walk: Walk, index: int) -> _Result:
-    """A walk through a layer of its own model, and what the layer's prefix attention gave."""
+    """Return a walk through a layer of its own model, and what the layer's prefix attention gave."""
     dtype = walk.lm.dtype
     x, a, content, text = (each.astype(dtype) for each in (walk.x, walk.a, walk.content, walk.text))
     layer = copy.copy(walk.lm.layers[index])

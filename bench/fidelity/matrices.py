@@ -62,7 +62,7 @@ def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[Ma
 
 
 def dense(bundle: Bundle, module: str) -> mx.array:
-    """A matrix as float32 [N, K], unpacked if it is packed."""
+    """Return a matrix as float32 [N, K], unpacked if it is packed."""
     tensors = bundle.reload(n for n in bundle.tensors if n in {f"{module}.{p}" for p in ("weight", "scales", "biases")})
     weight, scales = tensors[f"{module}.weight"], tensors.get(f"{module}.scales")
     if scales is None:

@@ -69,7 +69,7 @@ class _Forced:
 
 
 def measure(variants: Sequence[Variant], materials: Sequence[Material], settings: Settings) -> list[Fidelity]:
-    """The reference (first variant) against itself and against each other variant, in their order."""
+    """Return the reference (first variant) against itself and against each other variant, in their order."""
     reference = variants[0].load()
     forced = [_reference(reference, each, settings, variants[0].label) for each in materials]
     out = [_compare(variants[0], reference, forced, [f.logits for f in forced], [f.own for f in forced], settings)]

@@ -21,17 +21,20 @@ Float32 = npt.NDArray[np.float32]
 
 
 def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling: Sampling | None = None) -> Decoder:
-    """What stays the same for a text condition [1,L,dim]."""
+    """Return what stays the same for a text condition [1,L,dim]."""
     return Decoder(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
 
 
 def with_special(material: Material, special: int) -> mx.array:
-    """The condition int32 [1,K,T+1], the special frame at its end."""
+    """Return the condition int32 [1,K,T+1], the special frame at its end."""
     return delay_pattern.with_special(material.condition, special)
 
 
 def generated(job: Decoder, material: Material, seed: int, label: str = "model") -> mx.array:
-    """What the model generates for it: codes int32 [1,K,T]. `label` is shown with the progress, as in `forced`."""
+    """Return what the model generates for it: codes int32 [1,K,T].
+
+    `label` is shown with the progress, as in `forced`.
+    """
     clip = with_special(material, job.lm.config.special)
     every = job.tokens(clip, clip[:, :, :0], material.frames, [seed])
     total = positions(material.frames, clip.shape[1])

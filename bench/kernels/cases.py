@@ -46,7 +46,7 @@ class Case:
 
 
 def cast(arguments: Arguments, ops: Ops) -> Arguments:
-    """The arguments in the dtypes that a backend wants: weights its weight dtype, all else its compute dtype."""
+    """Return the arguments in the dtypes that a backend wants: weights its weight dtype, all else its compute dtype."""
     stored = mx.float16
     compute, weight = ops.compute_dtype(stored), ops.weight_dtype(stored)
 
@@ -61,7 +61,10 @@ def cast(arguments: Arguments, ops: Ops) -> Arguments:
 
 
 def dense(arguments: Arguments) -> Arguments:
-    """The plain float32 product of an `int4_matmul`'s activations and dequantized matrix, as `linear` takes it."""
+    """Return the plain float32 product of an `int4_matmul`'s activations and dequantized matrix.
+
+    Its arguments are those of `linear`.
+    """
     packing = {name: arguments[name] for name in ("bits", "group_size")}
     scales, biases = (arguments[name].astype(mx.float32) for name in ("scales", "biases"))
     w = mx.dequantize(arguments["w"], scales, biases, **packing)
@@ -69,7 +72,7 @@ def dense(arguments: Arguments) -> Arguments:
 
 
 def call(ops: Ops, operation: str, arguments: Arguments) -> mx.array:
-    """The operation, lazily; of an LSTM the result without the state after it."""
+    """Return the operation, lazily; of an LSTM the result without the state after it."""
     result: mx.array | tuple[mx.array, mx.array] = getattr(ops, operation)(**arguments)
     return result[0] if isinstance(result, tuple) else result
 
@@ -123,7 +126,7 @@ def _normal(rng: np.random.Generator, *shape: int, std: float = 1.0) -> mx.array
 
 
 def packed(rng: np.random.Generator, n: int, k: int, bits: int, group_size: int) -> Arguments:
-    """A quantized [n, k] matrix with entries of about 1/sqrt(k), every bit pattern among them."""
+    """Return a quantized [n, k] matrix with entries of about 1/sqrt(k), every bit pattern among them."""
     scales = rng.uniform(0.5, 1.5, (n, k // group_size)).astype(np.float32) * 6 / (2**bits - 1) / math.sqrt(k)
     return {
         "w": mx.array(rng.integers(0, 2**32, (n, k * bits // 32), dtype=np.uint32)),
@@ -142,7 +145,7 @@ def matmul(
     name: str, m: int, n: int, k: int, *, bits: int = 4, group_size: int = 64, norm: bool = False, gelu: bool = False,
     residual: bool = False, quick: bool = False,
 ) -> Case:
-    """A packed product."""
+    """Return a packed product."""
 
     def make(rng: np.random.Generator) -> Arguments:
         arguments: Arguments = {"x": _normal(rng, m, k)} | packed(rng, n, k, bits, group_size)
@@ -158,7 +161,7 @@ def matmul(
 
 
 def linear(name: str, m: int, n: int, k: int, *, norm: bool = False, quick: bool = False) -> Case:
-    """A dense product."""
+    """Return a dense product."""
 
     def make(rng: np.random.Generator) -> Arguments:
         arguments: Arguments = {"x": _normal(rng, m, k), "w": _normal(rng, n, k, std=1 / math.sqrt(k))}
@@ -206,7 +209,7 @@ def cross_attention(rows: int, heads: int, dim: int, *, text: int, quick: bool =
 
 
 def attention(rows: int, heads: int, dim: int, frames: int) -> Case:
-    """The adapter's causal attention."""
+    """Return the adapter's causal attention."""
 
     def make(rng: np.random.Generator) -> Arguments:
         q, k, v = (_normal(rng, rows, heads, frames, dim) for _ in range(3))
@@ -217,7 +220,7 @@ def attention(rows: int, heads: int, dim: int, frames: int) -> Case:
 
 
 def conv(channels: int, out: int, width: int, stride: int, frames: int, *, transposed: bool = False) -> Case:
-    """A convolution of the codec over one second of audio, or its transposed counterpart."""
+    """Return a convolution of the codec over one second of audio, or its transposed counterpart."""
     operation = "conv_transpose1d" if transposed else "conv1d"
     length = frames if transposed else (frames - 1) * stride + width
 

@@ -27,7 +27,7 @@ MAX_COUNTED_FLOPS = 1e9
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench kernels`."""
+    """Add the options of `bench kernels`."""
     p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
     p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="large",
                    help="whose shapes (default large)")
@@ -63,8 +63,10 @@ def _interpreter() -> bool:
 
 
 def backends(asked: str) -> tuple[dict[str, Ops], dict[str, str]]:
-    """The columns: stock MLX (the reference) and the fused backends that can run here, without the interpreter; and why
-    the others cannot."""
+    """Return stock MLX (the reference) and the fused backends that can run here, without the interpreter.
+
+    The second result says why the others cannot.
+    """
     columns, left_out = {STOCK: fused.load("reference")}, {}
     for name in ("metal", "native") if asked == "auto" else (asked,):
         if name == "reference":

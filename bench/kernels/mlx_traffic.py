@@ -29,7 +29,7 @@ def _flattened(name: str, folder: pathlib.Path, seen: set[str]) -> str:
 
 @functools.cache
 def header(*names: str, folder: pathlib.Path = KERNELS) -> str:
-    """The headers of MLX's kernels in `folder` and all that they include from there, each once, as one text."""
+    """Return the headers of MLX's kernels in `folder` and all that they include from there, each once, as one text."""
     seen: set[str] = set()
     return "\n".join(_flattened(name, folder, seen) for name in names)
 

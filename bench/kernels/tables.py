@@ -23,13 +23,16 @@ def wrong(result: KernelsResult) -> list[tuple[str, str, float]]:
 
 
 def tables_of(result: KernelsResult) -> list[tables.Table]:
-    """Times, and traffic where it was counted."""
+    """Return times, and traffic where it was counted."""
     counted = any(case.traffic is not None for case in result.cases)
     return [table(result), *([traffic_table(result)] if counted else [])]
 
 
 def table(result: KernelsResult) -> tables.Table:
-    """A row for each case and backend: time, bytes over time, share of streaming bandwidth, error, against stock."""
+    """Return a row for each case and backend.
+
+    Time, bytes over time, share of streaming bandwidth, error, against stock.
+    """
     rows = []
     streaming = summary.streaming(result)
     for case in result.cases:

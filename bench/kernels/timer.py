@@ -45,16 +45,21 @@ class Timer:
         return (time.perf_counter() - start) / self.calls
 
     def calibrate(self) -> None:
-        """Choose the calls so that a sample lasts SAMPLE_SECONDS or has `max_calls`; then take a sample that does not
-        count, since the first one takes up to twice as long."""
+        """Choose the calls so that a sample lasts SAMPLE_SECONDS or has `max_calls`.
+
+        Then take a sample that does not count, since the first one takes up to twice as long.
+        """
         self.estimate = self.sample()
         self.calls = max(1, min(int(SAMPLE_SECONDS / max(self.estimate, 1e-7)), self._max_calls))
         self.sample()
 
 
 class KernelTimer(Timer):
-    """One column of a case: a sample evaluates one graph of independent calls, as a model does, each of which reads the
-    next copy of the weights."""
+    """One column of a case.
+
+    A sample evaluates one graph of independent calls, as a model does, each of which reads the next copy of the
+    weights.
+    """
 
     def __init__(self, operation: str, ops: Ops, masters: list[Arguments]) -> None:
         self.ops, self.arguments = ops, [cast(m, ops) for m in masters]

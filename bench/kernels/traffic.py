@@ -125,7 +125,7 @@ def measured(name: str, operation: str, *args: Any, **options: Any) -> Row:
 
 
 def ours() -> Iterator[Row]:
-    """The kernels of a decode step, and the tiled one."""
+    """Yield the kernels of a decode step, and the tiled one."""
     r = Inputs()
     qkv = r.packed(3 * DIM, DIM)
     for rows in (1, 2, 4, 8):

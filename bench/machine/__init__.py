@@ -1,1 +1,1 @@
-"""This machine: environment, hardware, memory, streaming bandwidth."""
+"""The machine at hand: environment, hardware, memory, streaming bandwidth."""

@@ -64,8 +64,10 @@ def slug() -> str:
 
 
 class Busy(NamedTuple):
-    """Seconds of the clock, of all cores working (steal time included; None where the system does not say), and of
-    this process and its ended children."""
+    """Seconds of the clock, of all cores working, and of this process and its ended children.
+
+    Steal time counts as work; None where the system does not say.
+    """
 
     wall: float
     machine: float | None

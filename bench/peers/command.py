@@ -46,7 +46,7 @@ class Peer(NamedTuple):
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench peers`."""
+    """Add the options of `bench peers`."""
     p = subparsers.add_parser("peers", help="a decode step against transformers (torch) and plain MLX")
     p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="small",
                    help="geometry (default small)")
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def torch_python(asked: str | None) -> tuple[str | None, str]:
-    """A Python with torch, or None and why not."""
+    """Return a Python with torch, or None and why not."""
     if asked is None:
         if importlib.util.find_spec("torch") is None:
             return None, "torch is not here; pip install 'instruct-musicgen-mlx[peers]', or --torch-python PATH"
@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
 
 
 def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list[list[Peer]], list[Peer]]:
-    """What can be in memory together, `first` always among them; and the peers too large even alone with it."""
+    """Return what can be in memory together, `first` always among them; and the peers too large even alone with it."""
     groups: list[list[Peer]] = [[]]
     too_large = []
     for peer in others:

@@ -38,7 +38,7 @@ class PlainAttention(nn.Module):  # type: ignore[misc]
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """The result after the output map."""
+        """Return the result after the output map."""
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
         merged: mx.array = self.out_proj(out.transpose(0, 2, 1, 3).reshape(q.shape[0], q.shape[2], -1))
         return merged

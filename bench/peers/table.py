@@ -14,7 +14,7 @@ def samples(rounds: Sequence[PeerRound]) -> list[float]:
 
 
 def table(result: PeersResult) -> tables.Table:
-    """A row for each peer."""
+    """Return a row for each peer."""
     s, rows = result.settings, []
     first = result.columns[0]
     for column in result.columns:

@@ -54,7 +54,7 @@ class Clap:
         return np.stack(out)
 
     def audio(self, samples: npt.NDArray[np.float32], rate: int) -> Embedding:
-        """Samples [n] at `rate` Hz -> [d], resampled to CLAP's 48 kHz.
+        """Return samples [n] at `rate` Hz -> [d], resampled to CLAP's 48 kHz.
 
         A recording longer than CLAP's window (10 s) is cut into equal parts and their embeddings averaged (not made
         unit again: the cosine of the mean is the mean of the parts' cosines). transformers would take a random crop

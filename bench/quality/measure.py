@@ -38,7 +38,7 @@ class Scorer(Protocol):
     """What `bench.quality.clap.Clap` offers."""
 
     def text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Unit embeddings [n, d]."""
+        """Return unit embeddings [n, d]."""
         ...
 
     def audio(self, samples: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
@@ -136,7 +136,7 @@ def measure(
 
 
 def _through(model: InstructMusicGen, samples: Samples) -> Samples:
-    """A recording through the codec and back."""
+    """Return a recording through the codec and back."""
     return np.array(model.decode(model.encode(mx.array(samples))))[0, : len(samples)]
 
 

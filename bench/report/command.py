@@ -20,7 +20,7 @@ from .sections import section
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench report`."""
+    """Add the options of `bench report`."""
     p = subparsers.add_parser("report", help="Markdown tables and PNG plots from saved results")
     p.add_argument("files", nargs="*", metavar="FILE", help="saved results (default: all in bench/results)")
     p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="for report.md and plots (default bench/results)")

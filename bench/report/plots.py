@@ -68,8 +68,10 @@ def step_time(result: EditResult) -> bytes:
 
 
 def roofline(results: Sequence[EditResult]) -> bytes:
-    """ms/step that bandwidth allows, a line for each size that a step must read; Apple's chips on the first one's, and
-    measured runs above theirs, by the bandwidth measured in them."""
+    """ms/step that bandwidth allows, a line for each size that a step must read.
+
+    Apple's chips on the first one's, and measured runs above theirs, by the bandwidth measured in them.
+    """
     axes = _axes(9, 6.5)
     sizes = [summary.step_read(r.columns[0]) for r in results]
     lines = dict(zip(map(tables.size, sizes), sizes))  # results of one model share theirs
@@ -152,14 +154,14 @@ def _stepping(column: EditColumn) -> str:
 
 
 def _rows(axes: Any, names: Sequence[str]) -> None:
-    """A name beside each group of bars, the first on top."""
+    """Write a name beside each group of bars, the first on top."""
     axes.set_yticks(range(len(names)), names, fontsize=7)
     axes.set_ylim(len(names) - 0.5, -0.5)
     _logarithmic(axes.xaxis)
 
 
 def _logarithmic(axis: Any) -> None:
-    """A logarithmic axis with plain numbers at 1, 2 and 5, of which a narrow range has some too."""
+    """Make the axis logarithmic, with plain numbers at 1, 2 and 5, of which a narrow range has some too."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -172,7 +174,7 @@ def _logarithmic(axis: Any) -> None:
 
 
 def _png(axes: Any) -> bytes:
-    """The figure, its legend below, where nothing can be hidden by it."""
+    """Return the figure, its legend below, where nothing can be hidden by it."""
     figure, entries = axes.figure, axes.get_legend_handles_labels()
     lines = -(-len(entries[1]) // 3)
     figure.legend(*entries, loc="lower center", ncols=3, fontsize=8)

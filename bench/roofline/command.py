@@ -26,7 +26,7 @@ REACHED = 0.8
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """The options of `bench roofline`."""
+    """Add the options of `bench roofline`."""
     p = subparsers.add_parser("roofline", help="bounds on ms/step and RTF, here and on Apple chips")
     p.add_argument("--size", choices=step_bytes.SIZES, default="large", help="MusicGen's size (default large)")
     p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the projections (default 4)")
@@ -67,14 +67,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -> dict[str, Any]:
-    """A chip, and the least that its bandwidth allows."""
+    """Return a chip, and the least that its bandwidth allows."""
     step = sum(parts.values()) / chip.bandwidth / 1e9
     steps, audio = frames(args.seconds) + codebooks(args.size) - 1, frames(args.seconds) / FRAME_RATE * args.batch
     return chip._asdict() | {"ms_step": 1e3 * step, "rtf": step * steps / audio}
 
 
 def here(args: argparse.Namespace, parts: dict[str, float], stream: Bandwidth) -> dict[str, Any]:
-    """The same for this machine, with the passes that its bandwidth comes from."""
+    """Return the same for this machine, with the passes that its bandwidth comes from."""
     rate = stream.bytes / stats.summarize(stream.seconds).median
     chip = chips.Chip("this machine", rate / 1e9, stream.method, "measured just now")
     return bound(args, parts, chip) | asdict(stream)

@@ -36,7 +36,7 @@ def measured(result: EditResult) -> list[Measured]:
 
 
 def measured_table(near: list[Measured]) -> Table:
-    """A row for each column."""
+    """Return a row for each column."""
     rows = [
         [f"{m.model}, {m.column}", seconds(m.ms_step / 1e3), seconds(m.least / 1e3), f"{m.ms_step / m.least:.3g}x"]
         for m in near

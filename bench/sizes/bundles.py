@@ -27,7 +27,10 @@ def path(size: str, bits: int) -> Path:
 
 
 def bundle(size: str, bits: int) -> Path:
-    """The bundle of a size ("demo" too) at 4, 8 or 16 bits; made (a minute for "large") when it is not there yet."""
+    """Return the bundle of a size ("demo" too) at 4, 8 or 16 bits.
+
+    Made (a minute for "large") when it is not there yet.
+    """
     if bits not in BITS:
         raise UsageError(f"--bits {bits} is not supported; use one of {', '.join(map(str, BITS))}")
     target = path(size, bits)

@@ -117,7 +117,7 @@ def compilers() -> tuple[Compiler, ...]:
 
 
 def compiler() -> Compiler:
-    """The one to use. Raises CompilerError if there is none."""
+    """Return the one to use. Raises CompilerError if there is none."""
     if not compilers():
         raise CompilerError(
             "the interpreter compiles kernels and found no C++ compiler; "
@@ -137,7 +137,10 @@ def stdlib_hash() -> str:
 
 
 def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
-    """The library for a translation unit; compiled unless the cache has it. Raises CompilerError with the messages."""
+    """Return the library for a translation unit; compiled unless the cache has it.
+
+    Raises CompilerError with the messages.
+    """
     key = hashlib.sha256("\0".join([using.version, using.path, *flags, stdlib_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
     library = folder / f"{name[:80]}-{key}.so"
@@ -169,7 +172,7 @@ def warnings(library: Path) -> list[tuple[int, str]]:
 
 
 def _run(command: list[str], name: str) -> str:
-    """Runs a compiler; returns what it says."""
+    """Run a compiler; returns what it says."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         text = _HEADER_LINE.sub(lambda m: f"header:{int(m.group(1)) - HEADER_LINES}:", done.stderr)
@@ -179,7 +182,7 @@ def _run(command: list[str], name: str) -> str:
 
 
 def runtime_library() -> Path:
-    """The scheduler and the checks, compiled."""
+    """Return the scheduler and the checks, compiled."""
     using = compiler()
     flags = ["-std=c++17", "-O2", "-fPIC", "-fno-strict-aliasing", "-fno-exceptions", "-g1"]
     flags += ["-I", str(HERE / "runtime")]

@@ -142,7 +142,7 @@ class MetalKernel:
         output_dtypes: Sequence[mx.Dtype],
         template: Sequence[tuple[str, TemplateValue]] = (),
     ) -> Signature:
-        """The source that MLX would generate for these arguments."""
+        """Return the source that MLX would generate for these arguments."""
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in inputs)
         return self._signature(kinds, tuple(output_dtypes), tuple(template))
 
@@ -196,7 +196,7 @@ class MetalKernel:
         return (min(bounds), "the kernel's own bound is") if bounds else (MAX_THREADS, "Metal has at most")
 
     def _linted(self, signature: Signature) -> tuple[Issue, ...]:
-        """What clang says of address spaces, if there is a clang."""
+        """Return what clang says of address spaces, if there is a clang."""
         clang = lint.clang()
         if clang is None:
             return ()
@@ -213,7 +213,7 @@ class MetalKernel:
             yield Issue("uninitialised-read", self.name, line, in_header, detail=detail)
 
     def _forbidden(self, template: Sequence[tuple[str, TemplateValue]]) -> list[Issue]:
-        """What the text uses that Metal lacks."""
+        """Return what the text uses that Metal lacks."""
         if self._text_issues is None:
             self._text_issues = [
                 Issue("not-metal", self.name, line, in_header, detail=detail)
@@ -267,7 +267,7 @@ def metal_kernel(
     atomic_outputs: bool = False,
     compile_options: Mapping[str, Any] | None = None,
 ) -> MetalKernel:
-    """A kernel from the body of a Metal function, as `mx.fast.metal_kernel` makes it, to run on the CPU."""
+    """Return a kernel from the body of a Metal function, as `mx.fast.metal_kernel` makes it, to run on the CPU."""
     return MetalKernel(
         name, input_names, output_names, source, header, ensure_row_contiguous, atomic_outputs, compile_options
     )

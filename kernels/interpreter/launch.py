@@ -185,7 +185,7 @@ class Library:
         return Outcome(issues, counters, used)
 
     def _named(self, found: Sequence[_Issue], names: Sequence[str], image: int) -> list[Issue]:
-        """The runtime's issues in words; `names` are the buffers', `image` where the kernel was loaded."""
+        """Return the runtime's issues in words; `names` are the buffers', `image` where the kernel was loaded."""
         issues = [self._issue(i, names, image) for i in found]
         # An index beyond an array in threadgroup memory is seen twice: the access that follows tells the buffer.
         beyond = {(i.line, i.in_header) for i in issues if i.kind == "out-of-bounds"}
@@ -234,7 +234,7 @@ class Library:
         )
 
     def _line(self, pc: int, image: int) -> int:
-        """The line of the kernel's source or header that an instruction came from; 0 if unknown."""
+        """Return the line of the kernel's source or header that an instruction came from; 0 if unknown."""
         if not pc:
             return 0
         if pc not in self._lines:

@@ -52,12 +52,12 @@ class MetalOps:
 
 
 def on_gpu() -> MetalOps:
-    """The kernels on this machine's Metal GPU."""
+    """Return the kernels on this machine's Metal GPU."""
     return MetalOps("metal", Engine(mx.fast.metal_kernel, probe=True))
 
 
 def on_interpreter(**options: Any) -> MetalOps:
-    """The kernels in the interpreter; `options` are those of its launches: check, strict, seed, fp."""
+    """Return the kernels in the interpreter; `options` are those of its launches: check, strict, seed, fp."""
     from .. import interpreter
 
     return MetalOps("interpreter", Engine(interpreter.metal_kernel, options))

@@ -83,5 +83,5 @@ def outputs_of_a_simdgroup(n: int) -> int:
 
 @functools.cache
 def scalar(value: float) -> mx.array:
-    """A constant of a kernel, made once: MLX passes small arrays in the constant address space."""
+    """Return a constant of a kernel, made once: MLX passes small arrays in the constant address space."""
     return mx.array([value], dtype=mx.float32)

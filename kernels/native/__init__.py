@@ -75,7 +75,7 @@ def _ext() -> ModuleType:
 
 
 def info() -> dict[str, Any]:
-    """The instruction set in use and those available, threads, activations, BLAS, and what it was built with."""
+    """Return the instruction set in use and those available, threads, activations, BLAS, and what it was built with."""
     ext = _ext()
     return {
         "isa": ext.isa(),
@@ -96,15 +96,18 @@ def set_isa(isa: str) -> None:
 
 
 def set_threads(count: int | None) -> None:
-    """Sets how many threads take part; None for the default: INSTRUCT_MUSICGEN_THREADS, else all cores that the process
-    may use (its affinity, its cgroup's quota, SLURM_CPUS_PER_TASK). Raises ValueError for others than 1 to 1024."""
+    """Set how many threads take part.
+
+    None for the default: INSTRUCT_MUSICGEN_THREADS, else all cores that the process may use (its affinity, its
+    cgroup's quota, SLURM_CPUS_PER_TASK). Raises ValueError for others than 1 to 1024.
+    """
     if count is not None and (not isinstance(count, Integral) or not 1 <= int(count) <= 1024):
         raise ValueError(f"threads={count!r} is out of range; use 1 to 1024, or None for all cores")
     _ext().set_threads(cores.fewer() if count is None else int(count))
 
 
 def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:
-    """The precision of activations inside products with 4-bit weights.
+    """Set the precision of activations inside products with packed weights.
 
     "float32" rounds nothing. "int16", the default, rounds them to 16 bits with a scale for every group of columns (for
     every 32 to 128 with plain weights) in products with K >= 1024, of up to 16 rows unless `pack` made the weights: the

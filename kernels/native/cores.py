@@ -9,7 +9,9 @@ from pathlib import Path
 
 
 def limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int | None:
-    """The smallest of the cgroups' CPU quotas, in whole cores and at least 1, and SLURM_CPUS_PER_TASK; None: no limit.
+    """Return the smallest of the cgroups' CPU quotas, in whole cores and at least 1, and SLURM_CPUS_PER_TASK.
+
+    None: no limit.
 
     Threads beyond a quota are not refused: the kernel stops all of them for the rest of each period, which is slower.
     """
@@ -21,7 +23,10 @@ def limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -
 
 
 def fewer() -> int:
-    """The threads to use where this process was given fewer cores than it may run on; 0: the default is right."""
+    """Return the threads to use where this process was given fewer cores than it may run on.
+
+    0: the default is right.
+    """
     told = os.environ.get("INSTRUCT_MUSICGEN_THREADS", "").strip()
     if told.isdigit() and int(told):
         return 0

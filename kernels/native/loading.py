@@ -24,7 +24,7 @@ FALLBACK_COST = "the MLX reference takes its place and is some 30 times slower"
 
 
 def build_record() -> dict[str, str]:
-    """What the extension was built with ({} without one): versions of MLX, nanobind and Python."""
+    """Return what the extension was built with ({} without one): versions of MLX, nanobind and Python."""
     path = HERE / "_build.json"
     try:
         record: dict[str, str] = json.loads(path.read_text())
@@ -34,7 +34,7 @@ def build_record() -> dict[str, str]:
 
 
 def rebuild_command() -> str:
-    """The shell command that builds the extension for the MLX installed now."""
+    """Return the shell command that builds the extension for the MLX installed now."""
     root = HERE.parents[1]
     tools = 'pip install "nanobind==3.1.*" cmake ninja "setuptools>=77"'
     target = f"-e {shlex.quote(str(root))}" if (root / "pyproject.toml").exists() else installed_from()
@@ -44,8 +44,10 @@ def rebuild_command() -> str:
 
 
 def installed_from() -> str | None:
-    """What pip was given, by direct_url.json, if the extension can be built from it: a repository, or a folder or
-    source archive that is still there; None for a wheel or an index."""
+    """Return what pip was given, by direct_url.json, if the extension can be built from it.
+
+    A repository, or a folder or source archive that is still there; None for a wheel or an index.
+    """
     for distribution in distributions(name="instruct-musicgen-mlx"):
         try:
             record = json.loads(distribution.read_text("direct_url.json") or "null")
@@ -64,7 +66,7 @@ def installed_from() -> str | None:
 
 
 def load() -> tuple[ModuleType | None, str | None]:
-    """The extension, or None and the reason with the fix."""
+    """Return the extension, or None and the reason with the fix."""
     record = build_record()
     built_for, running = record.get("mlx"), str(vars(mx)["__version__"])
     if built_for is not None and built_for != running:
@@ -111,7 +113,7 @@ def load() -> tuple[ModuleType | None, str | None]:
 
 
 def _load_blas(extension: ModuleType) -> None:
-    """Gives the extension a float32 matrix product: OpenBLAS of scipy-openblas32, or Accelerate on macOS."""
+    """Give the extension a float32 matrix product: OpenBLAS of scipy-openblas32, or Accelerate on macOS."""
     if sys.platform == "darwin":
         extension.load_blas("/System/Library/Frameworks/Accelerate.framework/Accelerate")
         return

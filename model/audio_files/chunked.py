@@ -104,7 +104,7 @@ def _is_name(chunk: bytes) -> bool:
 
 
 def part(view: View, kind: Layout) -> Part:
-    """The recording that fills a view."""
+    """Return the recording that fills a view."""
     at, content, sizes64, comm = view.start + kind.first, b"", b"", 0
     while True:
         head = view.at(at, kind.header)
@@ -156,7 +156,7 @@ def _chunks(view: View, at: int, kind: Layout) -> bool:
 
 
 def _patched(view: View, kind: Layout, at: int, there: int, sizes64: bytes, comm: int, frame: int) -> Pieces:
-    """The recording with the true sizes in its header; what follows the samples' begin are samples."""
+    """Return the recording with the true sizes in its header; what follows the samples' begin are samples."""
     begin = at + kind.header + kind.before
     header = bytearray(view.at(view.start, begin - view.start))
     size = kind.before + there + (kind.header if kind.included else 0)

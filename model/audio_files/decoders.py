@@ -175,7 +175,7 @@ def copy(source: Any, target: IO[bytes]) -> None:
 
 
 def reason(e: Exception) -> str:
-    """An error's own words, on one line."""
+    """Return an error's own words, on one line."""
     if isinstance(e, OSError) and e.strerror:
         return str(e.strerror).lower()
     return (getattr(e, "error_string", None) or str(e)).strip().rstrip(".").replace("\n", " ")

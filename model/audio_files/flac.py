@@ -19,7 +19,7 @@ def starts(view: View) -> list[int]:
 
 
 def part(view: View) -> Part:
-    """The stream that fills a view."""
+    """Return the stream that fills a view."""
     header = bytearray(view.at(view.start, 42))
     total = int.from_bytes(header[21:26], "big") & (1 << 36) - 1
     if len(header) == 42 and (total == 0 or total >= ABSURD):

@@ -9,7 +9,7 @@ AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 
 
 def parts(view: View) -> list[Part]:
-    """A part for each link: the pages of its first stream of sound, whatever video or text lies between them."""
+    """Return a part for each link: the pages of its first stream of sound, whatever video or text lies between them."""
     made: list[Part] = []
     pages: list[tuple[int, int]] = []
     serial, ended, heads = b"", False, True

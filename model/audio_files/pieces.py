@@ -17,7 +17,7 @@ class Seekable(Protocol):
     """A binary file that can be read anywhere."""
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         """Go somewhere."""

@@ -44,7 +44,7 @@ class Mono:
 
 
 def recordings(view: View) -> list[Part]:
-    """The parts of a file, by its content; its name says nothing here."""
+    """Return the parts of a file, by its content; its name says nothing here."""
     start = view.start
     while skip := mpeg.tag(view.at(start, 10)):
         start += skip
@@ -168,7 +168,7 @@ class _Mix:
         self.blocks.append(mono)
 
     def done(self) -> Mono:
-        """What was taken. UserError where that is nothing."""
+        """Return what was taken. UserError where that is nothing."""
         if not self.frames:
             raise UserError(f"{self.name}: no samples (zero length); give a clip with sound in it")
         kept = self.power / self.channel_power if self.channel_power else 1.0

@@ -120,7 +120,7 @@ def stays_packed(module: str) -> bool:
 
 
 def demo_path() -> Path:
-    """The bundle that comes with the package: tiny, structurally exact, its weights random."""
+    """Return the bundle that comes with the package: tiny, structurally exact, its weights random."""
     return Path(__file__).parents[1] / "demo" / "bundle"
 
 
@@ -154,7 +154,7 @@ def open_bundle(
 
 
 def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
-    """The bundle's folder. UserError: it is not there, or a file."""
+    """Return the bundle's folder. UserError: it is not there, or a file."""
     path = hub.resolve(path_or_repo, revision=revision, allow_patterns=hub.BUNDLE_FILES)
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the bundle's folder (the one with config.json)")
@@ -162,7 +162,7 @@ def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
 
 
 def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[Match, Config, Stated]:
-    """What became of every stored tensor, the dimensions, and what config.json states; not yet whether they fit.
+    """Return what became of every stored tensor, the dimensions, and what config.json states; not yet whether they fit.
 
     Raises UserError for files that can't be read, and dimensions that neither config.json nor the weights tell.
     """
@@ -178,8 +178,10 @@ def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[
 
 
 def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
-    """All tensors of model.safetensors, its shards or whatever else the weights are split into, from the headers alone;
-    and for tensors of a file with a name of its own (`adapter.safetensors`) what they are called with it."""
+    """All tensors of model.safetensors, its shards or whatever else the weights are split into, from the headers alone.
+
+    The second result says what the tensors of a file with a name of its own (`adapter.safetensors`) are called with it.
+    """
     single = path / "model.safetensors"
     files = [single] if single.exists() else sorted(path.glob("model-*-of-*.safetensors"))
     files = files or sorted(path.glob("*.safetensors"))

@@ -36,7 +36,7 @@ MAX_WEIGHTS = 1 << 30
 
 
 def codec_config(path: str | Path) -> CodecConfig:
-    """The settings alone, as `load_codec` returns them; no weights are read."""
+    """Return the settings alone, as `load_codec` returns them; no weights are read."""
     return _open(Path(path))[0]
 
 
@@ -55,7 +55,7 @@ def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
 
 
 def _open(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
-    """The settings, and what reads the tensors."""
+    """Return the settings, and what reads the tensors."""
     if not path.is_dir():
         return _from_audiocraft(path)
     file = path / "compression_state_dict.bin"
@@ -80,7 +80,7 @@ def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx
 
 
 def pretrained(name: str, path: Path) -> Path:
-    """The folder that an audiocraft export of the form `{'pretrained': name}` refers to, from the cache or the Hub."""
+    """Return the folder that an audiocraft export, `{'pretrained': name}`, refers to, from the cache or the Hub."""
     known = PRETRAINED.fullmatch(name)
     if known is None:
         raise UserError(f"{path} refers to the codec {name!r:.80}; only facebook/encodec_32khz can be used")
@@ -219,7 +219,10 @@ Read = Callable[[str], Array]
 
 
 def _demanded(config: CodecConfig, stored: Iterable[str]) -> Shapes:
-    """The tensors that torch's form must have; convolutions in whichever form of weight norm `stored` names them."""
+    """Return the tensors that torch's form must have.
+
+    Convolutions in whichever form of weight norm `stored` names them.
+    """
     demanded: Shapes = {}
     convs = dict(layout.codec_convs(config))
     for name, shape in layout.codec_shapes(config).items():
@@ -232,7 +235,7 @@ def _demanded(config: CodecConfig, stored: Iterable[str]) -> Shapes:
 
 
 def _demanded_mlx(config: CodecConfig) -> Shapes:
-    """The tensors of mlx-community's form: an LSTM's one bias is the sum of torch's two."""
+    """Return the tensors of mlx-community's form: an LSTM's one bias is the sum of torch's two."""
     return {n: s for n, s in layout.codec_shapes(config).items() if ".lstm.bias_hh" not in n}
 
 
@@ -272,7 +275,7 @@ NORM_FORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "p
 
 
 def _conv_parts(module: str, shape: Shape, stored: Iterable[str]) -> dict[str, Shape]:
-    """The tensors that make up one convolution's weight, as torch stores them, whichever form the file has."""
+    """Return the tensors that make up one convolution's weight, as torch stores them, whichever form the file has."""
     out, kernel, channels = shape
     whole = (channels, out, kernel) if ".convtr." in module else (out, channels, kernel)
     if f"{module}.weight" in stored:

@@ -22,7 +22,7 @@ MAX_LAYERS = 1000
 
 
 def hints(stated: Stated) -> Hints:
-    """The dimensions that matching names needs, as far as they are stated."""
+    """Return the dimensions that matching names needs, as far as they are stated."""
     lm, adapter = _sections(stated)
     return Hints(
         dim=stated.integer("dim", lm),
@@ -33,7 +33,7 @@ def hints(stated: Stated) -> Hints:
 
 
 def parse(stated: Stated, sources: Mapping[str, Source]) -> Config:
-    """The dimensions that config.json states; those it leaves out are told by the tensors' shapes.
+    """Return the dimensions that config.json states; those it leaves out are told by the tensors' shapes.
 
     `sources` by canonical name. What is stated of single quantized modules is left to `model.bundle.fit`. UserError: a
     value that is no dimension, or that neither tells.
@@ -124,7 +124,7 @@ def _object(raw: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
 
 
 def render(config: Config, codec: CodecConfig, t5_name: str = hub.T5) -> dict[str, Any]:
-    """The config.json of a bundle with these dimensions."""
+    """Return the config.json of a bundle with these dimensions."""
     lm, adapter = config.lm, config.adapter
     raw: dict[str, Any] = {
         "model_type": "musicgen",

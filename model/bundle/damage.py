@@ -7,7 +7,9 @@ from .finite import not_finite
 
 
 def explanation(bundle: Bundle, what: str, suspect: str = "") -> str:
-    """What to say of a result of the model that is no numbers: the weights that are none, which is the likely cause.
+    """Return what to say of a result of the model that is not finite.
+
+    The likely cause is weights that are not finite; they are named.
 
     `suspect` names other weights that may be, where the bundle's own are finite.
     """

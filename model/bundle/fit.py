@@ -25,7 +25,7 @@ SHOWN = 20
 
 
 def fit(config: Config, match: Match, stated: Stated, path: Path) -> Config:
-    """The config with each module's quantization; UserError listing all that doesn't fit."""
+    """Return the config with each module's quantization; UserError listing all that doesn't fit."""
     problems = _Problems()
     found: dict[str, Quantization] = {}
     used: set[str] = set()
@@ -56,7 +56,7 @@ def fit(config: Config, match: Match, stated: Stated, path: Path) -> Config:
 
 
 def _demanded(lm: LMConfig, adapter: AdapterConfig, sources: Mapping[str, Source]) -> Shapes:
-    """The tensors that must be there; positions as one array or a table each, as they are stored."""
+    """Return the tensors that must be there; positions as one array or a table each, as they are stored."""
     demanded = layout.lm_shapes(lm, adapter)
     if any(name.startswith("cp_transformer.pos_emb.") for name in sources):
         tables, *table = demanded.pop("cp_transformer.pos_emb")
@@ -91,7 +91,7 @@ class _Problems:
 
 
 def _called(name: str, source: Source) -> str:
-    """A tensor's canonical name, and the stored one where it is another."""
+    """Return a tensor's canonical name, and the stored one where it is another."""
     return name if str(source) == name else f"{name} ({source})"
 
 
@@ -105,7 +105,7 @@ def _dtype_name(dtype: mx.Dtype) -> str:
 
 
 def _check_gates(sources: Mapping[str, Source], layers: int, problems: _Problems) -> set[str]:
-    """The gates as one tensor, or one scalar each."""
+    """Return the gates as one tensor, or one scalar each."""
     whole = sources.get("cp_transformer.gates")
     if whole is not None:
         same = math.prod(whole.shape) == layers
@@ -178,7 +178,7 @@ def _quantized(
 def _overrides(
     entries: Mapping[str, Quantization], found: Mapping[str, Quantization], match: Match
 ) -> tuple[dict[str, Quantization], list[str]]:
-    """The entries by canonical module, and those that belong to no packed module."""
+    """Return the entries by canonical module, and those that belong to no packed module."""
     stems: dict[tuple[str, ...], set[str]] = {}
     for name, source in match.sources.items():
         stems.setdefault(parts(PART.sub("", source.name)), set()).add(re.sub(r"\.(weight|scales|biases)$", "", name))

@@ -24,7 +24,9 @@ REPO = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCI
 def resolve(
     name_or_path: str | Path, *, revision: str | None = None, allow_patterns: Sequence[str] | None = None
 ) -> Path:
-    """The local path itself if it exists, else the folder of the repo's snapshot in the cache, fetched if need be.
+    """Return the local path itself if it exists, else the folder of the repo's snapshot in the cache.
+
+    What is not in the cache is fetched.
 
     Without network (or with HF_HUB_OFFLINE=1, or where the Hub does not answer within HF_HUB_ETAG_TIMEOUT, by default
     10 s) a cached snapshot is used as it is. UserError, one line: a path that does not exist, a name that can't be a
@@ -40,7 +42,7 @@ def resolve(
 
 
 def local(name_or_path: str | Path) -> Path | None:
-    """The path if something is there."""
+    """Return the path if something is there."""
     path = Path(name_or_path)
     try:
         with suppress(RuntimeError):  # no such ~user: a name like others
@@ -58,7 +60,10 @@ def is_repo_name(name: str) -> bool:
 
 
 def t5_repo(stated: object) -> str:
-    """The repo that a bundle without a `t5` folder takes T5 from, by what its config.json states (or t5-base)."""
+    """Return the repo that a bundle without a `t5` folder takes T5 from.
+
+    It is the one that config.json states, else t5-base.
+    """
     if not isinstance(stated, str) or not is_repo_name(stated):
         return T5
     return f"google-t5/{stated}" if stated.startswith("t5-") else stated
@@ -127,7 +132,7 @@ def _known(e: Exception, name: str, revision: str | None) -> UserError | None:
 
 
 def _unknown(e: Exception, name: str) -> UserError:
-    """The HTTP client below huggingface_hub changes between versions, and so do its errors."""
+    """Name an error of the HTTP client below huggingface_hub, which changes between versions."""
     reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
     return UserError(f"cannot fetch the Hugging Face repo {name}: {reason}")
 
@@ -165,7 +170,7 @@ def _send(send: Callable[..., Any], seconds: float, request: Any, **options: Any
 
 
 def _not_cached(name: str, revision: str | None, reason: str) -> str:
-    """What to say where the Hub cannot be reached: what of the repo is in the cache, and what is missing."""
+    """Return what to say where the Hub cannot be reached: what of the repo is in the cache, and what is missing."""
     folder = repo_folder(name)
     refs = folder / "refs"
     kept = sorted(path.relative_to(refs).as_posix() for path in refs.rglob("*") if path.is_file())
@@ -201,7 +206,7 @@ def cached(name: str) -> bool:
 
 
 def partly_cached(name: str) -> str:
-    """What a begun download of a bundle lacks ("model.safetensors"); "": it is whole, or was never begun."""
+    """Return what a begun download of a bundle lacks ("model.safetensors"); "": it is whole, or was never begun."""
     begun = repo_folder(name).is_dir() and any(repo_folder(name).glob("[bs]*/*"))  # blobs, snapshots
     return ", ".join(_missing(name)) if begun else ""
 

@@ -30,7 +30,7 @@ RANDOM_NOTICE = "Its weights are random: what it makes is a smoke test, not musi
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:
-    """A bundle in numbers, ready for JSON.
+    """Return a bundle in numbers, ready for JSON.
 
     For each part and in all: `bytes` on disk, `parameters` as stored (a packed word counts as one, as model cards
     count) and `weights` (every weight counts, packed or not). `positions`: the variance of the position tables' rows
@@ -122,7 +122,7 @@ def _stored_parts(bundle: Bundle) -> dict[str, dict[str, int]]:
 
 
 def _positions(bundle: Bundle) -> dict[str, Any]:
-    """The step in the variance of the rows, what config.json says was trained, and the window that follows."""
+    """Return the step in the variance of the rows, what config.json says was trained, and the window that follows."""
     adapter = bundle.config.adapter
     tables = bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
     step = variance_step(np.array(tables[i].astype(mx.float32)) for i in range(adapter.layers + 1))

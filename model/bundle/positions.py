@@ -78,7 +78,10 @@ def variance_step(tables: Iterable[Floats]) -> Step:
 
 
 def _split(levels: Floats, least: int) -> tuple[int, float]:
-    """The place that divides `levels` into the two most different parts of at least `least` rows, and their |t|."""
+    """Return the place that divides `levels` into the two most different parts of at least `least` rows.
+
+    The second result is the |t| of their difference.
+    """
     n = len(levels)
     if n < 2 * least:
         return 0, 0.0

@@ -35,7 +35,7 @@ class Source:
         return replace(self, shape=shape)
 
     def cut(self, start: int, stop: int, shape: Shape | None = None) -> Source:
-        """The rows from `start` to before `stop`."""
+        """Return the rows from `start` to before `stop`."""
         assert self.rows is None
         return replace(self, rows=(start, stop), shape=shape or (stop - start, self.grid[1]))
 
@@ -48,5 +48,5 @@ class Source:
         return whole if whole.shape == self.shape else whole.reshape(self.shape)
 
     def __str__(self) -> str:
-        """The stored name, and which rows."""
+        """Return the stored name, and which rows."""
         return self.name if self.rows is None else f"{self.name} rows {self.rows[0]} to {self.rows[1] - 1}"

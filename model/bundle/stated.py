@@ -39,7 +39,7 @@ KEYS = {
 
 
 def plain(key: str) -> str:
-    """A key without case and punctuation: `hiddenSize`, `hidden-size` and `hidden_size` are the same."""
+    """Return a key without case and punctuation: `hiddenSize`, `hidden-size` and `hidden_size` are the same."""
     return "".join(c for c in key.lower() if c.isalnum())
 
 
@@ -50,7 +50,7 @@ class Stated:
         self.raw, self.path = raw, path
 
     def section(self, name: str) -> Mapping[str, Any]:
-        """The first section of that kind, from the outside in; empty if there is none."""
+        """Return the first section of that kind, from the outside in; empty if there is none."""
         for alias in SECTIONS[name].split():
             for level in self._levels():
                 for key, value in level.items():
@@ -67,7 +67,7 @@ class Stated:
     def integer(
         self, name: str, sections: tuple[Mapping[str, Any], ...], *, least: int = 1, most: int = 1 << 20
     ) -> int | None:
-        """A whole number that one of the sections states; None: none does."""
+        """Return a whole number that one of the sections states; None: none does."""
         for section in sections:
             keys = {plain(key): key for key in reversed(list(section))}
             for alias in KEYS[name].split():
@@ -76,13 +76,13 @@ class Stated:
         return None
 
     def checked(self, value: Any, key: str, least: int, most: int) -> int:
-        """The value; UserError if it is no whole number from `least` to `most`."""
+        """Return the value; UserError if it is no whole number from `least` to `most`."""
         if type(value) is not int or not least <= value <= most:
             raise UserError(f"{self.path}: {key} is {value!r:.40}; it must be an integer from {least} to {most}")
         return value
 
     def quantization(self) -> tuple[Quantization | None, dict[str, Quantization]]:
-        """The default, and what is stated for single modules by their stored names.
+        """Return the default, and what is stated for single modules by their stored names.
 
         MLX's writers put it at the top, as `quantization` and again as `quantization_config`, or into the model's
         section; entries for single modules (mlx-lm: an object, or false for none) stand beside `bits` or below a key.
@@ -126,7 +126,10 @@ class Stated:
         return Quantization(bits, size)
 
     def _levels(self) -> Iterator[Mapping[str, Any]]:
-        """The object, then its sections, breadth first; those of the codec and of T5 have their own dimensions."""
+        """Yield the object, then its sections, breadth first.
+
+        Those of the codec and of T5 have their own dimensions.
+        """
         levels: list[Mapping[str, Any]] = [self.raw]
         others = (*SECTIONS["text"].split(), *SECTIONS["audio"].split(), *SECTIONS["quantization"].split())
         for _ in range(DEPTH):

@@ -48,7 +48,7 @@ def lm_shapes(lm: LMConfig, adapter: AdapterConfig) -> Shapes:
 
 
 def packed(module: str, shape: Shape, quantization: Quantization, dtype: mx.Dtype) -> dict[str, tuple[mx.Dtype, Shape]]:
-    """The three tensors of a quantized [N, K] module, as `mx.quantize` makes them."""
+    """Return the three tensors of a quantized [N, K] module, as `mx.quantize` makes them."""
     n, k = shape
     groups = (n, k // quantization.group_size)
     return {
@@ -116,5 +116,5 @@ def codec_shapes(codec: CodecConfig) -> Shapes:
 
 
 def count(shapes: Shapes) -> int:
-    """Number of weights."""
+    """Return number of weights."""
     return sum(math.prod(shape) for shape in shapes.values())

@@ -17,7 +17,7 @@ BUNDLE_FILES = {"config.json", "model.safetensors", "compression_state_dict.bin"
 
 @contextmanager
 def new_folder(out: str | Path) -> Iterator[Path]:
-    """A temporary folder whose content takes the place of `out`'s when the block ends well; else it is removed.
+    """Yield a temporary folder whose content takes the place of `out`'s if the block ends well; else remove it.
 
     `out` may not exist yet, be empty, or be a bundle, which is then replaced. A folder that exists stays itself (it may
     be mounted, or someone's working directory) and is filled: the temporary one is inside it, else beside it.

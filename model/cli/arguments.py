@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments, checked as far as they can be by themselves; `.run` is the command's function."""
+    """Return the arguments, checked as far as they can be by themselves; `.run` is the command's function."""
     return _parser().parse_args(argv)
 
 

@@ -33,6 +33,6 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def pasted(path: Path) -> str:
-    """A path as it must be typed into a shell."""
+    """Return a path as it must be typed into a shell."""
     text = str(path)
     return shlex.quote(f"./{text}" if text.startswith(("-", "~")) else text)

@@ -98,7 +98,7 @@ def _standard_input() -> BinaryIO:
 
 
 def _drawn(seed: int | None, quiet: bool) -> int:
-    """The seed; one that is drawn here is told."""
+    """Return the seed; one that is drawn here is told."""
     if seed is None:
         seed = secrets.randbelow(2**64)
         if not quiet:
@@ -122,7 +122,7 @@ def _window(model: InstructMusicGen, seconds: float | None, tell: Callable[[str]
 
 
 def _asked(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
-    """The sentence that goes in, and one line if the model was not trained on it."""
+    """Return the sentence that goes in, and one line if the model was not trained on it."""
     vocabulary = model.bundle.config.instructions
     if arguments.instruction is not None:
         return instructions.asked(arguments.instruction, vocabulary)
@@ -147,7 +147,7 @@ def _edit(
 
 
 def _model(name: str | None, tell: Callable[[str], None]) -> str | Path:
-    """The bundle to use, and what the user must know of the choice."""
+    """Return the bundle to use, and what the user must know of the choice."""
     from ..bundle.bundle import demo_path
 
     if name is not None:
@@ -193,7 +193,7 @@ def _use_int8(model: InstructMusicGen) -> None:
 
 
 def _backend(model: InstructMusicGen) -> str:
-    """The backend that ran, and for native how."""
+    """Return the backend that ran, and for native how."""
     if model.backend != "native":
         return model.backend
     from kernels import native
@@ -215,7 +215,7 @@ def _tell_of_level(saved: Saved, path: Path, tell: Callable[[str], None]) -> Non
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all."""
+    """Show a bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all."""
     from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rtf]}"), TimeElapsedColumn(), TimeRemainingColumn()

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show_keys(bundle: str, keys: str | None, as_json: bool) -> None:
-    """The mapping, also of a bundle that cannot be opened: what is left over is what a MAP.json has to settle."""
+    """Print the mapping, also of a bundle that can't be opened: a MAP.json has to settle what is left over."""
     from ..bundle.bundle import folder, matched
     from ..bundle.names import keys as key_map
 

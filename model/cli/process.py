@@ -53,8 +53,11 @@ def show_warning(
 
 
 def open_streams() -> None:
-    """Open closed standard streams on the null device: otherwise the next file that is opened becomes one of them, and
-    what a library prints goes into it. What a stream's encoding lacks is written as escapes."""
+    """Open closed standard streams on the null device.
+
+    Otherwise the next file that is opened becomes one of them, and what a library prints goes into it. What a
+    stream's encoding lacks is written as escapes.
+    """
     with suppress(OSError):
         descriptor = os.open(os.devnull, os.O_RDWR)
         while descriptor <= 2:

@@ -72,7 +72,7 @@ class Upstream:
         self._validate()
 
     def read(self, name: str) -> Array:
-        """A tensor by canonical name, float32, LoRA merged."""
+        """Return a tensor by canonical name, float32, LoRA merged."""
         source = self.sources[name]
         value = source.numpy()
         module = name.removesuffix(".weight")
@@ -120,7 +120,7 @@ class Upstream:
         return tensor.shape
 
     def _sources(self) -> Iterator[tuple[str, torch_file.Tensor | Slice]]:
-        """What each canonical tensor is made of; those that are missing are left out."""
+        """Yield what each canonical tensor is made of; those that are missing are left out."""
         dim = self.lm.dim
         for name in layout.lm_shapes(self.lm, self.adapter):
             upstream = name.replace("text_conditioner.output_proj", TEXT).replace(".cross_attn.", ".cross_attention.")
@@ -155,7 +155,7 @@ class Upstream:
 
 
 def _state_dict(tree: Any, path: Path) -> dict[str, torch_file.Tensor]:
-    """The tensors of a Lightning checkpoint, an audiocraft export, or a bare state dict."""
+    """Return the tensors of a Lightning checkpoint, an audiocraft export, or a bare state dict."""
     if isinstance(tree, dict):
         for key in ("state_dict", "best_state"):
             if key in tree:

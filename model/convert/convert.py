@@ -143,14 +143,14 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _codec_source(path: Path) -> Path:
-    """The file, or what an export that only names its codec refers to."""
+    """Return the file, or what an export that only names its codec refers to."""
     tree = torch_file.load(path)
     name = tree.get("pretrained") if isinstance(tree, dict) else None
     return pretrained(name, path) if isinstance(name, str) else path
 
 
 def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
-    """The folder to copy, or None and the name of the repo to refer to."""
+    """Return the folder to copy, or None and the name of the repo to refer to."""
     path = hub.resolve(given, allow_patterns=("config.json",))
     local = hub.local(given) is not None
     if not path.is_dir():

@@ -56,7 +56,7 @@ class Part(NamedTuple):
 
 
 def drums() -> list[Note]:
-    """A swung backbeat with ghost notes, and a fill on the toms in the last two beats."""
+    """Return a swung backbeat with ghost notes, and a fill on the toms in the last two beats."""
     kick, snare, hat, open_hat, crash, ride = 36, 38, 42, 46, 49, 51
     notes = [Note(0, 1, crash, 84)]
     for bar in range(4):
@@ -109,7 +109,7 @@ def swung(beat: float) -> float:
 
 
 def midi(parts: list[Part]) -> mido.MidiFile:
-    """A type-1 MIDI file with slightly uneven velocities and timing, the same at every call."""
+    """Return a type-1 MIDI file with slightly uneven velocities and timing, the same at every call."""
     rng = random.Random(7)
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS)
     head = file.add_track("tempo")
@@ -136,7 +136,7 @@ def midi(parts: list[Part]) -> mido.MidiFile:
 
 
 def render(parts: list[Part], soundfont: Path) -> np.ndarray:
-    """The parts through fluidsynth: float64 [frames, 2], cut where bar five would begin, with a 50 ms fade."""
+    """Return the parts through fluidsynth: float64 [frames, 2], cut where bar five would begin, with a 50 ms fade."""
     with tempfile.TemporaryDirectory() as scratch:
         song, wav = Path(scratch, "song.mid"), Path(scratch, "song.wav")
         midi(parts).save(song)

@@ -41,15 +41,15 @@ class Random:
         self.dtype, self.rng = dtype, np.random.default_rng(0)
 
     def __call__(self, *shape: int, std: float = 1.0, mean: float = 0.0) -> mx.array:
-        """An array of a shape."""
+        """Return an array of a shape."""
         return mx.array(self.rng.normal(mean, std, shape).astype(np.float32)).astype(self.dtype)
 
     def norm(self, k: int) -> tuple[mx.array, mx.array, float]:
-        """A layer norm's weight, bias and eps."""
+        """Return a layer norm's weight, bias and eps."""
         return self(k, mean=1.0, std=0.2), self(k, std=0.2), 1e-5
 
     def packed(self, n: int, k: int, bits: int, group_size: int) -> dict[str, Any]:
-        """A quantized matrix [n,k]: every bit pattern, scales of both signs."""
+        """Return a quantized matrix [n,k]: every bit pattern, scales of both signs."""
         top, shape = 2**bits - 1, (n, k // group_size)
         scales = self.rng.uniform(0.5, 1.5, shape) * 6 / top / math.sqrt(k) * self.rng.choice((-1.0, 1.0), shape)
         biases = -scales * top / 2 + self.rng.normal(0, 0.2 / math.sqrt(k), shape)

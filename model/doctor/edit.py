@@ -94,7 +94,7 @@ def compare(ops: Ops) -> Edit:
 
 
 def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> Run:
-    """An edit; its parts take the codes and tokens of `given`, so that one part's fault is not another's."""
+    """Return an edit; its parts take the codes and tokens of `given`, so that one part's fault is not another's."""
     codes = model.encode(clip)
     logits: list[mx.array] = []
     plain = model.lm.logits
@@ -113,7 +113,7 @@ def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> R
 
 
 def _differences(right: Run, got: Run, dtype: mx.Dtype) -> tuple[int | None, str]:
-    """The first position where rounding chose another token of a near tie, and what differs beyond rounding."""
+    """Return the first position where rounding chose another token of a near tie, and what differs beyond rounding."""
     encoded = got.codes != right.codes
     if encoded.mean() > 0.02:  # a nearest codeword may be a near tie too, and drags its frame's later codebooks along
         return None, f"{encoded.sum()} of {encoded.size} codes of the clip differ from the reference's"

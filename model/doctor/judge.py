@@ -30,7 +30,7 @@ class Finding:
 
 
 def activation_bits(ops: Ops) -> int | None:
-    """The precision of activations that a backend declares for its packed products."""
+    """Return the precision of activations that a backend declares for its packed products."""
     if ops.name != "native":
         return None
     from kernels import native
@@ -56,7 +56,7 @@ def call(ops: Ops, operation: str, arguments: Mapping[str, Any], case: str) -> F
 
 
 def _parts(given: Any) -> list[Any]:
-    """An operation's result, and the float32 state that an LSTM leaves."""
+    """Return an operation's result, and the float32 state that an LSTM leaves."""
     return list(given) if isinstance(given, tuple) else [given]
 
 
@@ -68,7 +68,7 @@ def judge(
     ops: Ops, operation: str, result: mx.array, expected: oracle.Float64, bound: oracle.Float64, dtype: mx.Dtype,
     precision: mx.Dtype | None = None,
 ) -> tuple[str, float]:
-    """What is wrong with a result, or "" and its relative error: the 2-norm of the difference over the result's.
+    """Return what is wrong with a result, or "" and its relative error: the 2-norm of the difference over the result's.
 
     No element may be off by more than `bound`, which is what arithmetic allows at worst; so that a few per cent of one
     term show too, the relative error may be `RELATIVE` roundings of the dtype, far more than right results have.
@@ -100,7 +100,7 @@ def _numbers(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def explain(e: Exception) -> str:
-    """What was raised, in one line."""
+    """Return what was raised, in one line."""
     return f"raised {type(e).__name__}: {' '.join(str(e).split())[:300] or 'no message'}"
 
 

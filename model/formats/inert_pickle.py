@@ -2,7 +2,7 @@
 
 `pickle.Unpickler` imports and calls what a pickle names; restricting it means guarding every way in. Here the opcodes
 (as `pickletools` decodes them) only move plain data: a named class or function is a `Symbol`, its call is handed to
-the reader's own `reduce`, which may recognise it (a tensor) or leave a `Placeholder`. A checkpoint may well refer to
+the reader's own `reduce`, which may recognize it (a tensor) or leave a `Placeholder`. A checkpoint may well refer to
 optimizers and classes that are not installed, and those stay marks; one that refers to things of the standard library
 that a checkpoint has no use for (`os.system`, `builtins.eval`) is refused.
 """
@@ -62,7 +62,7 @@ class _Mark:
 def interpret(
     data: bytes, *, persistent: Callable[[Any], Any], reduce: Callable[[Symbol, tuple[Any, ...]], Any]
 ) -> Any:
-    """The object that the pickle describes.
+    """Return the object that the pickle describes.
 
     `persistent` gets each persistent id; `reduce` the symbol and arguments of each call or construction.
     Raises MalformedPickleError.
@@ -279,7 +279,7 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 
 
 def _symbol(module: str, name: str) -> Symbol:
-    """A named class or function, unless only an attack would name it."""
+    """Return a named class or function, unless only an attack would name it."""
     root = module.partition(".")[0]
     if root in ("builtins", "__builtin__"):
         # getattr is how nested classes are named; calling what it gives is refused.

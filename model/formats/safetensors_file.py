@@ -39,7 +39,7 @@ def file_size(path: Path) -> int:
 
 
 def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
-    """A JSON object from a file; UserError if it is none, or holds NaN or infinities."""
+    """Return a JSON object from a file; UserError if it is none, or holds NaN or infinities."""
 
     def refuse(constant: str) -> float:
         raise ValueError(f"it holds {constant}")
@@ -105,7 +105,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[mx.Dtype, Shape], t
 
 
 def lazy(path: Path) -> dict[str, mx.array]:
-    """The tensors, each read from the file only when it is evaluated. Check with `read_header` first."""
+    """Return the tensors, each read from the file only when it is evaluated. Check with `read_header` first."""
     try:
         loaded = mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError) as e:

@@ -33,7 +33,7 @@ class XpConfig:
         self.tree: dict[str, Any] = source
 
     def get(self, key: str, default: Any = _ABSENT, *, _depth: int = 0) -> Any:
-        """The value of a dotted key, OmegaConf's `${other.key}` followed."""
+        """Return the value of a dotted key, OmegaConf's `${other.key}` followed."""
         node: Any = self.tree
         for part in key.split("."):
             node = node.get(part, _ABSENT) if isinstance(node, dict) else _ABSENT
@@ -54,25 +54,25 @@ class XpConfig:
             raise UserError(f"{self.path}: {key} is {found!r:.60}; only {value!r} is supported")
 
     def integer(self, key: str, default: Any = _ABSENT, *, least: int = 1, most: int = 1_000_000) -> int:
-        """An integer from `least` to `most`."""
+        """Return an integer from `least` to `most`."""
         return self._natural(key, self.get(key, default), least, most)
 
     def number(self, key: str, default: Any = _ABSENT) -> float:
-        """A number from 0 to 1."""
+        """Return a number from 0 to 1."""
         value = self.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a number from 0 to 1")
         return float(value)
 
     def integers(self, key: str) -> list[int]:
-        """A list of positive integers."""
+        """Return a list of positive integers."""
         value = self.get(key)
         if not isinstance(value, list) or not 0 < len(value) <= 16:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a short list of integers")
         return [self._natural(key, each, 1, 1_000_000) for each in value]
 
     def text(self, key: str, default: Any = _ABSENT) -> str:
-        """A string."""
+        """Return a string."""
         value = self.get(key, default)
         if not isinstance(value, str):
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be text")

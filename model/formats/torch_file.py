@@ -66,7 +66,7 @@ class Tensor:
         return math.prod(self.shape)
 
     def numpy(self) -> npt.NDArray[Any]:
-        """The values as a read-only array mapped from the file; bfloat16, which numpy lacks, as (exact) float32.
+        """Return the values as a read-only array mapped from the file; bfloat16, which numpy lacks, as (exact) float32.
 
         The mapping lives as long as the array, so a caller who goes tensor by tensor keeps only one in memory.
         """
@@ -87,7 +87,9 @@ class Tensor:
 
 
 def load(path: str | Path) -> Any:
-    """The object in a torch checkpoint, with `Tensor` for tensors and marks for everything that isn't plain data.
+    """Return the object in a torch checkpoint.
+
+    Tensors are `Tensor`s; marks stand for everything that isn't plain data.
 
     Raises UserError (one line) when the file is not such a checkpoint, is damaged, or refers to things that only an
     attack would put there.
@@ -103,7 +105,10 @@ def load(path: str | Path) -> Any:
 
 
 def tensors(tree: Any, path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a state dict by name (modules may have left other things among them); UserError without any."""
+    """Return the tensors of a state dict by name (modules may have left other things among them).
+
+    UserError without any.
+    """
     entries = tree.items() if isinstance(tree, dict) else ()
     found = {name: value for name, value in entries if isinstance(name, str) and isinstance(value, Tensor)}
     if not found:
@@ -162,7 +167,7 @@ class _Archive:
         return interpret(self.pickle, persistent=self._storage, reduce=self._reduce)
 
     def _storage(self, pid: Any) -> Storage:
-        """The `('storage', type, key, location, count)` by which torch's pickles name a storage."""
+        """Return the `('storage', type, key, location, count)` by which torch's pickles name a storage."""
         match pid:
             case ("storage", Symbol(module="torch" | "torch.storage", name=kind), str(key), _, int(count)):
                 if kind not in STORED:
@@ -178,7 +183,7 @@ class _Archive:
         return Storage(self.path, self.starts[entry.filename], entry.file_size, dtype)
 
     def _reduce(self, symbol: Symbol, args: tuple[Any, ...]) -> Any:
-        """What the few functions that build tensors and dictionaries would return; a mark for any other."""
+        """Return what the few functions that build tensors and dictionaries would return; a mark for any other."""
         match symbol.qualified, args:
             case "collections.OrderedDict", ():
                 return {}

@@ -50,7 +50,7 @@ class _Recorder:
         self.sums = {id(w): mx.zeros((w.shape[1], w.shape[1])) for w in weights}
 
     def linear(self, x: mx.array, w: mx.array, *, norm: Norm | None = None, **fused: Any) -> mx.array:
-        """The backend's."""
+        """Return the backend's."""
         if id(w) in self.sums:
             seen = x.astype(mx.float32)
             if norm is not None:
@@ -104,7 +104,10 @@ class Calibration:
         return [found[i * len(found) // count] for i in range(count)]
 
     def _start(self, codes: mx.array, text: str) -> Walk:
-        """The clip as condition and, in the delay pattern, as the tokens said so far; both rows of a guidance pair."""
+        """Return the clip as condition and, in the delay pattern, as the tokens said so far.
+
+        Both rows of a guidance pair.
+        """
         lm, frames = self._model.lm, codes.shape[2]
         tokens = delayed(codes, frames, lm.config.special)[0][:, :, :frames]
         if text not in self._conditions:  # T5 is loaded for each

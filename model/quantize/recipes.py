@@ -52,7 +52,10 @@ class Recipe:
         return (search if self.search else plain)(weight, quantization, dtype)
 
     def overrides(self, lm: LMConfig, adapter: AdapterConfig, default: Quantization) -> dict[str, Quantization]:
-        """What `Config.recipe` must hold: the modules that differ from the default, and those only a recipe packs."""
+        """Return what `Config.recipe` must hold.
+
+        The modules that differ from the default, and those only a recipe packs.
+        """
         usual = Config(lm, adapter, quantization=default)
         found = {}
         for name in layout.lm_shapes(lm, adapter):
@@ -102,7 +105,7 @@ RECIPES = {
 
 
 def named(name: str) -> Recipe:
-    """The recipe of that name. UsageError lists those there are."""
+    """Return the recipe of that name. UsageError lists those there are."""
     try:
         return RECIPES[name]
     except KeyError:
@@ -168,16 +171,16 @@ def _search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Pa
 
 
 def _rounded(groups: mx.array, scale: mx.array, bias: mx.array, top: int) -> mx.array:
-    """The integer of each weight."""
+    """Return the integer of each weight."""
     return mx.clip(mx.round((groups - bias.astype(mx.float32)) / scale.astype(mx.float32)), 0, top)
 
 
 def _refit(groups: mx.array, integers: mx.array) -> tuple[mx.array, mx.array]:
     """Scale and bias of least squared error for given integers."""
     mean_q, mean_w = integers.mean(axis=-1, keepdims=True), groups.mean(axis=-1, keepdims=True)
-    centred = integers - mean_q
-    scale = (centred * (groups - mean_w)).sum(axis=-1, keepdims=True) / mx.maximum(
-        (centred * centred).sum(axis=-1, keepdims=True), 1e-12
+    centered = integers - mean_q
+    scale = (centered * (groups - mean_w)).sum(axis=-1, keepdims=True) / mx.maximum(
+        (centered * centered).sum(axis=-1, keepdims=True), 1e-12
     )
     scale = mx.maximum(scale, 1e-12)
     return scale, mean_w - scale * mean_q

@@ -111,6 +111,6 @@ def write_bundle(
 
 
 def sized(preset: str, **changes: int) -> Preset:
-    """A preset with other dimensions of its language model, for tests and measurements."""
+    """Return a preset with other dimensions of its language model, for tests and measurements."""
     found = PRESETS[preset]
     return replace(found, lm=replace(found.lm, **changes))

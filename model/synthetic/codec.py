@@ -19,7 +19,7 @@ CODEBOOK_STD = (1.0, 0.7, 0.5, 0.35)
 
 
 def tensors(codec: CodecConfig, seed: int) -> dict[str, torch_writer.Lazy]:
-    """What `write` writes, by name.
+    """Return what `write` writes, by name.
 
     float32 for the real size, float16 values are enough for small ones: the reader makes float32 of both.
     """

@@ -18,7 +18,7 @@ RESIDUAL_LAYERS = 8
 
 
 def _gain(module: str, layers: int) -> float:
-    """Standard deviation of a linear map's output where its input has 1."""
+    """Return standard deviation of a linear map's output where its input has 1."""
     part = module.rpartition(".")[2]
     # Scores of standard deviation 1.6^2: attention over hundreds of frames prefers a few of them.
     if part in ("q_proj", "k_proj"):
@@ -56,7 +56,7 @@ def _lm_value(name: str, shape: Shape, layers: int, random: Random) -> Array:
 def _write_packed(
     writer: TensorWriter, module: str, q: Quantization, gain: float, stored: Layout, random: Random
 ) -> None:
-    """Random words: levels uniform from 0 to 2^bits - 1, which scale and bias centre around 0."""
+    """Random words: levels uniform from 0 to 2^bits - 1, which scale and bias center around 0."""
     words, (dtype, groups) = stored[f"{module}.weight"][1], stored[f"{module}.scales"]
     levels = 2**q.bits
     std = gain / math.sqrt(words[1] * 32 // q.bits)

@@ -37,7 +37,7 @@ def shapes(t5: T5Dims) -> Shapes:
 
 
 def write(folder: Path, t5: T5Dims, stored: Layout, seed: int, wrote: Callable[[int], None]) -> None:
-    """The folder with config.json, model.safetensors and tokenizer.json. `wrote` is told the bytes of each tensor."""
+    """Write config.json, model.safetensors and tokenizer.json. `wrote` is told the bytes of each tensor."""
     folder.mkdir()
     with TensorWriter(folder / "model.safetensors", stored, wrote) as writer:
         for name, (_, shape) in stored.items():
@@ -75,7 +75,7 @@ PIECES = (
 
 
 def _tokenizer() -> dict[str, Any]:
-    """A unigram tokenizer with T5's conventions (pad 0, eos 1, unk 2, eos appended) over a small vocabulary."""
+    """Return a unigram tokenizer with T5's conventions (pad 0, eos 1, unk 2, eos appended) over a small vocabulary."""
     mark = "\u2581"
     words = [mark + word for word in VOCABULARY.split()]
     pieces = [*words, *PIECES, mark, *(chr(c) for c in range(33, 127))]

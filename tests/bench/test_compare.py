@@ -101,7 +101,7 @@ def test_other_cores_are_not_seen_as_other_code(tmp_path, capsys):
     assert "A had 2 cores, B 1" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_neighbour_that_leaves_is_not_seen_as_faster_code():
+def test_a_neighbor_that_leaves_is_not_seen_as_faster_code():
     """Whichever run it disturbed, and whether the code gained or lost by it."""
     quiet, shared = edit(0), edit(1, slower=1.5, load=1.0)
     assert not {"regression", "improvement"} & set(outcomes(shared, quiet))
@@ -109,7 +109,7 @@ def test_a_neighbour_that_leaves_is_not_seen_as_faster_code():
     assert not {"regression", "improvement"} & {*outcomes(shared, quiet), *outcomes(quiet, shared)}
 
 
-def test_rounds_that_a_neighbour_disturbed_are_left_out(capsys, tmp_path):
+def test_rounds_that_a_neighbor_disturbed_are_left_out(capsys, tmp_path):
     a = edit(0, rounds=20)
     for disturbed in (3, 14):
         b = edit(1, rounds=20, disturbed=disturbed)
@@ -245,7 +245,7 @@ def test_a_kernel_that_really_is_slower():
     def run(factor: float) -> KernelsResult:
         columns = {STOCK: Slow(1.0), "fused": Slow(factor)}
         record = timer.time_case(case, columns, repeat=40, limit=1.5)
-        record.busy = hardware.Busy(1.0, None, 1.0)  # both sides use one thread, so neighbours slow them alike
+        record.busy = hardware.Busy(1.0, None, 1.0)  # both sides use one thread, so neighbors slow them alike
         return KernelsResult(
             environment=Environment(**ENVIRONMENT), cases=[record], bandwidth=Bandwidth(1 << 28, [0.01])
         )

@@ -20,7 +20,7 @@ def test_nothing_to_summarize_is_an_error():
 
 
 def test_ratio_pairs_rounds():
-    # Both double in the last round, as under a neighbour: pairs see through it, medians of each alone would not.
+    # Both double in the last round, as under a neighbor: pairs see through it, medians of each alone would not.
     fast, slow = [1.0, 1.1, 2.0], [3.0, 3.3, 6.0]
     r = stats.paired_ratio(slow, fast)
     assert r.estimate == pytest.approx(3) and r.low == pytest.approx(3) and r.high == pytest.approx(3)

@@ -121,7 +121,7 @@ def test_indices_of_64_bits_are_noticed() -> None:
 
 
 def test_a_stride_known_only_at_run_time_is_noticed() -> None:
-    change = ("online_softmax.h", "NEIGHBOURS && WHOLE && E % 4 == 0", "step == 1 && WHOLE && E % 4 == 0")
+    change = ("online_softmax.h", "NEIGHBORS && WHOLE && E % 4 == 0", "step == 1 && WHOLE && E % 4 == 0")
     shape = compiled("prefix attention, a pair", change)
     assert sum(loop.loads == {16: 4} for loop in shape.code.loops) < 2 or any(
         loop.blocks > 1 for loop in shape.code.loops if loop.loads
@@ -143,4 +143,4 @@ def newer_than_cpp14(change: tuple[str, str, str] | None = None) -> list[str]:
 
 def test_our_source_is_cpp14() -> None:
     assert newer_than_cpp14() == []
-    assert newer_than_cpp14(("online_softmax.h", "if (NEIGHBOURS && WHOLE", "if constexpr (NEIGHBOURS && WHOLE"))
+    assert newer_than_cpp14(("online_softmax.h", "if (NEIGHBORS && WHOLE", "if constexpr (NEIGHBORS && WHOLE"))

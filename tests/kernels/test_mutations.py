@@ -179,7 +179,7 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ("online_softmax.h", far_scores, [
         ("no running maximum", "top = metal::max(top, sees[i] ? score[i] : top);", "top = 0;"),
     ]),
-    ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "NEIGHBOURS ? 1 : element;", "1;")]),
+    ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "NEIGHBORS ? 1 : element;", "1;")]),
     ("prefix_attention.metal", PAIR, [
         ("gate lost", "g * c.x / c.z", "c.x / c.z"),
         ("gate always open", "const float g = float(gate[0]);", "const float g = 1.0f;"),
@@ -269,11 +269,11 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ("online_softmax.h", low_scores, [("maximum starts at 0", "top = -3.0e38f;", "top = 0;")]),
     ("prefix_attention.metal", SONGS, [
         ("prefix query of another row", "prefix_q + (shared *", "prefix_q + (row / (B / shared_rows) *"),
-        ("prefix by neighbouring rows", "y_position % shared_rows;", "y_position / (B / shared_rows);"),
-        ("neighbouring rows in a block", "(block * ROWS + piece) * shared_rows", "block * ROWS + piece"),
+        ("prefix by neighboring rows", "y_position % shared_rows;", "y_position / (B / shared_rows);"),
+        ("neighboring rows in a block", "(block * ROWS + piece) * shared_rows", "block * ROWS + piece"),
         ("first block for all", "(block * ROWS + piece) * shared_rows", "piece * shared_rows"),
         ("blocks of two", "(block * ROWS + piece) * shared_rows", "(block * 2 + piece) * shared_rows"),
-        ("queries of neighbouring rows", "(block * ROWS + r) * shared_rows", "block * ROWS + r"),
+        ("queries of neighboring rows", "(block * ROWS + r) * shared_rows", "block * ROWS + r"),
         ("queries of the first block", "(block * ROWS + r) * shared_rows", "r * shared_rows"),
         ("result in another row", "(DECODE ? index * shared_rows : 0)", "(DECODE ? index : 0)"),
     ]),

@@ -146,7 +146,7 @@ def test_normalize_only_when_asked(tmp_path: Path) -> None:
         assert np.abs(soundfile.read(path)[0]).max() == pytest.approx(10 ** (-1 / 20), rel=1e-5)
 
 
-def test_silence_may_be_saved_normalised(tmp_path: Path) -> None:
+def test_silence_may_be_saved_normalized(tmp_path: Path) -> None:
     assert audio.save(tmp_path / "a.wav", np.zeros(700), 32_000, normalize=True).gain == 1.0
 
 

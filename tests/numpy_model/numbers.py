@@ -17,9 +17,9 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def layer_norm(x: Array, w: Weights, name: str) -> Array:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = (centred**2).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
+    centered = x - x.mean(axis=-1, keepdims=True)
+    variance = (centered**2).mean(axis=-1, keepdims=True)
+    return centered / np.sqrt(variance + 1e-5) * w[f"{name}.weight"] + w[f"{name}.bias"]
 
 
 def softmax(x: Array) -> Array:

@@ -24,12 +24,12 @@ _BFLOAT_FUNCTIONS = re.compile(r"^instantiate_metal_\w+_funcs\s*\([^;#]*\);", re
 
 
 def brought(header: str) -> bool:
-    """Does a kernel's header hold the prelude itself, as headers flattened with all that they include do?"""
+    """Return whether a header holds the prelude itself, as headers flattened with all that they include do."""
     return bool(_BROUGHT.search(header))
 
 
 def without_internals(header: str) -> str:
-    """A header that holds the prelude, without its functions on top of the Metal library's internals."""
+    """Return a header that holds the prelude, without its functions on top of the Metal library's internals."""
     return _BFLOAT_FUNCTIONS.sub(lambda m: "\n" * m.group().count("\n"), header)
 
 

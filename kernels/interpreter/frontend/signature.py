@@ -127,7 +127,7 @@ def generate(
     template: Sequence[tuple[str, TemplateValue]],
     atomic_outputs: bool,
 ) -> Signature:
-    """The kernel's text and what its arguments are.
+    """Return the kernel's text and what its arguments are.
 
     `<input>_shape`, `_strides`, `_ndim` and attributes are arguments only if the source mentions them, anywhere,
     comments and longer words included: MLX looks for the bare string.

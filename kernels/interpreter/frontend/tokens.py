@@ -70,7 +70,7 @@ def tokenize(source: str) -> list[Token]:
 
 
 def join(tokens: list[Token]) -> str:
-    """The text of tokens."""
+    """Return the text of tokens."""
     return "".join(token.text for token in tokens)
 
 

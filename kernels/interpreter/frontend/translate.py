@@ -19,7 +19,7 @@ def _pointer(a: Argument, slot: int, atomic: bool) -> str:
 
 
 def unit(signature: Signature, *, check: bool, atomic_outputs: bool) -> str:
-    """The C++ text. Lines of the kernel's source keep their numbers; the header's count from `HEADER_LINES`.
+    """Return the C++ text. Lines of the kernel's source keep their numbers; the header's count from `HEADER_LINES`.
 
     `#include "mlx/..."` lines are dropped: MLX resolves them from its own folder, and a header handed to
     `metal_kernel` has to bring what they name.
@@ -74,6 +74,6 @@ def _one_pointer_element(header: str) -> str:
 
 
 def _renumbered(kernel: str, before: int) -> str:
-    """Puts a `#line` behind the signature, whose lines come first."""
+    """Put a `#line` behind the signature, whose lines come first."""
     lines = kernel.split("\n")
     return "\n".join([*lines[: before], '#line 1 "source"', *lines[before + 1 :]])

@@ -67,12 +67,12 @@ def _wrong(tokens: list[Token], i: int) -> str | None:
 
 
 def _before(tokens: list[Token], i: int) -> str:
-    """The token before token `i`."""
+    """Return the token before token `i`."""
     return next((t.text for t in reversed(tokens[:i]) if t.kind not in ("space", "directive")), "")
 
 
 def _lambda(tokens: list[Token], i: int) -> bool:
-    """Does the `[` at `i` introduce a lambda? There it follows no operand and is no attribute."""
+    """Return whether the `[` at `i` introduces a lambda: it then follows no operand and is no attribute."""
     before = _before(tokens, i)
     if before in _ENDS_OPERAND or before == "[" or (re.match(r"\w", before) and before not in _NOT_OPERANDS):
         return False
@@ -82,7 +82,7 @@ def _lambda(tokens: list[Token], i: int) -> bool:
 
 
 def _static(tokens: list[Token], i: int) -> str | None:
-    """A static variable of a function; a local struct may have static members."""
+    """Return a static variable of a function; a local struct may have static members."""
     if tokens[i].text != "static":
         return None
     words: list[str] = []

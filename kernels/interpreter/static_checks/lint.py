@@ -35,12 +35,12 @@ _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*", re.MULTILINE)
 
 
 def clang() -> Compiler | None:
-    """The clang that lints, if there is one."""
+    """Return the clang that lints, if there is one."""
     return next((c for c in compilers() if c.family == "clang"), None)
 
 
 def _text(source: str, depth: int = 0) -> str:
-    """The source as clang can parse it, with address spaces; it begins inside `depth` braces.
+    """Return the source as clang can parse it, with address spaces; it begins inside `depth` braces.
 
     Variables in threadgroup memory become static, the one kind that may have an address space in a C++ function.
     Constructors of vectors become calls.
@@ -61,7 +61,7 @@ def _text(source: str, depth: int = 0) -> str:
 
 
 def _points(tokens: list[Token], start: int) -> bool:
-    """Does the declaration that goes on at `start` declare a pointer or a reference?"""
+    """Return whether the declaration that goes on at `start` declares a pointer or a reference."""
     angles = 0
     for token in tokens[start:]:
         angles += {"<": 1, ">": -1}.get(token.text, 0)
@@ -90,13 +90,13 @@ def _vector_end(tokens: list[Token], i: int) -> int:
 
 
 def _declares(out: list[Token]) -> bool:
-    """Does a type here belong to `operator T()` or a qualified name?"""
+    """Return whether a type here belongs to `operator T()` or a qualified name."""
     solid = [t.text for t in out[-4:] if t.kind != "space"]
     return bool(solid) and solid[-1] in ("operator", "::")
 
 
 def unit(signature: Signature) -> str:
-    """What clang parses."""
+    """Return what clang parses."""
     return "\n".join(
         [
             "#define MTL_LINT 1",
@@ -114,7 +114,7 @@ def unit(signature: Signature) -> str:
 
 
 def lint(signature: Signature, using: Compiler) -> list[Finding]:
-    """What clang `using` says of the kernel's address spaces; remembered beside the compiled kernels."""
+    """Return what clang `using` says of the kernel's address spaces; remembered beside the compiled kernels."""
     text = unit(signature)
     command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
     key = hashlib.sha256("\0".join([using.version, *command, stdlib_hash(), text]).encode()).hexdigest()[:32]
@@ -130,7 +130,7 @@ def lint(signature: Signature, using: Compiler) -> list[Finding]:
 
 
 def findings(messages: str) -> list[Finding]:
-    """The errors about address spaces among clang's messages."""
+    """Return the errors about address spaces among clang's messages."""
     found: list[Finding] = []
     lines = messages.splitlines()
     for i, row in enumerate(lines):

@@ -38,7 +38,7 @@ def recursive(tokens: list[Token]) -> list[tuple[int, str]]:
 
 
 def _body(words: list[str], start: int) -> tuple[int, int] | None:
-    """The body, as indices, of the function whose parameters begin at `start`; None if this is no definition."""
+    """Return the body, as indices, of the function whose parameters begin at `start`; None if this is no definition."""
     end = _close(words, start, "(", ")")
     while end < len(words) and words[end] in ("const", "thread", "device", "constant", "threadgroup", "noexcept"):
         end += 1
@@ -56,7 +56,7 @@ def _close(words: list[str], start: int, opening: str, closing: str) -> int:
 
 
 def _is_template(words: list[str], at: int) -> bool:
-    """Does the declaration around `at` begin with `template`? It begins behind the last `;`, `{` or `}`."""
+    """Return whether the declaration around `at`, behind the last `;`, `{` or `}`, begins with `template`."""
     start = at
     while start > 0 and words[start - 1] not in (";", "{", "}"):
         start -= 1

@@ -22,7 +22,7 @@ Keys = Mapping[str, str | None]
 
 
 def read_keys(given: str | Path | Keys | None) -> Keys:
-    """A map from a JSON file, or as it is given. UserError: it is no object of names to names or null."""
+    """Return a map from a JSON file, or as it is given. UserError: it is no object of names to names or null."""
     if given is None:
         return {}
     raw: Mapping[str, Any] = read_json(Path(given)) if isinstance(given, str | Path) else given
@@ -38,7 +38,10 @@ def read_keys(given: str | Path | Keys | None) -> Keys:
 
 
 def named(keys: Keys, stored: Iterable[str], path: Path) -> dict[str, str | None]:
-    """What each stored tensor that the map speaks of is called; None: not needed. UserError: an entry fits nothing."""
+    """Return what each stored tensor that the map speaks of is called; None: not needed.
+
+    UserError: an entry fits nothing.
+    """
     # The longest entry wins: what is said of one tensor stands above what is said of its module.
     patterns = [(_pattern(entry), entry) for entry in sorted(keys, key=len, reverse=True)]
     found: dict[str, str | None] = {}
@@ -69,7 +72,7 @@ def _filled(target: str, fits: re.Match[str]) -> str:
 
 
 def as_map(match: Match) -> dict[str, str | None]:
-    """The mapping that was found, in the form `--keys` reads; what is left over is UNSETTLED."""
+    """Return the mapping that was found, in the form `--keys` reads; what is left over is UNSETTLED."""
     found: dict[str, str | None] = {}
     for name, source in match.sources.items():
         found.setdefault(source.name, name)
@@ -82,14 +85,17 @@ def as_map(match: Match) -> dict[str, str | None]:
 
 
 def _joint(one: str, other: str) -> str:
-    """A name for a tensor that holds two canonical ones and more: q, k and v are `in_proj`, all of a list the list."""
+    """Return a name for a tensor that holds two canonical ones and more.
+
+    It is `in_proj` for q, k and v, and the list's own name for all of a list.
+    """
     if (head := re.fullmatch(r"(.*_attn\.)(?:[qkv]|in)_proj(\..*)", one)) and other.startswith(head[1]):
         return f"{head[1]}in_proj{head[2]}"
     return re.sub(r"\.\d+(?=\.)", "", one, count=1)
 
 
 def lines(match: Match) -> list[str]:
-    """The mapping for people: a line for each stored tensor."""
+    """Return the mapping for people: a line for each stored tensor."""
     shown = [
         f"{source} -> {name}" + (" (told by its shape alone)" if name in match.guessed else "")
         for name, source in match.sources.items()

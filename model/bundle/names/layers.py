@@ -21,7 +21,9 @@ PROJECTING = ("q", "k", "v", "out", "in", "proj", "linear")
 
 
 def modules(claims: Mapping[str, Claim], grids: Mapping[str, Grid], dim: int | None) -> dict[str, list[str]]:
-    """The modules, by name within the layer, that each stored tensor of one layer holds; several where it is fused.
+    """Return the modules, by name within the layer, that each stored tensor of one layer holds.
+
+    Several where it is fused.
 
     `grids`: rows and columns of stored matrices. `dim`: features of the model, if known. What can't be told apart is
     left out.
@@ -45,7 +47,10 @@ def _attention(claims: Mapping[str, Claim], grids: Mapping[str, Grid], dim: int 
 
 
 def _side(local: Tokens) -> Tokens:
-    """What stands before the projection: the attention's own spelling. `in`, `out` may also name a fused matrix."""
+    """Return what stands before the projection: the attention's own spelling.
+
+    `in`, `out` may also name a fused matrix.
+    """
     end = next((i for i, token in enumerate(local) if token in PROJECTING), len(local))
     return tuple(token for token in local[:end] if token not in ("attn", "layer", "head"))
 
@@ -58,7 +63,7 @@ def _which_attention(side: Tokens) -> str | None:
 
 
 def _letters(local: Tokens) -> list[str]:
-    """The projections that a matrix holds, in the order of its rows."""
+    """Return the projections that a matrix holds, in the order of its rows."""
     letters = [str(token) for token in local if token in ("q", "k", "v")]
     if letters:
         return letters if len(set(letters)) == len(letters) else []
@@ -144,7 +149,10 @@ def _place(
     word: Callable[[Tokens], str | None],
     numbered: Callable[[set[int]], Mapping[int, str] | None],
 ) -> dict[Tokens, str]:
-    """A place for each spelling: by its words, by its number, or the one that is left; none for those still open."""
+    """Return a place for each spelling: by its words, by its number, or the one that is left.
+
+    None for those still open.
+    """
     found = {s: place for s in spellings if (place := word(s))}
     rest = sorted((s for s in spellings if s not in found), key=lambda s: (_last_number(s), str(s)))
     order = numbered({_last_number(s) for s in rest} - {-1}) or {}

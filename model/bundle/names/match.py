@@ -55,8 +55,11 @@ class Match:
 
 
 def match(stored: Sequence[Source], named: Mapping[str, str | None], hints: Hints) -> Match:
-    """Match by names. `named`: what a stored tensor is called instead, for those that are to be read under another name
-    or not at all (see `model.bundle.names.keys`)."""
+    """Match by names.
+
+    `named` says what a stored tensor is called instead, for those that are to be read under another name or not at all
+    (see `model.bundle.names.keys`).
+    """
     found = Match(aside={source.name: "--keys says so" for source in stored if named.get(source.name, "") is None})
     stored = [source for source in stored if source.name not in found.aside]
     called = {source.name: named.get(source.name) or source.name for source in stored}
@@ -79,7 +82,7 @@ def match(stored: Sequence[Source], named: Mapping[str, str | None], hints: Hint
 
 
 def _normalized(each: Claim, source: Source) -> Claim:
-    """A bare array is a weight; so is a norm's `scale` in Flax: scales of packed matrices have two axes."""
+    """Call a bare array a weight, and a norm's `scale` in Flax too: scales of packed matrices have two axes."""
     if each.part == "scales" and len(source.shape) == 1:
         return replace(each, part="weight")
     return each if each.part or each.role == "gate" else replace(each, part="weight")
@@ -93,7 +96,7 @@ def _shared_words(names: Iterable[str]) -> frozenset[str]:
 
 
 def _usual_width(stored: Iterable[Source]) -> int | None:
-    """The features of the model: the length that most vectors have, which are the norms'."""
+    """Return the features of the model: the length that most vectors have, which are the norms'."""
     lengths = Counter(source.shape[0] for source in stored if len(source.shape) == 1 and source.shape[0] > 1)
     return lengths.most_common(1)[0][0] if lengths else None
 
@@ -103,7 +106,7 @@ def _usual_width(stored: Iterable[Source]) -> int | None:
 
 def _layers(found: Match, claims: Mapping[str, Claim], sources: Mapping[str, Source], dim: int | None,
             hints: Hints) -> None:  # fmt: skip
-    """The layers' tensors, those of the adapter's copies set aside."""
+    """Match the layers' tensors, those of the adapter's copies set aside."""
     own = {name: each for name, each in claims.items() if not each.adapter}
     if own:
         for name in claims.keys() - own.keys():
@@ -130,8 +133,10 @@ def _layers(found: Match, claims: Mapping[str, Claim], sources: Mapping[str, Sou
 
 
 def _drop_dead(found: Match, layer: Mapping[str, Claim], told: dict[str, list[str]]) -> None:
-    """Of upstream's checkpoints: beside audiocraft's `in_proj_weight` of the self-attention q, k and v are dead; in the
-    cross-attention `in_proj_weight` itself is, once q, k and v are there."""
+    """Of upstream's checkpoints: beside audiocraft's `in_proj_weight` of the self-attention q, k and v are dead.
+
+    In the cross-attention `in_proj_weight` itself is, once q, k and v are there.
+    """
     for side, keep_joint in (("self_attn", True), ("cross_attn", False)):
         joint = [n for n, ms in told.items() if len(ms) == 3 and ms[0].startswith(side) and "in" in layer[n].local]
         apart = [n for n, ms in told.items() if len(ms) == 1 and ms[0] in {f"{side}.{p}_proj" for p in "qkv"}]
@@ -143,7 +148,7 @@ def _drop_dead(found: Match, layer: Mapping[str, Claim], told: dict[str, list[st
 
 
 def _all_layers(found: Match, source: Source, modules: list[str], part: str, layers: int | None) -> None:
-    """A tensor that holds all layers: its first axis."""
+    """Match a tensor that holds all layers: its first axis counts them."""
     layers = layers or (source.shape[0] if source.shape else 0)
     if len(source.shape) < 2 or source.shape[0] != layers:
         found.left.append(source)
@@ -163,7 +168,7 @@ def _all_layers(found: Match, source: Source, modules: list[str], part: str, lay
 
 
 def _split(found: Match, source: Source, names: list[str]) -> None:
-    """A tensor of one layer: as it is, or as many equal runs of rows as it has names."""
+    """Match a tensor of one layer: as it is, or as many equal runs of rows as it has names."""
     matrix = len(source.shape) > 1
     if len(names) == 1:
         found.add(names[0], _squeezed(source, 1 if ".norm" in names[0] else 2))
@@ -244,7 +249,7 @@ def _one_or_all(found: Match, source: Source, each: Claim, first: int, count: in
 
 def _positions(found: Match, of: Mapping[str, Claim], sources: Mapping[str, Source], dim: int | None,
                layers: int | None, start: int) -> None:  # fmt: skip
-    """The adapter's position tables: one array, or a table for the input and one a layer."""
+    """Match the adapter's position tables: one array, or a table for the input and one a layer."""
     apart = {name for name, each in of.items() if each.index is not None}
     single = [name for name in of if name not in apart]
     for name in single:

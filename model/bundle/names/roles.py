@@ -46,7 +46,7 @@ class Claim:
 
 
 def claim(spelling: Spelling) -> Claim | None:
-    """The role of a tensor, or None where its name tells none."""
+    """Return the role of a tensor, or None where its name tells none."""
     tokens, words = spelling.tokens, spelling.words
     place = _layer_number(tokens)
     if place is not None:
@@ -109,12 +109,12 @@ def _layer_number(tokens: tuple[str | int, ...]) -> int | None:
 
 
 def _behind_layer(tokens: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """What follows the word for layers in names that hold all layers at once."""
+    """Return what follows the word for layers in names that hold all layers at once."""
     return tokens[tokens.index("layer") + 1 :] if "layer" in tokens else ()
 
 
 def _several(words: frozenset[str]) -> str | None:
-    """The role of which there are several outside the layers, told by a word that only it has."""
+    """Return the role of which there are several outside the layers, told by a word that only it has."""
     if "pos" in words:
         return "position"
     if "gate" in words and "ffn" not in words:
@@ -133,7 +133,7 @@ def _several(words: frozenset[str]) -> str | None:
 
 
 def _layered(local: tuple[str | int, ...]) -> str | None:
-    """The role within a layer."""
+    """Return the role within a layer."""
     words = frozenset(token for token in local if isinstance(token, str))
     if "norm" in words:
         return "norm"
@@ -147,7 +147,7 @@ def _layered(local: tuple[str | int, ...]) -> str | None:
 
 
 def _single(words: frozenset[str], numbers: tuple[int, ...]) -> str | None:
-    """The role outside the layers that no word of its own tells."""
+    """Return the role outside the layers that no word of its own tells."""
     if "norm" in words:
         return None if words & {"text", "cond", "context", "adapter", "emb"} else "out_norm"
     projected = words & {"proj", "linear", "out"}

@@ -112,7 +112,7 @@ def spell(name: str, shared: frozenset[str] = frozenset()) -> Spelling:
 
 
 def split(name: str) -> list[str]:
-    """The lower-case words and the numbers of a name."""
+    """Return the lower-case words and the numbers of a name."""
     words = [word.lower() for word in TOKEN.findall(name)]
     joined: list[str] = []
     for word in words:
@@ -125,7 +125,7 @@ def split(name: str) -> list[str]:
 
 @lru_cache(maxsize=1 << 16)
 def parts(name: str) -> tuple[str, ...]:
-    """The concepts and numbers of a name, unknown words as they are: equal for spellings of one name."""
+    """Return the concepts and numbers of a name, unknown words as they are: equal for spellings of one name."""
     return tuple(
         word if concept == UNKNOWN else concept for word in split(name) for concept in _parts_of(word) if concept
     )
@@ -137,7 +137,10 @@ def _parts_of(word: str) -> tuple[str, ...]:
 
 @lru_cache(maxsize=1 << 12)
 def concepts(word: str) -> tuple[str, ...]:
-    """What a word stands for; a word of several run together (`selfattn`) for several, an unknown one for UNKNOWN."""
+    """Return what a word stands for.
+
+    Several words run together (`selfattn`) stand for several things, an unknown word for UNKNOWN.
+    """
     if word in CONCEPTS:
         return CONCEPTS[word]
     return _parted(word) or (UNKNOWN,)

@@ -7,7 +7,7 @@ from .qualifiers import FOLDED, SPACES
 
 
 def drop_attributes(tokens: list[Token]) -> list[Token]:
-    """Drops `[[...]]` and `coherent`, keeping line ends. A function constant that nobody sets becomes zero."""
+    """Drop `[[...]]` and `coherent`, keeping line ends. A function constant that nobody sets becomes zero."""
     out: list[Token] = []
     i = 0
     while i < len(tokens):

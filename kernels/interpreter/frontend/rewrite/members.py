@@ -24,7 +24,7 @@ def single_swizzles(tokens: list[Token]) -> list[Token]:
 
 
 def drop_member_specialisations(tokens: list[Token]) -> list[Token]:
-    """Drops `template <>` before a member function inside its class, which g++ refuses: the overload is as good."""
+    """Drop `template <>` before a member function inside its class, which g++ refuses: the overload is as good."""
     out: list[Token] = []
     inside = [False]  # of each open brace: is it a class's?
     statement: list[str] = []

@@ -8,7 +8,7 @@ from ..tokens import Token
 
 
 def drop_duplicates(tokens: list[Token]) -> list[Token]:
-    """Drops a function that is, but for address spaces, a copy of one before it in the same scope.
+    """Drop a function that is, but for address spaces, a copy of one before it in the same scope.
 
     Metal overloads by address space; where nothing else differs, one of them is enough.
     """

@@ -55,7 +55,7 @@ def fold(tokens: list[Token]) -> list[Token]:
 
 
 def _declares_pointer(tokens: list[Token], start: int) -> bool:
-    """Does the declaration that goes on at `start` have a `*` before its name's initialiser?"""
+    """Return whether the declaration that goes on at `start` has a `*` before its name's initializer."""
     for token in tokens[start:]:
         if token.text in ("*", "&"):
             return True
@@ -75,7 +75,7 @@ def _said_const(out: list[Token]) -> bool:
 
 
 def drop_spaces(tokens: list[Token]) -> list[Token]:
-    """Drops address spaces; all memory is one on a CPU."""
+    """Drop address spaces; all memory is one on a CPU."""
     for token in tokens:
         if token.kind == "word" and any(w in SPACES for w in token.text.split()):
             token.text = " ".join(w for w in token.text.split() if w not in SPACES)

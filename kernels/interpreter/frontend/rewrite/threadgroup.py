@@ -30,7 +30,7 @@ def threadgroup_variables(tokens: list[Token]) -> list[Token]:
 
 
 def starts_statement(out: list[Token]) -> bool:
-    """Does a statement begin behind these tokens?"""
+    """Return whether a statement begins behind these tokens."""
     for token in reversed(out):
         if token.kind in ("space", "directive"):
             continue
@@ -40,7 +40,10 @@ def starts_statement(out: list[Token]) -> bool:
 
 
 def _variables(declaration: list[Token]) -> str | None:
-    """The replacement for `T a[N], b` (a declaration without `threadgroup` and `;`), None if it declares pointers."""
+    """Return the replacement for `T a[N], b` (a declaration without `threadgroup` and `;`).
+
+    None if it declares pointers.
+    """
     start = next_solid(declaration, 0)
     qualifiers = ""
     if start < len(declaration) and declaration[start].text == "alignas":

@@ -10,7 +10,7 @@ _VECTOR = re.compile(r"(packed_)?(bool|u?char|u?short|u?int|u?long|half|bfloat|f
 
 
 def copyable_unions(tokens: list[Token]) -> list[Token]:
-    """Gives named unions with vectors in them what Metal's have by nature: copies, and braces for the first member."""
+    """Give named unions with vectors in them what Metal's have by nature: copies, and braces for the first member."""
     out: list[Token] = []
     for i, token in enumerate(tokens):
         out.append(token)
@@ -22,7 +22,7 @@ def copyable_unions(tokens: list[Token]) -> list[Token]:
 
 
 def _body(tokens: list[Token], start: int) -> list[str]:
-    """What stands in the braces that open at `start`."""
+    """Return what stands in the braces that open at `start`."""
     depth, words = 0, []
     for token in tokens[start:]:
         depth += {"{": 1, "}": -1}.get(token.text, 0)

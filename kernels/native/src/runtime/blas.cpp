@@ -1,7 +1,7 @@
 // float32 matrix products on one thread: OpenBLAS where it is installed, Accelerate on macOS, else our own dot products.
 //
 // The pool above splits the work and each chunk calls BLAS for its tile, with OpenBLAS held to one thread. So there is one
-// set of threads, not two that compete for the cores; a chunk is small enough for a busy neighbour; and nothing of
+// set of threads, not two that compete for the cores; a chunk is small enough for a busy neighbor; and nothing of
 // OpenBLAS has to survive a fork. The library is opened at run time: its place depends on the environment, not the build.
 #include <dlfcn.h>
 

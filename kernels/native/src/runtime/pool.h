@@ -1,7 +1,7 @@
 // A persistent pool of threads that run the chunks of one loop at a time.
 //
 // The caller always takes chunks itself and only ever waits for chunks that somebody has claimed: a worker that the
-// operating system has not woken yet, or that a busy neighbour keeps off its core, costs nothing. Chunks are claimed one
+// operating system has not woken yet, or that a busy neighbor keeps off its core, costs nothing. Chunks are claimed one
 // by one, so a slow core simply does fewer.
 #pragma once
 

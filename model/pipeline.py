@@ -253,9 +253,8 @@ class InstructMusicGen:
                 chunks = []
                 own = [seeds[row] for row in rows]
                 try:
-                    for tokens in decoder.tokens(
-                        clip[:, :, offset : offset + frames + 1], given, frames, own, number
-                    ):
+                    inside = clip[:, :, offset : offset + frames + 1]
+                    for tokens in decoder.tokens(inside, given, frames, own, number):
                         chunks.append(tokens)
                         if len(chunks) > 1:
                             done += 1
@@ -267,6 +266,10 @@ class InstructMusicGen:
                 parts.append(window[:, :, prompt:])
             edited |= zip(rows, mx.split(mx.concatenate(parts, axis=2), len(rows)))
         return evaluated(mx.concatenate([edited[row] for row in range(len(texts))]))
+
+    def forget_texts(self) -> None:
+        """Forget the last texts' conditions, so that they are encoded anew."""
+        self._conditions = {}
 
     def condition(self, texts: Sequence[str]) -> mx.array:
         """Encode texts, padded to the longest: float32 [B,L,dim]."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import mlx.core as mx
@@ -19,11 +21,12 @@ from model import windows
 from model.bundle.bundle import open_bundle
 from model.config import FRAME_RATE, HOP
 from model.decode import Decoder
-from model.delay_pattern import positions
-from model.pipeline import InstructMusicGen
+from model.delay_pattern import positions, with_special
+from model.pipeline import ROWS_TOGETHER, InstructMusicGen
 from model.sampling import Sampling
+from model.stages import unheard
 from model.state import LayerPrefix
-from model.t5 import T5Encoder
+from model.text import text_kv
 from reference.contract import Ops
 
 from ..machine import hardware, memory
@@ -78,9 +81,12 @@ class Session:
         self.plan = windows.plan(settings.frames, longest, max(longest // 2, 1))
         self.audio = clip(settings.frames, settings.batch)
         self.texts = [INSTRUCTION] * settings.batch
-        self.total_steps = sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
+        # Clips that the pipeline edits together; more of them it edits in several batches, one after the other.
+        self.rows = min(settings.batch, ROWS_TOGETHER // 2)
+        self.batches = -(-settings.batch // self.rows)
+        self.total_steps = self.batches * sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
         layers = self.model.adapter.config.layers
-        self.whole = StageSubset(settings.frames, layers * len(self.plan), self.total_steps)
+        self.whole = StageSubset(settings.frames, layers * len(self.plan) * self.batches, self.total_steps)
         self.parts = self.whole if settings.steps is None else dataclasses.replace(
             self.whole, steps=min(settings.steps, self.total_steps)
         )
@@ -148,7 +154,7 @@ class Session:
         """Return the bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
         lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
         shape = StepShape(
-            batch=self.settings.batch, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
+            batch=self.rows, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
         )
         return step_bytes(self.model.bundle.config, shape, **self._dtypes())
 
@@ -156,12 +162,13 @@ class Session:
         return parts.layers == self.whole.layers and parts.steps == self.whole.steps
 
     def _chosen(self, parts: StageSubset) -> list[tuple[int, int]]:
-        """Position of each step that a round runs, and frames of its window.
+        """Return the position of each step that a round runs, and the frames of its window.
 
-        All of all windows, or as many as `parts` says, spread evenly over them. Those run in the first window,
-        the longest: the later ones' prompts make their caches long, their adapter has not run.
+        All of all windows, or as many as `parts` says, spread evenly over them. Those run in the first window, the
+        longest: the later ones' prompts make their caches long, their adapter has not run.
         """
         every = [(p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, self._codebooks) - 1)]
+        every *= self.batches
         if self._all(parts):
             return every
         return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
@@ -185,49 +192,24 @@ class Session:
         return StageSubset(frames, layers, fit("steps", done.steps, self.parts.steps, MIN_STEPS))
 
     def _round(self, parts: StageSubset) -> Round:
-        clock, model, lm = Clock(), self.model, self.model.lm
+        """Run an edit through the pipeline and listen to its stages; what is only measured in part, run apart."""
+        clock, model = Clock(), self.model
         before, busy = dict(self.ops.calls), hardware.busy()
+        model.forget_texts()
         mx.synchronize()
-        with clock("t5 load"):
-            encoder = T5Encoder(model.bundle.t5_path, self.ops)
-        with clock("text"):
-            condition = model.conditioner(self.texts, model.tokenizer, encoder)
-            mx.eval(condition)
-        del encoder
-        self.text_tokens = condition.shape[1]
-        with clock("text k/v"):
-            text = lm.text_kv(condition)
-            mx.eval(text)
-        with clock("codec encode"):
-            codes = model.encode(self.audio[:, : parts.frames * HOP])
-            mx.eval(codes)
+        model.announce = clock
+        codes = model.encode(self.audio[:, : parts.frames * HOP])
         if codes.shape[2] < self.settings.frames:  # the rest of a projected encode: any codes serve
             codes = mx.tile(codes, (1, 1, -(-self.settings.frames // codes.shape[2])))[:, :, : self.settings.frames]
-        special = mx.full((*codes.shape[:2], 1), lm.config.special, dtype=mx.int32)
-        padded = mx.concatenate([codes, special], axis=2)
-        mx.eval(padded)
-        durations: list[float] = []
-        first_step = 0.0
-        layers_left = parts.layers
-        for window in self.plan:
-            condition_codes = padded[:, :, window.offset : window.offset + window.frames + 1]
-            count = min(layers_left, model.adapter.config.layers)
-            layers_left -= count
-            if not count:
-                break
-            with clock("adapter"):
-                prefix = first_layers(model.adapter, count)(condition_codes)
-            prefix = repeat_prefixes(prefix, model.adapter.config.layers)
-            job = Decoder(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
-            if self._all(parts):
-                prompt = codes[:, :, window.offset : window.offset + window.prompt]
-                with clock("steps"):
-                    durations += generate(job, condition_codes, prompt, window.frames)
-                first_step = first_step or durations[0]
-            elif window is self.plan[0]:
-                first_step, durations = self._some_steps(clock, job, condition_codes, parts)
-        with clock("codec decode"):
-            mx.eval(model.decode(codes[:, :, : parts.frames]))
+        if self._all(parts):
+            durations = self._every_step(clock, codes)
+            first_step = durations[0]
+        else:
+            first_step, durations = self._some_steps(clock, codes[: self.rows], parts)
+        self.text_tokens = model.conditions(self.texts)[0].shape[1]
+        model.announce = clock
+        model.decode(codes[:, :, : parts.frames])
+        model.announce = unheard
         codec = (parts.frames, self.whole.frames)
         return Round(
             seconds=clock.seconds,
@@ -243,24 +225,53 @@ class Session:
             calls={name: n - before.get(name, 0) for name, n in self.ops.calls.items()},
         )
 
-    def _some_steps(
-        self, clock: Clock, job: Decoder, condition: mx.array, parts: StageSubset
-    ) -> tuple[float, list[float]]:
-        """Seconds of a first step, then of those of `parts`.
+    def _every_step(self, clock: Clock, codes: mx.array) -> list[float]:
+        """Edit codes as users do; return the seconds of each step."""
+        ticks: list[list[float]] = []
 
-        A step's cost is affine in the cache's length, so their mean is the mean of all. The cache's rows in
-        between hold zeros, which cost the same to attend to.
+        @contextmanager
+        def listen(stage: str) -> Iterator[None]:
+            with clock(stage):
+                if stage == "steps":
+                    ticks.append([time.perf_counter()])
+                yield
+                if stage == "steps":
+                    # A step that is still running when it is yielded (on a GPU) shows up one step later; what is left
+                    # at the end belongs to the last.
+                    ticks[-1][-1] = time.perf_counter()
+
+        self.model.announce = listen
+        for _ in self.model.edit_steps(codes, self.texts, self.plan, Sampling(), GUIDANCE, 0, pad_texts=False):
+            ticks[-1].append(time.perf_counter())
+        return [float(d) for window in ticks for d in np.diff(window)]
+
+    def _some_steps(self, clock: Clock, codes: mx.array, parts: StageSubset) -> tuple[float, list[float]]:
+        """Run some layers of the adapter, and some steps; return the seconds of a first step and of those of `parts`.
+
+        A step's cost is affine in the cache's length, so their mean is the mean of all. The cache's rows in between
+        hold zeros, which cost the same to attend to.
         """
+        model, lm = self.model, self.model.lm
+        texts = self.texts[: self.rows]
+        conditions = dict(zip(texts, model.conditions(texts)))
+        with clock("text k/v"):
+            text = text_kv(lm, conditions, texts)
+        clips = with_special(codes, lm.config.special)
+        every, prefixes = model.adapter.config.layers, []
+        for n, window in enumerate(self.plan[: -(-parts.layers // every)]):
+            inside = clips[:, :, window.offset : window.offset + window.frames + 1]
+            with clock("adapter"):
+                prefixes.append(first_layers(model.adapter, min(parts.layers - n * every, every))(inside))
+        prefix = repeat_prefixes(prefixes[0], every)
+        job = Decoder(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
         chosen = self._chosen(parts)
-        stream = job.start(condition, self.plan[0].frames)
-        tokens = mx.full((*condition.shape[:2], 1), self.model.lm.config.special, dtype=mx.int32)
+        stream = job.start(clips[:, :, : self.plan[0].frames + 1], self.plan[0].frames)
+        tokens = mx.full((*codes.shape[:2], 1), lm.config.special, dtype=mx.int32)
         keys = mx.random.split(mx.random.key(0), len(chosen) + 1)
         start = time.perf_counter()
         mx.eval(job.sampling(job.predict(stream, tokens), keys[-1]))  # the caches come into being
         first = time.perf_counter() - start
         durations = []
-        with clock("steps"):
-            pass
         for n, (position, _) in enumerate(chosen):
             stream.position = position
             with clock("steps"):
@@ -273,27 +284,14 @@ class Session:
     def _step_graph(self) -> dict[str, int]:
         """Primitives of one decode step, read from the graph before it is evaluated."""
         lm, adapter = self.model.lm, self.model.adapter
-        text = lm.text_kv(self.model.condition(self.texts))
-        batch, dim = self.settings.batch, lm.config.head_dim
+        text = lm.text_kv(self.model.condition(self.texts[: self.rows]))
+        batch, dim = self.rows, lm.config.head_dim
         block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
         prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
         job = Decoder(lm, FixedPrefix(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
         stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
         tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
         return primitives(job.predict(stream, tokens))
-
-
-def generate(job: Decoder, condition: mx.array, prompt: mx.array, frames: int) -> list[float]:
-    """All steps of a window through the model's own generator; seconds of each."""
-    ticks = [time.perf_counter()]
-    tokens = prompt
-    for tokens in job.tokens(condition, prompt, frames, [0] * condition.shape[0]):  # noqa: B007 the last one is used
-        ticks.append(time.perf_counter())
-    mx.eval(tokens)
-    # The first item is what was known before. A step that is still running when it is yielded (on a GPU) shows up one
-    # step later; what is left at the end belongs to the last.
-    ticks = [ticks[0], *ticks[2:-1], time.perf_counter()]
-    return [float(d) for d in np.diff(ticks)]
 
 
 def column(**settings: Any) -> tuple[Session, EditColumn]:

@@ -44,6 +44,23 @@ def test_a_round_is_a_whole_edit(plain):
     assert all(20e6 < b < 4e9 for b in r.peak_rss.values())
 
 
+def test_a_round_is_the_edit_that_users_run(plain, monkeypatch):
+    """Not a copy of the pipeline: what it measures cannot drift from what runs."""
+    ran = []
+    plain_steps = plain.model.edit_steps
+    monkeypatch.setattr(plain.model, "edit_steps", lambda *a, **k: ran.append(a) or plain_steps(*a, **k))
+    plain.round()
+    assert len(ran) == 1
+
+
+def test_more_clips_than_run_together_are_edited_in_batches(demo):
+    session = Session(Settings(demo, "reference", 0.06, batch=9))
+    info = session.warm_up()
+    r = session.round()
+    assert len(r.step_seconds) == session.total_steps == info.geometry.steps == 2 * 6
+    assert r.measured["adapter"] == (8, 8) and info.geometry.batch == 9
+
+
 def test_the_reference_says_so(plain):
     assert plain.info.backend == "reference"
     assert stock_primitives(plain.info.step_primitives)["QuantizedMatmul"] == 24

@@ -43,11 +43,11 @@ def fact_buffer(name: str, role: str, memory: npt.NDArray[Any], keep: list[Any])
     return Buffer(name, facts.ctypes.data, facts.nbytes, facts.itemsize, INPUT)
 
 
-def output_buffer(name: str, memory: npt.NDArray[Any], dtype: mx.Dtype, *, initialised: bool) -> Buffer:
+def output_buffer(name: str, memory: npt.NDArray[Any], dtype: mx.Dtype, *, initialized: bool) -> Buffer:
     """Describe an output's memory."""
     floating = mx.issubdtype(dtype, mx.floating)
     return Buffer(
-        name, memory.ctypes.data, memory.nbytes, memory.itemsize, OUTPUT, initialised=initialised, floating=floating
+        name, memory.ctypes.data, memory.nbytes, memory.itemsize, OUTPUT, initialized=initialized, floating=floating
     )
 
 

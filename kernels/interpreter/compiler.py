@@ -51,7 +51,7 @@ class Compiler:
     def flags(self, *, check: bool, fp: str, resume: bool = False) -> list[str]:
         """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast".
 
-        `resume` goes on after undefined behaviour; counters may then hold loads that the compiler leaves out without.
+        `resume` goes on after undefined behavior; counters may then hold loads that the compiler leaves out without.
         """
         flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
         if not check:

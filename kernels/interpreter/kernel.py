@@ -114,12 +114,12 @@ class MetalKernel:
             raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
         views = [view(a, contiguous=self.ensure_row_contiguous) for a in arrays]
         for resume in (False, True):
-            if resume:  # undefined behaviour ended the run: once more, with all that follows
+            if resume:  # undefined behavior ended the run: once more, with all that follows
                 variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, True)
             outputs = [output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
             keep: list[Any] = []
             buffers = [
-                output_buffer(a.name, outputs[a.index], output_dtypes[a.index], initialised=init_value is not None)
+                output_buffer(a.name, outputs[a.index], output_dtypes[a.index], initialized=init_value is not None)
                 if a.role == "output"
                 else input_buffer(a.name, views[a.index], arrays[a.index].dtype)
                 if a.role == "input"

@@ -19,7 +19,7 @@ from .faults import KINDS, Counters, Issue, located
 INPUT, OUTPUT = 0, 1
 OK, TOO_MUCH_MEMORY = 0, 1
 
-_UNDEFINED = "undefined behaviour that the compiler saw, such as an index beyond a private array"
+_UNDEFINED = "undefined behavior that the compiler saw, such as an index beyond a private array"
 _SIGNALS = {signal.SIGFPE: "integer division by zero", signal.SIGILL: _UNDEFINED, signal.SIGTRAP: _UNDEFINED}
 
 _TWO_THREADS = ("race", "cross-threadgroup", "divergent-barrier", "divergent-simd", "ended-lanes")
@@ -49,7 +49,7 @@ class _Region(ctypes.Structure):
         ("size", ctypes.c_uint64),
         ("element", ctypes.c_uint32),
         ("space", ctypes.c_int32),
-        ("initialised", ctypes.c_int32),
+        ("initialized", ctypes.c_int32),
         ("floating", ctypes.c_int32),
         ("loaded", ctypes.c_uint64),
         ("stored", ctypes.c_uint64),
@@ -89,7 +89,7 @@ class Buffer:
     element: int
     space: int
     offset: int = 0
-    initialised: bool = False
+    initialized: bool = False
     floating: bool = False
 
 
@@ -151,7 +151,7 @@ class Library:
         if check:
             for region, b in zip(regions, buffers):
                 region.name, region.data, region.size = b.name.encode(), b.address, b.size
-                region.element, region.space, region.initialised = b.element, b.space, int(b.initialised)
+                region.element, region.space, region.initialized = b.element, b.space, int(b.initialized)
                 region.floating = int(b.floating)
             if not runtime.mtl_check_begin(regions, count):
                 raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")

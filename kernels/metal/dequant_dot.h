@@ -1,10 +1,10 @@
-// acc[r][m] += sum over K of dequant(w)[r][k] · x[m][k], for R neighbouring rows of packed weights and all M rows of x,
+// acc[r][m] += sum over K of dequant(w)[r][k] · x[m][k], for R neighboring rows of packed weights and all M rows of x,
 // by one simdgroup; simd_sum over its lanes completes each sum.
 //
 //   row r of w:  | lane 0 | lane 1 | lane 2 | ... | lane 31 | lane 0 ...      WORDS words of 32 bits each
-//   scales:      |  GROUP / VALUES neighbouring lanes share one scale and one bias        |
+//   scales:      |  GROUP / VALUES neighboring lanes share one scale and one bias        |
 //
-// A lane takes VALUES neighbours along K at a time, which lie in one group (VALUES <= 16 and groups are multiples of
+// A lane takes VALUES neighbors along K at a time, which lie in one group (VALUES <= 16 and groups are multiples of
 // 32), so a weight is scale · q + bias with one scale and one bias, and
 //   sum (scale · q + bias) · x = scale · sum q·x + bias · sum x.
 //

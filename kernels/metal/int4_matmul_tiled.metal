@@ -41,7 +41,7 @@
 
   for (int k0 = 0; k0 < K; k0 += BK) {
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
-    for (int i = thread_index; i < BM * BK / 4; i += 128) {  // 4 neighbours of x a thread
+    for (int i = thread_index; i < BM * BK / 4; i += 128) {  // 4 neighbors of x a thread
       const int row = i / (BK / 4);
       const int k = i % (BK / 4) * 4;
       const device T* from = x + size_t(m0 + row) * K + k0 + k;
@@ -81,7 +81,7 @@
     }
   }
 
-  // The tile of y takes the place of the tiles of x and w, so that the epilogue stores neighbours together.
+  // The tile of y takes the place of the tiles of x and w, so that the epilogue stores neighbors together.
   metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
   for (int i = 0; i < FM; i++) {
     for (int j = 0; j < FN; j++) {

@@ -1,8 +1,8 @@
-// The M rows of activations that a decode step multiplies, read V neighbours along K at a time, plain or through their
+// The M rows of activations that a decode step multiplies, read V neighbors along K at a time, plain or through their
 // layer norm: norm(x) = (x - mean) / sqrt(var + eps) · weight + bias.
 
 template <int V, typename T>
-inline void load_neighbours(const device T* from, thread float (&out)[V]) {
+inline void load_neighbors(const device T* from, thread float (&out)[V]) {
   static_assert(V % 4 == 0, "words hold 4 or 8 values");
 #pragma unroll
   for (int i = 0; i < V; i += 4) {
@@ -24,7 +24,7 @@ struct PlainRows {
   void load(int first, int k, thread float (&out)[N][V]) const {
 #pragma unroll
     for (int m = 0; m < N; m++) {
-      load_neighbours<V>(x + (metal::min(first + m, M - 1) * K + k), out[m]);
+      load_neighbors<V>(x + (metal::min(first + m, M - 1) * K + k), out[m]);
     }
   }
 };
@@ -41,12 +41,12 @@ struct NormalizedRows {
   template <int N, int V>
   void load(int first, int k, thread float (&out)[N][V]) const {
     float a[V], b[V];
-    load_neighbours<V>(weight + k, a);
-    load_neighbours<V>(bias + k, b);
+    load_neighbors<V>(weight + k, a);
+    load_neighbors<V>(bias + k, b);
 #pragma unroll
     for (int m = 0; m < N; m++) {
       const int row = metal::min(first + m, M - 1);
-      load_neighbours<V>(x + (row * K + k), out[m]);
+      load_neighbors<V>(x + (row * K + k), out[m]);
 #pragma unroll
       for (int i = 0; i < V; i++) {
         out[m][i] = (out[m][i] - mean[row]) * rstd[row] * a[i] + b[i];

@@ -22,14 +22,14 @@ struct Keys {
   int row;
   int element;
 
-  // With NEIGHBOURS, element is 1.
-  template <int D, bool NEIGHBOURS>
+  // With NEIGHBORS, element is 1.
+  template <int D, bool NEIGHBORS>
   void load(int s, int lane, thread float (&out)[elements_of(D)]) const {
     constexpr int E = elements_of(D);
     constexpr bool WHOLE = E * lanes_of(D) == D;
-    const int step = NEIGHBOURS ? 1 : element;
+    const int step = NEIGHBORS ? 1 : element;
     const device T* from = data + int(uint(s) * uint(row));  // unsigned, as a product of ints would be made in 64 bits
-    if (NEIGHBOURS && WHOLE && E % 4 == 0) {
+    if (NEIGHBORS && WHOLE && E % 4 == 0) {
 #pragma unroll
       for (int e = 0; e < E / 4 * 4; e += 4) {
         const float4 part = four(from + lane * E + e);
@@ -119,7 +119,7 @@ inline float dot_of(thread const float (&a)[E], thread const float (&b)[E]) {
 
 // N keys of each group, base + group + i · groups, of which query r sees those before visible[r]. MASKED: some queries see
 // fewer keys than others. TAIL: some groups are past the end, and read nothing: it may be NaN, or not be ours to read.
-template <int D, int R, int N, bool MASKED, bool TAIL, bool NEIGHBOURS, typename K, typename V>
+template <int D, int R, int N, bool MASKED, bool TAIL, bool NEIGHBORS, typename K, typename V>
 inline void take_keys(
     thread const Keys<K>& keys,
     thread const Keys<V>& values,
@@ -145,8 +145,8 @@ inline void take_keys(
       }
     }
     if (!TAIL || s < last) {
-      keys.template load<D, NEIGHBOURS>(s, lane, key[i]);
-      values.template load<D, NEIGHBOURS>(s, lane, value[i]);
+      keys.template load<D, NEIGHBORS>(s, lane, key[i]);
+      values.template load<D, NEIGHBORS>(s, lane, value[i]);
     }
   }
 #pragma unroll
@@ -186,7 +186,7 @@ inline void take_keys(
 }
 
 // Keys first..last-1. The bounds are those of a whole simdgroup: all its lanes must take part in the shuffles.
-template <int D, int R, bool MASKED, bool NEIGHBOURS, typename K, typename V>
+template <int D, int R, bool MASKED, bool NEIGHBORS, typename K, typename V>
 inline void attend(
     thread const Keys<K>& keys,
     thread const Keys<V>& values,
@@ -198,14 +198,14 @@ inline void attend(
     int group,
     int groups,
     int lane) {
-  constexpr int AT_ONCE = NEIGHBOURS ? 2 : 1;  // keys; elements that lie apart take more loads and registers
+  constexpr int AT_ONCE = NEIGHBORS ? 2 : 1;  // keys; elements that lie apart take more loads and registers
   int base = first;
   for (; base + AT_ONCE * groups <= last; base += AT_ONCE * groups) {
-    take_keys<D, R, AT_ONCE, MASKED, false, NEIGHBOURS>(
+    take_keys<D, R, AT_ONCE, MASKED, false, NEIGHBORS>(
         keys, values, base, last, visible, q, running, group, groups, lane);
   }
   for (; base < last; base += groups) {
-    take_keys<D, R, 1, MASKED, true, NEIGHBOURS>(keys, values, base, last, visible, q, running, group, groups, lane);
+    take_keys<D, R, 1, MASKED, true, NEIGHBORS>(keys, values, base, last, visible, q, running, group, groups, lane);
   }
 }
 

@@ -6,7 +6,7 @@
 // SPLITS parts of the keys (z, outer). Any head dim up to 256, any lengths from 1, any strides.
 //   T = 1 (decode): a block is ROWS batch rows that share a prefix (a guidance pair): each has its own K and V, the
 //     prefix is read once for all of them.
-//   T > 1 (prompted window): a block is ROWS neighbouring queries of one batch row, causal; K, V and prefix are read
+//   T > 1 (prompted window): a block is ROWS neighboring queries of one batch row, causal; K, V and prefix are read
 //     once for all of them.
 // The simdgroups work in teams, each on a piece of the keys: half of them on the caches (for a pair, a quarter on each
 // row's), half on the prefix. So a lane holds the state of one softmax, and the pieces take their time together:

@@ -1,4 +1,4 @@
-// Four neighbours in one load, whatever their address: a packed vector needs no more alignment than one element.
+// Four neighbors in one load, whatever their address: a packed vector needs no more alignment than one element.
 
 inline float4 four(const device float* p) {
   return float4(*(const device packed_float4*)p);

@@ -64,7 +64,7 @@ _CONST_POINTER_ELEMENT = re.compile(_POINTER_ELEMENT.pattern.replace(r"<\s*T\*",
 
 
 def _one_pointer_element(header: str) -> str:
-    """MLX specialises `pointer_element` for each address space; without the spaces they are one."""
+    """MLX specializes `pointer_element` for each address space; without the spaces they are one."""
     header = _CONST_POINTER_ELEMENT.sub(lambda m: "\n" * m.group().count("\n"), header)
     first = _POINTER_ELEMENT.search(header)
     if first is None:

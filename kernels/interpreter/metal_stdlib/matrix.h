@@ -1,4 +1,4 @@
-// <metal_simdgroup_matrix>: an 8 x 8 matrix spread over the 32 lanes of a simdgroup, two neighbours of one row to a lane.
+// <metal_simdgroup_matrix>: an 8 x 8 matrix spread over the 32 lanes of a simdgroup, two neighbors of one row to a lane.
 // The layout is the one MLX's kernels rely on (steel/gemm/mma.h, get_coord). Products accumulate in float.
 #pragma once
 #include "simd.h"

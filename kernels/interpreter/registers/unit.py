@@ -66,7 +66,7 @@ def _parameter(a: Argument, slot: int) -> str:
 
 
 def _thread(axis: int, threadgroup: Sequence[int]) -> str:
-    """Return a thread's position along an axis: threads are numbered along x, so that 32 neighbours are a simdgroup."""
+    """Return a thread's position along an axis: threads are numbered along x, so that 32 neighbors are a simdgroup."""
     index = "__builtin_amdgcn_workitem_id_x()"
     if axis == 0:
         return index if threadgroup[1] * threadgroup[2] == 1 else f"{index} % {threadgroup[0]}"

@@ -58,7 +58,7 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
     const bool stale_read2 = shared && group_of(s.read2.who) != group_of(me);
     if (!write) {
       if (!valid(s.write.who) || stale) {
-        uninitialised |= !w.region->initialised;
+        uninitialised |= !w.region->initialized;
       } else if (concurrent(s.write.who, me)) {
         clash = &s.write;
       }

@@ -56,7 +56,7 @@ int mtl_check_end(unsigned count, int complete) {
     r.multi_writer = count_bits(w.multi, r.size);
     if (r.space == MTL_OUTPUT) {
       if (r.size) std::memcpy(r.data, (void*)w.start, r.size);
-      if (complete && !r.initialised && r.unique_stored < r.size) {
+      if (complete && !r.initialized && r.unique_stored < r.size) {
         mtl_issue i = describe(MTL_UNWRITTEN_OUTPUT, 0);
         i.region = (int)k;
         i.size = r.size - r.unique_stored;

@@ -31,7 +31,7 @@ struct mtl_region {
   uint64_t size;
   uint32_t element;   // bytes
   int32_t space;
-  int32_t initialised;  // an output with an init_value
+  int32_t initialized;  // an output with an init_value
   int32_t floating;     // elements are floating-point numbers
   uint64_t loaded, stored, unique_loaded, unique_stored, multi_writer;  // bytes
 };

@@ -1,5 +1,5 @@
 // A kernel that crashes must not take Python down: these signals on the thread that runs it end the launch and become an
-// issue. SIGILL and SIGTRAP come from the instruction that compilers leave where they see that behaviour is undefined.
+// issue. SIGILL and SIGTRAP come from the instruction that compilers leave where they see that behavior is undefined.
 //
 // Nor must one that never ends: a clock of the thread's CPU time ticks every second, and a threadgroup that sees too many
 // ticks ends the launch, at its next access in check mode or at the next tick that finds it in the kernel's own code. (In

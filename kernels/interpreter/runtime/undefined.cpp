@@ -1,4 +1,4 @@
-// Undefined behaviour that compilers see, from -fsanitize=bounds,alignment,shift-exponent,signed-integer-overflow. Kernels
+// Undefined behavior that compilers see, from -fsanitize=bounds,alignment,shift-exponent,signed-integer-overflow. Kernels
 // are linked without the sanitizer's library: these are its functions (LLVM's ubsan_handlers.h).
 #include "issues.h"
 #include "windows.h"

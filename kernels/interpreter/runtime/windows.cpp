@@ -50,7 +50,7 @@ bool open_window(mtl_region* r) {
   const uintptr_t page = w.start & ~(uintptr_t)4095;
   if (end > page && mprotect((void*)page, end - page, PROT_READ | PROT_WRITE) != 0) return false;
   if (end > page) std::memset((void*)page, 0xff, end - page);
-  if (r->data && r->size && (r->space == MTL_INPUT || r->initialised)) std::memcpy((void*)w.start, r->data, r->size);
+  if (r->data && r->size && (r->space == MTL_INPUT || r->initialized)) std::memcpy((void*)w.start, r->data, r->size);
   w.read = zeroed<uint8_t>(r->size / 8 + 2);
   w.written = zeroed<uint8_t>(r->size / 8 + 2);
   w.multi = zeroed<uint8_t>(r->size / 8 + 16);

@@ -25,7 +25,7 @@ int main(int, char** argv) {
   std::vector<void*> arguments(count);
   for (unsigned i = 0; i < count; i++) {
     mtl_region& r = regions[i];
-    in >> names[i] >> r.size >> r.element >> r.space >> r.initialised >> r.floating >> offsets[i];
+    in >> names[i] >> r.size >> r.element >> r.space >> r.initialized >> r.floating >> offsets[i];
     data[i].resize(r.size + 64);
     std::ifstream(folder + std::to_string(i) + ".bin", std::ios::binary).read(data[i].data(), (std::streamsize)r.size);
     r.name = names[i].c_str(), r.data = data[i].data();

@@ -74,7 +74,7 @@ class Emulated(launch.Library):
             folder = Path(scratch)
             words = [str(self.path), *map(str, (*grid, *threadgroup, seed, int(check), len(buffers)))]
             for i, b in enumerate(buffers):
-                facts = (b.size, b.element, b.space, int(b.initialised), int(b.floating), b.offset)
+                facts = (b.size, b.element, b.space, int(b.initialized), int(b.floating), b.offset)
                 words += [b.name, *map(str, facts)]
                 (folder / f"{i}.bin").write_bytes(ctypes.string_at(b.address, b.size))
             (folder / "launch.txt").write_text("\n".join(words))

@@ -247,7 +247,7 @@ def test_a_limit_that_is_no_number_is_refused(using, monkeypatch):
         run(CLEAN, using)
 
 
-def test_undefined_behaviour_that_traps_leaves_python_alive(using):
+def test_undefined_behavior_that_traps_leaves_python_alive(using):
     with pytest.raises(KernelFault):
         run(CLEAN.replace("float total", "float r[4] = {}; thread float* p = r; float s = 0;"
                           " for (int k = 0; k <= 4; k++) s += p[k]; out[i] = s; out[i + 1000000] = s; float total"),

@@ -9,7 +9,7 @@ from ..tokens import join, tokenize
 from .attributes import drop_attributes
 from .literals import float_literals
 from .macros import rewrite_macros
-from .members import drop_member_specialisations, single_swizzles
+from .members import drop_member_specializations, single_swizzles
 from .overloads import drop_duplicates
 from .qualifiers import drop_spaces, fold
 from .threadgroup import threadgroup_variables
@@ -21,4 +21,4 @@ def rewrite(source: str) -> str:
     tokens = rewrite_macros(float_literals(tokenize(source)))
     tokens = fold(drop_attributes(tokens))
     tokens = threadgroup_variables(single_swizzles(tokens))
-    return join(copyable_unions(drop_duplicates(drop_member_specialisations(drop_spaces(tokens)))))
+    return join(copyable_unions(drop_duplicates(drop_member_specializations(drop_spaces(tokens)))))

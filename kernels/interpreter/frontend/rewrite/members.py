@@ -1,4 +1,4 @@
-"""Members: swizzles of swizzles, and specialisations inside a class."""
+"""Members: swizzles of swizzles, and specializations inside a class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def single_swizzles(tokens: list[Token]) -> list[Token]:
     return out
 
 
-def drop_member_specialisations(tokens: list[Token]) -> list[Token]:
+def drop_member_specializations(tokens: list[Token]) -> list[Token]:
     """Drop `template <>` before a member function inside its class, which g++ refuses: the overload is as good."""
     out: list[Token] = []
     inside = [False]  # of each open brace: is it a class's?

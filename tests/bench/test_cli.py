@@ -24,7 +24,7 @@ from bench.records import SCHEMA
 from model.errors import UserError
 from model.synthetic import PRESETS
 
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ from model.quantize.recipes import RECIPES
 
 from .conftest import GOLDEN, damaged
 
+pytestmark = pytest.mark.slow
+
 TEXT = "Music piece. Instruct: Only Drums."
 HEALTHY = ("lm", "adapter", "attention", "share")
 

@@ -26,6 +26,8 @@ from model.errors import UsageError, UserError
 
 from .conftest import GOLDEN
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["Music piece. Instruct: Only Drums.", "Music piece. Instruct: Add Piano."]
 FRAMES = 24
 

@@ -13,7 +13,7 @@ from bench.edit import command as edit
 from bench.processes.child import Child
 from bench.records import OPERATIONS
 
-pytestmark = pytest.mark.backend("native")
+pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 
 PLANT = """
 import mlx.core as mx

@@ -21,6 +21,8 @@ from bench.peers import command as peers
 from bench.peers.table import table as peers_table
 from bench.records import OURS, SCHEMA, EditColumn
 
+pytestmark = pytest.mark.slow
+
 UNITS = {"s": 1.0, "ms": 1e-3, "µs": 1e-6, "GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0, "GB/s": 1e9, "GFLOP/s": 1e9}
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
 

@@ -19,6 +19,8 @@ from bench.quality.si_sdr import si_sdr
 from bench.variants import parse
 from model import audio
 
+pytestmark = pytest.mark.slow
+
 RATE = 32_000
 ASKED = [Instruction(f"Music piece. Instruct: {x}", x) for x in ("Only Drums.", "Remove Drums.", "Add Piano.")]
 

@@ -19,6 +19,8 @@ from bench.roofline import apple_chips as chips
 from .conftest import full_disk
 from .test_printed import STAGES, same
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 
 

@@ -14,6 +14,8 @@ from bench.roofline import apple_chips as chips
 
 from .test_printed import number, printed, same
 
+pytestmark = pytest.mark.slow
+
 LAYERS, DIM, CARD, CODEBOOKS = 48, 2048, 2048, 4
 """MusicGen-large."""
 

@@ -18,6 +18,8 @@ from bench.edit.tables import proof
 from bench.records import STAGES
 from tests import backends
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> str:

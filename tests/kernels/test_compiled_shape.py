@@ -17,7 +17,7 @@ from kernels.interpreter.static_checks import lint
 from .compiled import VARIANTS, compiled, signatures
 
 pytestmark = [
-    pytest.mark.backend("interpreter"),
+    pytest.mark.backend("interpreter"), pytest.mark.slow,
     pytest.mark.skipif(bool(unavailable()), reason=f"compiled shapes: {unavailable()}"),
 ]
 

@@ -17,7 +17,7 @@ from kernels import Ops, metal
 from ..strategies import Matmul, PrefixAttention
 from . import test_cross_attention, test_int4_matmul, test_prefix_attention
 
-pytestmark = pytest.mark.backend("interpreter")
+pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
 
 F32, F16, BF16 = mx.float32, mx.float16, mx.bfloat16
 MATMUL = Matmul(1, (2,), 35, 3, 32, 4, F32, F16, "contiguous", True, True, True, True)

@@ -20,7 +20,7 @@ from kernels import Ops, interpreter, metal
 from . import test_int4_matmul, test_prefix_attention
 from .test_metal_checked import ATTENTION, F16, PROMPT, Case, attention, cross, matmul
 
-pytestmark = pytest.mark.backend("interpreter")
+pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
 
 DECODE = matmul(n=36)  # four outputs a simdgroup, and simdgroups without work
 PREFILL = matmul(rows=(35,), norm=False, n=67)

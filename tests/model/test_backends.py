@@ -11,6 +11,8 @@ from model.bundle.bundle import open_bundle
 from .conftest import Converted
 from .golden import Golden, assert_equal
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def want(golden: Golden) -> dict[str, mx.array]:

@@ -27,6 +27,8 @@ from tests import backends
 
 from .golden import CONFIG, TEXTS, assert_equal
 
+pytestmark = pytest.mark.slow
+
 EQUAL = [TEXTS[0], "Music piece. Instruct: Only Basss."]
 BACKENDS = [name for name in ("reference", "native") if name in backends.names()]
 

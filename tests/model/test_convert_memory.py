@@ -18,6 +18,8 @@ from model.formats import torch_writer
 from .conftest import GOLDEN
 from .upstream_files import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def big_upstream(folder: Path, layers: int, dim: int) -> dict[str, Path]:
     """Upstream files of another geometry, mostly zeros, written one tensor at a time."""

@@ -23,6 +23,8 @@ from model.formats import tensor_writer as writer
 from .conftest import GOLDEN
 from .upstream_files import ROOT, UPSTREAM
 
+pytestmark = pytest.mark.slow
+
 
 def test_an_old_bundle_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
     out = tmp_path / "out"

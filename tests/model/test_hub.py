@@ -20,6 +20,8 @@ from model.bundle import hub
 from model.bundle.bundle import demo_path, open_bundle
 from model.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -14,6 +14,8 @@ from model.synthetic import T5Dims, write_bundle
 
 from .. import backends
 
+pytestmark = [pytest.mark.slow, pytest.mark.serial]
+
 ROOT = Path(__file__).parents[2]
 
 # VmHWM, not ru_maxrss: a child inherits the latter from its parent on Linux.

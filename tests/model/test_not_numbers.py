@@ -21,6 +21,8 @@ from tests import backends
 from .conftest import GOLDEN
 from .upstream_files import UPSTREAM
 
+pytestmark = pytest.mark.slow
+
 NOISE = np.random.default_rng(0).normal(0, 0.1, 6400).astype(np.float32)
 TEXT = "Music piece. Instruct: Only Drums."
 BACKENDS = [name for name in backends.names() if name != "interpreter"]

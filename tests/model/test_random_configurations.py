@@ -32,6 +32,8 @@ from tests.numpy_model.random_upstream import CodecShape, Shape, T5Shape
 
 from .golden import RELATIVE
 
+pytestmark = pytest.mark.slow
+
 RVQ_CLEAR = 3e-3
 """Squared distances closer than this may be chosen either way; the golden vectors' own bound."""
 ACTIVATIONS = {"native": 100 * 2.0**-16 * 4 / 3**0.5}

@@ -21,6 +21,8 @@ from model import InstructMusicGen, audio
 from model.bundle.bundle import demo_path
 from tests import backends
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BACKENDS = [name for name in backends.names() if name != "interpreter"]
 NOISE = np.random.default_rng(0).normal(0, 0.1, (6, 6400)).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -13,6 +14,14 @@ from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
 
 LANES = np.arange(32)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is here as slow: nearly every test compiles a kernel, some under an emulator."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

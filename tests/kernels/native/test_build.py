@@ -19,6 +19,8 @@ import pytest
 import kernels
 from kernels.native import loading
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -15,7 +15,7 @@ import pytest
 from . import emulators
 from .conftest import Packed, relative_error
 
-pytestmark = pytest.mark.backend("native")
+pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 
 HERE = Path(__file__).parent
 SIMD = HERE.parents[2] / "kernels" / "native" / "src" / "simd"

@@ -17,7 +17,7 @@ from . import pool_hooks
 from .conftest import Packed
 from .pool_hooks import Pool
 
-pytestmark = pytest.mark.backend("native")
+pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 
 ROOT = Path(__file__).parents[3]
 

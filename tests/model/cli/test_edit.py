@@ -17,6 +17,8 @@ from tests import backends
 
 from .conftest import GOLDEN, TEXT, Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 DEMO_CLIP = ROOT / "model" / "demo" / "clip.flac"
 

@@ -22,6 +22,8 @@ from model.cli import arguments
 
 from .conftest import GOLDEN, TEXT, Run
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 TOOL = [sys.executable, "-m", "model.cli"]
 QUICK = ("-i", TEXT, "--max-steps", "2", "--backend", "reference")

@@ -20,6 +20,8 @@ from model.demo.training.music.theory import read_figure, swung
 from model.demo.training.workspace import Workspace
 from model.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 BOTH = (training_styles, held_out_styles)
 
 

@@ -23,6 +23,8 @@ from model.demo.training.spectra import log_mel
 
 from .conftest import RATE, sketch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def truth() -> Truth:

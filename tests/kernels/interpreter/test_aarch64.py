@@ -15,6 +15,7 @@ from kernels.interpreter.compiler import HERE, Compiler
 from kernels.interpreter.static_checks import lint
 from kernels.metal.engine import Engine
 from kernels.metal.int4_matmul import int4_matmul
+from reference.contract import Epilogue, Packed
 
 from . import emulated, test_faults
 
@@ -71,10 +72,11 @@ def test_our_matmul_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch, dtype: 
     rng = np.random.default_rng(rows)
     x, s, b = (mx.array(rng.normal(size=n).astype(np.float32)).astype(dtype) for n in ((rows, 64), (40, 2), (40, 2)))
     w = mx.array(rng.integers(0, 2**32, (40, 8), dtype=np.uint64).astype(np.uint32))
-    here = int4_matmul(Engine(kernel.metal_kernel, {"check": True}), x, w, s, b, group_size=32)
+    weight = Packed(w, s, b, group_size=32)
+    here = int4_matmul(Engine(kernel.metal_kernel, {"check": True}), x, weight, None, Epilogue())
     emulated.use(monkeypatch)
     build = functools.partial(kernel.MetalKernel, using=emulated.compiler())
-    there = int4_matmul(Engine(build, {"check": True}), x, w, s, b, group_size=32)
+    there = int4_matmul(Engine(build, {"check": True}), x, weight, None, Epilogue())
     assert mx.array_equal(here, there)
 
 

@@ -18,7 +18,16 @@ from model.cli.process import run
 from model.errors import UsageError
 
 SUBCOMMANDS = (
-    "edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity",
+    "edit",
+    "kernels",
+    "roofline",
+    "compare",
+    "report",
+    "env",
+    "sizes",
+    "peers",
+    "quality",
+    "fidelity",
 )
 DEFAULT = "edit"
 
@@ -32,7 +41,8 @@ def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
 def parser(names: Sequence[str]) -> Parser:
     """Return a parser for the given subcommands."""
     top = Parser(
-        prog="bench", description=__doc__.partition("\n")[0] if __doc__ else None,
+        prog="bench",
+        description=__doc__.partition("\n")[0] if __doc__ else None,
         epilog="`bench` alone is `bench edit`; see `bench edit --help` for its options.",
     )
     subparsers = top.add_subparsers(dest="subcommand", metavar="subcommand", required=True, parser_class=Parser)

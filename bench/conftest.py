@@ -1,6 +1,6 @@
 """`pytest bench --benchmark-only`: pytest-benchmark over the same cases; `bench compare` reads its JSON.
 
-    pytest bench --benchmark-only --benchmark-json=a.json --benchmark-save-data
+pytest bench --benchmark-only --benchmark-json=a.json --benchmark-save-data
 """
 
 from __future__ import annotations
@@ -46,8 +46,10 @@ def paired(benchmark: Any, ops: Ops) -> Callable[..., Any]:
         rounds = int(seconds / sum(timer.calls * timer.sample() for timer in timers))
         times: list[float] = []
         result = benchmark.pedantic(
-            fused.run, setup=lambda: times.append(base.sample()) if base else None,
-            rounds=min(max(rounds, MIN_ROUNDS), MAX_ROUNDS), iterations=1,
+            fused.run,
+            setup=lambda: times.append(base.sample()) if base else None,
+            rounds=min(max(rounds, MIN_ROUNDS), MAX_ROUNDS),
+            iterations=1,
         )
         benchmark.extra_info.update(column=ops.name, loops=fused.calls)
         if base is not None:

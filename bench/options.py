@@ -16,8 +16,13 @@ from .tables import Table
 def add(p: argparse.ArgumentParser, what: str) -> None:
     """`--json` and `--save`; `what` is the end of the file's default name."""
     p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
-    p.add_argument("--save", nargs="?", const="", metavar="FILE",
-                   help=f"keep the result (default bench/results/<machine>-<commit>-{what}.json)")
+    p.add_argument(
+        "--save",
+        nargs="?",
+        const="",
+        metavar="FILE",
+        help=f"keep the result (default bench/results/<machine>-<commit>-{what}.json)",
+    )
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:

@@ -44,7 +44,8 @@ class Page:
     def save(self, folder: Path, data: str) -> list[Path]:
         """Write NAME.md, NAME.html, NAME.json and the pictures. Raises UserError if one can't be: then none is."""
         out: dict[Path, str | bytes] = {
-            folder / f"{self.name}.md": self.text, folder / f"{self.name}.html": self.html(),
+            folder / f"{self.name}.md": self.text,
+            folder / f"{self.name}.html": self.html(),
             folder / f"{self.name}.json": data,
         }
         return files.write_whole(out | {folder / name: png for name, png in self.pictures.items()})

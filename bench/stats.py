@@ -73,7 +73,11 @@ def _bootstrap(
     from scipy.stats import bootstrap
 
     found = bootstrap(
-        (samples,), statistic, n_resamples=RESAMPLES, confidence_level=confidence, method="percentile",
+        (samples,),
+        statistic,
+        n_resamples=RESAMPLES,
+        confidence_level=confidence,
+        method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
     return float(found.low), float(found.high)
@@ -135,7 +139,10 @@ def unsure(slow: Sequence[float], fast: Sequence[float]) -> bool:
 
 
 def change(
-    before: Sequence[Sequence[float]], after: Sequence[Sequence[float]], *, confidence: float = CONFIDENCE,
+    before: Sequence[Sequence[float]],
+    after: Sequence[Sequence[float]],
+    *,
+    confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Interval:
     """Return level(after) / level(before) of two runs, with its bootstrap interval.

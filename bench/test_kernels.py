@@ -24,7 +24,8 @@ CASES = cases(PRESET.lm, PRESET.codec, group_size=PRESET.group_size)
 
 
 @pytest.mark.parametrize(
-    ("case", "again"), [(c, n) for n in range(PASSES) for c in CASES if c.quick and (n == 0 or c.flops < LONG)],
+    ("case", "again"),
+    [(c, n) for n in range(PASSES) for c in CASES if c.quick and (n == 0 or c.flops < LONG)],
     ids=lambda value: getattr(value, "name", str(value)),
 )
 def test_kernel(benchmark: Any, paired: Any, ops: Ops, case: Case, again: int) -> None:

@@ -1,6 +1,6 @@
 """Edit a clip with the bundle that ships with the project, from Python.
 
-    python examples/edit_a_clip.py [CLIP] [SENTENCE] [OUT.wav]
+python examples/edit_a_clip.py [CLIP] [SENTENCE] [OUT.wav]
 """
 
 from __future__ import annotations

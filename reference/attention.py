@@ -54,9 +54,7 @@ def prefix_attention(
     return (main + prefix.gate * injected.reshape(q.shape)).astype(q.dtype)
 
 
-def cross_attention(
-    x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
-) -> mx.array:
+def cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None) -> mx.array:
     """Project the queries and attend to the text, 0 for rows without text; see `reference.contract.Ops`."""
     weight = weight.plain()
     check_cross_attention(x, weight, k, v, norm)

@@ -186,15 +186,19 @@ class Ops(Protocol):
         ...
 
     def conv1d(
-        self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False,
+        self,
+        x: mx.array,
+        w: mx.array,
+        bias: mx.array,
+        *,
+        stride: int = 1,
+        elu: bool = False,
         residual: mx.array | None = None,
     ) -> mx.array:
         """residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]; result [B,(L-k)//stride+1,N]."""
         ...
 
-    def conv_transpose1d(
-        self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False
-    ) -> mx.array:
+    def conv_transpose1d(self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
         """Full transposed convolution of elu(x), plus bias; x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N]."""
         ...
 

@@ -198,9 +198,7 @@ def conv_transpose1d(x: Array, w: Array, bias: Array, *, stride: int, elu: bool 
     return out + float64(bias)
 
 
-def lstm(
-    x: Array, w_ih: Array, w_hh: Array, bias: Array, state: Array | None = None
-) -> tuple[Float64, Float64]:
+def lstm(x: Array, w_ih: Array, w_hh: Array, bias: Array, state: Array | None = None) -> tuple[Float64, Float64]:
     """Run one LSTM layer from a state [2,B,C] (zeros if None), gates in the order i, f, g, o."""
     wide, a, r, c = float64(x), float64(w_ih), float64(w_hh), float64(bias)
     rows, frames, size = wide.shape

@@ -98,9 +98,7 @@ def attention(
     # exp and log-sum in float32, relative to the largest score
     delta = delta + EPS32 * (4 + np.abs(scale) * q_norm * k_norm)
     top = np.abs(v).max(axis=(-2, -1))[..., None, None]
-    return np.asarray(
-        top * (2 * delta + SIGMAS * EPS32 * np.sqrt(s) + 2 * EPS[dtype]) + TINY[dtype], dtype=np.float64
-    )
+    return np.asarray(top * (2 * delta + SIGMAS * EPS32 * np.sqrt(s) + 2 * EPS[dtype]) + TINY[dtype], dtype=np.float64)
 
 
 def problem(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> str:

@@ -52,8 +52,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p = subparsers.add_parser("compare", help="two saved results: regressions past a threshold, with noise in mind")
     p.add_argument("a", metavar="A.json", help="before: saved by bench, or by pytest-benchmark")
     p.add_argument("b", metavar="B.json", help="after")
-    p.add_argument("--threshold", type=float, default=100 * THRESHOLD, metavar="PERCENT",
-                   help="growth that counts as a regression (default 10)")
+    p.add_argument(
+        "--threshold",
+        type=float,
+        default=100 * THRESHOLD,
+        metavar="PERCENT",
+        help="growth that counts as a regression (default 10)",
+    )
     p.add_argument("--seconds", action="store_true", help="compare seconds instead of ratios to the reference")
     p.add_argument("--json", action="store_true", help="print the verdicts as JSON")
 
@@ -129,14 +134,16 @@ def _contention(run: Samples) -> float:
     return run.cores / max(run.cores - run.load, 0.25)
 
 
-def table(
-    a: Result | PytestResult, b: Result | PytestResult, verdicts: list[Verdict], threshold: float
-) -> Table:
+def table(a: Result | PytestResult, b: Result | PytestResult, verdicts: list[Verdict], threshold: float) -> Table:
     """Return a row for each comparison."""
     rows = [
-        [v.name, f"{100 * (v.change.estimate - 1):+.1f} %",
-         f"{100 * (v.change.low - 1):+.1f} to {100 * (v.change.high - 1):+.1f} %", f"{v.samples[0]}, {v.samples[1]}",
-         v.outcome]
+        [
+            v.name,
+            f"{100 * (v.change.estimate - 1):+.1f} %",
+            f"{100 * (v.change.low - 1):+.1f} to {100 * (v.change.high - 1):+.1f} %",
+            f"{v.samples[0]}, {v.samples[1]}",
+            v.outcome,
+        ]
         for v in verdicts
     ]
     origins = [(label, r.environment) for label, r in (("A", a), ("B", b)) if isinstance(r, Result)]

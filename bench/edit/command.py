@@ -31,22 +31,37 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
     where = p.add_mutually_exclusive_group()
     where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
-    where.add_argument("--size", choices=("demo", "small", "medium", "large"),
-                       help="random weights of MusicGen's geometry, made once (see `bench sizes`)")
+    where.add_argument(
+        "--size",
+        choices=("demo", "small", "medium", "large"),
+        help="random weights of MusicGen's geometry, made once (see `bench sizes`)",
+    )
     p.add_argument("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
-    p.add_argument("--seconds", type=float,
-                   help="length of the clip (default 2 for the demo bundle, else 5; with --quick 1)")
+    p.add_argument(
+        "--seconds", type=float, help="length of the clip (default 2 for the demo bundle, else 5; with --quick 1)"
+    )
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
-    p.add_argument("--columns", default=None, metavar="LIST",
-                   help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
-                   "where it can run; with --quick only the first of medium and large)")
-    p.add_argument("--repeat", type=int, help="rounds of each column (default 5, with --quick 3, and more of "
-                   "short edits until the ratio is sure)")
-    p.add_argument("--limit", type=float, metavar="SECONDS",
-                   help="what a stage of a slow column may take in a round before it is measured in part and projected "
-                   "(default 20, with --quick 2; 0 for no limit)")
+    p.add_argument(
+        "--columns",
+        default=None,
+        metavar="LIST",
+        help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
+        "where it can run; with --quick only the first of medium and large)",
+    )
+    p.add_argument(
+        "--repeat",
+        type=int,
+        help="rounds of each column (default 5, with --quick 3, and more of short edits until the ratio is sure)",
+    )
+    p.add_argument(
+        "--limit",
+        type=float,
+        metavar="SECONDS",
+        help="what a stage of a slow column may take in a round before it is measured in part and projected "
+        "(default 20, with --quick 2; 0 for no limit)",
+    )
     p.add_argument("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
     options.add(p, "edit-<model>")
 
@@ -78,8 +93,12 @@ def measure(args: argparse.Namespace) -> EditResult:
             backend = settings.backend if label == "fused" else "reference"
             slow = label != "fused" or backend in ("reference", "interpreter")
             asked = {
-                "model": model, "backend": backend, "seconds": settings.seconds, "batch": settings.batch,
-                "steps": settings.steps, "limit": settings.limit if slow else None,
+                "model": model,
+                "backend": backend,
+                "seconds": settings.seconds,
+                "batch": settings.batch,
+                "steps": settings.steps,
+                "limit": settings.limit if slow else None,
             }
             column = results.convert(child.ask("load", make="bench.edit.session:column", settings=asked), EditColumn)
             column.label = label
@@ -141,8 +160,13 @@ def _settings(args: argparse.Namespace) -> EditSettings:
     if args.model and args.bits:
         raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
     return EditSettings(
-        name="", bits=None if args.model else args.bits or 4, backend=args.backend, seconds=seconds,
-        batch=options.positive("--batch", args.batch), steps=args.steps, limit=limit or None,
+        name="",
+        bits=None if args.model else args.bits or 4,
+        backend=args.backend,
+        seconds=seconds,
+        batch=options.positive("--batch", args.batch),
+        steps=args.steps,
+        limit=limit or None,
         repeat=options.positive("--repeat", args.repeat if args.repeat is not None else 3 if args.quick else 5),
     )
 

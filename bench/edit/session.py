@@ -87,8 +87,10 @@ class Session:
         self.total_steps = self.batches * sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
         layers = self.model.adapter.config.layers
         self.whole = StageSubset(settings.frames, layers * len(self.plan) * self.batches, self.total_steps)
-        self.parts = self.whole if settings.steps is None else dataclasses.replace(
-            self.whole, steps=min(settings.steps, self.total_steps)
+        self.parts = (
+            self.whole
+            if settings.steps is None
+            else dataclasses.replace(self.whole, steps=min(settings.steps, self.total_steps))
         )
         self.text_tokens = 0
 
@@ -153,9 +155,7 @@ class Session:
     def traffic(self) -> dict[str, float]:
         """Return the bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
         lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
-        shape = StepShape(
-            batch=self.rows, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens
-        )
+        shape = StepShape(batch=self.rows, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens)
         return step_bytes(self.model.bundle.config, shape, **self._dtypes())
 
     def _all(self, parts: StageSubset) -> bool:
@@ -214,7 +214,9 @@ class Session:
         return Round(
             seconds=clock.seconds,
             measured={
-                "codec encode": codec, "codec decode": codec, "adapter": (parts.layers, self.whole.layers),
+                "codec encode": codec,
+                "codec decode": codec,
+                "adapter": (parts.layers, self.whole.layers),
                 "steps": (parts.steps, self.whole.steps),
             },
             step_seconds=durations,

@@ -142,8 +142,17 @@ def _norm(rng: np.random.Generator, k: int) -> Norm:
 
 
 def matmul(
-    name: str, m: int, n: int, k: int, *, bits: int = 4, group_size: int = 64, norm: bool = False, gelu: bool = False,
-    residual: bool = False, quick: bool = False,
+    name: str,
+    m: int,
+    n: int,
+    k: int,
+    *,
+    bits: int = 4,
+    group_size: int = 64,
+    norm: bool = False,
+    gelu: bool = False,
+    residual: bool = False,
+    quick: bool = False,
 ) -> Case:
     """Return a packed product."""
 
@@ -171,7 +180,15 @@ def linear(name: str, m: int, n: int, k: int, *, norm: bool = False, quick: bool
 
 
 def prefix_attention(
-    name: str, rows: int, heads: int, dim: int, *, length: int, slots: int, prefix: int, steps: int = 1,
+    name: str,
+    rows: int,
+    heads: int,
+    dim: int,
+    *,
+    length: int,
+    slots: int,
+    prefix: int,
+    steps: int = 1,
     quick: bool = False,
 ) -> Case:
     """Gated prefix attention of guidance pairs: `rows` / 2 prefixes."""
@@ -181,9 +198,14 @@ def prefix_attention(
         cache = _normal(rng, 2, rows, heads, slots, dim)
         k, v = mx.split(cache, 2)
         return {
-            "q": _normal(rng, rows, heads, steps, dim), "k": k.squeeze(0), "v": v.squeeze(0),
-            "prefix_q": _normal(rng, shared, heads, steps, dim), "prefix_k": _normal(rng, shared, heads, prefix, dim),
-            "prefix_v": _normal(rng, shared, heads, prefix, dim), "gate": mx.array([0.7]), "scale": dim**-0.5,
+            "q": _normal(rng, rows, heads, steps, dim),
+            "k": k.squeeze(0),
+            "v": v.squeeze(0),
+            "prefix_q": _normal(rng, shared, heads, steps, dim),
+            "prefix_k": _normal(rng, shared, heads, prefix, dim),
+            "prefix_v": _normal(rng, shared, heads, prefix, dim),
+            "gate": mx.array([0.7]),
+            "scale": dim**-0.5,
             "length": length,
         }
 
@@ -199,8 +221,11 @@ def cross_attention(rows: int, heads: int, dim: int, *, text: int, quick: bool =
     def make(rng: np.random.Generator) -> Arguments:
         given = max(1, rows // 2)
         return {
-            "x": _normal(rng, rows, 1, model), "k": _normal(rng, given, heads, text, dim),
-            "v": _normal(rng, given, heads, text, dim), "scale": dim**-0.5, "norm": _norm(rng, model),
+            "x": _normal(rng, rows, 1, model),
+            "k": _normal(rng, given, heads, text, dim),
+            "v": _normal(rng, given, heads, text, dim),
+            "scale": dim**-0.5,
+            "norm": _norm(rng, model),
         } | packed(rng, model, model, 4, 64 if model % 64 == 0 else 32)
 
     flops = 2.0 * max(1, rows // 2) * model * (model + 2 * text)
@@ -227,8 +252,11 @@ def conv(channels: int, out: int, width: int, stride: int, frames: int, *, trans
     def make(rng: np.random.Generator) -> Arguments:
         std = 1 / math.sqrt(channels * width)
         return {
-            "x": _normal(rng, 1, length, channels), "w": _normal(rng, out, width, channels, std=std),
-            "bias": _normal(rng, out), "stride": stride, "elu": True,
+            "x": _normal(rng, 1, length, channels),
+            "w": _normal(rng, out, width, channels, std=std),
+            "bias": _normal(rng, out),
+            "stride": stride,
+            "elu": True,
         }
 
     title = f"{operation} {channels} to {out} k={width} stride={stride} L={length}"

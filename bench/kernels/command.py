@@ -29,16 +29,27 @@ MAX_COUNTED_FLOPS = 1e9
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench kernels`."""
     p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
-    p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="large",
-                   help="whose shapes (default large)")
-    p.add_argument("--backend", choices=BACKENDS, default="auto",
-                   help="one backend, or `auto` for all that can run here (default)")
+    p.add_argument(
+        "--size", choices=("demo", "small", "medium", "large"), default="large", help="whose shapes (default large)"
+    )
+    p.add_argument(
+        "--backend", choices=BACKENDS, default="auto", help="one backend, or `auto` for all that can run here (default)"
+    )
     p.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
     p.add_argument("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
-    p.add_argument("--limit", type=float, default=None, metavar="SECONDS",
-                   help="time for a case, where that allows (default 15, with --quick 3)")
-    p.add_argument("--traffic", action=argparse.BooleanOptionalAction, default=None,
-                   help="count the Metal kernels' bytes in the interpreter (default: unless --quick)")
+    p.add_argument(
+        "--limit",
+        type=float,
+        default=None,
+        metavar="SECONDS",
+        help="time for a case, where that allows (default 15, with --quick 3)",
+    )
+    p.add_argument(
+        "--traffic",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="count the Metal kernels' bytes in the interpreter (default: unless --quick)",
+    )
     p.add_argument("--quick", action="store_true", help="fewer cases and samples: under a minute")
     options.add(p, "kernels-<size>")
 
@@ -88,8 +99,11 @@ def measure(args: argparse.Namespace) -> KernelsResult:
     repeat = options.positive("--repeat", args.repeat if args.repeat is not None else 7 if args.quick else 15)
     limit = args.limit if args.limit is not None else 3.0 if args.quick else 15.0
     options.within("--limit", limit, 0)
-    chosen = [c for c in cases(preset.lm, preset.codec, group_size=preset.group_size)
-              if (c.quick or not args.quick) and (args.only is None or fnmatch.fnmatch(c.name, f"{args.only}*"))]
+    chosen = [
+        c
+        for c in cases(preset.lm, preset.codec, group_size=preset.group_size)
+        if (c.quick or not args.quick) and (args.only is None or fnmatch.fnmatch(c.name, f"{args.only}*"))
+    ]
     if not chosen:
         raise UsageError(f"--only {args.only!r} matches no case; `bench kernels --quick` lists some")
     columns, left_out = backends(args.backend)

@@ -35,16 +35,28 @@ def header(*names: str, folder: pathlib.Path = KERNELS) -> str:
 
 
 def _launch(
-    name: str, headers: tuple[str, ...], source: str, inputs: dict[str, mx.array], shape: tuple[int, ...],
-    template: list[tuple[str, Any]], groups: tuple[int, int, int], threads: int,
+    name: str,
+    headers: tuple[str, ...],
+    source: str,
+    inputs: dict[str, mx.array],
+    shape: tuple[int, ...],
+    template: list[tuple[str, Any]],
+    groups: tuple[int, int, int],
+    threads: int,
 ) -> tuple[Any, mx.array]:
     """(kernel with its counters, result)"""
     from kernels import interpreter
 
     kernel = interpreter.metal_kernel(f"stock_{name}", list(inputs), ["y"], source, header=header(*headers))
     (y,) = kernel(
-        inputs=list(inputs.values()), template=template, grid=(groups[0] * threads, groups[1], groups[2]),
-        threadgroup=(threads, 1, 1), output_shapes=[shape], output_dtypes=[mx.float16], check=True, strict=False,
+        inputs=list(inputs.values()),
+        template=template,
+        grid=(groups[0] * threads, groups[1], groups[2]),
+        threadgroup=(threads, 1, 1),
+        output_shapes=[shape],
+        output_dtypes=[mx.float16],
+        check=True,
+        strict=False,
     )
     return kernel, y
 
@@ -58,8 +70,14 @@ def qmv_fast(x: mx.array, w: mx.array, scales: mx.array, biases: mx.array) -> tu
     inputs = {"x": x, "w": w, "scales": scales, "biases": biases, "sizes": mx.array([k, n], dtype=mx.int32)}
     source = f"qmv_fast_impl<T, 64, 4, false>(w, scales, biases, x, y, sizes[0], sizes[1], {_PLACE});"
     return _launch(
-        "qmv_fast", ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"), source, inputs, (m, n),
-        [("T", x.dtype)], (m, n // 8, 1), 64,
+        "qmv_fast",
+        ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"),
+        source,
+        inputs,
+        (m, n),
+        [("T", x.dtype)],
+        (m, n // 8, 1),
+        64,
     )
 
 
@@ -69,8 +87,14 @@ def qmv_wide(x: mx.array, w: mx.array, scales: mx.array, biases: mx.array) -> tu
     inputs = {"x": x, "w": w, "scales": scales, "biases": biases, "sizes": mx.array([k, n, m], dtype=mx.int32)}
     source = f"qmv_wide_impl<T, 64, 4, {m}, 8>(w, scales, biases, x, y, sizes[0], sizes[1], sizes[2], {_PLACE});"
     return _launch(
-        "qmv_wide", ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"), source, inputs, (m, n),
-        [("T", x.dtype)], (1, n // 8, 1), 64,
+        "qmv_wide",
+        ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"),
+        source,
+        inputs,
+        (m, n),
+        [("T", x.dtype)],
+        (1, n // 8, 1),
+        64,
     )
 
 
@@ -86,8 +110,14 @@ def qmm(x: mx.array, w: mx.array, scales: mx.array, biases: mx.array) -> tuple[A
       threadgroup_position_in_grid, thread_index_in_threadgroup, {_PLACE.split(", ", 1)[1]});
 """
     return _launch(
-        "qmm_t", ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"), source, inputs, (m, n),
-        [("T", x.dtype)], (n // 32, -(-m // 32), 1), 128,
+        "qmm_t",
+        ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h"),
+        source,
+        inputs,
+        (m, n),
+        [("T", x.dtype)],
+        (n // 32, -(-m // 32), 1),
+        128,
     )
 
 
@@ -95,8 +125,12 @@ def sdpa_vector(q: mx.array, k: mx.array, v: mx.array) -> tuple[Any, mx.array]:
     """`sdpa_vector`: a threadgroup of 1024 threads per head and query; q [B,H,T,D], k, v [B,H,S,D]."""
     (b, h, t, d), s = q.shape, k.shape[2]
     inputs = {
-        "q": q, "k": k, "v": v, "sizes": mx.array([1, s, 0], dtype=mx.int32),
-        "strides": mx.array([s * d, d], dtype=mx.uint64), "scale": mx.array([1 / math.sqrt(d)]),
+        "q": q,
+        "k": k,
+        "v": v,
+        "sizes": mx.array([1, s, 0], dtype=mx.int32),
+        "strides": mx.array([s * d, d], dtype=mx.uint64),
+        "scale": mx.array([1 / math.sqrt(d)]),
     }
     source = f"""
   sdpa_vector<T, {d}>(

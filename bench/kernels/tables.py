@@ -41,12 +41,18 @@ def table(result: KernelsResult) -> tables.Table:
             s = stats.summarize(column.seconds)
             rate = column.reads / s.median
             faster = stats.paired_ratio(stock.seconds, column.seconds) if stock else None
-            rows.append([
-                case.case if label == STOCK else "", label, tables.measured(s), f"{rate / 1e9:.3g}",
-                f"{100 * rate / streaming:.0f} %", f"{case.flops / s.median / 1e9:.3g}",
-                f"{float(column.error['relative_l2']):.1e}",
-                "" if label == STOCK or faster is None else tables.ratio(faster, s.n),
-            ])
+            rows.append(
+                [
+                    case.case if label == STOCK else "",
+                    label,
+                    tables.measured(s),
+                    f"{rate / 1e9:.3g}",
+                    f"{100 * rate / streaming:.0f} %",
+                    f"{case.flops / s.median / 1e9:.3g}",
+                    f"{float(column.error['relative_l2']):.1e}",
+                    "" if label == STOCK or faster is None else tables.ratio(faster, s.n),
+                ]
+            )
     notes = [
         f"{result.environment.describe()}; {result.created[:10]}",
         f"Medians, ± half the quartile distance; cold weights; columns in turn; streaming {streaming / 1e9:.3g} GB/s "
@@ -78,10 +84,16 @@ def traffic_table(result: KernelsResult) -> tables.Table:
     for case in result.cases:
         if (t := case.traffic) is not None:
             times = ", ".join(f"{name} {b['loaded'] / max(b['needed'], 1):.3g}x" for name, b in t.buffers.items())
-            rows.append([
-                case.case, str(t.launches), tables.size(t.needed), f"{t.loaded / t.needed:.3g}x", times,
-                f"{float(t.error['relative_l2']):.1e}",
-            ])
+            rows.append(
+                [
+                    case.case,
+                    str(t.launches),
+                    tables.size(t.needed),
+                    f"{t.loaded / t.needed:.3g}x",
+                    times,
+                    f"{float(t.error['relative_l2']):.1e}",
+                ]
+            )
     notes = [
         "The Metal source as it is, run on this CPU in float16: accesses before any cache, no time; 1x is the least. "
         "Scales and biases are asked for by several lanes of a simdgroup at once, which a GPU serves with one read."

@@ -145,7 +145,12 @@ def ours() -> Iterator[Row]:
     )
     text = [r.normal(1, HEADS, TEXT, HEAD_DIM) for _ in range(2)]
     yield measured(
-        "norm + q + text attention", "cross_attention", r.normal(2, 1, DIM), *r.packed(DIM, DIM), *text, scale=scale,
+        "norm + q + text attention",
+        "cross_attention",
+        r.normal(2, 1, DIM),
+        *r.packed(DIM, DIM),
+        *text,
+        scale=scale,
         norm=r.norm(),
     )
 

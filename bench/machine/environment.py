@@ -15,8 +15,12 @@ from . import hardware
 ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transformers", "tokenizers", "soundfile")
 VARIABLES = (
-    "INSTRUCT_MUSICGEN_THREADS", "INSTRUCT_MUSICGEN_ACTIVATIONS", "INSTRUCT_MUSICGEN_ISA", "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS", "LD_PRELOAD",
+    "INSTRUCT_MUSICGEN_THREADS",
+    "INSTRUCT_MUSICGEN_ACTIVATIONS",
+    "INSTRUCT_MUSICGEN_ISA",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "LD_PRELOAD",
 )
 
 

@@ -48,12 +48,14 @@ class Peer(NamedTuple):
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench peers`."""
     p = subparsers.add_parser("peers", help="a decode step against transformers (torch) and plain MLX")
-    p.add_argument("--size", choices=("demo", "small", "medium", "large"), default="small",
-                   help="geometry (default small)")
+    p.add_argument(
+        "--size", choices=("demo", "small", "medium", "large"), default="small", help="geometry (default small)"
+    )
     p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="of our columns (default auto)")
-    p.add_argument("--start", type=int, default=125, metavar="POSITION",
-                   help="cache length at the first step (default 125)")
+    p.add_argument(
+        "--start", type=int, default=125, metavar="POSITION", help="cache length at the first step (default 125)"
+    )
     p.add_argument("--steps", type=int, default=5, help="steps a round (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
     p.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")

@@ -113,9 +113,7 @@ class Plain:
 class Ours:
     """Our LM on a backend, with the adapter's prefix or without (the peers have none)."""
 
-    def __init__(
-        self, bundle: str, backend: str, prefix: int, rows: int, start: int, steps: int, text: int
-    ) -> None:
+    def __init__(self, bundle: str, backend: str, prefix: int, rows: int, start: int, steps: int, text: int) -> None:
         opened = open_bundle(bundle)
         self.ops = kernels.load(backend)
         self.model = LanguageModel(Weights(opened.tensors, opened.config, self.ops))
@@ -132,7 +130,12 @@ class Ours:
     def round(self) -> dict[str, Any]:
         """Seconds of each step from `start` on."""
         stream = DecoderState(
-            self.model, self.text, self.prefix, start_layer=0, rows=self.rows, slots=self.start + self.steps + 1,
+            self.model,
+            self.text,
+            self.prefix,
+            start_layer=0,
+            rows=self.rows,
+            slots=self.start + self.steps + 1,
             query_rows=self.start + self.steps + 1,
         )
         tokens, out = mx.zeros((self.rows, self.model.config.codebooks, 1), dtype=mx.int32), []

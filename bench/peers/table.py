@@ -20,9 +20,7 @@ def table(result: PeersResult) -> tables.Table:
     for column in result.columns:
         times = samples(column.rounds)
         note = column.rounds[0].backend or ", ".join(f"{k} {v}" for k, v in column.versions.items())
-        ratio = "" if column is first else tables.ratio(
-            stats.paired_ratio(times, samples(column.beside)), len(times)
-        )
+        ratio = "" if column is first else tables.ratio(stats.paired_ratio(times, samples(column.beside)), len(times))
         rows.append([column.label, note, tables.measured(stats.summarize(times)), ratio])
     notes = [
         f"{result.environment.describe()}; {result.created[:10]}",

@@ -25,9 +25,15 @@ class Torch:
         torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
         make: Any = MusicgenDecoderConfig
         config = make(
-            vocab_size=dims["card"], num_hidden_layers=dims["layers"], ffn_dim=dims["ffn"],
-            num_attention_heads=dims["heads"], hidden_size=dims["dim"], num_codebooks=dims["codebooks"],
-            max_position_embeddings=2048, attn_implementation="sdpa", pad_token_id=dims["card"],
+            vocab_size=dims["card"],
+            num_hidden_layers=dims["layers"],
+            ffn_dim=dims["ffn"],
+            num_attention_heads=dims["heads"],
+            hidden_size=dims["dim"],
+            num_codebooks=dims["codebooks"],
+            max_position_embeddings=2048,
+            attn_implementation="sdpa",
+            pad_token_id=dims["card"],
             bos_token_id=dims["card"],
         )
         with torch.device("meta"):

@@ -29,8 +29,13 @@ class Child:
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
         self._process = subprocess.Popen(
-            command or [sys.executable, "-m", "bench.processes.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=self._errors, text=True, cwd=ROOT, env={**os.environ, **(environment or {})},
+            command or [sys.executable, "-m", "bench.processes.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **(environment or {})},
         )
 
     def ask(self, do: str, **arguments: Any) -> Any:

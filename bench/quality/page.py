@@ -53,8 +53,10 @@ MEASURES = {
     "SI-SDRi": Measure("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
     "log-mel to truth": Measure("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
     "nearest": Measure(
-        "higher", 2, "share of only and remove edits to which the true answer is nearer (log-mel, all through the "
-        "codec) than any other stem, mix without one, or the input"
+        "higher",
+        2,
+        "share of only and remove edits to which the true answer is nearer (log-mel, all through the "
+        "codec) than any other stem, mix without one, or the input",
     ),
     "notes F1": Measure("higher", 2, "F1 of the notes that basic-pitch hears, against the true answer's"),
     "onset F": Measure("higher", 2, "F of onsets within 50 ms of the true answer's"),

@@ -25,9 +25,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("files", nargs="*", metavar="FILE", help="saved results (default: all in bench/results)")
     p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="for report.md and plots (default bench/results)")
     p.add_argument("--no-plots", action="store_true", help="tables only, to standard output; needs no matplotlib")
-    p.add_argument("--update", type=Path, metavar="PAGE",
-                   help="instead, write the tables and pictures of the results that PAGE names between its "
-                   "<!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)")
+    p.add_argument(
+        "--update",
+        type=Path,
+        metavar="PAGE",
+        help="instead, write the tables and pictures of the results that PAGE names between its "
+        "<!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -87,8 +87,14 @@ def roofline(results: Sequence[EditResult]) -> bytes:
         for n, column in enumerate(r.columns):
             step = np.median(summary.step_samples(column)) * 1e3
             name = f"{r.settings.name}, {column.geometry.bits} bits, {_stepping(column)}"
-            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, color=colors[tables.size(size)],
-                      fillstyle="none" if n else "full")
+            axes.plot(
+                summary.streaming(r) / 1e9,
+                step,
+                MARKERS[n],
+                label=name,
+                color=colors[tables.size(size)],
+                fillstyle="none" if n else "full",
+            )
     axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
     axes.set_title("a decode step: least time by bandwidth (Apple's chips: published peaks), and measured", fontsize=10)
     _logarithmic(axes.xaxis)
@@ -118,8 +124,9 @@ def traffic(result: KernelsResult) -> bytes:
     if any(case.traffic for case in cases):
         needed = [case.traffic.needed / 1e6 if case.traffic else n for case, n in zip(cases, needed)]
         loaded = [case.traffic.loaded / 1e6 if case.traffic else np.nan for case in cases]
-        axes.barh(rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)",
-                  color=COLORS[1])
+        axes.barh(
+            rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)", color=COLORS[1]
+        )
     axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLORS[0])
     axes.set(xlabel="MB a call", title="traffic of each kernel")
     _rows(axes, [c.case for c in cases])
@@ -138,8 +145,9 @@ def kernels(result: KernelsResult) -> bytes:
         places = [row + (n - (len(labels) - 1) / 2) * height for row, _ in there]
         axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLORS[n % len(COLORS)])
     axes.axvline(1, color="black", linewidth=1)
-    axes.set(xlabel="times as fast as stock MLX (line: as fast)",
-             title=f"kernels at the shapes of {result.settings.name}")
+    axes.set(
+        xlabel="times as fast as stock MLX (line: as fast)", title=f"kernels at the shapes of {result.settings.name}"
+    )
     _rows(axes, [c.case for c in cases])
     return _png(axes)
 

@@ -33,8 +33,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--seconds", type=float, default=5.0, help="length of the clip, up to 10 (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--text", type=int, default=12, metavar="TOKENS", help="of the instruction (default 12)")
-    p.add_argument("--result", action="append", default=[], metavar="FILE",
-                   help="a saved `bench edit` to place under its machine's roof (default: those in bench/results)")
+    p.add_argument(
+        "--result",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a saved `bench edit` to place under its machine's roof (default: those in bench/results)",
+    )
     p.add_argument("--no-measure", action="store_true", help="leave this machine's bandwidth out")
     p.add_argument("--json", action="store_true", help="print all numbers as JSON")
 
@@ -99,7 +104,10 @@ def compute(name: str, bits: int, seconds: float, batch: int, text: int) -> dict
 
 
 def tables(
-    args: argparse.Namespace, parts: dict[str, float], bounds: list[dict[str, Any]], stream: Bandwidth | None,
+    args: argparse.Namespace,
+    parts: dict[str, float],
+    bounds: list[dict[str, Any]],
+    stream: Bandwidth | None,
     near: list[Measured],
 ) -> list[Table]:
     """Bytes by part; bounds by chip; how close measured runs come to theirs."""

@@ -83,38 +83,56 @@ def prefix_attention(
         if keys > 2 * KEYS_PER_SPLIT:
             splits = max(1, min(-(-keys // KEYS_PER_SPLIT), THREADGROUPS_ENOUGH // groups))
     inputs = {
-        "q": q, "k": k, "v": v, "prefix_q": prefix_q, "prefix_k": prefix_k, "prefix_v": prefix_v, "gate": gate,
-        "length": length, "scale": scalar(scale),
+        "q": q,
+        "k": k,
+        "v": v,
+        "prefix_q": prefix_q,
+        "prefix_k": prefix_k,
+        "prefix_v": prefix_v,
+        "gate": gate,
+        "length": length,
+        "scale": scalar(scale),
     }
     constants = (
-        ("T", q.dtype), ("D", d), ("ROWS", rows), ("DECODE", decode), ("SPLITS", splits),
-        ("KT", k.dtype), ("VT", v.dtype), ("PKT", prefix_k.dtype), ("PVT", prefix_v.dtype),
+        ("T", q.dtype),
+        ("D", d),
+        ("ROWS", rows),
+        ("DECODE", decode),
+        ("SPLITS", splits),
+        ("KT", k.dtype),
+        ("VT", v.dtype),
+        ("PKT", prefix_k.dtype),
+        ("PVT", prefix_v.dtype),
     )
-    result = engine.launch(Launch(
-        "prefix_attention.metal",
-        inputs,
-        output="y" if splits == 1 else "parts",
-        shape=q.shape if splits == 1 else (splits, b, h, 2, d + 2),
-        dtype=q.dtype if splits == 1 else mx.float32,
-        constants=constants,
-        grid=(h, shared if decode else b, blocks * splits),
-        simdgroups=simdgroups,
-        headers=("wide_loads.h", "online_softmax.h"),
-        defines={"SPLIT": splits > 1},
-        contiguous=False,
-    ))
+    result = engine.launch(
+        Launch(
+            "prefix_attention.metal",
+            inputs,
+            output="y" if splits == 1 else "parts",
+            shape=q.shape if splits == 1 else (splits, b, h, 2, d + 2),
+            dtype=q.dtype if splits == 1 else mx.float32,
+            constants=constants,
+            grid=(h, shared if decode else b, blocks * splits),
+            simdgroups=simdgroups,
+            headers=("wide_loads.h", "online_softmax.h"),
+            defines={"SPLIT": splits > 1},
+            contiguous=False,
+        )
+    )
     if splits == 1:
         return result
-    return engine.launch(Launch(
-        "prefix_attention_join.metal",
-        {"parts": result, "gate": gate},
-        output="y",
-        shape=q.shape,
-        dtype=q.dtype,
-        constants=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
-        grid=(1, h, b),
-        threads=d,
-    ))
+    return engine.launch(
+        Launch(
+            "prefix_attention_join.metal",
+            {"parts": result, "gate": gate},
+            output="y",
+            shape=q.shape,
+            dtype=q.dtype,
+            constants=(("T", q.dtype), ("D", d), ("SPLITS", splits)),
+            grid=(1, h, b),
+            threads=d,
+        )
+    )
 
 
 def cross_attention(
@@ -138,27 +156,39 @@ def cross_attention(
 
     simdgroups = _simdgroups(dim)
     inputs = {
-        "x": x.reshape(b, width), "w": weight.w, "scales": weight.scales, "biases": weight.biases, "k": k, "v": v,
+        "x": x.reshape(b, width),
+        "w": weight.w,
+        "scales": weight.scales,
+        "biases": weight.biases,
+        "k": k,
+        "v": v,
         "scale": scalar(scale),
     }
     constants: list[tuple[str, mx.Dtype | int]] = [
-        ("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size), ("M", text_rows),
-        ("R", outputs_of_a_simdgroup(dim)), ("D", dim),
-        ("KT", k.dtype), ("VT", v.dtype),
+        ("T", x.dtype),
+        ("BITS", weight.bits),
+        ("GROUP", weight.group_size),
+        ("M", text_rows),
+        ("R", outputs_of_a_simdgroup(dim)),
+        ("D", dim),
+        ("KT", k.dtype),
+        ("VT", v.dtype),
     ]
     if norm is not None:
         inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
         constants += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
-    y = engine.launch(Launch(
-        "cross_attention.metal",
-        inputs,
-        output="y",
-        shape=(b, heads * dim),
-        dtype=x.dtype,
-        constants=tuple(constants),
-        grid=(heads, 1, 1),
-        simdgroups=simdgroups,
-        headers=("wide_loads.h", "norm_rows.h", "dequant_dot.h", "online_softmax.h"),
-        defines={"NORM": norm is not None},
-    ))
+    y = engine.launch(
+        Launch(
+            "cross_attention.metal",
+            inputs,
+            output="y",
+            shape=(b, heads * dim),
+            dtype=x.dtype,
+            constants=tuple(constants),
+            grid=(heads, 1, 1),
+            simdgroups=simdgroups,
+            headers=("wide_loads.h", "norm_rows.h", "dequant_dot.h", "online_softmax.h"),
+            defines={"NORM": norm is not None},
+        )
+    )
     return y.reshape(b, 1, heads * dim)

@@ -159,8 +159,12 @@ class Engine:
             output_names=[launch.output],
             source=self.source(launch.file),
             header="".join(
-                [switches, *(self.source(h) for h in launch.headers), *(_declared(*c) for c in constants),
-                 f"[[max_total_threads_per_threadgroup({simdgroups * SIMD or launch.threads})]]\n" if bound else ""]
+                [
+                    switches,
+                    *(self.source(h) for h in launch.headers),
+                    *(_declared(*c) for c in constants),
+                    f"[[max_total_threads_per_threadgroup({simdgroups * SIMD or launch.threads})]]\n" if bound else "",
+                ]
             ),
             ensure_row_contiguous=launch.contiguous,
         )

@@ -55,8 +55,15 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
             inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
             constants += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
         launch = Launch(
-            "int4_matmul.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, constants=tuple(constants),
-            grid=(n // outputs, 1, 1), along_x="simdgroups", simdgroups=simdgroups,
+            "int4_matmul.metal",
+            inputs,
+            output="y",
+            shape=(m, n),
+            dtype=x.dtype,
+            constants=tuple(constants),
+            grid=(n // outputs, 1, 1),
+            along_x="simdgroups",
+            simdgroups=simdgroups,
             headers=("gelu.h", "wide_loads.h", "norm_rows.h", "dequant_dot.h"),
             defines=defines | {"NORM": norm is not None},
         )
@@ -64,8 +71,15 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
         bm, bn = (32, 64) if m <= 32 else (64, 64)
         constants += [("BM", bm), ("BN", bn)]
         launch = Launch(
-            "int4_matmul_tiled.metal", inputs, output="y", shape=(m, n), dtype=x.dtype, constants=tuple(constants),
-            grid=(-(-n // bn), -(-m // bm), 1), threads=4 * SIMD, headers=("simdgroup_matrix.h", "gelu.h"),
+            "int4_matmul_tiled.metal",
+            inputs,
+            output="y",
+            shape=(m, n),
+            dtype=x.dtype,
+            constants=tuple(constants),
+            grid=(-(-n // bn), -(-m // bm), 1),
+            threads=4 * SIMD,
+            headers=("simdgroup_matrix.h", "gelu.h"),
             defines=defines,
         )
     y = engine.launch(launch)

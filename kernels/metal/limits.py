@@ -46,10 +46,17 @@ class Measuring(Engine):
         zeros = [mx.zeros(a.shape, dtype=a.dtype) for a in launch.inputs.values()]
         kernel = self._make(launch, simdgroups, bound=False)
         try:
-            mx.eval(kernel(
-                inputs=zeros, template=[], grid=(TOO_MANY, 1, 1), threadgroup=(TOO_MANY, 1, 1),
-                output_shapes=[launch.shape], output_dtypes=[launch.dtype], **self._options,
-            ))
+            mx.eval(
+                kernel(
+                    inputs=zeros,
+                    template=[],
+                    grid=(TOO_MANY, 1, 1),
+                    threadgroup=(TOO_MANY, 1, 1),
+                    output_shapes=[launch.shape],
+                    output_dtypes=[launch.dtype],
+                    **self._options,
+                )
+            )
         except (RuntimeError, ValueError) as e:
             told = re.search(r"allowed threads per threadgroup \((\d+)\)", str(e))
             return int(told[1]) if told else None

@@ -37,8 +37,9 @@ _activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "int16")
 if _extension is not None and (_fewer := cores.fewer()):
     _extension.set_threads(_fewer)
 if _activations not in ACTIVATIONS:
-    _extension, _reason = None, (
-        f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"
+    _extension, _reason = (
+        None,
+        (f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"),
     )
 
 __all__ = [

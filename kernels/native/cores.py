@@ -54,7 +54,7 @@ def _quotas(root: Path) -> list[int]:
 
 
 def _cores(text: str) -> int:
-    """"QUOTA PERIOD" in microseconds -> cores; 0: "max" or -1, no limit."""
+    """ "QUOTA PERIOD" in microseconds -> cores; 0: "max" or -1, no limit."""
     fields = text.split()
     if len(fields) < 2 or not all(field.isdigit() for field in fields[:2]) or not int(fields[1]):
         return 0

@@ -120,9 +120,7 @@ def _check_gates(sources: Mapping[str, Source], layers: int, problems: _Problems
     return set(names)
 
 
-def _check_packed(
-    module: str, shape: Shape, sources: Mapping[str, Source], problems: _Problems
-) -> Quantization | None:
+def _check_packed(module: str, shape: Shape, sources: Mapping[str, Source], problems: _Problems) -> Quantization | None:
     """Bits and group size that the shapes of a packed module tell; None (and a problem) if they tell none."""
     names = [f"{module}.{part}" for part in ("weight", "scales", "biases")]
     if missing := [n for n in names if n not in sources]:
@@ -149,9 +147,7 @@ def _check_packed(
     return None
 
 
-def _quantized(
-    config: Config, found: Mapping[str, Quantization], match: Match, stated: Stated, path: Path
-) -> Config:
+def _quantized(config: Config, found: Mapping[str, Quantization], match: Match, stated: Stated, path: Path) -> Config:
     """Check what the shapes tell against config.json's default and its entries for single modules."""
     default, entries = stated.quantization()
     if default is not None and not found:

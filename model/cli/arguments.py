@@ -62,41 +62,91 @@ def _edit(parser: argparse.ArgumentParser) -> None:
     parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
     parser.set_defaults(run=_command("edit"))
     add = parser.add_argument
-    add("input", metavar="IN", type=path,
-        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input")
+    add(
+        "input",
+        metavar="IN",
+        type=path,
+        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input",
+    )
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("-i", "--instruction", type=instruction, metavar="TEXT",
+    asked.add_argument(
+        "-i",
+        "--instruction",
+        type=instruction,
+        metavar="TEXT",
         help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
-        'which is printed; a text that begins with "Music piece." goes in as it is')
+        'which is printed; a text that begins with "Music piece." goes in as it is',
+    )
     for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
         asked.add_argument(f"--{verb}", type=_instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
-    add("-o", "--output", required=True, type=path, metavar="OUT",
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=path,
+        metavar="OUT",
         help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate; - for WAV on standard "
-        "output")
-    add("--model", metavar="PATH_OR_REPO",
+        "output",
+    )
+    add(
+        "--model",
+        metavar="PATH_OR_REPO",
         help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
-        "embedded demo bundle, whose output is a smoke test, not music")
+        "embedded demo bundle, whose output is a smoke test, not music",
+    )
     add("--revision", help="branch, tag or commit of the repo")
     add("--keys", type=path, metavar="MAP.json", help=KEYS_HELP)
-    add("--seed", type=_seed, default=0, metavar="N|random",
-        help="same seed, same build, same backend: same result (default 0); random: draw one, and say which")
-    add("--top-k", type=_integer(0), default=250, metavar="N",
-        help="sample from the N most probable tokens; 0: from all (default 250)")
-    add("--top-p", type=_number(0, 1), default=0.0, metavar="P",
-        help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)")
+    add(
+        "--seed",
+        type=_seed,
+        default=0,
+        metavar="N|random",
+        help="same seed, same build, same backend: same result (default 0); random: draw one, and say which",
+    )
+    add(
+        "--top-k",
+        type=_integer(0),
+        default=250,
+        metavar="N",
+        help="sample from the N most probable tokens; 0: from all (default 250)",
+    )
+    add(
+        "--top-p",
+        type=_number(0, 1),
+        default=0.0,
+        metavar="P",
+        help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)",
+    )
     add("--temperature", type=_number(0), default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
-    add("--guidance", type=_number(-1e5, 1e5), default=3.0, metavar="G",
-        help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)")
+    add(
+        "--guidance",
+        type=_number(-1e5, 1e5),
+        default=3.0,
+        metavar="G",
+        help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)",
+    )
     add("--greedy", action="store_true", help="always the most probable token")
     add("--max-steps", type=_integer(1), metavar="N", help="edit only the first N frames (50 a second)")
-    add("--window", type=_number(0.02), metavar="SECONDS",
+    add(
+        "--window",
+        type=_number(0.02),
+        metavar="SECONDS",
         help="edit this much at a time, each window continuing the one before (default: what the model was trained on, "
-        "5 s where the bundle doesn't say)")
-    add("--backend", choices=BACKENDS, default="auto",
-        help="auto: metal where there is a GPU, else native, else the slow reference (default)")
-    add("--activations", choices=("default", "int8"), default="default",
+        "5 s where the bundle doesn't say)",
+    )
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="auto: metal where there is a GPU, else native, else the slow reference (default)",
+    )
+    add(
+        "--activations",
+        choices=("default", "int8"),
+        default="default",
         help="int8: faster and less exact layer projections on the native backend (what it costs, measured: "
-        "kernels/native/README.md)")
+        "kernels/native/README.md)",
+    )
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
     add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")
@@ -107,23 +157,49 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("convert"))
     add = parser.add_argument
     add("--adapter", required=True, metavar="CKPT", help="Instruct-MusicGen's checkpoint (finetuned.ckpt)")
-    add("--base", required=True, metavar="DIR_OR_REPO",
-        help="MusicGen's state_dict.bin and compression_state_dict.bin (facebook/musicgen-large)")
+    add(
+        "--base",
+        required=True,
+        metavar="DIR_OR_REPO",
+        help="MusicGen's state_dict.bin and compression_state_dict.bin (facebook/musicgen-large)",
+    )
     add("--t5", required=True, metavar="DIR_OR_REPO", help="T5's weights and tokenizer (google-t5/t5-base)")
     add("--out", required=True, type=path, metavar="DIR", help="the bundle's folder")
     add("--bits", type=int, default=4, metavar="4|8|16|32", help="of the layers' projections (default 4)")
-    add("--group-size", type=int, metavar="32|64|128",
-        help="weights that share a scale (default 64, or 32 where 64 does not fit the model)")
-    add("--recipe", default="plain", metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
-        help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)")
-    add("--instruments", type=_instruments, metavar="X,Y,...",
-        help="what the adapter was trained on, spelled as in its sentences (default Drums,Bass,Piano,Guitar)")
+    add(
+        "--group-size",
+        type=int,
+        metavar="32|64|128",
+        help="weights that share a scale (default 64, or 32 where 64 does not fit the model)",
+    )
+    add(
+        "--recipe",
+        default="plain",
+        metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
+        help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)",
+    )
+    add(
+        "--instruments",
+        type=_instruments,
+        metavar="X,Y,...",
+        help="what the adapter was trained on, spelled as in its sentences (default Drums,Bass,Piano,Guitar)",
+    )
     add("--everyday", action="store_true", help="it was trained on everyday sentences too, without a preamble")
-    add("--clips", nargs="+", type=path, default=[], metavar="CLIP",
-        help="audio files or folders that the calibrated recipes run the model over; the more like yours the better")
-    add("--trained-frames", type=_integer(1), metavar="N",
+    add(
+        "--clips",
+        nargs="+",
+        type=path,
+        default=[],
+        metavar="CLIP",
+        help="audio files or folders that the calibrated recipes run the model over; the more like yours the better",
+    )
+    add(
+        "--trained-frames",
+        type=_integer(1),
+        metavar="N",
         help="frames (50 a second) of the clips the adapter was trained on; default: told by a step in the variance of "
-        "its position table, if there is one")
+        "its position table, if there is one",
+    )
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
@@ -131,9 +207,14 @@ def _info(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("info"))
     parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
     parser.add_argument("--json", action="store_true", help="for machines")
-    parser.add_argument("--keys", nargs="?", const="", metavar="MAP.json",
+    parser.add_argument(
+        "--keys",
+        nargs="?",
+        const="",
+        metavar="MAP.json",
         help="print which stored tensor is taken for which (with --json in the form of MAP.json); with MAP.json apply "
-        "it and describe the bundle. " + KEYS_HELP)
+        "it and describe the bundle. " + KEYS_HELP,
+    )
 
 
 def _download(parser: argparse.ArgumentParser) -> None:
@@ -153,8 +234,13 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         "compiles its kernels on the first run. No network, no bundle needed."
     )
     parser.set_defaults(run=_command("doctor"))
-    parser.add_argument("--backend", dest="backends", action="append", choices=BACKENDS[1:],
-        help="only this one (may be given again); default: all that run here")
+    parser.add_argument(
+        "--backend",
+        dest="backends",
+        action="append",
+        choices=BACKENDS[1:],
+        help="only this one (may be given again); default: all that run here",
+    )
     parser.add_argument("--json", action="store_true", help="for machines")
 
 

@@ -130,9 +130,7 @@ def _asked(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
     return instructions.chosen(verb, name, vocabulary)
 
 
-def _edit(
-    model: InstructMusicGen, clip: Clip, text: str, arguments: argparse.Namespace, window: int | None
-) -> Samples:
+def _edit(model: InstructMusicGen, clip: Clip, text: str, arguments: argparse.Namespace, window: int | None) -> Samples:
     import mlx.core as mx
     import numpy as np
 

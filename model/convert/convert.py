@@ -44,8 +44,15 @@ Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
 
 
 def convert(
-    *, adapter: str | Path, base: str | Path, t5: str | Path, out: str | Path, bits: int = 4,
-    group_size: int | None = None, recipe: str = "plain", clips: Sequence[str | Path] = (),
+    *,
+    adapter: str | Path,
+    base: str | Path,
+    t5: str | Path,
+    out: str | Path,
+    bits: int = 4,
+    group_size: int | None = None,
+    recipe: str = "plain",
+    clips: Sequence[str | Path] = (),
     trained_frames: int | None = None,
     instructions: Vocabulary | None = None,
 ) -> Path:
@@ -74,7 +81,8 @@ def convert(
         raise UsageError(f"--recipe {recipe} quantizes and --bits {bits} does not; use --bits 4")
     if chosen.calibrated != bool(clips):
         raise UsageError(
-            f"--recipe {recipe} needs --clips to calibrate on" if chosen.calibrated
+            f"--recipe {recipe} needs --clips to calibrate on"
+            if chosen.calibrated
             else f"--clips: --recipe {recipe} is not calibrated; use --recipe calibrated"
         )
     files = clip_files(clips)

@@ -11,7 +11,14 @@ import numpy as np
 
 DTYPES = (mx.float16, mx.bfloat16, mx.float32)
 OPERATIONS = (
-    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
+    "int4_matmul",
+    "linear",
+    "prefix_attention",
+    "cross_attention",
+    "attention",
+    "conv1d",
+    "conv_transpose1d",
+    "lstm",
 )
 """Of `reference.contract.Ops`."""
 
@@ -73,9 +80,7 @@ Shaped = tuple[str, str, Callable[[Random], dict[str, Any]]]
 
 
 def _products() -> Iterator[Shaped]:
-    def packed(
-        rows: tuple[int, ...], n: int, k: int, bits: int = 4, group: int = 64, epilogue: bool = True
-    ) -> Shaped:
+    def packed(rows: tuple[int, ...], n: int, k: int, bits: int = 4, group: int = 64, epilogue: bool = True) -> Shaped:
         def make(r: Random) -> dict[str, Any]:
             found = {"x": r(*rows, k, mean=0.5), **r.packed(n, k, bits, group)}
             return found | (_epilogue(r, rows, n, k) if epilogue else {})

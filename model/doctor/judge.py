@@ -65,7 +65,12 @@ def _result(given: Any) -> Any:
 
 
 def judge(
-    ops: Ops, operation: str, result: mx.array, expected: oracle.Float64, bound: oracle.Float64, dtype: mx.Dtype,
+    ops: Ops,
+    operation: str,
+    result: mx.array,
+    expected: oracle.Float64,
+    bound: oracle.Float64,
+    dtype: mx.Dtype,
     precision: mx.Dtype | None = None,
 ) -> tuple[str, float]:
     """Return what is wrong with a result, or "" and its relative error: the 2-norm of the difference over the result's.

@@ -75,7 +75,10 @@ def _errors(weight: mx.array, packed: Packed, moment: mx.array, quantization: Qu
     """Of each row's products with the inputs, squared and summed [N]."""
     w, scales, biases = packed
     made = mx.dequantize(
-        w, scales.astype(mx.float32), biases.astype(mx.float32), group_size=quantization.group_size,
+        w,
+        scales.astype(mx.float32),
+        biases.astype(mx.float32),
+        group_size=quantization.group_size,
         bits=quantization.bits,
     )
     off = made - weight.astype(mx.float32)

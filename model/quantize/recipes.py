@@ -97,7 +97,10 @@ RECIPES = {
             calibrated=True,
         ),
         Recipe(
-            "calibrated-mixed", "mixed, rounded as calibrated", search=True, calibrated=True,
+            "calibrated-mixed",
+            "mixed, rounded as calibrated",
+            search=True,
+            calibrated=True,
             other=((_SCORES, 8, None), *_PAYS),
         ),
     )

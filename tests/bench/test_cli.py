@@ -31,8 +31,9 @@ pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.slow]
 def saved(tmp_path_factory, cache):
     """A real run, saved: two columns in processes of their own."""
     path = tmp_path_factory.mktemp("bench") / "run.json"
-    code = cli.main(["--seconds", "0.2", "--repeat", "3", "--size", "demo", "--columns", "fused,reference",
-                     "--save", str(path)])
+    code = cli.main(
+        ["--seconds", "0.2", "--repeat", "3", "--size", "demo", "--columns", "fused,reference", "--save", str(path)]
+    )
     assert code == 0
     return path
 
@@ -73,8 +74,15 @@ def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch, tmp_path
     there, back = (("fused", "round"), ("reference", "round")), (("reference", "round"), ("fused", "round"))
     stream = ("bandwidth", "round")
     assert asked == [
-        ("fused", "load"), ("reference", "load"), ("bandwidth", "load"),
-        stream, *there, stream, *back, stream, *there,
+        ("fused", "load"),
+        ("reference", "load"),
+        ("bandwidth", "load"),
+        stream,
+        *there,
+        stream,
+        *back,
+        stream,
+        *there,
     ]
     result = json.loads(path.read_text())
     assert {c["label"]: c["rounds"] for c in result["columns"]} == answers
@@ -116,48 +124,51 @@ def test_env(capsys):
     assert record["backends"]["reference"] is None and record["libraries"]["mlx"]
 
 
-@pytest.mark.parametrize(("arguments", "code", "says"), [
-    (["--bits", "3"], 2, "--bits"),
-    (["--repeat", "0"], 2, "--repeat 0"),
-    (["--steps", "-1"], 2, "--steps -1"),
-    (["--batch", "0"], 2, "--batch 0"),
-    (["--seconds", "0"], 2, "--seconds 0"),
-    (["--columns", "fused,best"], 2, "'best'"),
-    (["--columns", "fused,fused"], 2, "twice"),
-    (["--model", "x", "--bits", "4"], 2, "--bits"),
-    (["--model", "/nowhere", "--columns", "reference"], 1, "/nowhere"),
-    (["--columns", "fused", "--backend", "cuda"], 2, "cuda"),
-    (["nonsense"], 2, "nonsense"),
-    (["kernels", "--only", "zzz*"], 2, "zzz"),
-    (["kernels", "--backend", "cuda"], 2, "cuda"),
-    (["roofline", "--seconds", "11"], 2, "11"),
-    (["report", "/nowhere.json"], 1, "/nowhere.json"),
-    (["compare", "a.json"], 2, "B.json"),
-    (["--model", ""], 2, "--model"),
-    (["--limit", "nan"], 2, "--limit nan"),
-    (["--limit", "-1"], 2, "--limit -1"),
-    (["--size", "large", "--seconds", "601"], 2, "--seconds 601"),
-    (["peers", "--backend", "cuda"], 2, "cuda"),
-    (["sizes", "--remove", ""], 2, "--remove"),
-    (["fidelity", "--seed", "-1"], 2, "--seed -1"),
-    (["fidelity", "--guidance", "nan"], 2, "--guidance nan"),
-    (["fidelity", "--frames", "0"], 2, "--frames 0"),
-    (["fidelity", "--backend", "cuda"], 2, "cuda"),
-    (["fidelity", "--backends", "native", "cuda"], 2, "cuda"),
-    (["quality", "--temperature", "nan"], 2, "--temperature nan"),
-    (["quality", "--top-k", "-1"], 2, "--top-k -1"),
-    (["quality", "--guidance", "inf"], 2, "--guidance inf"),
-    (["quality", "--seeds", "0"], 2, "--seeds 0"),
-    (["fidelity", "--texts", ""], 2, "--texts"),
-    (["fidelity", "--texts", "Only Drums.", " \t"], 2, "--texts"),
-    (["fidelity", "--texts="], 2, "--texts"),
-    (["quality", "--clips", ""], 2, "--clips"),
-    (["quality", "--out=", "--no-clap"], 2, "--out"),
-    (["--save", ""], 2, "--save"),
-    (["kernels", "--only", ""], 2, "--only"),
-    (["roofline", "--result", ""], 2, "--result"),
-    (["report", ""], 2, "an argument"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--bits", "3"], 2, "--bits"),
+        (["--repeat", "0"], 2, "--repeat 0"),
+        (["--steps", "-1"], 2, "--steps -1"),
+        (["--batch", "0"], 2, "--batch 0"),
+        (["--seconds", "0"], 2, "--seconds 0"),
+        (["--columns", "fused,best"], 2, "'best'"),
+        (["--columns", "fused,fused"], 2, "twice"),
+        (["--model", "x", "--bits", "4"], 2, "--bits"),
+        (["--model", "/nowhere", "--columns", "reference"], 1, "/nowhere"),
+        (["--columns", "fused", "--backend", "cuda"], 2, "cuda"),
+        (["nonsense"], 2, "nonsense"),
+        (["kernels", "--only", "zzz*"], 2, "zzz"),
+        (["kernels", "--backend", "cuda"], 2, "cuda"),
+        (["roofline", "--seconds", "11"], 2, "11"),
+        (["report", "/nowhere.json"], 1, "/nowhere.json"),
+        (["compare", "a.json"], 2, "B.json"),
+        (["--model", ""], 2, "--model"),
+        (["--limit", "nan"], 2, "--limit nan"),
+        (["--limit", "-1"], 2, "--limit -1"),
+        (["--size", "large", "--seconds", "601"], 2, "--seconds 601"),
+        (["peers", "--backend", "cuda"], 2, "cuda"),
+        (["sizes", "--remove", ""], 2, "--remove"),
+        (["fidelity", "--seed", "-1"], 2, "--seed -1"),
+        (["fidelity", "--guidance", "nan"], 2, "--guidance nan"),
+        (["fidelity", "--frames", "0"], 2, "--frames 0"),
+        (["fidelity", "--backend", "cuda"], 2, "cuda"),
+        (["fidelity", "--backends", "native", "cuda"], 2, "cuda"),
+        (["quality", "--temperature", "nan"], 2, "--temperature nan"),
+        (["quality", "--top-k", "-1"], 2, "--top-k -1"),
+        (["quality", "--guidance", "inf"], 2, "--guidance inf"),
+        (["quality", "--seeds", "0"], 2, "--seeds 0"),
+        (["fidelity", "--texts", ""], 2, "--texts"),
+        (["fidelity", "--texts", "Only Drums.", " \t"], 2, "--texts"),
+        (["fidelity", "--texts="], 2, "--texts"),
+        (["quality", "--clips", ""], 2, "--clips"),
+        (["quality", "--out=", "--no-clap"], 2, "--out"),
+        (["--save", ""], 2, "--save"),
+        (["kernels", "--only", ""], 2, "--only"),
+        (["roofline", "--result", ""], 2, "--result"),
+        (["report", ""], 2, "an argument"),
+    ],
+)
 def test_errors_are_one_line(arguments, code, says, capsys):
     assert cli.main(arguments) == code
     err = capsys.readouterr().err
@@ -165,11 +176,19 @@ def test_errors_are_one_line(arguments, code, says, capsys):
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
-@pytest.mark.parametrize("command", [["fidelity", "--frames", "3", "--random-codes", "--by", "kind"],
-                                     ["quality", "--no-clap", "--seconds", "0.1", "--seeds", "1"]], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fidelity", "--frames", "3", "--random-codes", "--by", "kind"],
+        ["quality", "--no-clap", "--seconds", "0.1", "--seeds", "1"],
+    ],
+    ids=lambda c: c[0],
+)
 def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", *command, "--backends", "auto"], capture_output=True, text=True,
+        [sys.executable, "-m", "bench.cli", *command, "--backends", "auto"],
+        capture_output=True,
+        text=True,
         env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": "int3"},
     )
     said = [line for line in done.stderr.splitlines() if "int3" in line]
@@ -187,14 +206,32 @@ def test_a_column_that_dies_is_explained():
             child.ask("round")
 
 
-@pytest.mark.parametrize("content", [
-    "", "[]", "{}", '"x"', '{"kind": "edit"}', '{"kind": "edit", "schema": SCHEMA}',
-    '{"kind": "edit", "schema": SCHEMA, "columns": []}', '{"kind": "edit", "schema": SCHEMA, "columns": 3}',
-    '{"kind": "kernels", "schema": SCHEMA, "cases": [{}]}', '{"kind": "quality", "schema": SCHEMA}',
-    '{"benchmarks": 3}', '{"benchmarks": [{}]}', b"\xff\xfe\x00", '{"kind": [], "schema": SCHEMA}', "[" * 100_000,
-], ids=lambda content: repr(content)[:60])
-@pytest.mark.parametrize("command", [["compare", "F", "F"], ["report", "F", "--no-plots"],
-                                     ["roofline", "--no-measure", "--result", "F"]], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '"x"',
+        '{"kind": "edit"}',
+        '{"kind": "edit", "schema": SCHEMA}',
+        '{"kind": "edit", "schema": SCHEMA, "columns": []}',
+        '{"kind": "edit", "schema": SCHEMA, "columns": 3}',
+        '{"kind": "kernels", "schema": SCHEMA, "cases": [{}]}',
+        '{"kind": "quality", "schema": SCHEMA}',
+        '{"benchmarks": 3}',
+        '{"benchmarks": [{}]}',
+        b"\xff\xfe\x00",
+        '{"kind": [], "schema": SCHEMA}',
+        "[" * 100_000,
+    ],
+    ids=lambda content: repr(content)[:60],
+)
+@pytest.mark.parametrize(
+    "command",
+    [["compare", "F", "F"], ["report", "F", "--no-plots"], ["roofline", "--no-measure", "--result", "F"]],
+    ids=lambda c: c[0],
+)
 def test_foreign_files_are_one_line(command, content, tmp_path, capsys):
     path = tmp_path / "f.json"
     path.write_bytes(content if isinstance(content, bytes) else content.replace("SCHEMA", str(SCHEMA)).encode())
@@ -216,13 +253,17 @@ def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
         assert out == "" and err.splitlines()[-1].startswith(f"error: {path} is ")
 
 
-@pytest.mark.parametrize(("arguments", "columns", "left_out"), [
-    ([], "fused,reference", ""), (["--quick"], "fused,reference", ""),
-    (["--size", "small"], "fused,reference,openblas", ""),
-    (["--size", "small", "--quick"], "fused,reference", "openblas"),
-    (["--size", "large", "--quick"], "fused", "openblas,reference"),
-    (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "columns", "left_out"),
+    [
+        ([], "fused,reference", ""),
+        (["--quick"], "fused,reference", ""),
+        (["--size", "small"], "fused,reference,openblas", ""),
+        (["--size", "small", "--quick"], "fused,reference", "openblas"),
+        (["--size", "large", "--quick"], "fused", "openblas,reference"),
+        (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
+    ],
+)
 def test_which_columns_run(arguments, columns, left_out, monkeypatch):
     monkeypatch.setattr("bench.machine.openblas.unavailable", lambda: None)
     args = cli.parser(["edit"]).parse_args(["edit", *arguments])
@@ -261,7 +302,10 @@ def test_an_interrupted_page_leaves_nothing(command, begun, tmp_path):
     options = ["--no-clap"] if command == "quality" else []
     run = subprocess.Popen(
         [sys.executable, "-m", "bench.cli", command, "--backend", "reference", "--out", str(tmp_path / "o"), *options],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     while begun not in (line := run.stderr.readline()):
         assert line, "it ended before"
@@ -301,7 +345,10 @@ def test_an_interrupted_run_leaves_nothing(number, code, tmp_path):
     path = tmp_path / "r.json"
     run = subprocess.Popen(
         [sys.executable, "-m", "bench.cli", "--seconds", "20", "--repeat", "99", "--save", str(path)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
     deadline = time.monotonic() + 60

@@ -27,8 +27,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {
-    "machine": "test", "slug": "test", "cores": 2, "memory": 8 << 30, "os": "test", "python": "3", "libraries": {},
-    "commit": "0", "dirty": False,
+    "machine": "test",
+    "slug": "test",
+    "cores": 2,
+    "memory": 8 << 30,
+    "os": "test",
+    "python": "3",
+    "libraries": {},
+    "commit": "0",
+    "dirty": False,
 }
 
 
@@ -46,21 +53,30 @@ def edit(
         loads[:disturbed] = 1.0
         if label == "fused":
             times[:disturbed] *= 2
-        columns.append({
-            "label": label, "backend": "native" if label == "fused" else "reference",
-            "geometry": {"bits": 4, "steps": 10, "frames": 7, "batch": 1},
-            "step_bytes": {"weights": 1 << 20},
-            "rounds": [
-                {
-                    "seconds": dict(zip(STAGES, map(float, row))), "measured": {}, "busy": [1.0, 1.0 + other, 1.0],
-                    "step_seconds": list(row[STAGES.index("steps")] / 10 * rng.lognormal(0, noise, 10)),
-                }
-                for row, other in zip(times, loads)
-            ],
-        })
+        columns.append(
+            {
+                "label": label,
+                "backend": "native" if label == "fused" else "reference",
+                "geometry": {"bits": 4, "steps": 10, "frames": 7, "batch": 1},
+                "step_bytes": {"weights": 1 << 20},
+                "rounds": [
+                    {
+                        "seconds": dict(zip(STAGES, map(float, row))),
+                        "measured": {},
+                        "busy": [1.0, 1.0 + other, 1.0],
+                        "step_seconds": list(row[STAGES.index("steps")] / 10 * rng.lognormal(0, noise, 10)),
+                    }
+                    for row, other in zip(times, loads)
+                ],
+            }
+        )
     return {
-        "schema": SCHEMA, "kind": "edit", "environment": ENVIRONMENT, "settings": {"name": "x"},
-        "columns": columns, "bandwidth": {"bytes": 1 << 28, "seconds": [0.1], "rounds": [[0.1 * d] * 3 for d in drift]},
+        "schema": SCHEMA,
+        "kind": "edit",
+        "environment": ENVIRONMENT,
+        "settings": {"name": "x"},
+        "columns": columns,
+        "bandwidth": {"bytes": 1 << 28, "seconds": [0.1], "rounds": [[0.1 * d] * 3 for d in drift]},
     }
 
 
@@ -178,10 +194,12 @@ def test_reads_pytest_benchmark(tmp_path):
         machine = rng.lognormal(0, 0.2) * rng.lognormal(0, 0.1, 60)
         fused, base = (list(t * machine * rng.lognormal(0, 0.03, 60)) for t in (0.1 * slower, 1.0))
         extra = {"case": "k", "column": "native"} | ({"reference_seconds": base} if pairs else {})
-        return {"benchmarks": [
-            {"name": "t[native]", "extra_info": extra, "stats": {"data": fused}},
-            {"name": "t[reference]", "extra_info": {"case": "k", "column": "reference"}, "stats": {"data": base}},
-        ]}
+        return {
+            "benchmarks": [
+                {"name": "t[native]", "extra_info": extra, "stats": {"data": fused}},
+                {"name": "t[reference]", "extra_info": {"case": "k", "column": "reference"}, "stats": {"data": base}},
+            ]
+        }
 
     a, b, slow = (write(tmp_path / f"{n}.json", run(n, s)) for n, s in ((0, 1.0), (1, 1.0), (2, 1.2)))
     assert cli.main(["compare", a, b]) == 0

@@ -97,7 +97,11 @@ def test_the_adapter_and_the_heads(module: str, layer: int | None, bundles: dict
 def test_no_recipe_is_taken_for_damage(recipe: str, bundles: dict[str, Path], tmp_path: Path) -> None:
     clips = [demo_path().parent / "clip.flac"] if RECIPES[recipe].calibrated else []
     out = convert(
-        adapter=GOLDEN / "upstream.ckpt", base=GOLDEN / "base", t5=GOLDEN / "t5", out=tmp_path / "b", recipe=recipe,
+        adapter=GOLDEN / "upstream.ckpt",
+        base=GOLDEN / "base",
+        t5=GOLDEN / "t5",
+        out=tmp_path / "b",
+        recipe=recipe,
         clips=clips,
     )
     (found,) = compare(bundles["exact"], out)

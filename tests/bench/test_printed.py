@@ -91,16 +91,23 @@ def test_edit(tmp_path):
                 same(rows[stage][1][c], max(r["peak_rss"][stage] for r in column["rounds"]))
         step, first = float(np.median(mine["steps"])) / 13, column["warmup"]["first"]
         read = sum(column["step_bytes"].values())
-        start = column["load_seconds"] + first["first_step"] + sum(
-            first["seconds"][s] for s in STAGES[: STAGES.index("steps")]
+        start = (
+            column["load_seconds"]
+            + first["first_step"]
+            + sum(first["seconds"][s] for s in STAGES[: STAGES.index("steps")])
         )
         rounds = [*column["rounds"], *column["warmup"].values()]
         resident = max(column["load_rss"], *(max(r["peak_rss"].values()) for r in rounds))
         for row, value in {
-            "RTF": float(np.median(mine["whole edit"])) / 0.2, "per step": step, "bytes a step must read": read,
-            "read at": read / step, "of streaming bandwidth": 100 * read / step / stream,
-            "adapter at": column["adapter_flops"] / float(np.median(mine["adapter"])), "load": column["load_seconds"],
-            "load to first step": start, "peak RSS": resident,
+            "RTF": float(np.median(mine["whole edit"])) / 0.2,
+            "per step": step,
+            "bytes a step must read": read,
+            "read at": read / step,
+            "of streaming bandwidth": 100 * read / step / stream,
+            "adapter at": column["adapter_flops"] / float(np.median(mine["adapter"])),
+            "load": column["load_seconds"],
+            "load to first step": start,
+            "peak RSS": resident,
             "peak MLX memory": max(max(r["mlx_peak"].values()) for r in column["rounds"]),
         }.items():
             if row == "of streaming bandwidth":
@@ -188,10 +195,17 @@ def test_the_peak_is_the_largest_of_loading_warm_up_and_rounds():
         empty = {"seconds": {}, "measured": {}, "busy": [0, None, 0], "step_seconds": []}
         first, second, small = (empty | {"peak_rss": each} for each in peaks)
         geometry = dict.fromkeys(("bits", "frames", "steps", "batch"), 1)
-        return results.convert({
-            "backend": "x", "geometry": geometry, "step_bytes": {}, "load_rss": load, "warmup": {"first": small},
-            "rounds": [first, second],
-        }, EditColumn)
+        return results.convert(
+            {
+                "backend": "x",
+                "geometry": geometry,
+                "step_bytes": {},
+                "load_rss": load,
+                "warmup": {"first": small},
+                "rounds": [first, second],
+            },
+            EditColumn,
+        )
 
     assert [summary.peak_rss(column(*each)) for each in ((9, 5, 7), (5, 9, 7), (5, 7, 9))] == [9, 9, 9]
 
@@ -222,7 +236,10 @@ def test_peers():
 
     environment = msgspec.to_builtins(results.origin()["environment"])
     result = {
-        "kind": "peers", "schema": SCHEMA, "created": "2026-01-01", "environment": environment,
+        "kind": "peers",
+        "schema": SCHEMA,
+        "created": "2026-01-01",
+        "environment": environment,
         "left_out": {"torch": "too large"},
         "settings": {"name": "n", "rows": 2, "start": 5, "text": 3, "repeat": 3, "steps": 3},
         "columns": [

@@ -206,7 +206,10 @@ def test_a_full_disk_leaves_what_was_there(what: str, files: tuple[Path, Path], 
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     command = ["report", "edit.json", "-o", "."] if what == "report" else ["report", "--update", page.name]
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", *command], capture_output=True, text=True, preexec_fn=full_disk,
+        [sys.executable, "-m", "bench.cli", *command],
+        capture_output=True,
+        text=True,
+        preexec_fn=full_disk,
         cwd=tmp_path,
     )
     assert done.returncode == 1 and done.stderr.startswith("error: cannot write") and done.stderr.count("\n") == 1
@@ -225,10 +228,18 @@ def test_any_locale(files: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-@pytest.mark.parametrize("command", [
-    ["report", "--no-plots", "F"], ["compare", "F", "F"], ["compare", "F", "F", "--json"], ["roofline", "--no-measure"],
-    ["env"], ["sizes"],
-], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", "--no-plots", "F"],
+        ["compare", "F", "F"],
+        ["compare", "F", "F", "--json"],
+        ["roofline", "--no-measure"],
+        ["env"],
+        ["sizes"],
+    ],
+    ids=" ".join,
+)
 def test_a_full_disk_behind_standard_output(command: list[str], files: tuple[Path, Path]) -> None:
     arguments = [str(files[0]) if a == "F" else a for a in command]
     with open("/dev/full", "w") as full:
@@ -239,9 +250,7 @@ def test_a_full_disk_behind_standard_output(command: list[str], files: tuple[Pat
 
 
 @pytest.mark.parametrize(("mark", "end"), [("", "\n"), ("", "\r\n"), ("\ufeff", "\r\n"), ("\ufeff", "\n")])
-def test_updating_a_page_changes_its_blocks_only(
-    files: tuple[Path, Path], tmp_path: Path, mark: str, end: str
-) -> None:
+def test_updating_a_page_changes_its_blocks_only(files: tuple[Path, Path], tmp_path: Path, mark: str, end: str) -> None:
     """Line ends and a byte order mark stay; a result's name may have spaces and brackets."""
     (tmp_path / "an edit [1].json").write_bytes(files[0].read_bytes())
     lines = [f"{mark}# Title", "", "<!-- bench:begin an edit [1].json -->", "<!-- bench:end -->", "last"]

@@ -28,8 +28,10 @@ def hand_made(seconds: float, batch: int, text: int) -> dict[str, float]:
     row = LAYERS * 2 * DIM * 2  # a position's keys and values in float16
     return {
         "weights": LAYERS * 14 * DIM**2 * 4.5 / 8 + (3 * LAYERS + 1) * 2 * DIM * 2,
-        "heads": CODEBOOKS * CARD * DIM * 2, "embedding": 2 * batch * CODEBOOKS * DIM * 2,
-        "self cache": 2 * batch * (steps + 1) / 2 * row, "prefix": batch * (frames + 1) * row,
+        "heads": CODEBOOKS * CARD * DIM * 2,
+        "embedding": 2 * batch * CODEBOOKS * DIM * 2,
+        "self cache": 2 * batch * (steps + 1) / 2 * row,
+        "prefix": batch * (frames + 1) * row,
         "text": batch * text * row,
     }
 
@@ -84,10 +86,14 @@ def test_this_machine_and_measured_runs(tmp_path: Path, capsys: pytest.CaptureFi
     assert result["environment"]["commit"] in text
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["--seconds", "nan"], "--seconds nan must be between 0.02 and 10"), (["--batch", "0"], "--batch 0"),
-    (["--text", "-1"], "--text -1 must be at least 0"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--seconds", "nan"], "--seconds nan must be between 0.02 and 10"),
+        (["--batch", "0"], "--batch 0"),
+        (["--text", "-1"], "--text -1 must be at least 0"),
+    ],
+)
 def test_errors(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["roofline", *arguments]) == 2
     assert capsys.readouterr().err.startswith(f"error: {says}")

@@ -121,7 +121,10 @@ def test_a_slow_column_measures_a_part_and_says_how_much(demo):
     info = session.warm_up()
     r = session.round()
     assert r.measured == {
-        "codec encode": (10, 30), "codec decode": (10, 30), "adapter": (1, 4), "steps": (3, 33),
+        "codec encode": (10, 30),
+        "codec decode": (10, 30),
+        "adapter": (1, 4),
+        "steps": (3, 33),
     }
     column = dataclasses.replace(info, label="reference", rounds=[r])
     assert summary.projected(column, "steps") and summary.projected(column, summary.WHOLE)

@@ -79,7 +79,9 @@ def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch,
 def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
-        capture_output=True, text=True, preexec_fn=full_disk,
+        capture_output=True,
+        text=True,
+        preexec_fn=full_disk,
         env=os.environ | {"INSTRUCT_MUSICGEN_CACHE": str(tmp_path)},
     )
     said = done.stderr.splitlines()[-1]

@@ -26,7 +26,15 @@ from ..strategies import Random
     mask=st.sampled_from((None, "causal", "additive")),
 )
 def test_attention(
-    ops: Ops, seed: int, rows: int, heads: int, steps: int, extra: int, dim: int, dtype: mx.Dtype, layout: str,
+    ops: Ops,
+    seed: int,
+    rows: int,
+    heads: int,
+    steps: int,
+    extra: int,
+    dim: int,
+    dtype: mx.Dtype,
+    layout: str,
     mask: str | None,
 ) -> None:
     r = Random(seed)

@@ -18,13 +18,31 @@ channels = st.integers(1, 40)
 
 
 @given(
-    seed=strategies.seeds, rows=st.integers(1, 2), c=channels, n=channels, width=st.integers(1, 9),
-    stride=st.integers(1, 8), frames=st.integers(1, 40), elu=st.booleans(), residual=st.booleans(),
-    dtype=strategies.dtypes, layout=strategies.views,
+    seed=strategies.seeds,
+    rows=st.integers(1, 2),
+    c=channels,
+    n=channels,
+    width=st.integers(1, 9),
+    stride=st.integers(1, 8),
+    frames=st.integers(1, 40),
+    elu=st.booleans(),
+    residual=st.booleans(),
+    dtype=strategies.dtypes,
+    layout=strategies.views,
 )
 def test_conv1d(
-    ops: Ops, seed: int, rows: int, c: int, n: int, width: int, stride: int, frames: int, elu: bool, residual: bool,
-    dtype: mx.Dtype, layout: str,
+    ops: Ops,
+    seed: int,
+    rows: int,
+    c: int,
+    n: int,
+    width: int,
+    stride: int,
+    frames: int,
+    elu: bool,
+    residual: bool,
+    dtype: mx.Dtype,
+    layout: str,
 ) -> None:
     r = Random(seed)
     extra = seed % stride  # samples that no frame uses
@@ -38,13 +56,31 @@ def test_conv1d(
 
 
 @given(
-    seed=strategies.seeds, rows=st.integers(1, 2), c=channels, n=channels, stride=st.integers(1, 8),
-    factor=st.sampled_from((1, 2)), extra=st.sampled_from((0, 0, 1)), frames=st.integers(1, 30), elu=st.booleans(),
-    dtype=strategies.dtypes, layout=strategies.views,
+    seed=strategies.seeds,
+    rows=st.integers(1, 2),
+    c=channels,
+    n=channels,
+    stride=st.integers(1, 8),
+    factor=st.sampled_from((1, 2)),
+    extra=st.sampled_from((0, 0, 1)),
+    frames=st.integers(1, 30),
+    elu=st.booleans(),
+    dtype=strategies.dtypes,
+    layout=strategies.views,
 )
 def test_conv_transpose1d(
-    ops: Ops, seed: int, rows: int, c: int, n: int, stride: int, factor: int, extra: int, frames: int, elu: bool,
-    dtype: mx.Dtype, layout: str,
+    ops: Ops,
+    seed: int,
+    rows: int,
+    c: int,
+    n: int,
+    stride: int,
+    factor: int,
+    extra: int,
+    frames: int,
+    elu: bool,
+    dtype: mx.Dtype,
+    layout: str,
 ) -> None:
     r = Random(seed)
     width = factor * stride + extra

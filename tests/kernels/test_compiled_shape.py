@@ -17,7 +17,8 @@ from kernels.interpreter.static_checks import lint
 from .compiled import VARIANTS, compiled, signatures
 
 pytestmark = [
-    pytest.mark.backend("interpreter"), pytest.mark.slow,
+    pytest.mark.backend("interpreter"),
+    pytest.mark.slow,
     pytest.mark.skipif(bool(unavailable()), reason=f"compiled shapes: {unavailable()}"),
 ]
 
@@ -28,8 +29,11 @@ R = 4
 
 # Vector registers without spilling, as clang 16 counts them for amdgcn, with room for other versions.
 CEILINGS = {
-    "product, 2 rows": 80, "norm and product, 2 rows": 112, "norm and product, 8 rows": 184,
-    "prefix attention, a pair": 128, "text attention, 1 row": 120,
+    "product, 2 rows": 80,
+    "norm and product, 2 rows": 112,
+    "norm and product, 8 rows": 184,
+    "prefix attention, a pair": 128,
+    "text attention, 1 row": 120,
 }
 
 
@@ -108,7 +112,8 @@ def test_narrow_loads_are_noticed() -> None:
     ("file", "name"),
     [
         ("dequant_dot.h", "norm and product, 8 rows"),
-        ("norm_rows.h", "norm and product, 4 rows"), ("online_softmax.h", "prefix attention, a window"),
+        ("norm_rows.h", "norm and product, 4 rows"),
+        ("online_softmax.h", "prefix attention, a window"),
     ],
 )
 def test_missing_pragmas_are_noticed(file: str, name: str) -> None:

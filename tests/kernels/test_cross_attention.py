@@ -19,8 +19,20 @@ from ..strategies import Random
 
 
 def arguments(
-    seed: int, *, rows: int, text_rows: int, steps: int, heads: int, dim: int, keys: int, groups: int = 2,
-    group_size: int = 32, bits: int = 4, dtype: mx.Dtype = mx.float32, layout: str = "contiguous", norm: bool = True,
+    seed: int,
+    *,
+    rows: int,
+    text_rows: int,
+    steps: int,
+    heads: int,
+    dim: int,
+    keys: int,
+    groups: int = 2,
+    group_size: int = 32,
+    bits: int = 4,
+    dtype: mx.Dtype = mx.float32,
+    layout: str = "contiguous",
+    norm: bool = True,
 ) -> dict[str, Any]:
     r = Random(seed)
     k = groups * group_size

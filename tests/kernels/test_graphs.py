@@ -26,9 +26,7 @@ def model(ops: Ops):
     def step(x: mx.array, cache: mx.array, position: mx.array) -> tuple[mx.array, mx.array]:
         y = ops.int4_matmul(x, **qkv, norm=norm).reshape(2, 1, 3, HEADS, DIM).transpose(2, 0, 3, 1, 4)
         cache = mx.slice_update(cache, y[1:], position, axes=[3])
-        a = ops.prefix_attention(
-            y[0], cache[0], cache[1], *prefix, mx.array(0.3), scale=DIM**-0.5, length=position + 1
-        )
+        a = ops.prefix_attention(y[0], cache[0], cache[1], *prefix, mx.array(0.3), scale=DIM**-0.5, length=position + 1)
         return ops.int4_matmul(a.transpose(0, 2, 1, 3).reshape(2, 1, width), **out, residual=x), cache
 
     return step, r.normal(2, 1, width), mx.zeros((2, 2, HEADS, SLOTS, DIM))

@@ -22,7 +22,17 @@ pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
 F32, F16, BF16 = mx.float32, mx.float16, mx.bfloat16
 MATMUL = Matmul(1, (2,), 35, 3, 32, 4, F32, F16, "contiguous", True, True, True, True)
 ATTENTION = PrefixAttention(
-    seed=2, shared=1, pairs=2, heads=2, steps=1, slots=75, length=71, frames=69, dim=64, gate=0.6, dtype=F32,
+    seed=2,
+    shared=1,
+    pairs=2,
+    heads=2,
+    steps=1,
+    slots=75,
+    length=71,
+    frames=69,
+    dim=64,
+    gate=0.6,
+    dtype=F32,
     layout="contiguous",
 )
 PROMPT = dataclasses.replace(ATTENTION, steps=5, pairs=1)

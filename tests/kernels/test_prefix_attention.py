@@ -20,7 +20,17 @@ from .. import strategies
 from ..strategies import PrefixAttention
 
 CASE = PrefixAttention(
-    seed=3, shared=1, pairs=2, heads=2, steps=1, slots=40, length=29, frames=37, dim=64, gate=0.8, dtype=mx.float32,
+    seed=3,
+    shared=1,
+    pairs=2,
+    heads=2,
+    steps=1,
+    slots=40,
+    length=29,
+    frames=37,
+    dim=64,
+    gate=0.8,
+    dtype=mx.float32,
     layout="contiguous",
 )
 

@@ -226,8 +226,10 @@ def respelled(tensors: Tensors, way: Way) -> Tensors:
     else:
         out[f"{way.adapter}.{way.position}"] = tables[0]
         for i in range(count):
-            at = f"{layer(i)}.{way.position}" if way.positions == "in layers" else (
-                f"{way.adapter}.layers.{i}.{way.position}"
+            at = (
+                f"{layer(i)}.{way.position}"
+                if way.positions == "in layers"
+                else (f"{way.adapter}.layers.{i}.{way.position}")
             )
             out[at] = tables[i + 1]
     names = [f"cp_transformer.merge_linear.{i}" for i in range(count)]

@@ -27,9 +27,7 @@ class Shifted:
     def __init__(self, path) -> None:
         whole = open_bundle(path)
         layers = whole.config.adapter.layers - START
-        self.config = replace(
-            whole.config, adapter=replace(whole.config.adapter, layers=layers, start_layer=START)
-        )
+        self.config = replace(whole.config, adapter=replace(whole.config.adapter, layers=layers, start_layer=START))
         self.tensors = dict(whole.tensors)
         self.tensors["cp_transformer.gates"] = whole.tensors["cp_transformer.gates"][:layers]
         self.codec_path, self.t5_path = whole.codec_path, whole.t5_path

@@ -232,9 +232,7 @@ def test_more_mp3_than_its_header_names_is_read(tmp_path: Path, capfd: pytest.Ca
     assert capfd.readouterr().err == ""
 
 
-def test_mp3_with_damage_between_its_frames_gives_the_others(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_mp3_with_damage_between_its_frames_gives_the_others(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     data = vbr(NOISE).replace(b"Xing", bytes(4))
     hurt = data[: len(data) // 2] + bytes(range(256)) * 8 + data[len(data) // 2 + 700 :]
     assert 55_000 < loaded(tmp_path, hurt).source_frames < 67_000

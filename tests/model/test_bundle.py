@@ -58,9 +58,7 @@ def test_other_spellings_of_the_names(
 
 @pytest.mark.parametrize("name", ["gate.{}", "gates.{}", "cp_transformer.gate.{}", "lm.cp_transformer.gates.{}"])
 @pytest.mark.parametrize("shape", [(), (1,)])
-def test_one_gate_a_layer(
-    edited: Callable[..., Path], golden_bundle: Path, name: str, shape: tuple[int, ...]
-) -> None:
+def test_one_gate_a_layer(edited: Callable[..., Path], golden_bundle: Path, name: str, shape: tuple[int, ...]) -> None:
     def split(tensors: Tensors) -> Tensors:
         gates = tensors.pop("cp_transformer.gates")
         return tensors | {name.format(i): gates[i].reshape(shape) for i in range(gates.size)}
@@ -87,9 +85,7 @@ def test_dimensions_that_config_leaves_out(edited: Callable[..., Path], golden_b
     assert open_bundle(edited(32, config=strip)).config == open_bundle(golden_bundle).config
 
 
-def test_a_flat_config_without_quantization(
-    edited: Callable[..., Path], golden_bundles: Callable[[int], Path]
-) -> None:
+def test_a_flat_config_without_quantization(edited: Callable[..., Path], golden_bundles: Callable[[int], Path]) -> None:
     def flat(raw: dict[str, Any]) -> dict[str, Any]:
         return {"hidden_size": 64, "num_attention_heads": 4, "unknown": [1, {}]}
 

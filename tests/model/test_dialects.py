@@ -158,8 +158,10 @@ def test_what_is_no_projection_may_be_packed_in_any_form(edited: Callable[..., P
 
     bundle = opened(edited(32, pack))
     for i in range(names[1]):
-        got = bundle.tensors["cp_transformer.pos_emb"][i] if "pos" in case else (
-            bundle.reload([f"cp_transformer.merge_linear.{i}.weight"])[f"cp_transformer.merge_linear.{i}.weight"]
+        got = (
+            bundle.tensors["cp_transformer.pos_emb"][i]
+            if "pos" in case
+            else (bundle.reload([f"cp_transformer.merge_linear.{i}.weight"])[f"cp_transformer.merge_linear.{i}.weight"])
         )
         np.testing.assert_array_equal(np.array(got), expected[names[0].format(i)])
     assert info.describe(bundle)["quantization"]["bits"] == 8

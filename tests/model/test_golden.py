@@ -34,8 +34,13 @@ def m(golden: Golden, converted: Converted) -> InstructMusicGen:
 def stream(m: InstructMusicGen, texts: list[str], condition: mx.array, frames: int, *, rows: int = 2) -> DecoderState:
     text = m.lm.text_kv(m.condition(texts))
     return DecoderState(
-        m.lm, text, m.adapter(condition), start_layer=m.adapter.config.start_layer, rows=rows * condition.shape[0],
-        slots=frames + 4, query_rows=frames,
+        m.lm,
+        text,
+        m.adapter(condition),
+        start_layer=m.adapter.config.start_layer,
+        rows=rows * condition.shape[0],
+        slots=frames + 4,
+        query_rows=frames,
     )
 
 

@@ -185,7 +185,7 @@ def test_what_is_missing_is_named_as_such(tmp_path: Path) -> None:
 
 def test_a_cache_that_cannot_be_written_names_the_variable(tmp_path: Path) -> None:
     server, endpoint = _answering(
-        b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 97\r\n\r\n'
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 97\r\n\r\n"
         b'{"id": "o/b", "sha": "' + b"1" * 40 + b'", "siblings": [{"rfilename": "x"}]}'.ljust(35)
     )
     with server:

@@ -165,7 +165,10 @@ def test_info_prints_the_mapping(edited: Callable[..., Path], run: Run) -> None:
 
 
 def test_info_shows_what_a_map_must_settle(
-    edited: Callable[..., Path], golden_bundle: Path, tmp_path: Path, run: Run  # noqa: F811
+    edited: Callable[..., Path],
+    golden_bundle: Path,
+    tmp_path: Path,
+    run: Run,  # noqa: F811
 ) -> None:
     path = edited(32, SECRET)
     done = run("info", path, "--keys")
@@ -192,7 +195,11 @@ def test_info_shows_what_a_map_must_settle(
     Way("Hugging Face", merges="stacked", fused="self", ends="stacked", first=1),
 ])  # fmt: skip
 def test_the_printed_map_is_one_that_keys_reads(
-    edited: Callable[..., Path], golden_bundle: Path, tmp_path: Path, run: Run, way: Way  # noqa: F811
+    edited: Callable[..., Path],
+    golden_bundle: Path,
+    tmp_path: Path,
+    run: Run,  # noqa: F811
+    way: Way,
 ) -> None:
     path = edited(32, lambda tensors: respelled(tensors, way))
     (tmp_path / "map.json").write_text(run("info", path, "--keys", "--json").out)

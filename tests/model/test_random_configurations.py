@@ -213,4 +213,3 @@ def test_the_group_size_fits_the_model_unless_told(dim, group_size):
     with drawn(Shape(dim=dim, heads=4, ffn=2 * dim)) as d:
         assert d.convert(4) == 0
         assert open_bundle(d.bundle(4)).config.quantization == Quantization(4, group_size)
-

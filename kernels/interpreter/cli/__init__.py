@@ -32,15 +32,21 @@ from .options import Parser, launch_options, launch_parser
 
 def _parser() -> Parser:
     p = Parser(
-        prog="metal-check", parents=[launch_parser()], description=__doc__, allow_abbrev=False,
+        prog="metal-check",
+        parents=[launch_parser()],
+        description=__doc__,
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("files", nargs="+", type=Path, metavar="FILE")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 5], help="thread orders to try (default 0 1 5)")
     p.add_argument("--fp", nargs="+", choices=FP, default=["off"], help="floating-point modes to try (default off)")
     p.add_argument("--lenient", action="store_true", help="strict=False: see README.md")
-    p.add_argument("--registers", action="store_true",
-                   help="run nothing: registers, stack, loads and loops of the compiled code (needs clang 16 or later)")
+    p.add_argument(
+        "--registers",
+        action="store_true",
+        help="run nothing: registers, stack, loads and loops of the compiled code (needs clang 16 or later)",
+    )
     p.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     return p
 

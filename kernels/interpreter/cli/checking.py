@@ -60,8 +60,13 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
     grid, threadgroup = three(options.grid, "grid"), three(options.threadgroup, "threadgroup")
     template = [parse_template(t) for t in options.template]
     kernel = metal_kernel(
-        re.sub(r"\W", "_", file.stem), [name for name, _ in inputs], [o.name for o in outputs], source.body,
-        source.header, not options.strided, options.atomic_outputs,
+        re.sub(r"\W", "_", file.stem),
+        [name for name, _ in inputs],
+        [o.name for o in outputs],
+        source.body,
+        source.header,
+        not options.strided,
+        options.atomic_outputs,
     )
     report = Report(file, text, kernel=source)
     if args.registers:
@@ -77,9 +82,17 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
             report.seed, report.fp = seed, fp
             try:
                 result = kernel(
-                    inputs=[a for _, a in inputs], template=template, grid=grid, threadgroup=threadgroup,
-                    output_shapes=[o.shape for o in outputs], output_dtypes=[o.dtype for o in outputs],
-                    init_value=options.init_value, check=True, strict=not args.lenient, seed=seed, fp=fp,
+                    inputs=[a for _, a in inputs],
+                    template=template,
+                    grid=grid,
+                    threadgroup=threadgroup,
+                    output_shapes=[o.shape for o in outputs],
+                    output_dtypes=[o.dtype for o in outputs],
+                    init_value=options.init_value,
+                    check=True,
+                    strict=not args.lenient,
+                    seed=seed,
+                    fp=fp,
                 )
             except KernelFault as fault:
                 report.faults = fault.issues
@@ -105,7 +118,8 @@ def _fitting(
     given = {name for name, _ in inputs} | {o.name for o in outputs}
     wanted = dict(source.buffers)
     for names, what in (
-        (sorted(wanted.keys() - given), "lacks an --input or --output for"), (sorted(given - wanted.keys()), "has no"),
+        (sorted(wanted.keys() - given), "lacks an --input or --output for"),
+        (sorted(given - wanted.keys()), "has no"),
     ):
         if names:
             raise UsageError(f"{source.path} {what} {', '.join(names)}; the kernel takes {', '.join(wanted)}")

@@ -42,9 +42,15 @@ class Buffer:
 def launch_parser() -> Parser:
     """Return the parser of one launch."""
     p = Parser(prog="// check:", add_help=False, allow_abbrev=False)
-    p.add_argument("--input", "-i", action="append", default=[], metavar="NAME=DTYPE[SHAPE][*VALUE] or NAME=FILE.npy",
-                   help="an input, in the kernel's order: random numbers (floats normal, integers from 0 up to 100), "
-                        "or VALUE everywhere, or a file's array")
+    p.add_argument(
+        "--input",
+        "-i",
+        action="append",
+        default=[],
+        metavar="NAME=DTYPE[SHAPE][*VALUE] or NAME=FILE.npy",
+        help="an input, in the kernel's order: random numbers (floats normal, integers from 0 up to 100), "
+        "or VALUE everywhere, or a file's array",
+    )
     p.add_argument("--output", "-o", action="append", default=[], metavar="NAME=DTYPE[SHAPE]")
     p.add_argument("--grid", "-g", type=int, nargs="+", metavar="N", help="threads in x, y, z")
     p.add_argument("--threadgroup", "-t", type=int, nargs="+", metavar="N")
@@ -54,11 +60,16 @@ def launch_parser() -> Parser:
     p.add_argument("--init-value", type=float)
     p.add_argument("--atomic-outputs", action="store_true")
     p.add_argument("--strided", action="store_true", help="ensure_row_contiguous=False")
-    p.add_argument("--expect", action="append", default=[], metavar="[NAME=]FILE.npy",
-                   help="the right output, to compare with")
-    p.add_argument("--tolerance", type=float, metavar="X",
-                   help="largest difference from --expect allowed, over its largest magnitude (default: 1e-5 for "
-                        "float32, 2e-3 for float16, 2e-2 for bfloat16, 0 for integers)")
+    p.add_argument(
+        "--expect", action="append", default=[], metavar="[NAME=]FILE.npy", help="the right output, to compare with"
+    )
+    p.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="X",
+        help="largest difference from --expect allowed, over its largest magnitude (default: 1e-5 for "
+        "float32, 2e-3 for float16, 2e-2 for bfloat16, 0 for integers)",
+    )
     return p
 
 

@@ -60,8 +60,11 @@ def record(report: Report) -> dict[str, Any]:
         "compiler_error": report.compiler_error or None,
         "order_matters": list(report.order_matters) if report.order_matters else None,
         "expected": {
-            name: {"difference": value if math.isfinite(value) else None, "allowed": report.tolerances[name],
-                   "right": value <= report.tolerances[name]}
+            name: {
+                "difference": value if math.isfinite(value) else None,
+                "allowed": report.tolerances[name],
+                "right": value <= report.tolerances[name],
+            }
             for name, value in report.differences.items()
         },
         "code": dataclasses.asdict(report.shape) if report.shape else None,

@@ -102,9 +102,7 @@ def _template_value(value: TemplateValue) -> tuple[str, str]:
         return "int", str(value)
     if isinstance(value, mx.Dtype):
         return "typename", TYPE_NAMES[value]
-    raise ValueError(
-        f"[metal_kernel] Invalid template argument {value!r}. Must be `mlx.core.Dtype`, `int` or `bool`."
-    )
+    raise ValueError(f"[metal_kernel] Invalid template argument {value!r}. Must be `mlx.core.Dtype`, `int` or `bool`.")
 
 
 @dataclass(frozen=True)

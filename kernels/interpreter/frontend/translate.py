@@ -76,4 +76,4 @@ def _one_pointer_element(header: str) -> str:
 def _renumbered(kernel: str, before: int) -> str:
     """Put a `#line` behind the signature, whose lines come first."""
     lines = kernel.split("\n")
-    return "\n".join([*lines[: before], '#line 1 "source"', *lines[before + 1 :]])
+    return "\n".join([*lines[:before], '#line 1 "source"', *lines[before + 1 :]])

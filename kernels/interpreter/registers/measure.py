@@ -28,7 +28,8 @@ _FLAGS = [
 MEAN_UNROLLING = 60
 """Threshold of a compiler that unrolls little: where private arrays stay in registers even so, they will anywhere."""
 _LITTLE = tuple(
-    word for option in ("unroll-threshold", "amdgpu-unroll-threshold-private", "amdgpu-unroll-threshold-local")
+    word
+    for option in ("unroll-threshold", "amdgpu-unroll-threshold-private", "amdgpu-unroll-threshold-local")
     for word in ("-mllvm", f"-{option}={MEAN_UNROLLING}")
 )
 _STEP = 8
@@ -104,7 +105,7 @@ def _assembly(text: str, extra: tuple[str, ...]) -> str:
         if done.returncode:
             errors = [row for row in done.stderr.splitlines() if "error:" in row]
             raise NotMeasured("clang cannot compile it for a SIMT target: " + "; ".join(errors[:3]))
-        scratch = kept.with_suffix(f".{hash(text) & 0xffffffff:x}")
+        scratch = kept.with_suffix(f".{hash(text) & 0xFFFFFFFF:x}")
         scratch.write_text(done.stdout)
         scratch.replace(kept)
     return kept.read_text()

@@ -26,8 +26,10 @@ def unit(signature: Signature, grid: Sequence[int], threadgroup: Sequence[int], 
     kernel = kernel.replace(f"void {signature.name}(", f"inline __attribute__((always_inline)) void {signature.name}(")
     groups = [-(-n // t) for n, t in zip(grid, threadgroup)]
     fields = {
-        "threads_per_threadgroup": threadgroup, "dispatch_threads_per_threadgroup": threadgroup,
-        "threadgroups_per_grid": groups, "threads_per_grid": grid,
+        "threads_per_threadgroup": threadgroup,
+        "dispatch_threads_per_threadgroup": threadgroup,
+        "threadgroups_per_grid": groups,
+        "threads_per_grid": grid,
     }
     lines = [
         "#define MTL_SIMT 1",

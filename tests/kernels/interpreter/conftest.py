@@ -39,11 +39,16 @@ def run(request: pytest.FixtureRequest) -> Any:
     ) -> list[mx.array]:
         names = ["out", "out2", "out3"][: len(outputs)]
         arrays = {k: v if isinstance(v, mx.array) else mx.array(v) for k, v in inputs.items()}
-        kernel = MetalKernel("shim", list(arrays), names, "uint i = thread_position_in_grid.x;\n" + source,
-                             using=request.param)
+        kernel = MetalKernel(
+            "shim", list(arrays), names, "uint i = thread_position_in_grid.x;\n" + source, using=request.param
+        )
         return kernel(
-            inputs=list(arrays.values()), grid=(threads, 1, 1), threadgroup=(min(threads, 256), 1, 1), check=check,
-            output_shapes=[s for s, _ in outputs], output_dtypes=[d for _, d in outputs],
+            inputs=list(arrays.values()),
+            grid=(threads, 1, 1),
+            threadgroup=(min(threads, 256), 1, 1),
+            check=check,
+            output_shapes=[s for s, _ in outputs],
+            output_dtypes=[d for _, d in outputs],
         )
 
     return call

@@ -35,7 +35,11 @@ def _parameters(header: str, kernel: str) -> list[tuple[str, str, str]]:
 
 
 def call(
-    header: str, kernel: str, template: str, given: Mapping[str, Any], outputs: Collection[str],
+    header: str,
+    kernel: str,
+    template: str,
+    given: Mapping[str, Any],
+    outputs: Collection[str],
     texts: Mapping[str, str],
 ) -> tuple[str, dict[str, mx.array]]:
     """(statement that calls `kernel<template>`, its inputs by name).

@@ -215,7 +215,8 @@ def test_what_is_expected_must_fit(tmp_path: Path, capsys: Any) -> None:
     launch = ["-o", "out=float32[2]", "-g", "2", "-t", "2"]
     source = "out[thread_position_in_grid.x] = 1.0f + 0.001f * thread_position_in_grid.x;"
     for expect, message in (
-        ("five.npy", "five.npy has the shape [5], output out has [2]"), ("b=five.npy", "there is no output b"),
+        ("five.npy", "five.npy has the shape [5], output out has [2]"),
+        ("b=five.npy", "there is no output b"),
         ("none.npy", "there is no file none.npy"),
     ):
         assert check(tmp_path, source, *launch, "--expect", expect) == 2

@@ -66,9 +66,7 @@ FAULTS = {
         "else threadgroup_barrier(mem_flags::mem_threadgroup);",
         "divergent-barrier",
     ),
-    "two simd operations on one line": (
-        "simd_sum(a[i])", "t % 2 ? simd_sum(a[i]) : simd_sum(-a[i])", "divergent-simd"
-    ),
+    "two simd operations on one line": ("simd_sum(a[i])", "t % 2 ? simd_sum(a[i]) : simd_sum(-a[i])", "divergent-simd"),
     "shuffle from no lane": ("simd_sum(a[i])", "simd_shuffle(a[i], ushort(t % 32 + 1))", "inactive-lane"),
     "threadgroup array": ("shared[t] =", "shared[t + 1] =", "out-of-bounds"),
     "threadgroup pointer": ("shared[t] =", "threadgroup float* p = shared; p[t + 1] =", "out-of-bounds"),
@@ -80,7 +78,9 @@ FAULTS = {
     "long double": ("+ total", "+ 1.0L", "not-metal"),
     "misaligned vector": ("+ total;", "+ total + (*(const device float4*)(a + t + 1)).w;", "misaligned"),
     "vector beyond the buffer": (
-        "+ total;", "+ total + length(*(const device float4*)(a + (i + 4) / 4 * 4));", "out-of-bounds"
+        "+ total;",
+        "+ total + length(*(const device float4*)(a + (i + 4) / 4 * 4));",
+        "out-of-bounds",
     ),
     "component beyond a vector": ("+ total;", "+ total + float4(total)[t % 5];", "private-bounds"),
     "integer overflow": ("+ total;", "+ total + (int(i) + 2147483600);", "integer-overflow"),
@@ -208,8 +208,14 @@ def test_recursion_is_found_and_overloads_are_not(using):
         source = f"out[thread_position_in_grid.x] = {'fall' if lines else 'half_of'}(3);"
         kernel = MetalKernel("recursive", [], ["out"], source, header, using=using)
         try:
-            kernel(inputs=[], grid=(4, 1, 1), threadgroup=(4, 1, 1), output_shapes=[(4,)], output_dtypes=[mx.float32],
-                   check=True)
+            kernel(
+                inputs=[],
+                grid=(4, 1, 1),
+                threadgroup=(4, 1, 1),
+                output_shapes=[(4,)],
+                output_dtypes=[mx.float32],
+                check=True,
+            )
         except KernelFault as fault:
             assert [(i.kind, i.line, i.in_header) for i in fault.issues] == [("not-metal", n, True) for n in lines]
         else:
@@ -249,9 +255,15 @@ def test_a_limit_that_is_no_number_is_refused(using, monkeypatch):
 
 def test_undefined_behavior_that_traps_leaves_python_alive(using):
     with pytest.raises(KernelFault):
-        run(CLEAN.replace("float total", "float r[4] = {}; thread float* p = r; float s = 0;"
-                          " for (int k = 0; k <= 4; k++) s += p[k]; out[i] = s; out[i + 1000000] = s; float total"),
-            using, check=True)
+        run(
+            CLEAN.replace(
+                "float total",
+                "float r[4] = {}; thread float* p = r; float s = 0;"
+                " for (int k = 0; k <= 4; k++) s += p[k]; out[i] = s; out[i + 1000000] = s; float total",
+            ),
+            using,
+            check=True,
+        )
 
 
 def test_a_fault_says_where(using):
@@ -291,6 +303,9 @@ def test_too_many_threads(using):
     kernel = MetalKernel("wide", ["a"], ["out"], "out[thread_position_in_grid.x] = 1;", using=using)
     with pytest.raises(KernelFault, match="1024"):
         kernel(
-            inputs=[mx.zeros((8,))], grid=(2048, 1, 1), threadgroup=(2048, 1, 1), output_shapes=[(2048,)],
+            inputs=[mx.zeros((8,))],
+            grid=(2048, 1, 1),
+            threadgroup=(2048, 1, 1),
+            output_shapes=[(2048,)],
             output_dtypes=[mx.float32],
         )

@@ -45,8 +45,14 @@ SOURCES = {
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_source_is_mlxs(capfd: Any, tmp_path: Path, name: str, atomic: bool) -> None:
     source, header = SOURCES[name]
-    options = {"name": "same", "input_names": ["a", "b", "c"], "output_names": ["out", "more"], "source": source,
-               "header": header, "atomic_outputs": atomic}
+    options = {
+        "name": "same",
+        "input_names": ["a", "b", "c"],
+        "output_names": ["out", "more"],
+        "source": source,
+        "header": header,
+        "atomic_outputs": atomic,
+    }
     template = [("T", mx.bfloat16), ("N", -3), ("flag", True), ("off", False), ("U", mx.complex64)]
     for inputs in (
         [mx.zeros((4, 4)), mx.zeros((7,), mx.uint8), mx.array(2.0)],
@@ -75,8 +81,14 @@ def test_every_dtype_passes_through(check: bool) -> None:
     kernel = interpreter.metal_kernel("copy", ["a"], ["out"], "uint i = thread_position_in_grid.x; out[i] = a[i];")
     for dtype in DTYPES:
         a = mx.array([0, 1, 1, 0, 1, 1, 0, 1, 1, 1]).astype(dtype)
-        (out,) = kernel(inputs=[a], grid=(10, 1, 1), threadgroup=(4, 1, 1), output_shapes=[(10,)],
-                        output_dtypes=[dtype], check=check)
+        (out,) = kernel(
+            inputs=[a],
+            grid=(10, 1, 1),
+            threadgroup=(4, 1, 1),
+            output_shapes=[(10,)],
+            output_dtypes=[dtype],
+            check=check,
+        )
         assert out.dtype == dtype
         assert mx.array_equal(out, a)
 
@@ -104,8 +116,12 @@ def test_views_arrive_with_their_strides(dtype: mx.Dtype, contiguous: bool, chec
     for name, (view, strides) in VIEWS.items():
         a = view(base)
         out, facts = kernel(
-            inputs=[a], grid=(a.shape[1], a.shape[0], 1), threadgroup=(2, 2, 1), output_shapes=[a.shape, (3,)],
-            output_dtypes=[dtype, mx.int64], check=check,
+            inputs=[a],
+            grid=(a.shape[1], a.shape[0], 1),
+            threadgroup=(2, 2, 1),
+            output_shapes=[a.shape, (3,)],
+            output_dtypes=[dtype, mx.int64],
+            check=check,
         )
         assert mx.array_equal(out, view(base)), name
         assert facts.tolist() == [*((a.shape[1], 1) if contiguous else strides), 2], name
@@ -114,8 +130,16 @@ def test_views_arrive_with_their_strides(dtype: mx.Dtype, contiguous: bool, chec
 def test_scalars_constants_and_init_value() -> None:
     source = "if (thread_position_in_grid.x == 0) out[0] = a + b[1] + (flag ? 1 : 0) + N;"
     kernel = interpreter.metal_kernel("scalars", ["a", "b", "flag"], ["out"], source)
-    (out,) = kernel(inputs=[2.5, mx.array([1, 2]), True], template=[("N", 10)], grid=(32, 1, 1), threadgroup=(32, 1, 1),
-                    output_shapes=[(3,)], output_dtypes=[mx.float32], init_value=7, check=True)
+    (out,) = kernel(
+        inputs=[2.5, mx.array([1, 2]), True],
+        template=[("N", 10)],
+        grid=(32, 1, 1),
+        threadgroup=(32, 1, 1),
+        output_shapes=[(3,)],
+        output_dtypes=[mx.float32],
+        init_value=7,
+        check=True,
+    )
     assert out.tolist() == [15.5, 7, 7]
 
 
@@ -133,16 +157,29 @@ s[t] = a[i]; threadgroup_barrier(mem_flags::mem_threadgroup); out[i] = s[63 - t]
     a = mx.array(np.random.default_rng(0).normal(size=256).astype(np.float32))
     results = []
     for seed in (0, 1, 17, 12345):
-        (out,) = kernel(inputs=[a], grid=(256, 1, 1), threadgroup=(64, 1, 1), output_shapes=[(256,)],
-                        output_dtypes=[mx.float32], check=True, seed=seed)
+        (out,) = kernel(
+            inputs=[a],
+            grid=(256, 1, 1),
+            threadgroup=(64, 1, 1),
+            output_shapes=[(256,)],
+            output_dtypes=[mx.float32],
+            check=True,
+            seed=seed,
+        )
         results.append((out.tolist(), kernel.counters))
     assert all(r == results[0] for r in results)
 
 
 def test_strict_decides_what_raises() -> None:
     kernel = interpreter.metal_kernel("half_written", [], ["out"], "if (thread_position_in_grid.x < 4) out[0] = 1;")
-    call: dict[str, Any] = {"inputs": [], "grid": (8, 1, 1), "threadgroup": (8, 1, 1), "output_shapes": [(2,)],
-                            "output_dtypes": [mx.float32], "check": True}
+    call: dict[str, Any] = {
+        "inputs": [],
+        "grid": (8, 1, 1),
+        "threadgroup": (8, 1, 1),
+        "output_shapes": [(2,)],
+        "output_dtypes": [mx.float32],
+        "check": True,
+    }
     with pytest.raises(interpreter.KernelFault) as caught:
         kernel(**call)
     assert [i.kind for i in caught.value.issues] == ["unwritten-output"]
@@ -153,8 +190,13 @@ def test_strict_decides_what_raises() -> None:
 def test_a_crash_is_a_fault_and_python_lives_on() -> None:
     kernel = interpreter.metal_kernel("crash", ["a"], ["out"], "out[0] = 7 / a[0]; out[1] = a[1 << 30];")
     with pytest.raises(interpreter.KernelFault, match="crash"):
-        kernel(inputs=[mx.zeros((16,), mx.int32)], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(2,)],
-               output_dtypes=[mx.int32])
+        kernel(
+            inputs=[mx.zeros((16,), mx.int32)],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            output_shapes=[(2,)],
+            output_dtypes=[mx.int32],
+        )
 
 
 @pytest.mark.parametrize(
@@ -172,8 +214,13 @@ def test_a_crash_is_a_fault_and_python_lives_on() -> None:
 )
 def test_wrong_calls(change: dict[str, Any], message: str) -> None:
     kernel = interpreter.metal_kernel("wrong", ["a"], ["out"], "out[0] = a[0];")
-    call: dict[str, Any] = {"inputs": [mx.zeros((4,))], "grid": (4, 1, 1), "threadgroup": (4, 1, 1),
-                            "output_shapes": [(4,)], "output_dtypes": [mx.float32]}
+    call: dict[str, Any] = {
+        "inputs": [mx.zeros((4,))],
+        "grid": (4, 1, 1),
+        "threadgroup": (4, 1, 1),
+        "output_shapes": [(4,)],
+        "output_dtypes": [mx.float32],
+    }
     with pytest.raises(ValueError, match=message):
         kernel(**(call | change))
 
@@ -189,8 +236,13 @@ def test_a_defect_of_mlxs_generator_is_explained() -> None:
     """Reproduced, as it would stop the kernel on a GPU."""
     kernel = interpreter.metal_kernel("early", ["a"], ["out", "more"], "out[0] = a_shape[0]; more[0] = 1;")
     with pytest.raises(interpreter.CompilerError, match="mention one, such as thread_position_in_grid"):
-        kernel(inputs=[mx.zeros((9,))], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(1,), (1,)],
-               output_dtypes=[mx.float32, mx.float32])
+        kernel(
+            inputs=[mx.zeros((9,))],
+            grid=(1, 1, 1),
+            threadgroup=(1, 1, 1),
+            output_shapes=[(1,), (1,)],
+            output_dtypes=[mx.float32, mx.float32],
+        )
 
 
 def test_what_does_not_compile_is_an_error_with_its_line() -> None:

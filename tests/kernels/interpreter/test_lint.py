@@ -30,8 +30,13 @@ def issues(source: str, header: str = HEADER) -> list[interpreter.Issue]:
     kernel = interpreter.metal_kernel("linted", ["a", "bias", "c"], ["out"], source, header)
     try:
         kernel(
-            inputs=[mx.ones((128,)), mx.array(2.0), mx.ones((3,))], template=[("T", mx.float32)], grid=(128, 1, 1),
-            threadgroup=(64, 1, 1), output_shapes=[(128,)], output_dtypes=[mx.float32], check=True,
+            inputs=[mx.ones((128,)), mx.array(2.0), mx.ones((3,))],
+            template=[("T", mx.float32)],
+            grid=(128, 1, 1),
+            threadgroup=(64, 1, 1),
+            output_shapes=[(128,)],
+            output_dtypes=[mx.float32],
+            check=True,
         )
     except interpreter.KernelFault as fault:
         return fault.issues

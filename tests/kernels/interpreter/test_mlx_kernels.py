@@ -46,8 +46,14 @@ def gpu_like(using: Any, folder: Path) -> Any:
     """Runs a source against MLX's headers: (headers, source, inputs, outputs, dtype, groups, threads, constants)."""
 
     def run(
-        headers: tuple[str, ...], source: str, inputs: dict[str, mx.array], outputs: list[tuple[tuple[int, ...], Any]],
-        dtype: Any, groups: tuple[int, int, int], threads: tuple[int, int, int], **constants: str,
+        headers: tuple[str, ...],
+        source: str,
+        inputs: dict[str, mx.array],
+        outputs: list[tuple[tuple[int, ...], Any]],
+        dtype: Any,
+        groups: tuple[int, int, int],
+        threads: tuple[int, int, int],
+        **constants: str,
     ) -> list[mx.array]:
         text = header(*headers, folder=folder)
         for name, value in constants.items():  # as MLX's host code sets function constants
@@ -56,9 +62,13 @@ def gpu_like(using: Any, folder: Path) -> Any:
             text = f"{kind} {name} = {value}" + rest[rest.index("]]") + 2 :]
         kernel = MetalKernel("mlx_kernel", list(inputs), ["y", "y2", "y3"][: len(outputs)], source, text, using=using)
         result = kernel(
-            inputs=list(inputs.values()), template=[("T", dtype)], threadgroup=threads, check=True,
+            inputs=list(inputs.values()),
+            template=[("T", dtype)],
+            threadgroup=threads,
+            check=True,
             grid=tuple(g * t for g, t in zip(groups, threads)),  # type: ignore[arg-type]
-            output_shapes=[shape for shape, _ in outputs], output_dtypes=[kind for _, kind in outputs],
+            output_shapes=[shape for shape, _ in outputs],
+            output_dtypes=[kind for _, kind in outputs],
         )
         assert kernel.issues == []
         assert all(c.stored for name, c in kernel.counters.items() if name in ("y", "y2", "y3"))
@@ -76,9 +86,13 @@ def test_the_wheel_for_macos_was_fetched() -> None:
 
 # What a header expects before it, as MLX's host code has it. The nax headers are for Metal 4's tensor operations.
 FIRST = {
-    "quantized.h": QUANTIZED[:2], "fp_quantized.h": QUANTIZED[:2], "indexing/scatter.h": ("indexing/indexing.h",),
-    "searchsorted.h": ("sort.h",), "steel/gemm/kernels": ("steel/gemm/gemm.h",),
-    "steel/conv/": ("steel/conv/conv.h",), "steel/attn/kernels": ("steel/attn/attn.h",),
+    "quantized.h": QUANTIZED[:2],
+    "fp_quantized.h": QUANTIZED[:2],
+    "indexing/scatter.h": ("indexing/indexing.h",),
+    "searchsorted.h": ("sort.h",),
+    "steel/gemm/kernels": ("steel/gemm/gemm.h",),
+    "steel/conv/": ("steel/conv/conv.h",),
+    "steel/attn/kernels": ("steel/attn/attn.h",),
 }
 ATOMIC = ("atomic.h", "reduction/ops.h")
 SHARES = 6

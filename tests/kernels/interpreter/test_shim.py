@@ -26,10 +26,17 @@ def using_namespace(request: pytest.FixtureRequest) -> Any:
     """(source, header) -> list of 32 integers"""
 
     def call(source: str, header: str) -> list[mx.array]:
-        kernel = MetalKernel("names", [], ["out"], "uint i = thread_position_in_grid.x;\n" + source, header,
-                             using=request.param)
-        return kernel(inputs=[], grid=(32, 1, 1), threadgroup=(32, 1, 1), output_shapes=[(32,)],
-                      output_dtypes=[mx.int32], check=True)
+        kernel = MetalKernel(
+            "names", [], ["out"], "uint i = thread_position_in_grid.x;\n" + source, header, using=request.param
+        )
+        return kernel(
+            inputs=[],
+            grid=(32, 1, 1),
+            threadgroup=(32, 1, 1),
+            output_shapes=[(32,)],
+            output_dtypes=[mx.int32],
+            check=True,
+        )
 
     return call
 
@@ -164,10 +171,15 @@ out[23] = length(v.xyz);"""
     a = rng.normal(size=8).astype(np.float32)
     (out,) = run(source, [((24,), mx.float32)], 1, a=a)
     v, w = a[:4].astype(np.float64), a[4:].astype(np.float64)
-    right = np.concatenate([
-        2 * v - w / v, np.where(v < w, w, v), v * w + 1, np.maximum(v, 0),
-        [v @ w, (v < w).any(), (v < w).all(), 16, np.float16(a[1]), 1, -1, np.linalg.norm(v[:3])],
-    ])
+    right = np.concatenate(
+        [
+            2 * v - w / v,
+            np.where(v < w, w, v),
+            v * w + 1,
+            np.maximum(v, 0),
+            [v @ w, (v < w).any(), (v < w).all(), 16, np.float16(a[1]), 1, -1, np.linalg.norm(v[:3])],
+        ]
+    )
     terms = np.abs(right)  # what adds up to it, before it cancels
     terms[:4], terms[8:12], terms[16] = 2 * np.abs(v) + np.abs(w / v), np.abs(v * w) + 1, np.abs(v) @ np.abs(w)
     # Up to four roundings (the dot product's), each of half a unit.
@@ -222,6 +234,9 @@ def test_unions_with_vectors_are_copied(using_namespace: Any) -> None:
 union One { float f; uint u; };
 Bits made(uint x) { Bits b = {uint2(x, 7)}; Bits c; c = b; return c; }
 """
-    (out,) = using_namespace("Bits b = made(i + 256); One o = {1.0f}; out[i] = b.bytes[0][0] + b.bytes[1].x + "
-                             "(o.u == 0x3f800000) + b.bytes[0][1];", header)
+    (out,) = using_namespace(
+        "Bits b = made(i + 256); One o = {1.0f}; out[i] = b.bytes[0][0] + b.bytes[1].x + "
+        "(o.u == 0x3f800000) + b.bytes[0][1];",
+        header,
+    )
     same(out, LANES + 9)

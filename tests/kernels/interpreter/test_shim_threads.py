@@ -65,17 +65,35 @@ def test_lanes_that_do_not_exist_take_no_part(run: Any) -> None:
 
 
 def test_positions_at_the_edge_of_the_grid(run: Any) -> None:
-    names = ["thread_position_in_grid", "thread_position_in_threadgroup", "threadgroup_position_in_grid",
-             "threads_per_threadgroup", "dispatch_threads_per_threadgroup", "threadgroups_per_grid", "threads_per_grid"]
+    names = [
+        "thread_position_in_grid",
+        "thread_position_in_threadgroup",
+        "threadgroup_position_in_grid",
+        "threads_per_threadgroup",
+        "dispatch_threads_per_threadgroup",
+        "threadgroups_per_grid",
+        "threads_per_grid",
+    ]
     fields = [f"{n}.{c}" for n in names for c in "xyz"]
-    fields += ["thread_index_in_threadgroup", "simdgroup_index_in_threadgroup", "thread_index_in_simdgroup",
-               "simdgroups_per_threadgroup", "threads_per_simdgroup"]
+    fields += [
+        "thread_index_in_threadgroup",
+        "simdgroup_index_in_threadgroup",
+        "thread_index_in_simdgroup",
+        "simdgroups_per_threadgroup",
+        "threads_per_simdgroup",
+    ]
     grid, group = np.array([7, 5, 3]), np.array([4, 2, 3])
     source = "uint at = (thread_position_in_grid.z * 5 + thread_position_in_grid.y) * 7 + thread_position_in_grid.x;\n"
     source += "\n".join(f"out[at * {len(fields)} + {k}] = {f};" for k, f in enumerate(fields))
     kernel = MetalKernel("edges", [], ["out"], source)
-    (out,) = kernel(inputs=[], grid=(7, 5, 3), threadgroup=(4, 2, 3), output_shapes=[(3, 5, 7, len(fields))],
-                    output_dtypes=[mx.uint32], check=True)
+    (out,) = kernel(
+        inputs=[],
+        grid=(7, 5, 3),
+        threadgroup=(4, 2, 3),
+        output_shapes=[(3, 5, 7, len(fields))],
+        output_dtypes=[mx.uint32],
+        check=True,
+    )
     got = np.array(out)
     for z, y, x in np.ndindex(3, 5, 7):
         at = np.array([x, y, z])
@@ -132,11 +150,22 @@ if (i == 0) out[1] = atomic_load_explicit(&low, memory_order_relaxed);"""
 
 
 def test_atomic_outputs(rng: np.random.Generator) -> None:
-    kernel = MetalKernel("add", ["a"], ["out"], """uint i = thread_position_in_grid.x;
-atomic_fetch_add_explicit(&out[i % 4], a[i], memory_order_relaxed);""", atomic_outputs=True)
+    kernel = MetalKernel(
+        "add",
+        ["a"],
+        ["out"],
+        """uint i = thread_position_in_grid.x;
+atomic_fetch_add_explicit(&out[i % 4], a[i], memory_order_relaxed);""",
+        atomic_outputs=True,
+    )
     a = mx.array(rng.integers(0, 9, 100).astype(np.float32))
     (out,) = kernel(
-        inputs=[a], grid=(100, 1, 1), threadgroup=(32, 1, 1), output_shapes=[(4,)], output_dtypes=[mx.float32],
-        init_value=1.5, check=True,
+        inputs=[a],
+        grid=(100, 1, 1),
+        threadgroup=(32, 1, 1),
+        output_shapes=[(4,)],
+        output_dtypes=[mx.float32],
+        init_value=1.5,
+        check=True,
     )
     same(out, np.array(a).reshape(25, 4).sum(0) + 1.5)

@@ -89,9 +89,16 @@ def test_several_streams(native: ModuleType, rng: np.random.Generator) -> None:
     assert relative_error(b, want) < 1e-5
 
 
-OPERATIONS = (
-    ["int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm"]
-)
+OPERATIONS = [
+    "int4_matmul",
+    "linear",
+    "prefix_attention",
+    "cross_attention",
+    "attention",
+    "conv1d",
+    "conv_transpose1d",
+    "lstm",
+]
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

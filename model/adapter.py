@@ -12,7 +12,7 @@ import mlx.core as mx
 
 from .heads import merge_heads, unstack
 from .projection import Projection, Weights
-from .rows import row_by_row
+from .rows import distinct, row_by_row
 from .state import LayerPrefix
 from .transformer import LanguageModel, Layer
 
@@ -37,8 +37,15 @@ class Adapter:
     def __call__(self, codes: mx.array) -> list[LayerPrefix]:
         """Encode codes int32 [B,K,n], n <= max_n_frames + 1, the special frame at the end included: a prefix per layer.
 
-        Raises ValueError if there are more frames.
+        Equal clips (candidates) are encoded once. Raises ValueError if there are more frames.
         """
+        unique, rows = distinct(codes)
+        if len(unique) < len(rows):
+            each = mx.array(rows)
+            encoded = self(mx.stack([codes[row] for row in unique]))
+            prefixes = [LayerPrefix(p.q[each], p.k[each], p.v[each], p.gate) for p in encoded]
+            mx.eval([(p.q, p.k, p.v) for p in prefixes])
+            return prefixes
         n = codes.shape[2]
         if n > self.config.max_n_frames + 1:
             raise ValueError(f"{n - 1} frames are more than the adapter's {self.config.max_n_frames}; use windows")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +14,19 @@ from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 import soxr
 
 from . import checks, files
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
 from .audio_files.reading import Limits, Samples, read_mono
+from .audio_files.writing import encode, file_format
 from .config import HOP, SAMPLE_RATE
-from .errors import UsageError, UserError
+from .errors import UserError
 
 __all__ = [
-    "SUFFIXES", "Clip", "Samples", "Saved", "UserError", "check_destination", "clip_files", "decibels", "load",
-    "resample", "save",
+    "SUFFIXES", "Clip", "Samples", "Saved", "UserError", "check_destination", "clip_files", "decibels", "encoded",
+    "load", "resample", "save", "write",
 ]  # fmt: skip
 
 MAX_SECONDS = 3600
@@ -42,8 +41,6 @@ CANCELLED = 0.01
 NORMALIZED_PEAK = 10 ** (-1 / 20)
 """-1 dBFS, which leaves lossy encoders and resamplers headroom."""
 
-# Float WAV holds any level; the others hold at most full scale, so `save` scales what exceeds it and says so.
-_FORMATS = {".wav": ("WAV", "FLOAT"), ".flac": ("FLAC", "PCM_24"), ".ogg": ("OGG", "VORBIS")}
 _BLOCK = 1 << 22
 SUFFIXES = {
     ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".au",
@@ -94,11 +91,21 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
     shorter than one codec frame, or with NaN or infinite samples.
     """
     sample_rate = checks.whole("sample_rate", sample_rate, 1, MAX_RATE)
-    with _opened(source) as (name, file):
-        view = View.whole(file)
-        if not view.end:
-            raise UserError(f"{name}: empty file; give a clip with sound in it")
-        mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK)
+    with opened(source) as (name, file):
+        return load_open(name, file, sample_rate=sample_rate)
+
+
+def load_open(
+    name: str, file: Seekable, channels: list[Samples] | None = None, *, sample_rate: int = SAMPLE_RATE
+) -> Clip:
+    """Do what `load` does with a file that is open; `name` is for messages.
+
+    channels, if given, is filled with blocks of all samples as they were decoded: float32 [n, channels].
+    """
+    view = View.whole(file)
+    if not view.end:
+        raise UserError(f"{name}: empty file; give a clip with sound in it")
+    mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK, channels)
     frames, rate = len(mono.samples), mono.rate
     if mono.peak < SILENCE:
         raise UserError(f"{name}: silent (peak {decibels(mono.peak)}); give a clip with sound in it")
@@ -108,7 +115,7 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
         warnings.warn(
             f"{name}: its {mono.channels} channels nearly cancel: mixed to mono they are "
             f"{-10 * np.log10(mono.lost):.0f} dB quieter than apart; is one of them inverted? Give one channel of it",
-            stacklevel=2,
+            stacklevel=3,
         )
     samples = resample(mono.samples, rate, sample_rate, _scaled(frames, rate, sample_rate))
     if len(samples) * SAMPLE_RATE < HOP * sample_rate:
@@ -159,40 +166,55 @@ def resample(samples: npt.ArrayLike, rate: int, target: int, frames: int | None 
 def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> None:
     """Raise, before any work is done, what `save` would raise for this path, its extension or this rate."""
     path, rate = Path(path), checks.whole("rate", rate, 1, MAX_RATE)
-    _encode(path, np.zeros(1, np.float32), rate)
+    encode(path, np.zeros(1, np.float32), rate)
     files.check_writable(path, make_folders=False, explain=_unwritable)
 
 
 def save(
-    path: str | os.PathLike[str] | BinaryIO, samples: npt.ArrayLike, rate: int, *, normalize: bool = False
-) -> Saved:
+    path: str | os.PathLike[str] | BinaryIO, samples: npt.ArrayLike, rate: int, *, normalize: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> Saved:  # fmt: skip
     """Write mono samples [n] or [1, n] to .wav (32-bit float), .flac (24 bits) or .ogg (Vorbis), atomically.
 
     A binary file (`sys.stdout.buffer`) in place of a path is given WAV. Arrays of any library and lists are taken;
     integer samples are scaled to full scale 1. `normalize` scales the peak to -1 dBFS. Otherwise the level is kept,
     except that a peak above full scale is scaled to full scale where the format cannot hold it (FLAC, OGG); the
-    returned gain tells. Raises UsageError for another extension, ValueError for another shape, dtype or rate, and
-    UserError for NaN or infinite samples and for a path that cannot be written; then nothing is there.
+    returned gain tells. tags: what the file says of itself (see `model.audio_files.writing.TAGS`). Raises UsageError
+    for another extension, ValueError for another shape, dtype or rate, and UserError for NaN or infinite samples and
+    for a path that cannot be written; then nothing is there.
     """
     stream = None if isinstance(path, str | os.PathLike) else path
     path = Path("standard output.wav") if stream else Path(path)  # type: ignore[arg-type]
+    data, saved = encoded(path, samples, rate, normalize=normalize, tags=tags)
+    if stream:
+        stream.write(data)
+        stream.flush()
+    else:
+        write({path: data})
+    return saved
+
+
+def encoded(
+    path: Path, samples: npt.ArrayLike, rate: int, *, normalize: bool = False, tags: Mapping[str, str] | None = None
+) -> tuple[bytes, Saved]:
+    """Return the bytes that `save` writes, and what it says of them; for files that are written all or none."""
     clip, rate = checks.mono(samples, "samples"), checks.whole("rate", rate, 1, MAX_RATE)
     peak = float(np.abs(clip).max(initial=0.0))
     if not np.isfinite(peak):
         raise UserError(f"{path}: not written, the audio has NaN or infinite samples; is the model's bundle damaged?")
-    subtype = _format(path)[1]
+    subtype = file_format(path)[1]
     gain = 1.0
     if normalize and peak > 0:
         gain = NORMALIZED_PEAK / peak
     elif subtype != "FLOAT" and peak > 1:
         gain = 1 / peak
-    data = _encode(path, clip if gain == 1 else clip * np.float32(gain), rate)
-    if stream:
-        stream.write(data)
-        stream.flush()
-        return Saved(peak, gain, subtype)
-    files.write_whole({path: data}, make_folders=False, explain=_unwritable)
-    return Saved(peak, gain, subtype)
+    data = encode(path, clip if gain == 1 else clip * np.float32(gain), rate, tags=tags)
+    return data, Saved(peak, gain, subtype)
+
+
+def write(contents: Mapping[Path, bytes | str]) -> None:
+    """Write files, all of them or none, into folders that are there. Raises UserError that names -o."""
+    files.write_whole(contents, make_folders=False, explain=_unwritable)
 
 
 def decibels(level: float) -> str:
@@ -201,7 +223,7 @@ def decibels(level: float) -> str:
 
 
 @contextmanager
-def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Seekable]]:
+def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Seekable]]:
     """Provide a name for messages, and the file. UserError where it cannot be opened."""
     if not isinstance(source, str | os.PathLike):
         with tempfile.SpooledTemporaryFile(1 << 26) as kept:
@@ -232,35 +254,6 @@ def _opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Se
 def _scaled(frames: int, rate: int, target: int) -> int:
     """round(frames · target / rate) in integers, halves up."""
     return (2 * frames * target + rate) // (2 * rate)
-
-
-def _format(path: Path) -> tuple[str, str]:
-    try:
-        return _FORMATS[path.suffix.lower()]
-    except KeyError:
-        if files.is_stream(path):
-            return _FORMATS[".wav"]
-        raise UsageError(
-            f"{path}: cannot write '{path.suffix or path.name}' files; use one of {', '.join(_FORMATS)}"
-        ) from None
-
-
-def _encode(path: Path, samples: Samples, rate: int) -> bytes:
-    """Return the file's bytes, made in memory: whatever fails later is an OSError with a plain reason."""
-    container, subtype = _format(path)
-    buffer = io.BytesIO()
-    try:
-        with soundfile.SoundFile(buffer, "w", rate, 1, subtype, format=container) as file:
-            # libsndfile's Vorbis encoder overruns its stack on one very long write.
-            for start in range(0, len(samples), 1 << 16):
-                file.write(samples[start : start + (1 << 16)])
-    except (soundfile.LibsndfileError, ValueError) as e:
-        raise UserError(f"{path}: {container} cannot hold {rate} Hz ({reason(e)}); use .wav") from e
-    data = bytearray(buffer.getbuffer())
-    # libsndfile stamps float WAV files with the time of writing; the same edit shall give the same bytes.
-    if (at := data.find(b"PEAK", 0, 256)) >= 0:
-        data[at + 12 : at + 16] = bytes(4)
-    return bytes(data)
 
 
 def _unwritable(path: Path, e: OSError) -> UserError:

@@ -9,6 +9,7 @@ import mlx.core as mx
 
 from .adapter import Adapter
 from .delay_pattern import delayed, positions
+from .likelihood import Tally
 from .sampling import Sampling, row_keys
 from .stages import Announce, unheard
 from .state import KVCache, LayerPrefix, LayerState, TextKV
@@ -78,6 +79,8 @@ class Decoder:
     guidance: float
     sampling: Sampling
     announce: Announce = unheard
+    tally: Tally | None = None
+    """Takes each position's log-probabilities, where somebody wants to know them."""
 
     @property
     def guided(self) -> bool:
@@ -99,9 +102,16 @@ class Decoder:
 
         Classifier-free guidance on raw logits: unconditional + guidance · (conditional - unconditional).
         """
+        return self.guide(self.raw(state, tokens))
+
+    def raw(self, state: DecoderState, tokens: mx.array) -> mx.array:
+        """Compute logits float32 [2B,K,card], the conditional rows first, or [B,K,card] without guidance."""
         rows = mx.concatenate([tokens, tokens]) if self.guided else tokens
-        logits = self.lm.logits(state(rows)[:, -1:])[:, :, 0]
-        return guide(logits, self.guidance) if self.guided else logits
+        return self.lm.logits(state(rows)[:, -1:])[:, :, 0]
+
+    def guide(self, raw: mx.array) -> mx.array:
+        """Combine the logits of `raw` to [B,K,card]."""
+        return guide(raw, self.guidance) if self.guided else raw
 
     def tokens(
         self, clip_codes: mx.array, prompt: mx.array, frames: int, seeds: Sequence[int], window: int = 0
@@ -122,16 +132,18 @@ class Decoder:
         with self.announce("steps"):
             for position in range(given + 1, total):
                 before, column = tokens, known[:, position]
-                logits = self.predict(state, tokens)
+                raw = self.raw(state, tokens)
+                logits = self.guide(raw)
                 sum_of_logits = sum_of_logits + logits.sum()
                 chosen = self.sampling(logits, keys[position])
                 if column.any():
                     chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
                 tokens = chosen[..., None]
+                told = [] if self.tally is None else [self.tally.add(raw, logits, chosen, column)]
                 # This step's graph is built while the one before runs; it is enqueued once that one has let go of the
                 # caches, which then are written in place. Enqueued earlier, every layer's cache would be copied.
                 mx.eval(before)
-                mx.async_eval(tokens, sum_of_logits)  # type: ignore[no-untyped-call]
+                mx.async_eval(tokens, sum_of_logits, *told)  # type: ignore[no-untyped-call]
                 yield tokens
             if not mx.isfinite(sum_of_logits).item():
                 raise NotFinite

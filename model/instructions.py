@@ -81,8 +81,7 @@ def asked(text: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
     A sentence is translated only if the whole of it is understood; what is left over or can be read two ways is handed
     over as it is. So is what begins with "Music piece.", and, where the bundle was trained on everyday sentences, all.
     """
-    given = re.match(r"\s*music\s+piece\s*\.\s*(?:instruct\w*\s*:)?", text, re.IGNORECASE)
-    said = text[given.end() :] if given else text
+    given, said = _without_preamble(text)
     found = read(said, vocabulary)
     if found is None:
         return Asked(text, _unmatched(said if said.strip() else text, vocabulary))
@@ -94,6 +93,17 @@ def asked(text: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
     else:
         note = ""
     return Asked(text if given or vocabulary.everyday else meant, note)
+
+
+def meaning(text: str, vocabulary: Vocabulary = UPSTREAM) -> tuple[Verb, str] | None:
+    """Return the verb and the instrument of a sentence, with upstream's preamble or without; None if it is unclear."""
+    return read(_without_preamble(text)[1], vocabulary)
+
+
+def _without_preamble(text: str) -> tuple[bool, str]:
+    """Return whether a text begins with "Music piece.", and what comes after it."""
+    given = re.match(r"\s*music\s+piece\s*\.\s*(?:instruct\w*\s*:)?", text, re.IGNORECASE)
+    return given is not None, text[given.end() :] if given else text
 
 
 def chosen(verb: Verb, name: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:

@@ -25,6 +25,7 @@ from .decode import Decoder, NotFinite
 from .delay_pattern import positions, undelayed, with_special
 from .encodec import EnCodec
 from .errors import UserError
+from .likelihood import Likelihood
 from .progress import Progress, finished
 from .projection import Weights
 from .rows import together
@@ -155,7 +156,7 @@ class InstructMusicGen:
             max_steps = checks.whole("max_steps", max_steps, 1)
             clip = clip[..., : min(max_steps * HOP, clip.shape[-1])]  # MLX takes 32-bit bounds only
         rows, frames = clip.size // clip.shape[-1], -(-clip.shape[-1] // HOP)
-        texts, plan = checks.texts(text, rows), self._plan(frames, window_frames, stride_frames)
+        texts, plan = checks.texts(text, rows), self.plan(frames, window_frames, stride_frames)
         seeds, sampling = checks.seeds(seed, rows), Sampling(temperature, top_k, top_p, greedy)
         guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
         # All of it is checked before the clip is encoded, which takes a while.
@@ -211,7 +212,7 @@ class InstructMusicGen:
         threads.check(self._made_in)
         tokens = checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
         if plan is None:
-            plan = self._plan(tokens.shape[2], window_frames, stride_frames)
+            plan = self.plan(tokens.shape[2], window_frames, stride_frames)
         sampling = Sampling(temperature, top_k, top_p, greedy)
         run = self.edit_steps(tokens, checks.texts(text, tokens.shape[0]), plan, sampling, guidance, seed, pad_texts)
         return finished(run, progress)
@@ -225,11 +226,13 @@ class InstructMusicGen:
         guidance: float,
         seed: int | Sequence[int] | None,
         pad_texts: bool = True,
+        likelihood: Likelihood | None = None,
     ) -> Generator[Step, None, mx.array]:
         """Run what `edit_codes` runs: yield after every position, return the edited codes [B,4,T].
 
         Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern). Rows that cannot run together
-        are edited in batches, one after the other: `Step.rows` says which one a step belongs to.
+        are edited in batches, one after the other: `Step.rows` says which one a step belongs to. `likelihood` is told
+        how probable each row's tokens were.
         """
         threads.check(self._made_in)
         seeds = checks.seeds(seed, len(texts))
@@ -244,7 +247,8 @@ class InstructMusicGen:
         for rows in batches:
             with self.announce("text k/v"):
                 text = text_kv(self.lm, {texts[row]: conditions[row] for row in rows}, [texts[row] for row in rows])
-            decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce)
+            tally = None if likelihood is None else likelihood.part(rows, guided=guidance != 1)
+            decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce, tally)
             clip = mx.concatenate([clips[row : row + 1] for row in rows])
             parts: list[mx.array] = []
             window = clip[:, :, :0]
@@ -289,7 +293,8 @@ class InstructMusicGen:
         self._conditions = known
         return [known[text] for text in texts]
 
-    def _plan(self, total: int, window: int | None, stride: int | None) -> list[windows.Window]:
+    def plan(self, total: int, window: int | None = None, stride: int | None = None) -> list[windows.Window]:
+        """Lay out the windows of `total` frames; window and stride in frames, None: as `edit_codes` says."""
         adapter = self.adapter.config
         longest = adapter.max_n_frames
         if window is not None:

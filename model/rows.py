@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import mlx.core as mx
+import numpy as np
 
 Result = TypeVar("Result", mx.array, tuple[mx.array, ...])
 
@@ -32,3 +33,10 @@ def together(lengths: Sequence[int], most: int) -> list[tuple[int, ...]]:
         rows = [row for row, own in enumerate(lengths) if own == length]
         parts += [tuple(rows[at : at + most]) for at in range(0, len(rows), most)]
     return parts
+
+
+def distinct(codes: mx.array) -> tuple[list[int], list[int]]:
+    """Return the first row of each different one of codes int32 [B,...], and for every row which of those it equals."""
+    keys = [row.tobytes() for row in np.array(codes)]
+    place = {key: n for n, key in enumerate(dict.fromkeys(keys))}
+    return [keys.index(key) for key in place], [place[key] for key in keys]

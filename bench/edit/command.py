@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from model.cli.arguments import BACKENDS
+from model.cli.names import BACKENDS
 from model.errors import UsageError
 
 from .. import console, options, results, stats

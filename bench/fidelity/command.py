@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from model import files
 from model.audio import clip_files
 from model.bundle.bundle import demo_path
-from model.cli.arguments import BACKENDS, instruction
+from model.cli.names import BACKENDS
+from model.cli.values import instruction
 from model.config import GROUP_SIZES
 
 from .. import options, results

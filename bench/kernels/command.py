@@ -8,7 +8,7 @@ import itertools
 from typing import Any
 
 import kernels as fused
-from model.cli.arguments import BACKENDS
+from model.cli.names import BACKENDS
 from model.errors import UsageError, UserError
 from reference.contract import Ops
 

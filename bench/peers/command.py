@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
-from model.cli.arguments import BACKENDS
+from model.cli.names import BACKENDS
 from model.errors import UserError
 
 from .. import console, options, results, tables

@@ -39,8 +39,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Edit, score, print the page, and write it with --out."""
+    from model.candidates.clap import CHECKPOINT, Clap
+
     from .. import instructions
-    from .clap import CHECKPOINT, Clap
     from .measure import Settings, load_clips, measure
     from .page import page
 

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from model import audio
+from model.candidates.clap import clap_score
 from model.config import HOP, SAMPLE_RATE
 from model.pipeline import InstructMusicGen
 
 from ..console import track
 from ..instructions import Instruction, Stems, stems, truth, with_remains
 from ..variants import Variant
-from .clap import clap_score
 from .logmel import log_mel_distance
 from .si_sdr import si_sdr
 from .true_stems import TrueStems
@@ -35,7 +35,7 @@ TRUE, CEILING = "true stems", "true stems through the codec"
 
 
 class Scorer(Protocol):
-    """What `bench.quality.clap.Clap` offers."""
+    """What `model.candidates.clap.Clap` offers."""
 
     def text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return unit embeddings [n, d]."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
 
 from ..instructions import Instruction
@@ -20,7 +21,6 @@ from ..stats import MIN_UNITS, differences, mean_interval, unit_means
 from ..tables import number, pipes
 from ..variants import Variant
 from . import fad
-from .clap import CHECKPOINT
 from .measure import Clip, Key, Row, Settings
 from .plot import picture
 from .true_stems import notes_missing

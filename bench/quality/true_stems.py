@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from model.demo.training.judge.notes import f1, piano_roll
 from model.demo.training.judge.onsets import onset_f, onsets
-from model.demo.training.spectra import distance, log_mel
+from model.spectra import distance, log_mel
 
 from ..instructions import Instruction, Stems, truth
 

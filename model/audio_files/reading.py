@@ -67,9 +67,12 @@ def _cut(view: View, starts: list[int]) -> list[View]:
     return [View(view.file, start, stop) for start, stop in zip(starts, [*starts[1:], view.end])]
 
 
-def read_mono(name: str, view: View, limits: Limits, block: int) -> Mono:
-    """Decode every part, `block` samples at a time: no copy of every channel is held. UserError for bad files."""
-    mix = _Mix(name, limits)
+def read_mono(name: str, view: View, limits: Limits, block: int, channels: list[Samples] | None = None) -> Mono:
+    """Decode every part, `block` samples at a time. UserError for bad files.
+
+    No copy of every channel is held, unless `channels` is a list to hold them.
+    """
+    mix = _Mix(name, limits, channels)
     parts = recordings(view)
     for n, part in enumerate(parts):
         where = f"{name}, recording {n + 1} of {len(parts)}" if len(parts) > 1 else name
@@ -108,8 +111,8 @@ def _unreadable(where: str, e: Undecodable) -> UserError:
 class _Mix:
     """Blocks of channels in, one mono clip out."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
-        self.name, self.limits = name, limits
+    def __init__(self, name: str, limits: Limits, channels_kept: list[Samples] | None = None) -> None:
+        self.name, self.limits, self.channels_kept = name, limits, channels_kept
         self.rate = self.channels = self.frames = 0
         self.peak = self.channel_power = self.power = 0.0
         self.blocks: list[Samples] = []
@@ -159,6 +162,8 @@ class _Mix:
             )
         if not len(block):
             return
+        if self.channels_kept is not None:
+            self.channels_kept.append(block)
         self.peak = max(self.peak, float(np.abs(block).max()))
         one = block.shape[1] == 1
         mono = block[:, 0] if one else block.mean(axis=1, dtype=np.float64).astype(np.float32)

@@ -48,9 +48,9 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         parts["T5 text encoder"] = {"bytes": _bytes(t5), "parameters": weights, "weights": weights}
     return {
         "path": str(bundle.path),
-        "license": None if bundle.random_weights else LICENSE,
+        "license": license_of(bundle),
         "random_weights": bundle.random_weights,
-        "notice": RANDOM_NOTICE if bundle.random_weights else NOTICE,
+        "notice": _notice(bundle),
         "dtype": str(bundle.config.dtype).rpartition(".")[2],
         "quantization": _quantization(bundle),
         "language_model": asdict(lm) | {"head_dim": lm.head_dim},
@@ -62,6 +62,24 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "parts": parts,
         "total": {key: sum(part[key] for part in parts.values()) for key in ("bytes", "parameters", "weights")},
     }
+
+
+def license_of(bundle: Bundle) -> str | None:
+    """Return the license of a bundle and of what it makes: what config.json states, else the published weights'.
+
+    None for random weights, which no license restricts.
+    """
+    if bundle.random_weights:
+        return None
+    stated = bundle.raw_config.get("license")
+    return " ".join(stated.split())[:80] if isinstance(stated, str) and stated.strip() else LICENSE
+
+
+def _notice(bundle: Bundle) -> str:
+    if bundle.random_weights:
+        return RANDOM_NOTICE
+    stated = license_of(bundle)
+    return NOTICE if stated == LICENSE else f"Its config.json says that its license is {stated}."
 
 
 def show(description: Mapping[str, Any], console: Console | None = None) -> None:

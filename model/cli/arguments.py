@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import math
-import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, NoReturn
 
-from .. import instructions, instruments
 from ..errors import UsageError
-
-DEFAULT_REPO = "aufklarer/Instruct-MusicGen-MLX-4bit"
-BACKENDS = ("auto", "metal", "native", "reference", "interpreter")
-
-KEYS_HELP = (
-    "MAP.json is for a bundle whose tensors' names tell too little: an object of stored names to names that the model "
-    "knows, or to null for tensors that it doesn't need; * stands for a number. A bundle's own keys.json is read "
-    "without it"
-)
-
+from .edit_arguments import add_edit
+from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
+from .values import instrument_names, integer, path
 
 NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
 
@@ -50,106 +38,13 @@ def _parser() -> Parser:
     parser = Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
-    _edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
+    add_edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
+    commands.choices["edit"].set_defaults(run=_command("edit"))
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
     _info(commands.add_parser("info", help="what a bundle holds"))
     _download(commands.add_parser("download", help="fetch a bundle, to work offline"))
     _doctor(commands.add_parser("doctor", help="check every operation and a short edit on this machine"))
     return parser
-
-
-def _edit(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
-    parser.set_defaults(run=_command("edit"))
-    add = parser.add_argument
-    add(
-        "input",
-        metavar="IN",
-        type=path,
-        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input",
-    )
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument(
-        "-i",
-        "--instruction",
-        type=instruction,
-        metavar="TEXT",
-        help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
-        'which is printed; a text that begins with "Music piece." goes in as it is',
-    )
-    for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
-        asked.add_argument(f"--{verb}", type=_instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
-    add(
-        "-o",
-        "--output",
-        required=True,
-        type=path,
-        metavar="OUT",
-        help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate; - for WAV on standard "
-        "output",
-    )
-    add(
-        "--model",
-        metavar="PATH_OR_REPO",
-        help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
-        "embedded demo bundle, whose output is a smoke test, not music",
-    )
-    add("--revision", help="branch, tag or commit of the repo")
-    add("--keys", type=path, metavar="MAP.json", help=KEYS_HELP)
-    add(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="N|random",
-        help="same seed, same build, same backend: same result (default 0); random: draw one, and say which",
-    )
-    add(
-        "--top-k",
-        type=_integer(0),
-        default=250,
-        metavar="N",
-        help="sample from the N most probable tokens; 0: from all (default 250)",
-    )
-    add(
-        "--top-p",
-        type=_number(0, 1),
-        default=0.0,
-        metavar="P",
-        help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)",
-    )
-    add("--temperature", type=_number(0), default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
-    add(
-        "--guidance",
-        type=_number(-1e5, 1e5),
-        default=3.0,
-        metavar="G",
-        help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)",
-    )
-    add("--greedy", action="store_true", help="always the most probable token")
-    add("--max-steps", type=_integer(1), metavar="N", help="edit only the first N frames (50 a second)")
-    add(
-        "--window",
-        type=_number(0.02),
-        metavar="SECONDS",
-        help="edit this much at a time, each window continuing the one before (default: what the model was trained on, "
-        "5 s where the bundle doesn't say)",
-    )
-    add(
-        "--backend",
-        choices=BACKENDS,
-        default="auto",
-        help="auto: metal where there is a GPU, else native, else the slow reference (default)",
-    )
-    add(
-        "--activations",
-        choices=("default", "int8"),
-        default="default",
-        help="int8: faster and less exact layer projections on the native backend (what it costs, measured: "
-        "kernels/native/README.md)",
-    )
-    add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
-    add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
-    add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")
 
 
 def _convert(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +75,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--instruments",
-        type=_instruments,
+        type=instrument_names,
         metavar="X,Y,...",
         help="what the adapter was trained on, spelled as in its sentences (default Drums,Bass,Piano,Guitar)",
     )
@@ -195,7 +90,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--trained-frames",
-        type=_integer(1),
+        type=integer(1),
         metavar="N",
         help="frames (50 a second) of the clips the adapter was trained on; default: told by a step in the variance of "
         "its position table, if there is one",
@@ -258,73 +153,3 @@ def _version() -> str:
         return version("instruct-musicgen-mlx")
     except PackageNotFoundError:
         return "(not installed)"
-
-
-def path(text: str) -> Path:
-    """For argparse: a path; "~" at its beginning stands for the home folder, also where no shell has seen it."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:  # no such user
-        return Path(text)
-
-
-def _seed(text: str) -> int | None:
-    return None if text == "random" else _integer(0, 2**64 - 1)(text)
-
-
-def instruction(text: str) -> str:
-    """For argparse: a sentence as it is; it must not be blank."""
-    with suppress(UnicodeError):  # UTF-8, in a locale that is not (LC_ALL=C)
-        text = os.fsencode(text).decode("utf-8")
-    if not text.strip():
-        raise argparse.ArgumentTypeError('is empty; say what to do, for example "only the drums"')
-    if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):
-        raise argparse.ArgumentTypeError("is not valid text in UTF-8; set LC_ALL=C.UTF-8, and the terminal to UTF-8")
-    return text
-
-
-def _instrument(text: str) -> str:
-    try:
-        return instruments.checked(text)
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(str(e)) from e
-
-
-def _instruments(text: str) -> tuple[str, ...]:
-    try:
-        return instructions.Vocabulary(tuple(name.strip() for name in text.split(","))).instruments
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(str(e)) from e
-
-
-def _integer(low: int, high: float = math.inf) -> Callable[[str], int]:
-    def integer(text: str) -> int:
-        value = _parsed(int, text, "a whole number")
-        _check_range(text, value, low, high)
-        return int(value)
-
-    return integer
-
-
-def _number(low: float, high: float = math.inf) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = _parsed(float, text, "a number")
-        if not math.isfinite(value):
-            raise argparse.ArgumentTypeError(f"{text} is not finite")
-        _check_range(text, value, low, high)
-        return float(value)
-
-    return number
-
-
-def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
-    try:
-        return kind(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
-
-
-def _check_range(text: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
-        raise argparse.ArgumentTypeError(f"{text} must be {limit}")

@@ -18,8 +18,8 @@ from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
 from ..instructions import VERBS, Asked
 from ..progress import new_bar
-from .arguments import DEFAULT_REPO
 from .convert import pasted
+from .names import DEFAULT_REPO
 from .process import say
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def test_score_is_that_of_transformers(checkpoint: Path, seconds: float) -> None
     import torch
     from transformers import ClapModel, ClapProcessor
 
-    from bench.quality.clap import Clap, clap_score
+    from model.candidates.clap import Clap, clap_score
 
     model, processor = ClapModel.from_pretrained(checkpoint).eval(), ClapProcessor.from_pretrained(checkpoint)
     recording = noise(seconds)
@@ -50,7 +50,7 @@ def test_score_is_that_of_transformers(checkpoint: Path, seconds: float) -> None
 
 def test_the_same_recording_has_the_same_score_however_long(checkpoint: Path) -> None:
     """transformers takes a random crop of what is longer than 10 s; scores here are those of equal parts, averaged."""
-    from bench.quality.clap import Clap
+    from model.candidates.clap import Clap
 
     clap = Clap(str(checkpoint))
     long = noise(24.0)
@@ -61,7 +61,7 @@ def test_the_same_recording_has_the_same_score_however_long(checkpoint: Path) ->
 
 
 def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
-    from bench.quality.clap import Clap
+    from model.candidates.clap import Clap
 
     clap = Clap(str(checkpoint))
     t = np.arange(48_000 * 2)
@@ -73,7 +73,7 @@ def test_recordings_are_resampled_to_what_clap_wants(checkpoint: Path) -> None:
 
 
 def test_a_folder_without_clap_is_one_clear_error(tmp_path: Path) -> None:
-    from bench.quality.clap import Clap
+    from model.candidates.clap import Clap
 
     for folder in (tmp_path, demo_path(), demo_path() / "t5"):
         with pytest.raises(UserError, match="--clap") as error:

@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     _edited(made, songs=16)
     made.add_argument("--no-notes", action="store_true", help="leave out basic-pitch, the slowest part")
     made.add_argument("--out", type=Path, help="also write all rows, as JSON")
+    made = stage("ranks", _ranks, "measure whether candidates' scores pick better ones than chance does")
+    _edited(made, songs=16)
+    made.add_argument("--candidates", type=_positive, default=8, help="of each edit (default %(default)s)")
+    made.add_argument("--clap", nargs="?", const="", help="score by CLAP too: a folder or repo")
+    made.add_argument("--out", type=Path, help="also write all rows, as JSON")
     made = stage("show", _show, "write validation songs, edits and true answers as files to listen to, and a picture")
     _edited(made, songs=3)
     made.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -170,6 +175,22 @@ def _judge(arguments: argparse.Namespace, work: Workspace) -> None:
         text = json.dumps(result, indent=1) + "\n"
         write_whole({arguments.out: text})
     work.append_log("judge", {key: value for key, value in result.items() if key != "rows"})
+
+
+def _ranks(arguments: argparse.Namespace, work: Workspace) -> None:
+    from ...candidates.clap import CHECKPOINT, Clap
+    from .judge.ranks import judge_ranks, lines
+
+    clap = None if arguments.clap is None else Clap(arguments.clap or CHECKPOINT, "leave --clap out")
+    result = judge_ranks(
+        work, arguments.bundle, arguments.set, arguments.songs, arguments.candidates, backend=arguments.backend,
+        clap=clap, **_sampling(arguments),
+    )  # fmt: skip
+    for line in lines(result):
+        print(line)
+    if arguments.out:
+        write_whole({arguments.out: json.dumps(result, indent=1) + "\n"})
+    work.append_log("ranks", {key: value for key, value in result.items() if key != "rows"})
 
 
 def _show(arguments: argparse.Namespace, work: Workspace) -> None:

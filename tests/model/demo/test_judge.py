@@ -19,7 +19,7 @@ from model.demo.training.judge.presence import fit, threshold
 from model.demo.training.judge.score import CANDIDATES, Truth, mask_of, nearest, score
 from model.demo.training.judge.summary import share, summarize
 from model.demo.training.music.library import SETS
-from model.demo.training.spectra import log_mel
+from model.spectra import log_mel
 
 from .conftest import RATE, sketch
 

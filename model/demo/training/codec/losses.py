@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..spectra import BANDS, FLOOR, SIZE, mel_filters
+from ....spectra import BANDS, FLOOR, SIZE, mel_filters
 
 RESOLUTIONS = ((256, 20), (512, 40), (1024, 64), (2048, 80))
 """FFT size and mel bands of each spectrum; the hop is a quarter of the size."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ....spectra import RATE
 from ..failures import need_module
-from ..spectra import RATE
 
 NETWORK = Path(__file__).with_name("basic_pitch.onnx")
 """230 KB, from the package basic-pitch 0.4.0, Apache-2.0; its notice lies beside it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ..spectra import Array
+from ....spectra import Array
 
 Floats = npt.NDArray[np.float64]
 PERCENTILE = 10.0

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from model.pipeline import InstructMusicGen
 
+from ....spectra import Array, log_mel
 from ..edits.sentences import ACTIONS, canonical
 from ..music.library import load_songs
 from ..music.style import STEMS
-from ..spectra import Array, log_mel
 from ..workspace import Workspace, replace
 from .presence import Presence, fit, threshold
 from .score import CANDIDATES, Truth, mask_of, score

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from ..spectra import Array, distance, log_mel
+from ....spectra import Array, distance, log_mel
 from .notes import Roll, f1, piano_roll
 from .onsets import onset_f, onsets
 

@@ -11,10 +11,10 @@ import soundfile
 
 from model.pipeline import InstructMusicGen
 
+from ....spectra import RATE, Array, log_mel
 from ..edits.sentences import canonical
 from ..failures import need_module
 from ..music.style import STEMS
-from ..spectra import RATE, Array, log_mel
 from ..workspace import Workspace
 from .run import stems_of
 from .score import Truth, mask_of

@@ -6,14 +6,17 @@ Needs torch (extra `eval`), for this alone; nothing of the model's own path uses
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from huggingface_hub import try_to_load_from_cache
 
-from model import audio
-from model.errors import UserError
+from .. import audio
+from ..errors import UserError
+from ..instructions import Vocabulary, meaning
 
 CHECKPOINT = "laion/clap-htsat-unfused"
 """The checkpoint of the published card."""
@@ -24,14 +27,17 @@ Embedding = npt.NDArray[np.float32]
 class Clap:
     """A ClapModel with its processor, on the CPU in float32; embeddings have unit length."""
 
-    def __init__(self, checkpoint: str = CHECKPOINT) -> None:
-        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder. Raises UserError if it can't be used."""
+    def __init__(self, checkpoint: str = CHECKPOINT, otherwise: str = "use --no-clap") -> None:
+        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder.
+
+        Raises UserError if it can't be used; it ends with `otherwise`, what to do instead.
+        """
         try:
             self._torch: Any = importlib.import_module("torch")
             transformers: Any = importlib.import_module("transformers")
         except ImportError as e:
             raise UserError(
-                f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or use --no-clap"
+                f"the CLAP score needs torch ({e}); pip install 'instruct-musicgen-mlx[eval]', or {otherwise}"
             ) from e
         transformers.utils.logging.disable_progress_bar()
         try:
@@ -40,7 +46,7 @@ class Clap:
         except Exception as e:  # of another model's folder transformers says so in many ways
             reason = str(e).strip().partition("\n")[0][:200]
             raise UserError(
-                f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or use --no-clap"
+                f"cannot load CLAP from {checkpoint}: {reason}; name a folder with --clap, or {otherwise}"
             ) from e
         self.checkpoint = checkpoint
         self._extractor: Any = self._processor.feature_extractor
@@ -76,6 +82,23 @@ class Clap:
             features = found if self._torch.is_tensor(found) else found.pooler_output
             unit = self._torch.nn.functional.normalize(features[0], dim=-1)
         return np.asarray(unit.numpy(), dtype=np.float32)
+
+
+def ready(checkpoint: str = CHECKPOINT) -> bool:
+    """Whether torch is installed and the checkpoint is in the cache: nothing has to be fetched."""
+    return importlib.util.find_spec("torch") is not None and isinstance(
+        try_to_load_from_cache(checkpoint, "config.json"), str
+    )
+
+
+def clap_of(clap: Clap, samples: npt.NDArray[np.float32], rate: int, text: str, vocabulary: Vocabulary) -> float:
+    """Score an edit [n] by its sentence: the cosine with the instrument's name, negative where that should be gone.
+
+    CLAP does not understand instructions; a sentence that says no single thing is compared as it is.
+    """
+    found = meaning(text, vocabulary)
+    cosine = clap_score(clap.audio(samples, rate), clap.text([found[1].lower() if found else text])[0])
+    return -cosine if found and found[0] == "No" else cosine
 
 
 def clap_score(recording: Embedding, sentence: Embedding) -> float:

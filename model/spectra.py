@@ -1,4 +1,4 @@
-"""Mel filters and the log-mel distance that codec and judge share, in numpy."""
+"""Magnitudes, mel bands and the log-mel distance, in numpy: for pictures, scores, and the demo's codec and judge."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""What `edit` takes."""
+
+from __future__ import annotations
+
+import argparse
+
+from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
+from .values import instruction, instrument, integer, number, path, seed
+
+
+def add_edit(parser: argparse.ArgumentParser) -> None:
+    """Add what `edit` takes."""
+    parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
+    add = parser.add_argument
+    add(
+        "input",
+        metavar="IN",
+        type=path,
+        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input",
+    )
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument(
+        "-i",
+        "--instruction",
+        type=instruction,
+        metavar="TEXT",
+        help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
+        'which is printed; a text that begins with "Music piece." goes in as it is',
+    )
+    for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
+        asked.add_argument(f"--{verb}", type=instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
+    add(
+        "-o",
+        "--output",
+        required=True,
+        type=path,
+        metavar="OUT",
+        help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate; - for WAV on standard "
+        "output",
+    )
+    add(
+        "--model",
+        metavar="PATH_OR_REPO",
+        help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
+        "embedded demo bundle, whose output is a smoke test, not music",
+    )
+    add("--revision", help="branch, tag or commit of the repo")
+    add("--keys", type=path, metavar="MAP.json", help=KEYS_HELP)
+    add(
+        "--seed",
+        type=seed,
+        default=0,
+        metavar="N|random",
+        help="same seed, same build, same backend: same result (default 0); random: draw one, and say which",
+    )
+    add(
+        "--top-k",
+        type=integer(0),
+        default=250,
+        metavar="N",
+        help="sample from the N most probable tokens; 0: from all (default 250)",
+    )
+    add(
+        "--top-p",
+        type=number(0, 1),
+        default=0.0,
+        metavar="P",
+        help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)",
+    )
+    add("--temperature", type=number(0), default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
+    add(
+        "--guidance",
+        type=number(-1e5, 1e5),
+        default=3.0,
+        metavar="G",
+        help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)",
+    )
+    add("--greedy", action="store_true", help="always the most probable token")
+    add("--max-steps", type=integer(1), metavar="N", help="edit only the first N frames (50 a second)")
+    add(
+        "--window",
+        type=number(0.02),
+        metavar="SECONDS",
+        help="edit this much at a time, each window continuing the one before (default: what the model was trained on, "
+        "5 s where the bundle doesn't say)",
+    )
+    add(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="auto: metal where there is a GPU, else native, else the slow reference (default)",
+    )
+    add(
+        "--activations",
+        choices=("default", "int8"),
+        default="default",
+        help="int8: faster and less exact layer projections on the native backend (what it costs, measured: "
+        "kernels/native/README.md)",
+    )
+    add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
+    add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
+    add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")

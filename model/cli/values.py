@@ -1,0 +1,90 @@
+"""Values of the command line's options, checked one by one."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from .. import instructions, instruments
+
+
+def path(text: str) -> Path:
+    """For argparse: a path; "~" at its beginning stands for the home folder, also where no shell has seen it."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # no such user
+        return Path(text)
+
+
+def seed(text: str) -> int | None:
+    """For argparse: a seed; None stands for random."""
+    return None if text == "random" else integer(0, 2**64 - 1)(text)
+
+
+def instruction(text: str) -> str:
+    """For argparse: a sentence as it is; it must not be blank."""
+    with suppress(UnicodeError):  # UTF-8, in a locale that is not (LC_ALL=C)
+        text = os.fsencode(text).decode("utf-8")
+    if not text.strip():
+        raise argparse.ArgumentTypeError('is empty; say what to do, for example "only the drums"')
+    if not text.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in text):
+        raise argparse.ArgumentTypeError("is not valid text in UTF-8; set LC_ALL=C.UTF-8, and the terminal to UTF-8")
+    return text
+
+
+def instrument(text: str) -> str:
+    """For argparse: one instrument's name."""
+    try:
+        return instruments.checked(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def instrument_names(text: str) -> tuple[str, ...]:
+    """For argparse: names of instruments, with commas between."""
+    try:
+        return instructions.Vocabulary(tuple(name.strip() for name in text.split(","))).instruments
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from e
+
+
+def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """Return what takes whole numbers from `low` to `high`, for argparse."""
+
+    def parsed(text: str) -> int:
+        value = _parsed(int, text, "a whole number")
+        _check_range(text, value, low, high)
+        return int(value)
+
+    return parsed
+
+
+def number(low: float, high: float = math.inf) -> Callable[[str], float]:
+    """Return what takes finite numbers from `low` to `high`, for argparse."""
+
+    def parsed(text: str) -> float:
+        value = _parsed(float, text, "a number")
+        if not math.isfinite(value):
+            raise argparse.ArgumentTypeError(f"{text} is not finite")
+        _check_range(text, value, low, high)
+        return float(value)
+
+    return parsed
+
+
+def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}") from None
+
+
+def _check_range(text: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        raise argparse.ArgumentTypeError(f"{text} must be {limit}")

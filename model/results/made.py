@@ -1,0 +1,179 @@
+"""How a file was made: the record in its tags, read back, and the command that makes it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ..audio_files import writing
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..bundle.bundle import Bundle
+    from ..pipeline import InstructMusicGen
+
+PROGRAM = "instruct-musicgen-mlx"
+KEY = "instruct-musicgen"
+"""The one key of the JSON object in a file's comment."""
+UNRESTRICTED = "none; made by random weights"
+PIECES = 64
+"""Places of a weight file that its fingerprint reads."""
+OPTIONS = {
+    "temperature": 1.0, "top_k": 250, "top_p": 0.0, "guidance": 3.0, "greedy": False, "max_steps": None,
+    "window": None, "keep_rate": False, "normalize": False, "from_input": False, "activations": "default",
+}  # fmt: skip
+"""Options of `edit` that change a file, with their defaults; only others are recorded."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What made a file; two files with equal records hold the same bytes on the same kind of processor."""
+
+    sentence: str
+    """What went to the model."""
+    seed: int
+    model: str
+    """The repo, or the folder's name."""
+    weights: str
+    """The bundle's `fingerprint`."""
+    backend: str
+    license: str
+    version: str = ""
+    input: str = ""
+    """The input's name, without folders."""
+    input_sha256: str | None = None
+    """Of the input's bytes; None where they came through a pipe."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Those of `OPTIONS` that were not left at their defaults."""
+    part: str = "edit"
+    """"edit", or "residual": what `--residual` wrote."""
+
+    def tags(self) -> dict[str, str]:
+        """Return them as tags of an audio file: the sentence is the title, the whole record the comment."""
+        record = {KEY: {key: value for key, value in asdict(self).items() if value not in (None, "", {})}}
+        return {
+            "title": self.sentence if self.part == "edit" else f"{self.sentence} (the rest)",
+            "software": f"{PROGRAM} {self.version}",
+            "copyright": self.license,
+            "license": self.license,
+            "comment": json.dumps(record, separators=(",", ":"), sort_keys=True),
+        }
+
+    def command(self, out: str = "edited.wav") -> str:
+        """Return the command line that makes the file again, out of the input under its name."""
+        words = ["instruct-musicgen", "edit", self.input or "IN", "-i", self.sentence, "--seed", str(self.seed)]
+        for name, value in sorted(self.options.items()):
+            flag = f"--{name.replace('_', '-')}"
+            words += [flag] if value is True else [flag, str(value)]
+        words += ["--model", self.model, "--backend", self.backend]
+        words += ["-o", out] if self.part == "edit" else ["-o", "edit.wav", "--residual", out]
+        return shlex.join(words)
+
+
+def of(
+    model: InstructMusicGen, sentence: str, seed: int, *, source: Path | None = None,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> Made:  # fmt: skip
+    """Record an edit by a model. `source`: the input's file; options: any of `OPTIONS`, defaults are left out."""
+    from ..bundle.info import license_of
+
+    bundle = model.bundle
+    changed = {name: value for name, value in options.items() if value != OPTIONS[name]}
+    return Made(
+        sentence, seed, name_of(bundle), fingerprint(bundle), model.backend, license_of(bundle) or UNRESTRICTED,
+        program_version(),
+        source.name if source else "", digest(source) if source else None, changed,
+    )  # fmt: skip
+
+
+def read(path: Path) -> Made:
+    """Read the record out of a file's tags. Raises UserError where there is none that can be understood."""
+    text = writing.comment(path)
+    try:
+        record = json.loads(text)[KEY]
+        known = {each.name for each in fields(Made)}
+        made = Made(**{key: value for key, value in record.items() if key in known})
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: its tags don't say how it was made; only files that `edit` wrote do") from None
+    kinds = {"seed": int, "options": dict, "input_sha256": str | None}
+    for key, value in asdict(made).items():
+        if not isinstance(value, kinds.get(key, str)):
+            raise UserError(f"{path}: its tags hold {key}={value!r:.40}, which `edit` never writes")
+    return made
+
+
+def lines(made: Made, out: str) -> list[str]:
+    """Return the record for people."""
+    shown = {
+        "sentence": made.sentence, "seed": made.seed, "model": f"{made.model} (weights {made.weights})",
+        "backend": made.backend, "version": made.version, "license": made.license,
+        "input": f"{made.input} (sha256 {(made.input_sha256 or 'not recorded')[:16]})" if made.input else "a pipe",
+        "part": made.part,
+        "options": ", ".join(f"{name} {value}" for name, value in sorted(made.options.items())) or "defaults",
+        "again": made.command(out),
+    }  # fmt: skip
+    return [f"{name:<9} {_printable(value)}" for name, value in shown.items()]
+
+
+def name_of(bundle: Bundle) -> str:
+    """Return what a bundle is called: its repo where it lies in the Hub's cache, else the folder's name."""
+    for part in bundle.path.parts:
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/")
+    return bundle.path.name
+
+
+def fingerprint(bundle: Bundle) -> str:
+    """Tell bundles apart without reading gigabytes: sizes, config.json, and samples of every weight file; 16 digits."""
+    found = hashlib.sha256((bundle.path / "config.json").read_bytes())
+    files = {source.file for source in bundle.sources.values()}
+    files |= {bundle.codec_path} if bundle.codec_path.is_file() else set(bundle.codec_path.rglob("*.safetensors"))
+    for path in sorted(files):
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}".encode())
+        with open(path, "rb") as file:
+            for piece in range(PIECES):
+                file.seek(size * piece // PIECES)
+                found.update(file.read(4096))
+    return found.hexdigest()[:16]
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes. Raises UserError where it cannot be read."""
+    found = hashlib.sha256()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror or e}); check the path") from e
+    return found.hexdigest()
+
+
+def program_version() -> str:
+    """Return this program's version; "" where it is not installed."""
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:
+        return ""
+
+
+def seeded(made: Made, seed: int) -> Made:
+    """Return the record of the same edit with another seed."""
+    return replace(made, seed=seed)
+
+
+def residual(made: Made) -> Made:
+    """Return the record of the rest of a `--from-input` edit."""
+    return replace(made, part="residual")
+
+
+def _printable(value: object) -> str:
+    return "".join(c if c.isprintable() else "?" for c in str(value))

@@ -13,6 +13,7 @@ from .likelihood import Tally
 from .sampling import Sampling, row_keys
 from .stages import Announce, unheard
 from .state import KVCache, LayerPrefix, LayerState, TextKV
+from .step_queue import StepQueue
 from .transformer import LanguageModel, Layer, sinusoid
 
 
@@ -50,15 +51,27 @@ class DecoderState:
 
     def __call__(self, tokens: mx.array) -> mx.array:
         """Run all layers over tokens int32 [B,K,T], the next T positions: [B,T,dim]."""
+        return self.second_half(self.first_half(tokens))
+
+    def first_half(self, tokens: mx.array) -> mx.array:
+        """Run the first half of the layers over tokens int32 [B,K,T], the next T positions: [B,T,dim]."""
         steps = tokens.shape[2]
-        row = min(self.position, self.query_rows - 1)
+        x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
+        return self._through(x, slice(None, len(self.layers) // 2))
+
+    def second_half(self, x: mx.array) -> mx.array:
+        """Run the other layers over what `first_half` gave; then the positions are done."""
+        x = self._through(x, slice(len(self.layers) // 2, None))
+        self.position += x.shape[1]
+        return x
+
+    def _through(self, x: mx.array, part: slice) -> mx.array:
+        steps, row = x.shape[1], min(self.position, self.query_rows - 1)
         if steps > 1 and row + steps > self.query_rows:
             raise ValueError(f"{steps} positions from {self.position} pass the prefix's {self.query_rows} query rows")
-        x = self.lm.embed(tokens) + self.positions[self.position : self.position + steps]
-        for layer, state in zip(self.lm.layers, self.layers):
+        for layer, state in zip(self.lm.layers[part], self.layers[part]):
             state.position, state.query_row = self.position, row
             x = layer(x, state) if steps == 1 else _clip_by_clip(layer, x, state)
-        self.position += steps
         return x
 
 
@@ -106,12 +119,17 @@ class Decoder:
 
     def raw(self, state: DecoderState, tokens: mx.array) -> mx.array:
         """Compute logits float32 [2B,K,card], the conditional rows first, or [B,K,card] without guidance."""
-        rows = mx.concatenate([tokens, tokens]) if self.guided else tokens
-        return self.lm.logits(state(rows)[:, -1:])[:, :, 0]
+        return self._scores(state(self._rows(tokens)))
 
     def guide(self, raw: mx.array) -> mx.array:
         """Combine the logits of `raw` to [B,K,card]."""
         return guide(raw, self.guidance) if self.guided else raw
+
+    def _rows(self, tokens: mx.array) -> mx.array:
+        return mx.concatenate([tokens, tokens]) if self.guided else tokens
+
+    def _scores(self, x: mx.array) -> mx.array:
+        return self.lm.logits(x[:, -1:])[:, :, 0]
 
     def tokens(
         self, clip_codes: mx.array, prompt: mx.array, frames: int, seeds: Sequence[int], window: int = 0
@@ -128,11 +146,13 @@ class Decoder:
         given, total = prompt.shape[2], sequence.shape[2]
         keys = row_keys(seeds, window, total)
         tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
+        enqueue = StepQueue()
         yield tokens
         with self.announce("steps"):
             for position in range(given + 1, total):
-                before, column = tokens, known[:, position]
-                raw = self.raw(state, tokens)
+                column = known[:, position]
+                half = state.first_half(self._rows(tokens))
+                raw = self._scores(state.second_half(half))
                 logits = self.guide(raw)
                 sum_of_logits = sum_of_logits + logits.sum()
                 chosen = self.sampling(logits, keys[position])
@@ -140,10 +160,7 @@ class Decoder:
                     chosen = mx.where(mx.array(column), sequence[:, :, position], chosen)
                 tokens = chosen[..., None]
                 told = [] if self.tally is None else [self.tally.add(raw, logits, chosen, column)]
-                # This step's graph is built while the one before runs; it is enqueued once that one has let go of the
-                # caches, which then are written in place. Enqueued earlier, every layer's cache would be copied.
-                mx.eval(before)
-                mx.async_eval(tokens, sum_of_logits, *told)  # type: ignore[no-untyped-call]
+                enqueue(half, tokens, sum_of_logits, *told)  # its graph was built while the step before ran
                 yield tokens
             if not mx.isfinite(sum_of_logits).item():
                 raise NotFinite

@@ -64,7 +64,7 @@ def test_what_is_held_out_is_logged_before_the_first_note_is_rendered(
 ) -> None:
     work = Workspace(tmp_path)
 
-    def rendered(songs: object) -> np.ndarray:
+    def rendered(songs: object, jobs: int) -> np.ndarray:
         assert json.loads(work.log_path.read_text())["held_out"] == held_out_record()
         return np.zeros((1, 4, 100), np.float32)
 

@@ -62,7 +62,7 @@ def test_a_codec_that_was_stopped_goes_on_as_if_it_had_not_been(
 
     update, stop = train.Run.update, [99]
 
-    def stopping(run: train.Run, audio: torch.Tensor) -> dict[str, float]:
+    def stopping(run: train.Run, audio: torch.Tensor) -> dict[str, torch.Tensor]:
         if run.step == stop[0]:
             raise KeyboardInterrupt
         return update(run, audio)
@@ -148,9 +148,9 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     texts = [canonical("only", 0)]
     ids = torch.tensor(Tokens()(texts))
     with torch.no_grad():
-        condition = model.condition(ids, torch.ones(1))
+        condition, _ = text = model.condition(ids, torch.ones(1))
         sequence = delayed(codes, settings.shape.card)[..., :-1]
-        hidden = model(sequence, condition, model.prefix(codes), 1)
+        hidden = model(sequence, text, model.prefix(codes), 1)
         wanted = torch.stack([head(hidden) for head in model.linears], 1)[0].numpy()
     assert np.abs(np.array(ours.condition(texts)) - condition.numpy()).max() < 0.01
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from model.demo.training.codec.data import SUBSETS
-from model.demo.training.edits.sentences import ACTIONS, FAMILIES, SUBJECTS, canonical, sentence
-from model.demo.training.edits.tokenizer import EOS, UNKNOWN, Tokens, definition, vocabulary
+from model.demo.training.codec.codes import heard
+from model.demo.training.edits.sentences import ACTIONS, FAMILIES, SUBJECTS, canonical, sentence, sentences
+from model.demo.training.edits.tokenizer import EOS, UNKNOWN, Tokens, definition, longest, vocabulary
 
 
 def test_upstreams_sentences_are_exact() -> None:
@@ -55,8 +55,15 @@ def test_the_tokenizer_file_reads_back(tmp_path: object) -> None:
     assert fast.encode("Only drums.").tokens == ["▁only", "▁drums", ".", "</s>"]
 
 
-def test_subsets_are_the_bits_of_their_masks() -> None:
-    assert len(SUBSETS) == 15 and len(set(SUBSETS)) == 15
-    for mask, stems in enumerate(SUBSETS, 1):
-        assert sum(1 << stem for stem in stems) == mask
-    assert np.array_equal(SUBSETS[14], [0, 1, 2, 3])
+def test_a_mixture_holds_the_stems_whose_bits_its_mask_has() -> None:
+    found = heard(range(1, 16))
+    assert found.shape == (15, 4) and len(set(map(tuple, found.tolist()))) == 15
+    assert np.array_equal(found @ (1 << np.arange(4)), np.arange(1, 16))
+    assert np.array_equal(found[14], [1, 1, 1, 1]) and np.array_equal(found[0], [1, 0, 0, 0])
+
+
+def test_the_longest_sentence_is_one_that_may_be_drawn_and_none_is_longer() -> None:
+    rng = random.Random(0)
+    drawn = [sentence(rng, rng.choice(ACTIONS), rng.randrange(len(SUBJECTS))) for _ in range(3000)]
+    assert set(drawn) <= set(sentences())
+    assert max(len(row) for row in Tokens()(sentences())) == longest() == len(Tokens()(["Only Drums."], longest())[0])

@@ -27,6 +27,11 @@ class Encoded:
     known: npt.NDArray[np.bool_]
 
 
+def heard(masks: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return which of the four stems mixtures hold, 0 or 1 [..., 4]: the bits of their masks (1 to 15)."""
+    return np.asarray(masks, np.int64)[..., None] >> np.arange(4) & 1
+
+
 def mixtures(seed: int, everything: bool) -> list[int]:
     """Return the mixtures (masks 1 to 15) that a song is encoded as: all, or what upstream's edits need and two more.
 

@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from ..music.library import load_songs
 from ..workspace import Workspace
-
-SUBSETS = tuple(tuple(stem for stem in range(4) if mask >> stem & 1) for mask in range(1, 16))
-"""The fifteen mixtures of the four stems; entry m - 1 holds the stems whose bits are set in m."""
+from .codes import heard
 
 SPREAD = 6.0
 """Decibels that a stem's level moves up or down each time it is drawn."""
 
 
 class Windows:
-    """Draw random windows of random mixtures at random levels."""
+    """Draw random windows of random mixtures at random levels.
 
-    def __init__(self, work: Workspace, samples: int) -> None:
-        self.work, self.samples = work, samples
+    On a GPU all songs lie in its memory; on a CPU they stay mapped files.
+    """
+
+    def __init__(self, work: Workspace, samples: int, device: str = "cpu") -> None:
+        self.work, self.samples, self.device = work, samples, device
+        self.chunks: list[Tensor] = []
         self.refresh()
 
     def refresh(self) -> None:
         """Look for songs that were rendered meanwhile."""
-        self.chunks: Sequence[npt.NDArray[np.float16]] = load_songs(self.work, "train")
+        found = load_songs(self.work, "train")
+        if len(found) == len(self.chunks):
+            return
+        new = [np.array(chunk) if self.device != "cpu" else chunk for chunk in found[len(self.chunks) :]]
+        self.chunks += [torch.from_numpy(chunk).to(self.device) for chunk in new]
+        self.ends = np.cumsum([len(chunk) for chunk in self.chunks])
 
-    def draw(self, rng: np.random.Generator, rows: int) -> npt.NDArray[np.float32]:
-        """Return float32 [rows, 1, samples]."""
-        out = np.zeros((rows, 1, self.samples), np.float32)
-        for row in range(rows):
-            chunk = self.chunks[int(rng.integers(len(self.chunks)))]
-            song = chunk[int(rng.integers(len(chunk)))]
-            start = int(rng.integers(song.shape[1] - self.samples + 1))
-            for stem in SUBSETS[int(rng.integers(len(SUBSETS)))]:
-                gain = 10 ** (rng.uniform(-SPREAD, SPREAD) / 20)
-                out[row, 0] += gain * song[stem, start : start + self.samples].astype(np.float32)
-            out[row] *= 10 ** (rng.uniform(-3, 1) / 20)
-            peak = float(np.abs(out[row]).max())
-            if peak > 1:
-                out[row] /= peak
-        return out
+    def draw(self, rng: np.random.Generator, rows: int) -> Tensor:
+        """Return float32 [rows, 1, samples] on the device."""
+        songs = rng.integers(self.ends[-1], size=rows)
+        starts = rng.integers(self.chunks[0].shape[2] - self.samples + 1, size=rows)
+        gains = heard(rng.integers(1, 16, size=rows)) * 10 ** (rng.uniform(-SPREAD, SPREAD, (rows, 4)) / 20)
+        gains *= 10 ** (rng.uniform(-3, 1, (rows, 1)) / 20)
+        chunks = np.searchsorted(self.ends, songs, side="right")
+        windows = [
+            self.chunks[chunk][song - self.ends[chunk], :, start : start + self.samples]
+            for chunk, song, start in zip(chunks, songs, starts)
+        ]
+        levels = torch.tensor(gains, dtype=torch.float32).to(self.device)
+        mixed = (torch.stack(windows).float() * levels[..., None]).sum(1, keepdim=True)
+        return mixed / mixed.abs().amax((1, 2), keepdim=True).clamp(min=1)
 
 
 def validation(work: Workspace, name: str, songs: int) -> dict[str, npt.NDArray[np.float32]]:

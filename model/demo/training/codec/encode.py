@@ -11,13 +11,15 @@ import torch
 from ....errors import UserError
 from ..music.library import chunks
 from ..workspace import Workspace
-from .codes import Encoded, check_codec, mixtures, relevel, save_codes, seed_of
-from .data import SUBSETS
+from .codes import Encoded, check_codec, heard, mixtures, relevel, save_codes, seed_of
 from .network import HOP, Codec
 from .train import load_codec
 
 PIECE = 50
 """Songs a file of codes: training can begin with the first ones."""
+
+ROWS = {"cpu": 6, "gpu": 96}
+"""Mixtures that are encoded at once."""
 
 
 def encode_songs(work: Workspace, name: str, device: str, passes: int = 1, limit: int | None = None) -> None:
@@ -52,14 +54,16 @@ def _encode(
     frames = -(-songs.shape[2] // HOP)
     codes = np.zeros((len(songs), 15, codec.quantizer.codebooks, frames), np.uint8)
     known = np.zeros((len(songs), 15), bool)
-    for row, (song, seed) in enumerate(zip(songs, seeds)):
-        stems = song.astype(np.float32)
-        if moved:
-            stems = relevel(stems, seed)
-        masks = mixtures(seed, everything=name != "train")
-        audio = np.stack([stems[list(SUBSETS[mask - 1])].sum(axis=0) for mask in masks])
-        for start in range(0, len(masks), 6):
-            part = torch.tensor(audio[start : start + 6, None], device=device)
-            codes[row, [mask - 1 for mask in masks[start : start + 6]]] = codec.encode(part).cpu().numpy()
-        known[row, [mask - 1 for mask in masks]] = True
+    stems = [song.astype(np.float32) for song in songs]
+    if moved:
+        stems = [relevel(song, seed) for song, seed in zip(stems, seeds)]
+    rows = ROWS["cpu" if device == "cpu" else "gpu"]
+    sounds = torch.tensor(np.stack(stems), device=device)
+    pairs = [(row, mask) for row, seed in enumerate(seeds) for mask in mixtures(seed, everything=name != "train")]
+    for start in range(0, len(pairs), rows):
+        part = np.array(pairs[start : start + rows])
+        levels = torch.tensor(heard(part[:, 1]), dtype=torch.float32, device=device)
+        audio = (sounds[torch.tensor(part[:, 0], device=device)] * levels[..., None]).sum(1, keepdim=True)
+        codes[part[:, 0], part[:, 1] - 1] = codec.encode(audio).to(torch.uint8).cpu().numpy()
+        known[part[:, 0], part[:, 1] - 1] = True
     return Encoded(codes, known)

@@ -85,7 +85,7 @@ class Quantizer(nn.Module):
         return (book.pow(2).sum(1) - 2 * x @ book.T).argmin(1)
 
     def _tally(self, x: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
-        uses = torch.bincount(chosen, minlength=self.bins).to(x.dtype)
+        uses = x.new_zeros(self.bins).index_add_(0, chosen, x.new_ones(len(x)))
         return uses, x.new_zeros(self.bins, x.shape[1]).index_add_(0, chosen, x)
 
     @torch.no_grad()
@@ -96,9 +96,8 @@ class Quantizer(nn.Module):
         self.sums[k].mul_(DECAY).add_(sums, alpha=1 - DECAY)
         share = len(x) / self.bins
         dead = self.uses[k] < 0.1 * share
-        self.books[k] = self.sums[k] / self.uses[k].clamp(min=1e-5)[:, None]
-        if dead.any():
-            fresh = x[torch.randint(len(x), (int(dead.sum()),), device=x.device)]
-            self.books[k][dead] = fresh
-            self.uses[k][dead] = 0.5 * share
-            self.sums[k][dead] = fresh * 0.5 * share
+        fresh = x[torch.randint(len(x), (self.bins,), device=x.device)]
+        moved = self.sums[k] / self.uses[k].clamp(min=1e-5)[:, None]
+        self.books[k] = torch.where(dead[:, None], fresh, moved)
+        self.sums[k] = torch.where(dead[:, None], fresh * 0.5 * share, self.sums[k])
+        self.uses[k] = self.uses[k].masked_fill(dead, 0.5 * share)

@@ -30,7 +30,7 @@ AVERAGE = 0.998
 class Settings:
     """Hold what a codec run is made of; all schedules count steps."""
 
-    filters: int = 8
+    filters: int = 10
     dimension: int = 64
     codebooks: int = 4
     bins: int = 256
@@ -80,7 +80,7 @@ class Run:
             "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
             "codec": self.codec.state_dict(),
             "average": self.average.state_dict(), "optimizer": self.optimizer.state_dict(), "latents": self.latents,
-            "random": torch.get_rng_state(), "frozen": self.frozen,
+            "random": torch.get_rng_state(), "device_random": _device_random(self.device), "frozen": self.frozen,
         }  # fmt: skip
 
     def load(self, path: Path) -> None:
@@ -96,9 +96,11 @@ class Run:
             self.optimizer = self._optimizer(self.codec.decoder)
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["random"].cpu())
+        if self.device != "cpu":
+            torch.cuda.set_rng_state(state["device_random"].cpu())
 
-    def update(self, audio: Tensor) -> dict[str, float]:
-        """Take one step on audio [B, 1, n]; returns the losses."""
+    def update(self, audio: Tensor) -> dict[str, Tensor]:
+        """Take one step on audio [B, 1, n]; returns the losses, which are not waited for."""
         settings, codec = self.settings, self.codec
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate(self.step)
@@ -111,7 +113,7 @@ class Run:
             flat = latent.detach().permute(0, 2, 1).reshape(-1, settings.dimension)
             self.latents = [*self.latents, flat][-32:]
         else:
-            if not codec.quantizer.fitted:
+            if self.step == settings.plain:
                 codec.quantizer.fit(torch.cat(self.latents))
                 self.latents = []
             latent, commitment = codec.quantizer(codec.encoder(audio))
@@ -124,15 +126,17 @@ class Run:
         self.optimizer.step()
         self.step += 1
         self._average()
-        parts = {"spectral": spectral, "relative": relative, "commitment": commitment}
-        return {name: float(part.detach()) for name, part in parts.items()}
+        return {
+            "spectral": spectral.detach(),
+            "relative": relative.detach(),
+            "commitment": commitment.detach(),
+        }
 
     @torch.no_grad()
     def _average(self) -> None:
         since = self.step if self.step <= self.settings.steps else self.step - self.settings.steps
         keep = min(AVERAGE, since / (since + 10))
-        for mean, new in zip(self.average.parameters(), self.codec.parameters()):
-            mean.lerp_(new, 1 - keep)
+        torch._foreach_lerp_(list(self.average.parameters()), list(self.codec.parameters()), 1 - keep)
         for mean, new in zip(self.average.buffers(), self.codec.buffers()):
             mean.copy_(new)
 
@@ -142,13 +146,19 @@ class Run:
         self.codec.load_state_dict(self.average.state_dict())
         latents = []
         for _ in range(60):
-            audio = torch.tensor(windows.draw(rng, 8), device=self.device)
-            latents.append(self.codec.encoder(audio).permute(0, 2, 1).reshape(-1, self.settings.dimension))
+            latents.append(
+                self.codec.encoder(windows.draw(rng, 8)).permute(0, 2, 1).reshape(-1, self.settings.dimension)
+            )
         self.codec.quantizer.fit(torch.cat(latents), rounds=30)
         self.frozen = True
         self.codec.encoder.requires_grad_(False)
         self.average.load_state_dict(self.codec.state_dict())
         self.optimizer = self._optimizer(self.codec.decoder)
+
+
+def _device_random(device: str) -> Tensor:
+    """Return the state of a GPU's random numbers; empty on a CPU."""
+    return torch.empty(0, dtype=torch.uint8) if device == "cpu" else torch.cuda.get_rng_state()
 
 
 @torch.no_grad()
@@ -176,10 +186,10 @@ def train_codec(work: Workspace, settings: Settings, device: str, every: float, 
     run = Run(settings, device)
     if state.is_file():
         run.load(state)
-    windows = Windows(work, settings.window)
+    windows = Windows(work, settings.window, device)
     sounds = validation(work, "held-out", 24)
     clock, total = time.process_time(), settings.steps + settings.decoder_steps
-    losses: list[dict[str, float]] = []
+    losses: list[dict[str, Tensor]] = []
 
     def save() -> None:
         nonlocal clock
@@ -196,9 +206,9 @@ def train_codec(work: Workspace, settings: Settings, device: str, every: float, 
             save_codec(run.codec, settings, folder / "frozen.pt")
             work.append_log("codec", {"step": run.step, "frozen": True, **measure(run.codec, sounds, device)})
             save()
-        losses.append(run.update(torch.tensor(windows.draw(rng, settings.batch), device=device)))
+        losses.append(run.update(windows.draw(rng, settings.batch)))
         if run.step % measured == 0 or run.step == total:
-            mean = {name: round(float(np.mean([row[name] for row in losses])), 4) for name in losses[0]}
+            mean = {name: round(float(torch.stack([row[name] for row in losses]).mean()), 4) for name in losses[0]}
             losses = []
             windows.refresh()
             save()

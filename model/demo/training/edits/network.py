@@ -18,13 +18,18 @@ from .text_network import T5, T5Shape
 
 Prefix = list[tuple[Tensor, Tensor, Tensor]]
 
+Condition = tuple[Tensor, Tensor]
+"""States of the text [B, L, D], and what is added to the scores of its positions [B, 1, 1, L]."""
+
+MASKED = -1e4
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
     """Hold the model's dimensions; the special token's id is `card`."""
 
-    dim: int = 192
-    heads: int = 3
+    dim: int = 256
+    heads: int = 4
     layers: int = 4
     card: int = 256
     codebooks: int = 4
@@ -32,16 +37,20 @@ class Shape:
     t5: T5Shape = field(default_factory=T5Shape)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """Return scaled dot-product attention [B, H, n, d].
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, bias: Tensor | None = None) -> Tensor:
+    """Return scaled dot-product attention [B, H, n, d]; `bias` is added to the scores.
 
-    Written out: at these sizes torch's fused attention takes twice the time on a CPU. Under autocast the probabilities
-    stay in bfloat16; their sum is still taken in float32.
+    Written out on a CPU: at these sizes torch's fused attention takes twice the time there. Under autocast the
+    probabilities stay in bfloat16; their sum is still taken in float32.
     """
+    if q.is_cuda and bias is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
         n = scores.shape[-1]
-        scores = scores + torch.full((n, n), -1e4, dtype=scores.dtype, device=scores.device).triu(1)
+        scores = scores + torch.full((n, n), MASKED, dtype=scores.dtype, device=scores.device).triu(1)
+    if bias is not None:
+        scores = scores + bias
     with torch.autocast(scores.device.type, enabled=False):
         probabilities = scores.softmax(-1)
     return probabilities @ v
@@ -77,11 +86,12 @@ class Layer(nn.Module):
         y: Tensor = x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
         return y
 
-    def text(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Add the attention to the text condition [B, L, D]."""
+    def text(self, x: Tensor, condition: Condition) -> Tensor:
+        """Add the attention to the text."""
+        states, bias = condition
         q = self.split(self.cross_q(self.norm_cross(x)))
-        k, v = self.split(self.cross_k(condition)), self.split(self.cross_v(condition))
-        y: Tensor = x + self.cross_out(self.join(attention(q, k, v)))
+        k, v = self.split(self.cross_k(states)), self.split(self.cross_v(states))
+        y: Tensor = x + self.cross_out(self.join(attention(q, k, v, bias=bias)))
         return y
 
 
@@ -116,11 +126,14 @@ class Model(nn.Module):
         y: Tensor = total
         return y
 
-    def condition(self, ids: Tensor, keep: Tensor) -> Tensor:
-        """Token ids [B, L] -> text condition [B, L, D]; zeros where padded and in rows that `keep` [B] drops."""
-        mask = (ids != 0).float() * keep[:, None]
-        y: Tensor = self.output_proj(self.t5(ids)) * mask[..., None]
-        return y
+    def condition(self, ids: Tensor, keep: Tensor) -> Condition:
+        """Token ids [B, L] -> the text; padding is not attended, so that a sentence counts alone as among longer ones.
+
+        States are zeros in rows that `keep` [B] drops.
+        """
+        words = (ids != 0).float()
+        states = self.output_proj(self.t5(ids)) * (words * keep[:, None])[..., None]
+        return states, (MASKED * (1 - words))[:, None, None]
 
     def prefix(self, codes: Tensor) -> Prefix:
         """Input codes [P, K, T] -> queries, keys, values [P, H, T+1, d] of every layer; the special frame is added."""
@@ -137,15 +150,18 @@ class Model(nn.Module):
                 x = layer.feed_forward(x + layer.out_proj(layer.join(attended)))
         return result
 
-    def forward(self, sequence: Tensor, condition: Tensor, prefix: Prefix, texts: int) -> Tensor:
+    def forward(self, sequence: Tensor, condition: Condition, prefix: Prefix, texts: int) -> Tensor:
         """Delayed tokens [P*texts, K, S] -> hidden states [P*texts, S, D] before the heads."""
         steps = sequence.shape[-1]
         x = self.embed(sequence) + self.sinusoid[:steps]
-        rows = torch.arange(steps, device=x.device).clamp(max=prefix[0][0].shape[2] - 2)
+        late = steps - prefix[0][0].shape[2] + 1  # steps behind the last frame take its query
         for layer, gate, (pq, pk, pv) in zip(self.layers, self.gates, prefix):
             q, k, v = layer.qkv(layer.norm1(x))
             own = attention(q, k, v, causal=True)
-            queries = (q.unflatten(0, (-1, texts)) + pq[:, None, :, rows]).transpose(1, 2).flatten(2, 3)
+            aligned = pq[:, :, : min(steps, pq.shape[2] - 1)]
+            if late > 0:
+                aligned = torch.cat([aligned, aligned[:, :, -1:].expand(-1, -1, late, -1)], 2)
+            queries = (q.unflatten(0, (-1, texts)) + aligned[:, None]).transpose(1, 2).flatten(2, 3)
             seen = attention(queries, pk, pv)
             seen = seen.unflatten(2, (texts, steps)).transpose(1, 2).flatten(0, 1)
             x = x + layer.out_proj(layer.join(own + gate * seen))

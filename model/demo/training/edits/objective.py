@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from .network import Model, delayed
 from .sentences import ACTIONS, SUBJECTS, sentence
-from .tokenizer import Tokens
 
 WEIGHTS = (1.6, 1.1, 0.7, 0.6)
 """Weights of the codebooks' losses."""
@@ -25,17 +24,17 @@ class SubjectProbe(nn.Module):
         self.action = nn.Linear(width, len(ACTIONS))
         self.subject = nn.Linear(width, len(SUBJECTS))
 
-    def forward(self, model: Model, tokens: Tokens, rng: random.Random, rows: int) -> Tensor:
-        """Return the cross-entropy of both over `rows` drawn sentences."""
-        actions = [rng.randrange(len(ACTIONS)) for _ in range(rows)]
-        subjects = [rng.randrange(len(SUBJECTS)) for _ in range(rows)]
-        texts = [sentence(rng, ACTIONS[a], s) for a, s in zip(actions, subjects)]
-        device = model.gates.device
-        ids = torch.tensor(tokens(texts), device=device)
+    def forward(self, model: Model, ids: Tensor, asked: Tensor) -> Tensor:
+        """Return the cross-entropy of both over sentences [R, L] and what they ask for [R, 2]."""
         mask = (ids != 0).float()[..., None]
         mean = (model.t5(ids) * mask).sum(1) / mask.sum(1)
-        loss = F.cross_entropy(self.action(mean), torch.tensor(actions, device=device))
-        return loss + F.cross_entropy(self.subject(mean), torch.tensor(subjects, device=device))
+        return F.cross_entropy(self.action(mean), asked[:, 0]) + F.cross_entropy(self.subject(mean), asked[:, 1])
+
+
+def draw_subjects(rng: random.Random, rows: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """Draw sentences about any subject, and the action and subject of each."""
+    asked = [(rng.randrange(len(ACTIONS)), rng.randrange(len(SUBJECTS))) for _ in range(rows)]
+    return [sentence(rng, ACTIONS[action], subject) for action, subject in asked], asked
 
 
 def hide_history(

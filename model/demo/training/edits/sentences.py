@@ -6,7 +6,9 @@ import random
 
 ACTIONS = ("only", "no", "add")
 
-UPSTREAM = {action: f"Music piece. Instruct: {word} {{Name}}." for action, word in zip(ACTIONS, ("Only", "No", "Add"))}
+INTRODUCTION = "Music piece. Instruct: "
+
+UPSTREAM = {action: f"{INTRODUCTION}{word} {{Name}}." for action, word in zip(ACTIONS, ("Only", "No", "Add"))}
 """The sentences of upstream's training data."""
 
 EVERYDAY: dict[str, tuple[str, ...]] = {
@@ -66,9 +68,20 @@ def sentence(rng: random.Random, action: str, subject: int, upstream: float = 0.
         return UPSTREAM[action].format(Name=names[0].title())
     name = rng.choice(names)
     text = rng.choice(EVERYDAY[action]).format(name=name, Name=name.title())
-    return f"Music piece. Instruct: {text}" if rng.random() < 0.3 else text
+    return INTRODUCTION + text if rng.random() < 0.3 else text
 
 
 def canonical(action: str, stem: int) -> str:
     """Return upstream's sentence for an action on a stem."""
     return UPSTREAM[action].format(Name=SUBJECTS[stem][0].title())
+
+
+def sentences() -> list[str]:
+    """Return every sentence that `sentence` may draw."""
+    found = []
+    for action in ACTIONS:
+        for names in SUBJECTS:
+            found.append(UPSTREAM[action].format(Name=names[0].title()))
+            texts = [text.format(name=name, Name=name.title()) for text in EVERYDAY[action] for name in set(names)]
+            found += texts + [INTRODUCTION + text for text in texts]
+    return found

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .sentences import EVERYDAY, NAMES, SUBJECTS, UPSTREAM
+from .sentences import EVERYDAY, NAMES, SUBJECTS, UPSTREAM, sentences
 
 MARK = "\u2581"
 PAD, EOS, UNKNOWN = 0, 1, 2
@@ -77,10 +78,17 @@ class Tokens:
     def __init__(self) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_str(json.dumps(definition()))
+        tokenizer = Tokenizer.from_str(json.dumps(definition()))
+        self._ids = lru_cache(maxsize=None)(lambda text: list(tokenizer.encode(text).ids))
 
-    def __call__(self, texts: list[str]) -> list[list[int]]:
-        """Return rows of one length; shorter sentences end with padding."""
-        rows = [list(self._tokenizer.encode(text).ids) for text in texts]
-        longest = max(map(len, rows))
-        return [row + [PAD] * (longest - len(row)) for row in rows]
+    def __call__(self, texts: list[str], length: int | None = None) -> list[list[int]]:
+        """Return rows of `length` ids, or as long as the longest; shorter sentences end with padding."""
+        rows = [self._ids(text) for text in texts]
+        width = length or max(map(len, rows))
+        return [row + [PAD] * (width - len(row)) for row in rows]
+
+
+@lru_cache(maxsize=1)
+def longest() -> int:
+    """Return the tokens of the longest sentence that training draws."""
+    return max(map(len, Tokens()(sentences())))

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ....errors import UserError
 from ..codec.codes import Encoded, load_codes
 from ..codec.train import load_codec
 from ..workspace import Workspace, check_settings, replace
-from .muon import Muon
 from .network import Model, Shape, delayed, initialize
-from .objective import WEIGHTS, SubjectProbe, hide_history, losses
+from .objective import SubjectProbe, draw_subjects, hide_history, losses
+from .step import Batch, Step
 from .text_network import T5Shape
-from .tokenizer import Tokens, vocabulary
+from .tokenizer import Tokens, longest, vocabulary
 from .triples import canonical_edits, draw
 
 
@@ -58,67 +58,55 @@ class Run:
 
     def __init__(self, settings: Settings, codebooks: Tensor | None, device: str) -> None:
         torch.manual_seed(settings.seed)
-        self.settings, self.device, self.step, self.seconds = settings, device, 0, 0.0
+        self.settings, self.device, self.taken, self.seconds = settings, device, 0, 0.0
         self.tokens = Tokens()
         self.model = Model(settings.shape, vocabulary())
         initialize(self.model, codebooks)
         self.model.to(device)
         self.probe = SubjectProbe(settings.shape.t5.d_model).to(device)
-        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and n.startswith(("layers.", "merge_"))]
-        chosen = {id(p) for p in matrices}
-        rest = [(n, p) for n, p in self.model.named_parameters() if id(p) not in chosen]
-        free = [p for n, p in rest if p.ndim < 2 or n.startswith("emb.") or "shared" in n or n == "pos_emb"]
-        decayed = [p for n, p in rest if all(p is not other for other in free)]
-        groups = [
-            {"params": [*decayed, *self.probe.parameters()], "weight_decay": 0.05},
-            {"params": free, "weight_decay": 0.0},
-        ]
-        self.muon = Muon(matrices)
-        self.adam = torch.optim.AdamW(groups, settings.rate, betas=(0.9, 0.98))
-        self.weights = torch.tensor(WEIGHTS, device=device) / sum(WEIGHTS) * len(WEIGHTS)
+        self.step = Step(self.model, self.probe, settings.probe, device)
 
     def state(self) -> dict[str, Any]:
         """Return everything that a checkpoint holds."""
         return {
-            "settings": asdict(self.settings), "step": self.step, "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "probe": self.probe.state_dict(), "adam": self.adam.state_dict(), "muon": self.muon.state(),
+            "settings": asdict(self.settings), "step": self.taken, "seconds": self.seconds,
+            "model": self.model.state_dict(), "probe": self.probe.state_dict(), **self.step.state(),
         }  # fmt: skip
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint. Raises UserError if it is of other settings."""
         state = torch.load(path, map_location=self.device, weights_only=True)
         check_settings(path, state["settings"], asdict(self.settings))
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.taken, self.seconds = state["step"], state["seconds"]
         self.model.load_state_dict(state["model"])
         self.probe.load_state_dict(state["probe"])
-        self.adam.load_state_dict(state["adam"])
-        self.muon.load(state["muon"])
+        self.step.load(state)
 
-    def update(self, songs: list[Encoded], share: float) -> list[float]:
-        """Take one step at `share` of the rates; returns the codebooks' losses."""
+    def batch(self, songs: list[Encoded]) -> Batch:
+        """Draw the batch of the next step, on the CPU; its shapes are those of every other one."""
         s, card = self.settings, self.settings.shape.card
-        choice, noise = random.Random(f"{s.seed} {self.step}"), np.random.default_rng((s.seed, self.step))
-        batch = draw(songs, s.prefixes, s.texts, choice)
-        inputs, targets = (torch.tensor(part, device=self.device) for part in (batch.inputs, batch.targets))
-        ids = torch.tensor(self.tokens(list(batch.texts)), device=self.device)
-        keep = torch.tensor(noise.random(len(targets)) >= s.dropped, device=self.device).float()
+        choice, noise = random.Random(f"{s.seed} {self.taken}"), np.random.default_rng((s.seed, self.taken))
+        drawn = draw(songs, s.prefixes, s.texts, choice)
+        texts, asked = draw_subjects(choice, s.probe_rows)
+        targets = torch.from_numpy(drawn.targets)
+        keep = torch.from_numpy(noise.random(len(targets)) >= s.dropped).float()
         sequence = delayed(targets, card)[..., :-1]
-        hidden = hide_history(sequence, card, card, noise, s.hidden, s.random_codes)
-        with torch.autocast(self.device.partition(":")[0], dtype=torch.bfloat16):
-            each = losses(self.model, inputs, targets, ids, keep, hidden)
-            probe = self.probe(self.model, self.tokens, choice, s.probe_rows)
-        total = (each * self.weights).mean() + s.probe * probe
-        self.model.zero_grad(set_to_none=True)
-        self.probe.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for group in self.adam.param_groups:
-            group["lr"] = s.rate * share
-        self.adam.step()
-        self.muon.step(s.matrices_rate * share)
-        self.step += 1
-        return [round(float(x), 4) for x in each.detach()]
+        return {
+            "inputs": torch.from_numpy(drawn.inputs),
+            "targets": targets,
+            "ids": torch.tensor(self.tokens(list(drawn.texts), longest())),
+            "keep": keep,
+            "hidden": hide_history(sequence, card, card, noise, s.hidden, s.random_codes),
+            "probe_ids": torch.tensor(self.tokens(texts, longest())),
+            "probe_asked": torch.tensor(asked),
+        }
+
+    def update(self, songs: list[Encoded], share: float) -> Tensor:
+        """Take one step at `share` of the rates; returns the codebooks' losses [K]."""
+        s = self.settings
+        each = self.step(self.batch(songs), s.rate * share, s.matrices_rate * share)
+        self.taken += 1
+        return each
 
     @torch.no_grad()
     def validate(self, songs: list[Encoded], count: int) -> dict[str, Any]:
@@ -168,9 +156,9 @@ def anneal_model(work: Workspace, settings: Settings, device: str, steps: int, e
     Raises UserError if there is no trunk.
     """
     run = start(work, settings, device)
-    if not run.step:
+    if not run.taken:
         raise UserError(f"{work.root / 'model' / 'state.pt'} is missing; run the stage 'model' first")
-    path, first = work.root / "model" / "annealed.pt", run.step
+    path, first = work.root / "model" / "annealed.pt", run.taken
     if path.is_file():
         held = torch.load(path, map_location=device, weights_only=True)
         if held.get("branched") == first and held["step"] < first + steps:
@@ -201,13 +189,13 @@ def _loop(
         state = {**run.state(), "branched": branched}
         replace(path, lambda aside: torch.save(state, aside))
 
-    while run.step < last:
-        rows.append(run.update(songs, share(run.step)))
-        if run.step % measured == 0 or run.step == last:
+    while run.taken < last:
+        rows.append(run.update(songs, share(run.taken)))
+        if run.taken % measured == 0 or run.taken == last:
             save()
             clock = time.process_time()
-            row = {"step": run.step, "cpu_seconds": round(run.seconds), "songs": sum(len(c.codes) for c in songs),
-                   "loss": [round(float(x), 3) for x in np.mean(rows, axis=0)],
+            row = {"step": run.taken, "cpu_seconds": round(run.seconds), "songs": sum(len(c.codes) for c in songs),
+                   "loss": [round(float(x), 3) for x in torch.stack(rows).mean(0)],
                    "own": run.validate(own, 4), "held-out": run.validate(other, 4)}  # fmt: skip
             work.append_log(name, row)
             songs, rows, clock = list(load_codes(work, "train")), [], time.process_time()

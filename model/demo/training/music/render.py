@@ -6,6 +6,7 @@ import random
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,20 +34,23 @@ LEVEL = 0.065
 """Root mean square of a stem at the middle of its range of levels."""
 
 
-def render(songs: Sequence[Song], fonts: tuple[int, ...] = (0, 1)) -> npt.NDArray[np.float32]:
+def render(songs: Sequence[Song], fonts: tuple[int, ...] = (0, 1), jobs: int = 1) -> npt.NDArray[np.float32]:
     """Render songs to float32 [songs, 4 stems, samples] at 32 kHz; silent stems stay exact zeros.
 
-    Raises UserError if fluidsynth or a soundfont is missing.
+    `jobs` is how many fluidsynths run at once. Raises UserError if fluidsynth or a soundfont is missing.
     """
     length = round(SECONDS * RATE)
     audio = np.zeros((len(songs), len(STEMS), length), np.float32)
     chosen = [_fonts(song, fonts) for song in songs]
-    for stem in range(len(STEMS)):
-        for font in fonts:
-            rows = [row for row, choice in enumerate(chosen) if choice[stem] == font]
-            if rows:
-                parts = [songs[row].parts[stem] for row in rows]
-                audio[rows, stem] = synthesize(parts, stem == 0, font)
+
+    def play(stem: int, font: int) -> None:
+        rows = [row for row, choice in enumerate(chosen) if choice[stem] == font]
+        if rows:
+            audio[rows, stem] = synthesize([songs[row].parts[stem] for row in rows], stem == 0, font)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for played in [pool.submit(play, stem, font) for stem in range(len(STEMS)) for font in fonts]:
+            played.result()
     for row, song in enumerate(songs):
         _set_levels(audio[row], song.seed)
     return audio

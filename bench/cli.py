@@ -17,25 +17,13 @@ from model.cli.arguments import Parser
 from model.cli.process import run
 from model.errors import UsageError
 
-SUBCOMMANDS = (
-    "edit",
-    "kernels",
-    "roofline",
-    "compare",
-    "report",
-    "env",
-    "sizes",
-    "peers",
-    "quality",
-    "fidelity",
-)
+SUBCOMMANDS = ["edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity"]
 DEFAULT = "edit"
 
 
 def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
     """Return the subcommands that are there."""
-    folders = [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
-    return [name for name in folders if importlib.util.find_spec(f"{__package__}.{name}.command") is not None]
+    return [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
 
 
 def parser(names: Sequence[str]) -> Parser:
@@ -69,7 +57,7 @@ def _command(arguments: list[str]) -> int:
     if (option := _blank(arguments)) is not None:
         raise UsageError(f"{option} has an empty value; give one or omit it")
     warnings.simplefilter("ignore", FutureWarning)
-    known = modules() if wants_help or arguments[0] not in SUBCOMMANDS else modules([arguments[0]])
+    known = arguments[:1] if arguments[0] in SUBCOMMANDS else modules()
     args = parser(known).parse_args(arguments)
     return int(importlib.import_module(f"{__package__}.{args.subcommand}.command").run(args))
 

@@ -22,13 +22,18 @@ def progress() -> Progress:
     return new_bar(MofNCompleteColumn(), TimeElapsedColumn(), console=ERRORS)
 
 
+def say(message: str) -> None:
+    """Print a line on standard error, as it is."""
+    ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
+
+
 def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
     """Yield the items, with a bar over them; where there is no terminal, one line at the beginning."""
     if bars_shown():
         with progress() as bar:
             yield from bar.track(items, total=total, description=escape(name))
     else:
-        ERRORS.print(name, highlight=False, markup=False, soft_wrap=True)
+        say(name)
         yield from items
 
 
@@ -39,7 +44,7 @@ def status(message: str) -> Iterator[None]:
         with ERRORS.status(escape(message)):
             yield
     else:
-        ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
+        say(message)
         yield
 
 

@@ -12,17 +12,14 @@ from . import console, results
 from .records import Result
 from .tables import Table
 
+SIZES = ("demo", "small", "medium", "large")
+
 
 def add(p: argparse.ArgumentParser, what: str) -> None:
     """`--json` and `--save`; `what` is the end of the file's default name."""
     p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
-    p.add_argument(
-        "--save",
-        nargs="?",
-        const="",
-        metavar="FILE",
-        help=f"keep the result (default bench/results/<machine>-<commit>-{what}.json)",
-    )
+    where = f"keep the result (default bench/results/<machine>-<commit>-{what}.json)"
+    p.add_argument("--save", nargs="?", const="", metavar="FILE", help=where)
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:
@@ -55,4 +52,4 @@ def finish(args: argparse.Namespace, result: Result, tables: Iterable[Table]) ->
     finally:
         if args.save is not None:
             saved = results.save(result, args.save or None)
-            console.ERRORS.print(f"saved {saved}", highlight=False, markup=False, soft_wrap=True)
+            console.say(f"saved {saved}")

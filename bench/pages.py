@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import html
 import re
 import string
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model import files
+from model.errors import UserError
 
-INSTALL_MATPLOTLIB = "None: matplotlib is not installed; pip install 'instruct-musicgen-mlx[bench]'."
+from . import results
+from .figures import INSTALL
+from .machine import hardware
+from .tables import pipes
+
+if TYPE_CHECKING:
+    from .variants import Variant
+
 PLAIN_TEXT = ["autolink", "backticks", "emphasis", "entity", "escape", "html_inline", "link"]
 """Markdown that no page uses: a clip or a model may be called `a*b*`."""
 
@@ -41,14 +53,30 @@ class Page:
         template = string.Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
         return template.substitute(title=html.escape(title), body=body)
 
-    def save(self, folder: Path, data: str) -> list[Path]:
-        """Write NAME.md, NAME.html, NAME.json and the pictures. Raises UserError if one can't be: then none is."""
-        out: dict[Path, str | bytes] = {
-            folder / f"{self.name}.md": self.text,
-            folder / f"{self.name}.html": self.html(),
-            folder / f"{self.name}.json": data,
-        }
-        return files.write_whole(out | {folder / name: png for name, png in self.pictures.items()})
+
+def make(name: str, variants: Sequence[Variant], draw: Callable[[], bytes], **values: Any) -> Page:
+    """Fill in NAME/page.md with `values`, and what every page says of its machine and the first variant's model.
+
+    `draw` makes its picture; without matplotlib the page says so.
+    """
+    try:
+        pictures = {f"{name}.png": draw()}
+    except UserError:
+        pictures = {}
+    bundle = variants[0].bundle
+    text = render(
+        Path(__file__).parent / name / "page.md",
+        variants=variants, machine=f"{hardware.processor()}, {hardware.cores()} cores; MLX {version('mlx')}",
+        lm=bundle.config.lm, random_weights=bundle.random_weights, plot=bool(pictures),
+        no_matplotlib=f"None: matplotlib is not installed; {INSTALL}.",
+        **values,
+    )  # fmt: skip
+    return Page(name, text, pictures)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table that a terminal can show as it is."""
+    return pipes(headers, rows, aligned=True)
 
 
 def render(template: Path, **values: Any) -> str:
@@ -61,3 +89,28 @@ def render(template: Path, **values: Any) -> str:
     text = environment.get_template(template.name).render(values)
     blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
     return "\n\n".join(b if b.startswith("|") else " ".join(b.split()) for b in blocks if b) + "\n"
+
+
+def check_out(folder: Path | None) -> None:
+    """Raise UserError if `--out` cannot be written: now, not after minutes of work."""
+    if folder is not None:
+        files.check_writable(folder / "page.md")
+
+
+def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
+    """Print the page, or its numbers; with `--out` also write NAME.md, NAME.html, NAME.json and the pictures.
+
+    They are written even if printing fails. Raises UserError if one can't be: then none is.
+    """
+    text = results.dumps(data, indent=1)
+    try:
+        print(text if args.json else page.without_pictures())
+    finally:
+        if args.out:
+            out: dict[Path, str | bytes] = {
+                args.out / f"{page.name}.md": page.text,
+                args.out / f"{page.name}.html": page.html(),
+                args.out / f"{page.name}.json": text,
+            }
+            for path in files.write_whole(out | {args.out / name: png for name, png in page.pictures.items()}):
+                print(f"wrote {path}", file=sys.stderr)

@@ -18,18 +18,10 @@ from .stats import Samples, Seconds
 
 SCHEMA = 2
 
-STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
-"""The stages of an edit, in order; their sum is the edit."""
 OPERATIONS = (
-    "int4_matmul",
-    "linear",
-    "prefix_attention",
-    "cross_attention",
-    "attention",
-    "conv1d",
-    "conv_transpose1d",
-    "lstm",
-)
+    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
+)  # fmt: skip
+"""As `kernels.OPERATIONS`, which needs MLX."""
 STOCK = "stock MLX"
 SGEMM = "float32 sgemm"
 """A yardstick, not a backend of ours: the BLAS that the native backend calls, on the dequantized matrix."""

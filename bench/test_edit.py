@@ -6,10 +6,10 @@ from typing import Any
 
 from bench.edit.session import Session, Settings
 from bench.kernels.timer import Timer
-from bench.records import STAGES
 from bench.sizes import bundles as sizes
 from kernels import Ops
 from model.bundle.bundle import demo_path
+from model.stages import STAGES
 
 SECONDS = 0.5
 

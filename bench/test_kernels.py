@@ -6,10 +6,9 @@ import os
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
-from bench.kernels.cases import Case, call, cases, cast
+from bench.kernels.cases import Case, Draw, call, cases, cast
 from bench.kernels.timer import KernelTimer
 from kernels import Ops
 from model.synthetic import PRESETS
@@ -30,8 +29,8 @@ CASES = cases(PRESET.lm, PRESET.codec, group_size=PRESET.group_size)
 )
 def test_kernel(benchmark: Any, paired: Any, ops: Ops, case: Case, again: int) -> None:
     """Time a graph of several calls, each with the next copy of the weights."""
-    rng = np.random.default_rng(0)
-    masters = [case.make(rng) for _ in range(COPIES if case.flops < LONG else 1)]
+    draw = Draw()
+    masters = [case.make(draw) for _ in range(COPIES if case.flops < LONG else 1)]
     paired(lambda ops: KernelTimer(case.operation, ops, masters), 0.8 if case.flops < LONG else 5.0)
     benchmark.extra_info.update(case=case.name)
     assert mx.isfinite(call(ops, case.operation, cast(masters[0], ops))).all().item()

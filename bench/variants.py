@@ -2,16 +2,43 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import kernels
-from model.bundle.bundle import Bundle, open_bundle
-from model.config import PACKED_BITS, Quantization
+from model.bundle.bundle import Bundle, demo_path, open_bundle
+from model.cli.names import BACKENDS
+from model.config import GROUP_SIZES, PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
 from model.pipeline import InstructMusicGen
 from model.quantize.in_memory import quantized, stored_bytes
 from model.quantize.recipes import named
+
+TEXTS = (
+    "Music piece. Instruct: Only Drums.",
+    "Music piece. Instruct: No Drums.",
+    "Music piece. Instruct: Only Bass.",
+    "Music piece. Instruct: Add Piano.",
+)
+CLIP = Path(demo_path()).parent / "clip.flac"
+
+
+def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add which variants to compare; shared with `bench quality`."""
+    add = parser.add_argument
+    add("--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)")
+    add("--against", nargs="+", default=[], metavar="BUNDLE", help="other bundles; BUNDLE@BACKEND picks one")
+    add("--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits")
+    add("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
+    add("--backends", nargs="+", choices=BACKENDS, default=[], help="the model on these backends as well")
+    add("--backend", choices=BACKENDS, default="auto", help="backend of every variant that doesn't name one")
+    groups = "for --bits and --recipes (default 64, or 32 where 64 does not divide)"
+    add("--group-size", type=int, choices=GROUP_SIZES, help=groups)
+    add("--guidance", type=float, default=3.0, help="as in generation (default 3.0)")
+    add("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
+    add("--json", action="store_true", help="print the page's numbers as JSON instead")
 
 
 @dataclass(frozen=True)
@@ -88,3 +115,18 @@ def _distinct(variants: Sequence[Variant]) -> list[Variant]:
         seen[each.label] = count = seen.get(each.label, 0) + 1
         out.append(each if count == 1 else replace(each, label=f"{each.label} ({count})"))
     return out
+
+
+def chosen(args: argparse.Namespace) -> list[Variant]:
+    """Return the variants of the command line; if it names one model: 8 and 4 bits of it, or the reference backend."""
+    model, bits, backends, backend = args.model, list(args.bits), list(args.backends), args.backend
+    if not (args.against or bits or args.recipes or backends):
+        (only,) = parse(model, backend=backend)
+        if only.bundle.config.quantization is None:
+            bits = [8, 4]
+        else:
+            backends, backend = [backend], "reference"
+    return parse(
+        model, args.against, bits=bits, recipes=args.recipes, backends=backends, backend=backend,
+        group_size=args.group_size,
+    )  # fmt: skip

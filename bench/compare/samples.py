@@ -11,11 +11,12 @@ import numpy as np
 
 from model.config import FRAME_RATE
 from model.errors import UserError
+from model.stages import STAGES
 
 from .. import stats
 from ..edit import summary
 from ..machine import hardware
-from ..records import SGEMM, STAGES, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
+from ..records import SGEMM, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
 
 MIN_QUIET_ROUNDS = 5
 """Rounds without others from which those with others are not needed."""

@@ -1,14 +1,21 @@
-"""What a column's stages are measured with."""
+"""What a column's stages are measured with: seconds, and peak memory of this process.
+
+On Linux from VmHWM: `ru_maxrss` would also count the parent that forked a child, before it became the child.
+"""
 
 from __future__ import annotations
 
+import re
+import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlx.core as mx
 
-from ..machine import memory
+STATUS = Path("/proc/self/status")
 
 
 class Clock:
@@ -22,10 +29,29 @@ class Clock:
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time the block as `stage`; a stage may have several blocks."""
-        memory.reset_peak_rss()
+        reset_peak_rss()
         mx.reset_peak_memory()
         start = time.perf_counter()
         yield
         self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.rss[stage] = max(memory.peak_rss(), self.rss.get(stage, 0))
+        self.rss[stage] = max(peak_rss(), self.rss.get(stage, 0))
         self.mlx[stage] = max(mx.get_peak_memory(), self.mlx.get(stage, 0))
+
+
+def peak_rss() -> int:
+    """Bytes: the largest resident set so far, or since `reset_peak_rss` where that works."""
+    if STATUS.exists():
+        match = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
+        if match:
+            return int(match[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def reset_peak_rss() -> bool:
+    """Start the peak anew from what is resident now; False where the system can't (the peak then is of all so far)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True

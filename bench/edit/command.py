@@ -18,7 +18,6 @@ from ..processes.child import Child
 from ..records import EditColumn, EditResult, EditSettings, Round
 from ..sizes import bundles as sizes
 from . import summary, tables
-from .primitives import unfused
 
 COLUMNS = ("fused", "reference", "openblas")
 MORE_SECONDS = 20.0
@@ -29,40 +28,25 @@ MAX_ROUNDS = 60
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench edit`."""
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
-    where = p.add_mutually_exclusive_group()
+    where, add = p.add_mutually_exclusive_group(), p.add_argument
     where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
-    where.add_argument(
-        "--size",
-        choices=("demo", "small", "medium", "large"),
-        help="random weights of MusicGen's geometry, made once (see `bench sizes`)",
-    )
-    p.add_argument("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
-    p.add_argument(
-        "--seconds", type=float, help="length of the clip (default 2 for the demo bundle, else 5; with --quick 1)"
-    )
-    p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
-    p.add_argument("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
-    p.add_argument("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
-    p.add_argument(
-        "--columns",
-        default=None,
-        metavar="LIST",
-        help="which of fused,reference,openblas to run (default: the first two; with --size also openblas "
-        "where it can run; with --quick only the first of medium and large)",
-    )
-    p.add_argument(
-        "--repeat",
-        type=int,
-        help="rounds of each column (default 5, with --quick 3, and more of short edits until the ratio is sure)",
-    )
-    p.add_argument(
-        "--limit",
-        type=float,
-        metavar="SECONDS",
-        help="what a stage of a slow column may take in a round before it is measured in part and projected "
-        "(default 20, with --quick 2; 0 for no limit)",
-    )
-    p.add_argument("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
+    geometry = "random weights of MusicGen's geometry, made once (see `bench sizes`)"
+    where.add_argument("--size", choices=options.SIZES, help=geometry)
+    add("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
+    length = "length of the clip (default 2 for the demo bundle, else 5; with --quick 1)"
+    add("--seconds", type=float, help=length)
+    add("--batch", type=int, default=1, help="clips edited together (default 1)")
+    add("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
+    add("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
+    columns = """which of fused,reference,openblas to run (default: the first two; with --size also openblas
+        where it can run; with --quick only the first of medium and large)"""
+    add("--columns", metavar="LIST", help=columns)
+    rounds = "rounds of each column (default 5, with --quick 3, and more of short edits until the ratio is sure)"
+    add("--repeat", type=int, help=rounds)
+    limit = """what a stage of a slow column may take in a round before it is measured in part and projected
+        (default 20, with --quick 2; 0 for no limit)"""
+    add("--limit", type=float, metavar="SECONDS", help=limit)
+    add("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
     options.add(p, "edit-<model>")
 
 
@@ -71,10 +55,10 @@ def run(args: argparse.Namespace) -> int:
     options.check(args)
     result = measure(args)
     options.finish(args, result, [tables.table(result), tables.memory_table(result)])
-    bad = {summary.name(c): found for c in result.columns if (found := unfused(c))}
+    bad = {summary.name(c): found for c in result.columns if (found := summary.unfused(c))}
     for label, found in bad.items():
         what = ", ".join(f"{n} {operation}" for operation, n in found.items())
-        console.ERRORS.print(f"not fused: {label} ran without its own kernels: {what}", highlight=False, soft_wrap=True)
+        console.say(f"not fused: {label} ran without its own kernels: {what}")
     return 1 if bad else 0
 
 
@@ -87,24 +71,18 @@ def measure(args: argparse.Namespace) -> EditResult:
     origin = results.origin()
     with ExitStack() as stack, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (settings.repeat + 1) + 1)
-        children, columns = [], []
+        running: list[tuple[Child, EditColumn]] = []
         for label in labels:
             child = stack.enter_context(Child(label, openblas.environment() if label == "openblas" else None))
             backend = settings.backend if label == "fused" else "reference"
             slow = label != "fused" or backend in ("reference", "interpreter")
-            asked = {
-                "model": model,
-                "backend": backend,
-                "seconds": settings.seconds,
-                "batch": settings.batch,
-                "steps": settings.steps,
-                "limit": settings.limit if slow else None,
-            }
+            asked = {name: getattr(settings, name) for name in ("seconds", "batch", "steps")}
+            asked |= {"model": model, "backend": backend, "limit": settings.limit if slow else None}
             column = results.convert(child.ask("load", make="bench.edit.session:column", settings=asked), EditColumn)
             column.label = label
-            columns.append(column)
-            children.append(child)
+            running.append((child, column))
             bar.advance(task)
+        columns = [column for _, column in running]
         stream = stack.enter_context(Child("bandwidth"))
         metal = {"metal": columns[0].backend == "metal"}
         answer = stream.ask("load", make="bench.machine.bandwidth:column", settings=metal)
@@ -118,7 +96,7 @@ def measure(args: argparse.Namespace) -> EditResult:
         while n < settings.repeat or more():
             bandwidth.rounds.append(stream.ask("round"))
             # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
-            for child, column in list(zip(children, columns))[:: 1 if n % 2 == 0 else -1]:
+            for child, column in running[:: 1 if n % 2 == 0 else -1]:
                 column.rounds.append(results.convert(child.ask("round"), Round))
                 bar.advance(task)
             n += 1

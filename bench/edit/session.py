@@ -7,7 +7,6 @@ the same clip; a slow baseline may do a part of a stage, and then says how much 
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,21 +19,21 @@ import kernels
 from model import windows
 from model.bundle.bundle import open_bundle
 from model.config import FRAME_RATE, HOP
-from model.decode import Decoder
+from model.decode import Decoder, DecoderState
 from model.delay_pattern import positions, with_special
 from model.pipeline import ROWS_TOGETHER, InstructMusicGen
 from model.sampling import Sampling
 from model.stages import unheard
-from model.state import LayerPrefix
 from model.text import text_kv
 from reference.contract import Ops
 
-from ..machine import hardware, memory
+from ..machine import hardware
+from ..machine.environment import native_info
 from ..records import EditColumn, Geometry, Round
 from ..step_bytes import StepShape, prefill_flops, step_bytes
-from .clock import Clock
+from .clock import Clock, peak_rss
 from .evidence import Counted, primitives, reference_calls
-from .subset import FixedPrefix, StageSubset, clip, first_layers, repeat_prefixes
+from .subset import StageSubset, clip, first_layers, repeat_prefixes
 from .summary import spread
 
 INSTRUCTION = "Music piece. Instruct: Only Drums."
@@ -76,27 +75,23 @@ class Session:
         self.model = InstructMusicGen(open_bundle(settings.model), self.ops)
         _ = self.model.codec, self.model.tokenizer
         self.load_seconds = time.perf_counter() - start
-        self.load_rss = memory.peak_rss()
-        longest = self.model.adapter.config.max_n_frames
-        self.plan = windows.plan(settings.frames, longest, max(longest // 2, 1))
+        self.load_rss = peak_rss()
+        lm, adapter = self.model.lm.config, self.model.adapter.config
+        self.plan = windows.plan(settings.frames, adapter.window_frames, max(adapter.window_frames // 2, 1))
         self.audio = clip(settings.frames, settings.batch)
         self.texts = [INSTRUCTION] * settings.batch
         # Clips that the pipeline edits together; more of them it edits in several batches, one after the other.
         self.rows = min(settings.batch, ROWS_TOGETHER // 2)
-        self.batches = -(-settings.batch // self.rows)
-        self.total_steps = self.batches * sum(positions(w.frames, self._codebooks) - w.prompt - 1 for w in self.plan)
-        layers = self.model.adapter.config.layers
-        self.whole = StageSubset(settings.frames, layers * len(self.plan) * self.batches, self.total_steps)
-        self.parts = (
-            self.whole
-            if settings.steps is None
-            else dataclasses.replace(self.whole, steps=min(settings.steps, self.total_steps))
-        )
+        batches = -(-settings.batch // self.rows)
+        self.every = batches * [
+            (p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, lm.codebooks) - 1)
+        ]
+        """The position of each step of the edit, and the frames of its window."""
+        self.total_steps = len(self.every)
+        self.whole = StageSubset(settings.frames, adapter.layers * len(self.plan) * batches, self.total_steps)
+        self.parts = dataclasses.replace(self.whole, steps=min(settings.steps or self.total_steps, self.total_steps))
         self.text_tokens = 0
-
-    @property
-    def _codebooks(self) -> int:
-        return self.model.lm.config.codebooks
+        self.step_primitives: dict[str, int] = {}
 
     def warm_up(self) -> EditColumn:
         """Run a small round, a whole one if it is cheap, and find out what runs. Its times are not results."""
@@ -109,17 +104,16 @@ class Session:
         self.parts = self._affordable(small, probe)
         if self.parts == self.whole and sum(small.seconds.values()) < CHEAP_ROUND:
             self._round(self.parts)
-        info = getattr(importlib.import_module("kernels.native"), "info", None) if self.ops.name == "native" else None
         config, batch = self.model.bundle.config, self.settings.batch
         return EditColumn(
             backend=self.ops.name,
-            info=info() if info is not None else None,
+            info=native_info() if self.ops.name == "native" else None,
             fallback=kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
             load_seconds=self.load_seconds,
             load_rss=self.load_rss,
             first_round_seconds=first_round,
             warmup={"first": first, "second": small},
-            step_primitives=self._step_graph(),
+            step_primitives=self.step_primitives,
             reference_calls=dict(fallen_back),
             step_bytes=self.traffic(),
             step_positions=[position for position, _ in self._chosen(self.parts)],
@@ -167,11 +161,9 @@ class Session:
         All of all windows, or as many as `parts` says, spread evenly over them. Those run in the first window, the
         longest: the later ones' prompts make their caches long, their adapter has not run.
         """
-        every = [(p, w.frames) for w in self.plan for p in range(w.prompt, positions(w.frames, self._codebooks) - 1)]
-        every *= self.batches
         if self._all(parts):
-            return every
-        return [(every[n][0], self.plan[0].frames) for n in spread(0, len(every), parts.steps)]
+            return self.every
+        return [(self.every[n][0], self.plan[0].frames) for n in spread(0, self.total_steps, parts.steps)]
 
     def _affordable(self, probe: Round, done: StageSubset) -> StageSubset:
         """Return the parts of each stage that fit `limit` seconds, by what the probe took."""
@@ -183,10 +175,8 @@ class Session:
             each = probe.seconds[stage] / part
             return whole if each * whole <= limit else min(whole, max(least, int(limit / each)))
 
-        frames = min(
-            fit("codec encode", done.frames, self.whole.frames, PROBE_FRAMES),
-            fit("codec decode", done.frames, self.whole.frames, PROBE_FRAMES),
-        )
+        codec = ("codec encode", "codec decode")
+        frames = min(fit(stage, done.frames, self.whole.frames, PROBE_FRAMES) for stage in codec)
         layers = fit("adapter", done.layers, self.whole.layers, 1)
         layers = layers if layers == self.whole.layers else min(layers, self.model.adapter.config.layers)
         return StageSubset(frames, layers, fit("steps", done.steps, self.parts.steps, MIN_STEPS))
@@ -210,15 +200,10 @@ class Session:
         model.announce = clock
         model.decode(codes[:, :, : parts.frames])
         model.announce = unheard
-        codec = (parts.frames, self.whole.frames)
+        codec, layers, steps = zip(dataclasses.astuple(parts), dataclasses.astuple(self.whole))
         return Round(
             seconds=clock.seconds,
-            measured={
-                "codec encode": codec,
-                "codec decode": codec,
-                "adapter": (parts.layers, self.whole.layers),
-                "steps": (parts.steps, self.whole.steps),
-            },
+            measured={"codec encode": codec, "codec decode": codec, "adapter": layers, "steps": steps},
             step_seconds=durations,
             first_step=first_step,
             peak_rss=clock.rss,
@@ -254,46 +239,38 @@ class Session:
         hold zeros, which cost the same to attend to.
         """
         model, lm = self.model, self.model.lm
-        texts = self.texts[: self.rows]
+        adapter, window, texts = model.adapter.config, self.plan[0], self.texts[: self.rows]
         conditions = dict(zip(texts, model.conditions(texts)))
         with clock("text k/v"):
             text = text_kv(lm, conditions, texts)
-        clips = with_special(codes, lm.config.special)
-        every, prefixes = model.adapter.config.layers, []
-        for n, window in enumerate(self.plan[: -(-parts.layers // every)]):
-            inside = clips[:, :, window.offset : window.offset + window.frames + 1]
+        clips, prefixes = with_special(codes, lm.config.special), []
+        for n, each in enumerate(self.plan[: -(-parts.layers // adapter.layers)]):
+            inside = clips[:, :, each.offset : each.offset + each.frames + 1]
             with clock("adapter"):
-                prefixes.append(first_layers(model.adapter, min(parts.layers - n * every, every))(inside))
-        prefix = repeat_prefixes(prefixes[0], every)
-        job = Decoder(lm, FixedPrefix(prefix, model.adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
-        chosen = self._chosen(parts)
-        stream = job.start(clips[:, :, : self.plan[0].frames + 1], self.plan[0].frames)
+                some = first_layers(model.adapter, min(parts.layers - n * adapter.layers, adapter.layers))
+                prefixes.append(some(inside))
+        state = DecoderState(
+            lm, text, repeat_prefixes(prefixes[0], adapter.layers), start_layer=adapter.start_layer,
+            rows=2 * len(codes), slots=positions(window.frames, lm.config.codebooks) - 1, query_rows=window.frames,
+        )  # fmt: skip
+        decoder, chosen = Decoder(lm, model.adapter, text, GUIDANCE, Sampling()), self._chosen(parts)
         tokens = mx.full((*codes.shape[:2], 1), lm.config.special, dtype=mx.int32)
         keys = mx.random.split(mx.random.key(0), len(chosen) + 1)
         start = time.perf_counter()
-        mx.eval(job.sampling(job.predict(stream, tokens), keys[-1]))  # the caches come into being
-        first = time.perf_counter() - start
-        durations = []
+        logits = decoder.predict(state, tokens)
+        built = time.perf_counter() - start
+        self.step_primitives = primitives(logits)  # from the graph, before it is evaluated
+        start = time.perf_counter()
+        mx.eval(decoder.sampling(logits, keys[-1]))  # the caches come into being
+        first, durations = built + time.perf_counter() - start, []
         for n, (position, _) in enumerate(chosen):
-            stream.position = position
+            state.position = position
             with clock("steps"):
                 start = time.perf_counter()
-                tokens = job.sampling(job.predict(stream, tokens), keys[n])[..., None]
+                tokens = decoder.sampling(decoder.predict(state, tokens), keys[n])[..., None]
                 mx.eval(tokens)
                 durations.append(time.perf_counter() - start)
         return first, durations
-
-    def _step_graph(self) -> dict[str, int]:
-        """Primitives of one decode step, read from the graph before it is evaluated."""
-        lm, adapter = self.model.lm, self.model.adapter
-        text = lm.text_kv(self.model.condition(self.texts[: self.rows]))
-        batch, dim = self.rows, lm.config.head_dim
-        block = mx.zeros((batch, lm.config.heads, 2, dim), dtype=lm.dtype)
-        prefix = [LayerPrefix(block, block, block, gate) for gate in adapter.gates]
-        job = Decoder(lm, FixedPrefix(prefix, adapter.config), text, GUIDANCE, Sampling())  # type: ignore[arg-type]
-        stream = job.start(mx.zeros((batch, self._codebooks, 2), dtype=mx.int32), 1)
-        tokens = mx.zeros((batch, self._codebooks, 1), dtype=mx.int32)
-        return primitives(job.predict(stream, tokens))
 
 
 def column(**settings: Any) -> tuple[Session, EditColumn]:

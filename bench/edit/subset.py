@@ -6,7 +6,6 @@ import copy
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -24,18 +23,6 @@ class StageSubset:
     frames: int
     layers: int
     steps: int
-
-
-@dataclasses.dataclass(frozen=True)
-class FixedPrefix:
-    """An adapter that has already run: gives `steps` its prefix, so that the two stages are timed apart."""
-
-    prefix: list[LayerPrefix]
-    config: Any
-
-    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
-        """Return the prefix computed before."""
-        return self.prefix
 
 
 def first_layers(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:

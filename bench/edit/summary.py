@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from model.config import FRAME_RATE
+from model.stages import STAGES
 
 from .. import stats
-from ..records import STAGES, EditColumn, EditResult, KernelsResult
+from ..records import OPERATIONS, EditColumn, EditResult, KernelsResult
 from ..stats import Interval, Summary
 
 WHOLE = "whole edit"
+FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
+"""Operations that have a kernel of ours on every fused backend; the others are stock MLX on Metal."""
+
+STOCK = ("QuantizedMatmul", "Matmul", "AddMM", "ScaledDotProductAttention", "Convolution")
+"""MLX's own primitives that do the arithmetic of `OPERATIONS`: a fused step must have none of them."""
+
+OURS = (*OPERATIONS, "CustomKernel")
+"""Kernels of ours, as a graph names them: the native extension's by their operation, Metal source by MLX's name."""
 
 
 def part(column: EditColumn, stage: str) -> tuple[int, int]:
@@ -104,3 +115,23 @@ def spread(first: int, total: int, count: int) -> list[int]:
     """Return `count` positions in [first, total): the middles of as many equal parts."""
     width = (total - first) / count
     return [first + int((i + 0.5) * width) for i in range(count)]
+
+
+def stock_primitives(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return those of `counts` that are stock MLX's arithmetic."""
+    return {name: n for name, n in counts.items() if name in STOCK}
+
+
+def fused_primitives(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return those of `counts` that are kernels of ours."""
+    return {name: n for name, n in counts.items() if name in OURS}
+
+
+def unfused(column: EditColumn) -> dict[str, int]:
+    """Count what a fused column computed without its own kernels; empty as it should be, and for the reference."""
+    if column.backend == "reference":
+        return {}
+    native = column.backend == "native"  # has kernels for everything; the Metal ones leave the rest to stock MLX
+    own, stock = (OPERATIONS, STOCK) if native else (FUSED, ("QuantizedMatmul",))
+    calls = {name: n for name, n in column.reference_calls.items() if name in own}
+    return calls | {name: n for name, n in column.step_primitives.items() if name in stock}

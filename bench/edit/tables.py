@@ -3,55 +3,45 @@
 from __future__ import annotations
 
 from model.config import FRAME_RATE
+from model.stages import STAGES
 
 from .. import stats, tables
 from ..machine import hardware
-from ..records import STAGES, EditColumn, EditResult
+from ..records import EditColumn, EditResult
 from ..tables import Table
-from .primitives import fused_primitives, stock_primitives
-from .summary import (
-    WHOLE,
-    adapter_rate,
-    mlx_peak,
-    name,
-    part,
-    peak_rss,
-    projected,
-    rtf,
-    samples,
-    speedup,
-    start,
-    step_rate,
-    step_read,
-    step_samples,
-    streaming,
-)
+from . import summary
 
 
 def table(result: EditResult) -> Table:
     """Stages, whole edit, RTF, steps, bandwidth and memory; one column each, and the first against the others."""
     columns = result.columns
     first, others = columns[0], columns[1:]
-    headers = ["stage", *[name(c) for c in columns], *[f"{c.label} / {first.label}" for c in others]]
+    headers = ["stage", *[summary.name(c) for c in columns], *[f"{c.label} / {first.label}" for c in others]]
     rows = []
-    for stage in (*STAGES, WHOLE):
+    for stage in (*STAGES, summary.WHOLE):
         row = [stage]
-        row += [tables.measured(stats.summarize(samples(c, stage)), projected=projected(c, stage)) for c in columns]
+        row += [
+            tables.measured(stats.summarize(summary.samples(c, stage)), projected=summary.projected(c, stage))
+            for c in columns
+        ]
         for c in others:
-            mark = projected(c, stage) or projected(first, stage)
-            row.append(tables.ratio(speedup(c, first, stage), len(c.rounds), projected=mark))
+            mark = summary.projected(c, stage) or summary.projected(first, stage)
+            row.append(tables.ratio(summary.speedup(c, first, stage), len(c.rounds), projected=mark))
         rows.append(row)
     for label, cells in {
-        "RTF": [("~" if projected(c, WHOLE) else "") + f"{rtf(result, c).median:.3g}" for c in columns],
-        "per step": [tables.measured(stats.summarize(step_samples(c))) for c in columns],
-        "bytes a step must read": [tables.size(step_read(c)) for c in columns],
-        "read at": [f"{step_rate(c) / 1e9:.3g} GB/s" for c in columns],
-        "of streaming bandwidth": [f"{100 * step_rate(c) / streaming(result):.0f} %" for c in columns],
-        "adapter at": [f"{adapter_rate(c) / 1e9:.3g} GFLOP/s" for c in columns],
+        "RTF": [
+            ("~" if summary.projected(c, summary.WHOLE) else "") + f"{summary.rtf(result, c).median:.3g}"
+            for c in columns
+        ],
+        "per step": [tables.measured(stats.summarize(summary.step_samples(c))) for c in columns],
+        "bytes a step must read": [tables.size(summary.step_read(c)) for c in columns],
+        "read at": [f"{summary.step_rate(c) / 1e9:.3g} GB/s" for c in columns],
+        "of streaming bandwidth": [f"{100 * summary.step_rate(c) / summary.streaming(result):.0f} %" for c in columns],
+        "adapter at": [f"{summary.adapter_rate(c) / 1e9:.3g} GFLOP/s" for c in columns],
         "load": [tables.seconds(c.load_seconds) for c in columns],
-        "load to first step": [tables.seconds(start(c)) for c in columns],
-        "peak RSS": [tables.size(peak_rss(c)) for c in columns],
-        "peak MLX memory": [tables.size(mlx_peak(c)) for c in columns],
+        "load to first step": [tables.seconds(summary.start(c)) for c in columns],
+        "peak RSS": [tables.size(summary.peak_rss(c)) for c in columns],
+        "peak MLX memory": [tables.size(summary.mlx_peak(c)) for c in columns],
     }.items():
         rows.append([label, *cells, *[""] * len(others)])
     return Table(title(result), headers, rows, notes(result))
@@ -72,24 +62,24 @@ def memory_table(result: EditResult) -> Table:
     rows = [
         [stage, *[tables.size(max(r.peak_rss[stage] for r in c.rounds)) for c in result.columns]] for stage in STAGES
     ]
-    return Table("peak RSS by stage", ["stage", *[name(c) for c in result.columns]], rows)
+    return Table("peak RSS by stage", ["stage", *[summary.name(c) for c in result.columns]], rows)
 
 
 def proof(column: EditColumn) -> str:
     """Say in one line what a step's graph holds, and what fell back to the reference."""
     graph, fallen = column.step_primitives, column.reference_calls
-    stock = stock_primitives(graph)
+    stock = summary.stock_primitives(graph)
     if column.backend == "reference":
-        return f"{name(column)}: plain MLX; a step's graph has {_counts(stock)}"
+        return f"{summary.name(column)}: plain MLX; a step's graph has {_counts(stock)}"
     info = column.info or {}
     isa = info.get("isa") or info.get("level")  # as results saved by version 0.1 call it
     how = f" ({isa}, {info['threads']} threads, {info['activations']} activations)" if info else ""
-    ours = _counts(fused_primitives(graph))
+    ours = _counts(summary.fused_primitives(graph))
     if column.backend == "interpreter":
         ours = "none of our kernels, which run as they are called,"
     return (
-        f"{name(column)}{how}: a step's graph has {ours} and {_counts(stock) if stock else 'none'} of stock MLX's "
-        f"products; calls into the reference in a first small edit: {_counts(fallen) if fallen else 'none'}"
+        f"{summary.name(column)}{how}: a step's graph has {ours} and {_counts(stock) if stock else 'none'} of stock "
+        f"MLX's products; calls into the reference in a first small edit: {_counts(fallen) if fallen else 'none'}"
     )
 
 
@@ -114,9 +104,11 @@ def notes(result: EditResult) -> list[str]:
         "of its first step; once, without imports; not part of the edit."
     )
     method = result.bandwidth.method
-    out.append(f"Streaming bandwidth of this machine, in this run: {streaming(result) / 1e9:.3g} GB/s ({method}).")
+    out.append(
+        f"Streaming bandwidth of this machine, in this run: {summary.streaming(result) / 1e9:.3g} GB/s ({method})."
+    )
     for c in columns:
-        cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [part(c, stage)] if a < b]
+        cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [summary.part(c, stage)] if a < b]
         if cut:
             out.append(f"~ projected, {c.label}: {', '.join(cut)} (frames, layers or steps).")
     out += [f"Left out: the {label} column: {reason}." for label, reason in result.left_out.items()]

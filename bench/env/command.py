@@ -8,6 +8,8 @@ import sys
 from dataclasses import asdict
 from typing import Any
 
+import kernels
+
 from ..machine import environment
 
 
@@ -19,7 +21,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    record = asdict(environment.collect()) | {"backends": environment.backends(), "executable": sys.executable}
+    record = asdict(environment.collect()) | {"backends": kernels.available(), "executable": sys.executable}
     if args.json:
         print(json.dumps(record, indent=2, default=str))
         return 0

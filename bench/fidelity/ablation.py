@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import mlx.core as mx
 import numpy as np
 
 from bench.console import track
@@ -81,28 +80,22 @@ def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
     return [Part(name, tuple(found)) for name, found in grouped.items()]
 
 
-@contextmanager
-def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Iterator[None]:
-    """`model` with these modules from `donor`'s bundle, for the time of the block."""
-    lm, adapter = model.lm, model.adapter
-    layers, heads, reload = list(lm.layers), lm.heads, adapter.load
-    weights = _mixed(model, donor, modules)
-    touched = {int(m.split(".")[1]) for m in modules if m.startswith("layers.")}
-    merges = {f"{m}.weight" for m in modules if m.startswith("cp_transformer.")}
-
-    def mixed_reload(names: list[str]) -> dict[str, mx.array]:
-        theirs = [name for name in names if name in merges]
-        return reload([n for n in names if n not in merges]) | (donor.bundle.reload(theirs) if theirs else {})
-
-    try:
-        for index in touched:
-            lm.layers[index] = Layer(weights, index)
-        if any(m.startswith("linears.") for m in modules):
-            lm.heads = weights.stacked(*[f"linears.{k}" for k in range(lm.config.codebooks)])
-        adapter.load = mixed_reload
-        yield
-    finally:
-        lm.layers[:], lm.heads, adapter.load = layers, heads, reload
+def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> InstructMusicGen:
+    """Return `model` with these modules from `donor`'s bundle; all other weights are shared."""
+    mixed, weights = copy.copy(model), _mixed(model, donor, modules)
+    lm, adapter = mixed.lm, mixed.adapter = copy.copy(model.lm), copy.copy(model.adapter)
+    adapter.lm, lm.layers = lm, list(lm.layers)
+    for index in {int(m.split(".")[1]) for m in modules if m.startswith("layers.")}:
+        lm.layers[index] = Layer(weights, index)
+    if any(m.startswith("linears.") for m in modules):
+        lm.heads = weights.stacked(*[f"linears.{k}" for k in range(lm.config.codebooks)])
+    theirs = {f"{m}.weight" for m in modules if m.startswith("cp_transformer.")}
+    adapter.load = lambda names: {
+        name: tensor
+        for owner in (model, donor)
+        for name, tensor in owner.bundle.reload(n for n in names if (n in theirs) == (owner is donor)).items()
+    }
+    return mixed
 
 
 def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:
@@ -125,8 +118,7 @@ def costs(
     sizes = swappable(reference)
     out = []
     for part in track(which, "what costs most, part by part"):
-        with swapped(reference, other, part.modules):
-            made = _logits(reference, chunks, guidance)
+        made = _logits(swapped(reference, other, part.modules), chunks, guidance)
         total = float(np.mean([kl(a, b).mean() for a, b in zip(right, made)]))
         out.append(Cost(part, total, sum(sizes[m] for m in part.modules) / 1e6))
     return sorted(out, key=lambda cost: -cost.kl)

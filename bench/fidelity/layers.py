@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any, cast
 
 import mlx.core as mx
@@ -57,10 +57,9 @@ class Comparison:
 
 def mean(every: Sequence[Comparison]) -> Comparison:
     """Layer by layer over several comparisons of the same two models."""
-    names = ("lm", "adapter", "attention", "share", "stream")
     out = []
     for same in zip(*(each.layers for each in every)):
-        means = [float(np.mean([getattr(each, name) for each in same])) for name in names]
+        _, *means = np.mean([astuple(each) for each in same], axis=0).tolist()
         out.append(LayerError(same[0].layer, *means))
     return Comparison(out, {end: float(np.mean([each.ends[end] for each in every])) for end in every[0].ends})
 
@@ -84,25 +83,20 @@ class Recorder:
         return out
 
 
-def _through(walk: Walk, index: int) -> _Result:
-    """Return a walk through a layer of its own model, and what the layer's prefix attention gave."""
+def _through(walk: Walk, index: int) -> tuple[Walk, dict[str, mx.array]]:
+    """Return a walk after a layer of its own model, and what `LayerError` compares by name, as float32."""
     dtype = walk.lm.dtype
     x, a, content, text = (each.astype(dtype) for each in (walk.x, walk.a, walk.content, walk.text))
     layer = copy.copy(walk.lm.layers[index])
     recorder = Recorder(layer.ops)
     layer.ops = cast(Ops, recorder)
     after = replace(walk, x=x, a=a, content=content, text=text).through(index, layer)
-    made = after.a if walk.adapted(index) else None
-    mx.eval([each for each in (after.x, made, recorder.out, recorder.share) if each is not None])
-    return _Result(after.x, made, recorder.out, recorder.share)
-
-
-@dataclass(frozen=True)
-class _Result:
-    x: mx.array
-    a: mx.array | None
-    attention: mx.array | None
-    share: mx.array | None
+    made = {"lm": after.x.astype(mx.float32) - walk.x.astype(mx.float32)}
+    if walk.adapted(index):
+        made["adapter"] = after.a.astype(mx.float32) - walk.a.astype(mx.float32)
+    made |= {name: each for name, each in (("attention", recorder.out), ("share", recorder.share)) if each is not None}
+    mx.eval(after.x, after.a, list(made.values()))
+    return after, made
 
 
 def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: Chunk) -> Comparison:
@@ -113,27 +107,13 @@ def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, par
     ends["embedded clip"] = error(right.content, own.content)
     out = []
     for index in track(range(reference.lm.config.layers), "layer by layer"):
-        x, a = right.x, right.a
-        wanted, ours = _through(right, index), _through(own, index)
-        alone = _through(replace(own, x=x, a=a, content=right.content, text=right.text), index)
-        right, own = replace(right, x=wanted.x), replace(own, x=ours.x)
-        adapter = attention = share = float("nan")
-        if wanted.a is not None and alone.a is not None and ours.a is not None:
-            adapter = error(_added(wanted.a, a), _added(alone.a, a))
-            right, own = replace(right, a=wanted.a), replace(own, a=ours.a)
-        if wanted.attention is not None and alone.attention is not None:
-            attention = error(wanted.attention, alone.attention)
-        if wanted.share is not None and alone.share is not None:
-            share = error(wanted.share, alone.share)
-        lm = error(_added(wanted.x, x), _added(alone.x, x))
-        out.append(LayerError(index, lm, adapter, attention, share, error(wanted.x, ours.x)))
-    x = right.x
-    ends["output heads"] = error(reference.lm.logits(x), other.lm.logits(x.astype(other.lm.dtype)))
+        given = replace(own, x=right.x, a=right.a, content=right.content, text=right.text)
+        (right, wanted), (own, _), (_, alone) = (_through(walk, index) for walk in (right, own, given))
+        errors = dict.fromkeys(("adapter", "attention", "share"), float("nan"))
+        errors |= {name: error(each, alone[name]) for name, each in wanted.items()}
+        out.append(LayerError(layer=index, stream=error(right.x, own.x), **errors))
+    ends["output heads"] = error(reference.lm.logits(right.x), other.lm.logits(right.x.astype(other.lm.dtype)))
     return Comparison(out, ends)
-
-
-def _added(after: mx.array, before: mx.array) -> mx.array:
-    return after.astype(mx.float32) - before.astype(mx.float32)
 
 
 def error(reference: mx.array, other: mx.array) -> float:

@@ -73,6 +73,10 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
     reference = variants[0].load()
     forced = [_reference(reference, each, settings, variants[0].label) for each in materials]
     out = [_compare(variants[0], reference, forced, [f.logits for f in forced], [f.own for f in forced], settings)]
+    special, guided = reference.lm.config.special, settings.guidance != 1
+    probes = [(f.material.text, forcing.chunk(f.material, f.target, special, guided)) for f in forced][
+        : settings.probes
+    ]
     for variant in variants[1:]:
         other = variant.load()
         logits, own = [], []
@@ -81,12 +85,15 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
             logits.append(forcing.forced(work, each.material, each.target, variant.label))
             own.append(forcing.generated(work, each.material, settings.seed, variant.label))
         found = _compare(variant, other, forced, logits, own, settings)
-        _layers(found, reference, other, forced[: settings.probes], settings)
+        mean = layers.mean([layers.compare(reference, other, text, part) for text, part in probes])
+        worst = mean.stands_out()
+        found.layers, found.ends, found.stands_out = mean.layers, mean.ends, worst.layer if worst else None
         if not _same_weights(variants[0], variant):
             modules = ablation.swappable(reference)
             found.matrices = weights.compare(reference.bundle, other.bundle, modules)
             for by in settings.by:
-                found.costs[by] = _costs(reference, other, forced[: settings.probes], settings, by)
+                which = ablation.parts(list(modules), by, reference.adapter.config.start_layer)
+                found.costs[by] = ablation.costs(reference, other, probes, which, settings.guidance)
         out.append(found)
         del other
         mx.clear_cache()
@@ -138,29 +145,6 @@ def _by_step(rows: Sequence[np.ndarray]) -> list[float]:
     longest = max(len(row) for row in rows)
     padded = [np.pad(row.astype(np.float64), (0, longest - len(row)), constant_values=np.nan) for row in rows]
     return [float(x) for x in np.nanmean(padded, axis=0)]
-
-
-def _chunks(model: InstructMusicGen, probes: Sequence[_Forced], settings: Settings) -> list[tuple[str, forcing.Chunk]]:
-    special = model.lm.config.special
-    return [(f.material.text, forcing.chunk(f.material, f.target, special, settings.guidance != 1)) for f in probes]
-
-
-def _layers(
-    found: Fidelity, reference: InstructMusicGen, other: InstructMusicGen, probes: Sequence[_Forced], settings: Settings
-) -> None:
-    every = [layers.compare(reference, other, text, part) for text, part in _chunks(reference, probes, settings)]
-    mean = layers.mean(every)
-    found.layers, found.ends = mean.layers, mean.ends
-    worst = mean.stands_out()
-    found.stands_out = None if worst is None else worst.layer
-
-
-def _costs(
-    reference: InstructMusicGen, other: InstructMusicGen, probes: Sequence[_Forced], settings: Settings, by: str
-) -> list[ablation.Cost]:
-    start = reference.adapter.config.start_layer
-    which = ablation.parts(list(ablation.swappable(reference)), by, start)
-    return ablation.costs(reference, other, _chunks(reference, probes, settings), which, settings.guidance)
 
 
 def _same_weights(a: Variant, b: Variant) -> bool:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
+from functools import partial
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
-from ..machine import hardware
-from ..pages import INSTALL_MATPLOTLIB, Page, render
-from ..tables import number, percent, pipes
+from ..pages import Page, make, table
+from ..tables import number, percent
 from ..variants import Variant
 from .ablation import Cost, kind
 from .inputs import Material
@@ -33,23 +31,14 @@ def page(
     notes: Sequence[str],
 ) -> Page:
     """Fill in the page. `source` says where the codes come from."""
-    image = picture(found)
-    text = render(
-        Path(__file__).with_name("page.md"),
+    return make(
+        "fidelity", variants, partial(picture, found),
         reference=found[0], others=found[1:], found=found, settings=settings, source=source, notes=notes,
         instructions=len({m.text for m in materials}), frames=materials[0].frames,
-        machine=f"{hardware.processor()}, {hardware.cores()} cores; MLX {version('mlx')}",
         weights=sorted({str(v.bundle.path) for v in variants}), backends={f.backend for f in found},
-        lm=variants[0].bundle.config.lm, random_weights=variants[0].bundle.random_weights,
         predictions=_predictions(found, settings), drift=_drift(found), layers=_layers, matrices=_matrices,
-        weights_verdict=weights_verdict, costs_table=_costs, max_rows=MAX_ROWS, plot=image is not None,
-        no_matplotlib=INSTALL_MATPLOTLIB,
+        weights_verdict=weights_verdict, costs_table=_costs, max_rows=MAX_ROWS,
     )  # fmt: skip
-    return Page("fidelity", text, {"fidelity.png": image} if image is not None else {})
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return pipes(headers, rows, aligned=True)
 
 
 def _predictions(found: Sequence[Fidelity], settings: Settings) -> str:
@@ -61,7 +50,7 @@ def _predictions(found: Sequence[Fidelity], settings: Settings) -> str:
          "reference" if f is base else percent(f.perplexity / base.perplexity - 1, 2, signed=True)]
         for f in found
     ]  # fmt: skip
-    return _table(headers, rows)
+    return table(headers, rows)
 
 
 def _drift(found: Sequence[Fidelity]) -> str:
@@ -74,7 +63,7 @@ def _drift(found: Sequence[Fidelity]) -> str:
             kls = [number(_mean(f.kl_by_step[low:high]), 4) for f in others]
             equal = [percent(_mean(f.equal_by_frame[low:high])) for f in others]
             rows.append([f"{low} to {high - 1}", *kls, *equal])
-    return _table(headers, rows)
+    return table(headers, rows)
 
 
 def _mean(values: Sequence[float]) -> float | None:
@@ -88,7 +77,7 @@ def _layers(f: Fidelity) -> str:
         for e in sorted(sorted(f.layers, key=lambda e: -e.own)[:MAX_ROWS], key=lambda e: e.layer)
     ]  # fmt: skip
     rows += [[end, percent(value, 2), "-", "-", "-", "-"] for end, value in f.ends.items()]
-    return _table(["part", "own, LM", "own, adapter", "prefix attention", "gated part", "stream"], rows)
+    return table(["part", "own, LM", "own, adapter", "prefix attention", "gated part", "stream"], rows)
 
 
 def _matrices(f: Fidelity) -> str:
@@ -103,7 +92,7 @@ def _matrices(f: Fidelity) -> str:
         cells = [f"{percent(worst.error, 2)} ({worst.module})", f"{far.gain:.4f} ({far.module})"]
         mean = percent(_mean([m.error for m in found]), 2)
         rows.append([name, mean, *cells, f"{row.row_gain:.3f} ({row.module}, row {row.row})"])
-    return _table(["kind", "mean error", "largest error", "gain furthest from 1", "of a row"], rows)
+    return table(["kind", "mean error", "largest error", "gain furthest from 1", "of a row"], rows)
 
 
 def weights_verdict(f: Fidelity) -> str:
@@ -128,4 +117,4 @@ def weights_verdict(f: Fidelity) -> str:
 
 def _costs(by: str, costs: Sequence[Cost]) -> str:
     rows = [[c.part.name, number(c.kl, 5), number(c.megaweights, 3), number(c.each, 5)] for c in costs[:MAX_ROWS]]
-    return _table([by, "KL", "million weights", "KL per million"], rows)
+    return table([by, "KL", "million weights", "KL per million"], rows)

@@ -2,52 +2,42 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import figures
 from .measure import Fidelity
 
 SMOOTH = 25
 """Steps averaged in the plots by step."""
 
 
-def picture(found: Sequence[Fidelity]) -> bytes | None:
-    """PNG bytes: KL by step, equal tokens by step, own error by layer, cost by kind; None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
-    figure = Figure(figsize=(12, 8), layout="constrained")
+def picture(found: Sequence[Fidelity]) -> bytes:
+    """PNG bytes: KL by step, equal tokens by step, own error by layer, cost by kind. Raises UserError as `figure`."""
+    figure = figures.figure(12, 8, layout="constrained")
     axes = figure.subplots(2, 2)
     others = found[1:]
-    _by_step(
-        axes[0, 0],
-        [(f.label, f.kl_by_step) for f in others],
-        "KL after each step, right tokens forced",
-        "KL, nats a token",
-    )
-    equal = [(f.label, [100 * x for x in f.equal_by_frame]) for f in others]
+    kls = {f.label: f.kl_by_step for f in others}
+    _by_step(axes[0, 0], kls, "KL after each step, right tokens forced", "KL, nats a token")
+    equal = {f.label: [100 * x for x in f.equal_by_frame] for f in others}
     _by_step(axes[0, 1], equal, "Generating freely, same seed: tokens as the reference's", "equal tokens, %")
     axes[0, 1].set_ylim(0, 105)
     _layers(axes[1, 0], others)
     _kinds(axes[1, 1], others)
     figure.suptitle(f"Distance from {found[0].label} (lower is closer, but for equal tokens)")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    return figures.png(figure, 110)
 
 
-def _by_step(axes: Any, lines: Sequence[tuple[str, Sequence[float]]], title: str, unit: str) -> None:
+def _by_step(axes: Any, lines: Mapping[str, Sequence[float]], title: str, unit: str) -> None:
     width = 1
-    for label, values in lines:
+    for label, values in lines.items():
         width = max(1, min(SMOOTH, len(values) // 4))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=label)
     axes.set(title=title, xlabel=f"step (mean of the {width} around it)", ylabel=unit)
-    if unit.startswith("KL") and _apart([float(np.mean(values)) for _, values in lines]):
+    if unit.startswith("KL") and _apart([float(np.mean(values)) for values in lines.values()]):
         axes.set_yscale("log")
     else:
         axes.set_ylim(bottom=0)
@@ -60,10 +50,8 @@ def _apart(means: Sequence[float]) -> bool:
 
 
 def _layers(axes: Any, others: Sequence[Fidelity]) -> None:
-    width = 0.8 / max(1, len(others))
-    for i, f in enumerate(others):
-        at = np.array([e.layer for e in f.layers]) + (i - (len(others) - 1) / 2) * width
-        axes.bar(at, [100 * e.own for e in f.layers], width, label=f.label)
+    places = [e.layer for e in others[0].layers] if others else []
+    figures.bars(axes, {f.label: [100 * e.own for e in f.layers] for f in others}, places=places, upright=True)
     axes.set(title="Error of each layer alone, given the reference's input", xlabel="layer", ylabel="relative error, %")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_ylim(top=axes.get_ylim()[1] * 1.25)  # room for the legend
@@ -76,15 +64,9 @@ def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
     if not costs:
         axes.text(0.5, 0.5, "not measured\n(same weights, or --by without kind)", ha="center", transform=axes.transAxes)
         return
-    worst: dict[str, float] = {}
-    for each in costs.values():
-        for kind, kl in each.items():
-            worst[kind] = max(worst.get(kind, 0.0), kl)
+    worst = {kind: max(each.get(kind, 0.0) for each in costs.values()) for each in costs.values() for kind in each}
     kinds = sorted(worst, key=lambda kind: worst[kind])
-    width = 0.8 / len(costs)
-    for i, (label, each) in enumerate(costs.items()):
-        at = np.arange(len(kinds)) + (i - (len(costs) - 1) / 2) * width
-        axes.barh(at, [each.get(kind, 0.0) for kind in kinds], width, label=label)
+    figures.bars(axes, {label: [each.get(kind, 0.0) for kind in kinds] for label, each in costs.items()})
     axes.set_yticks(range(len(kinds)), kinds)
     if _apart([float(np.mean(list(each.values()))) for each in costs.values()]):
         axes.set_xscale("log")
@@ -94,5 +76,4 @@ def _kinds(axes: Any, others: Sequence[Fidelity]) -> None:
 
 def _finish(axes: Any, lines: str) -> None:
     axes.legend(frameon=False, ncols=2 if len(axes.get_legend_handles_labels()[1]) > 2 else 1)
-    axes.grid(alpha=0.3, axis=lines)
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.plain(axes, lines)

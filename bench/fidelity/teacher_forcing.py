@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
 from bench.console import track
-from model import delay_pattern
-from model.decode import Decoder
-from model.delay_pattern import delayed, frame_index, positions, undelayed
+from model.decode import Decoder, guide
+from model.delay_pattern import delayed, frame_index, positions, undelayed, with_special
 from model.pipeline import InstructMusicGen
 from model.sampling import Sampling
 
@@ -25,17 +24,12 @@ def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling:
     return Decoder(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
 
 
-def with_special(material: Material, special: int) -> mx.array:
-    """Return the condition int32 [1,K,T+1], the special frame at its end."""
-    return delay_pattern.with_special(material.condition, special)
-
-
 def generated(job: Decoder, material: Material, seed: int, label: str = "model") -> mx.array:
     """Return what the model generates for it: codes int32 [1,K,T].
 
     `label` is shown with the progress, as in `forced`.
     """
-    clip = with_special(material, job.lm.config.special)
+    clip = with_special(material.condition, job.lm.config.special)
     every = job.tokens(clip, clip[:, :, :0], material.frames, [seed])
     total = positions(material.frames, clip.shape[1])
     chunks = list(track(every, f"{label}: {material.title}: generating", total))
@@ -54,7 +48,7 @@ def forced(job: Decoder, material: Material, target: mx.array, label: str = "mod
     """Guided logits [S-1,K,card] of a generation that is made to say `target`, one position at a time."""
     frames = material.frames
     sequence, _ = delayed(target, frames, job.lm.config.special)
-    stream = job.start(with_special(material, job.lm.config.special), frames)
+    stream = job.start(with_special(material.condition, job.lm.config.special), frames)
     rows = []
     for position in track(range(sequence.shape[2] - 1), f"{label}: {material.title}: forcing"):
         logits = job.predict(stream, sequence[:, :, position : position + 1])
@@ -63,8 +57,7 @@ def forced(job: Decoder, material: Material, target: mx.array, label: str = "mod
     return np.stack(rows)
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """The first T positions of a target at once: both rows of the guidance pair, [2,K,T]; quicker than `forced`."""
 
     tokens: mx.array
@@ -76,18 +69,11 @@ def chunk(material: Material, target: mx.array, special: int, guided: bool) -> C
     """`material`'s chunk; the last K positions, whose query row is clamped, are left out."""
     sequence, _ = delayed(target, material.frames, special)
     tokens = sequence[:, :, : material.frames]
-    tokens = mx.concatenate([tokens, tokens]) if guided else tokens
-    return Chunk(tokens, with_special(material, special), material.frames)
-
-
-def guide(logits: mx.array, guidance: float) -> mx.array:
-    """[2,K,T,card] conditional and unconditional (or [1,K,T,card]) -> guided [K,T,card]."""
-    if logits.shape[0] == 1:
-        return logits[0]
-    return logits[1] + (logits[0] - logits[1]) * guidance
+    return Chunk(mx.concatenate([tokens] * (1 + guided)), with_special(material.condition, special), material.frames)
 
 
 def chunk_logits(job: Decoder, part: Chunk) -> Float32:
     """Guided logits [T,K,card] of a chunk."""
-    out = guide(job.lm.logits(job.start(part.clip, part.frames)(part.tokens)), job.guidance)
-    return np.asarray(np.array(out).transpose(1, 0, 2), dtype=np.float32)
+    logits = job.lm.logits(job.start(part.clip, part.frames)(part.tokens))
+    logits = guide(logits, job.guidance) if job.guided else logits
+    return np.asarray(np.array(logits[0]).transpose(1, 0, 2), dtype=np.float32)

@@ -13,11 +13,11 @@ from model.errors import UsageError, UserError
 from reference.contract import Ops
 
 from .. import console, options, results
-from ..edit.primitives import FUSED
+from ..edit.summary import FUSED
 from ..machine.bandwidth import Stream
 from ..machine.hardware import Busy
-from ..records import STOCK, KernelCase, KernelSettings, KernelsResult, Traffic
-from .cases import Case, cases
+from ..records import STOCK, KernelCase, KernelSettings, KernelsResult
+from .cases import cases
 from .tables import tables_of, wrong
 from .timer import time_case
 
@@ -29,28 +29,17 @@ MAX_COUNTED_FLOPS = 1e9
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench kernels`."""
     p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
-    p.add_argument(
-        "--size", choices=("demo", "small", "medium", "large"), default="large", help="whose shapes (default large)"
-    )
-    p.add_argument(
-        "--backend", choices=BACKENDS, default="auto", help="one backend, or `auto` for all that can run here (default)"
-    )
-    p.add_argument("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
-    p.add_argument("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
-    p.add_argument(
-        "--limit",
-        type=float,
-        default=None,
-        metavar="SECONDS",
-        help="time for a case, where that allows (default 15, with --quick 3)",
-    )
-    p.add_argument(
-        "--traffic",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="count the Metal kernels' bytes in the interpreter (default: unless --quick)",
-    )
-    p.add_argument("--quick", action="store_true", help="fewer cases and samples: under a minute")
+    add = p.add_argument
+    add("--size", choices=options.SIZES, default="large", help="whose shapes (default large)")
+    one = "one backend, or `auto` for all that can run here (default)"
+    add("--backend", choices=BACKENDS, default="auto", help=one)
+    add("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
+    add("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
+    limit = "time for a case, where that allows (default 15, with --quick 3)"
+    add("--limit", type=float, metavar="SECONDS", help=limit)
+    count = "count the Metal kernels' bytes in the interpreter (default: unless --quick)"
+    add("--traffic", action=argparse.BooleanOptionalAction, default=None, help=count)
+    add("--quick", action="store_true", help="fewer cases and samples: under a minute")
     options.add(p, "kernels-<size>")
 
 
@@ -60,17 +49,8 @@ def run(args: argparse.Namespace) -> int:
     result = measure(args)
     options.finish(args, result, tables_of(result))
     for case, label, value in wrong(result):
-        message = f"wrong result: {case}, {label}: relative error {value:.2g}"
-        console.ERRORS.print(message, highlight=False, soft_wrap=True)
+        console.say(f"wrong result: {case}, {label}: relative error {value:.2g}")
     return 1 if wrong(result) else 0
-
-
-def _interpreter() -> bool:
-    try:
-        fused.load("interpreter")
-    except (fused.BackendUnavailable, ImportError):
-        return False
-    return True
 
 
 def backends(asked: str) -> tuple[dict[str, Ops], dict[str, str]]:
@@ -110,7 +90,7 @@ def measure(args: argparse.Namespace) -> KernelsResult:
     origin, stream = results.origin(), Stream(metal="metal" in columns)
     settings = KernelSettings(args.size, repeat, limit)
     result = KernelsResult(**origin, settings=settings, left_out=left_out, bandwidth=stream.measure(), cases=[])
-    traffic = args.traffic if args.traffic is not None else not args.quick and _interpreter()
+    traffic = args.traffic if args.traffic is not None else not args.quick and fused.available()["interpreter"] is None
     with console.progress() as bar:
         task = bar.add_task("kernels", total=PASSES * len(chosen))
         # A machine has slow minutes, and memory lies better or worse: each case is timed in several passes over all of
@@ -123,16 +103,12 @@ def measure(args: argparse.Namespace) -> KernelsResult:
                 _join(next(r for r in result.cases if r.case == case.name), record)
             else:
                 if traffic and case.operation in FUSED and case.flops < MAX_COUNTED_FLOPS:
-                    record.traffic = _traffic(case)
+                    from .traffic import count
+
+                    record.traffic = count(case)
                 result.cases.append(record)
             bar.advance(task)
     return result
-
-
-def _traffic(case: Case) -> Traffic:
-    from .traffic import count
-
-    return count(case)
 
 
 def _join(record: KernelCase, later: KernelCase) -> None:

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 
-from reference.contract import Ops
+from reference.contract import Ops, Packed
 
 from .. import stats
 from ..machine import hardware
 from ..machine.bandwidth import Stream
 from ..records import SGEMM, STOCK, KernelCase, KernelColumn
-from .cases import Arguments, Case, call, cast, dense, error
+from .cases import Arguments, Case, Draw, call, cast, dense, error
 
 GEMM_ROWS = 64
 """Rows from which a product is limited by arithmetic, so that sgemm is its yardstick."""
@@ -63,7 +62,7 @@ class KernelTimer(Timer):
 
     def __init__(self, operation: str, ops: Ops, masters: list[Arguments]) -> None:
         self.ops, self.arguments = ops, [cast(m, ops) for m in masters]
-        mx.eval(self.arguments)
+        mx.eval([v.arrays() if isinstance(v, Packed) else v for each in self.arguments for v in each.values()])
         turn = itertools.cycle(self.arguments)
         super().__init__(
             lambda calls: mx.eval([call(ops, operation, next(turn)) for _ in range(calls)]), max(4 * len(masters), 16)
@@ -84,11 +83,11 @@ def time_case(
 
     A pass of `stream` goes with each sample, so that what slowed all of memory can be told from what slowed a kernel.
     """
-    rng = np.random.default_rng(0)
-    masters = [case.make(rng)]
+    draw = Draw()
+    masters = [case.make(draw)]
     wanted = min(4 * hardware.cache_bytes(), MAX_FRESH_BYTES)
     copies = max(1, min(MAX_COPIES, -(-wanted // max(case.reads(masters[0]), 1))))
-    masters += [case.make(rng) for _ in range(copies - 1)]
+    masters += [case.make(draw) for _ in range(copies - 1)]
     timers = {label: KernelTimer(case.operation, ops, masters) for label, ops in columns.items()}
     if "native" in columns and case.gemm_rows >= GEMM_ROWS:
         timers[SGEMM] = KernelTimer("linear", columns["native"], [dense(m) for m in masters])

@@ -103,13 +103,6 @@ def collect() -> Environment:
     )
 
 
-def backends() -> dict[str, str | None]:
-    """Return each backend with None where it can run here, else why not."""
-    import kernels
-
-    return kernels.available()
-
-
 def native_info() -> dict[str, Any] | None:
     """Return what the native backend reports about itself (instruction set, threads), or None."""
     try:

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
@@ -24,12 +23,12 @@ from model.errors import UserError
 
 from .. import console, options, results, tables
 from ..machine import hardware
-from ..processes.child import Child
+from ..processes.child import WORKER, Child
 from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
 from ..sizes import bundles as sizes
 from .table import table
 
-PLAIN_MLX = "bench.peers.plain_mlx:make"
+PLAIN_MLX, TORCH = "bench.peers.plain_mlx:make", "bench.peers.transformers_torch:make"
 PREFIX, TEXT = 251, 12
 """Frames of a 5 s clip's prefix, the special one included, and tokens of a short instruction."""
 MARGIN = 1.25
@@ -37,10 +36,10 @@ MARGIN = 1.25
 
 
 class Peer(NamedTuple):
-    """A column to run: its name, the program (None: ours), what to ask of it, and the bytes of its weights."""
+    """A column to run: its name, the Python (None: this one), what to ask of it, and the bytes of its weights."""
 
     label: str
-    command: list[str] | None
+    python: str | None
     settings: dict[str, Any]
     memory: int
 
@@ -48,18 +47,16 @@ class Peer(NamedTuple):
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench peers`."""
     p = subparsers.add_parser("peers", help="a decode step against transformers (torch) and plain MLX")
-    p.add_argument(
-        "--size", choices=("demo", "small", "medium", "large"), default="small", help="geometry (default small)"
-    )
-    p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
-    p.add_argument("--backend", choices=BACKENDS, default="auto", help="of our columns (default auto)")
-    p.add_argument(
-        "--start", type=int, default=125, metavar="POSITION", help="cache length at the first step (default 125)"
-    )
-    p.add_argument("--steps", type=int, default=5, help="steps a round (default 5)")
-    p.add_argument("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
-    p.add_argument("--repeat", type=int, default=3, help="rounds (default 3)")
-    p.add_argument("--torch-python", metavar="PATH", help="a Python with torch and transformers (default: this one)")
+    add = p.add_argument
+    add("--size", choices=options.SIZES, default="small", help="geometry (default small)")
+    add("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
+    add("--backend", choices=BACKENDS, default="auto", help="of our columns (default auto)")
+    start = "cache length at the first step (default 125)"
+    add("--start", type=int, default=125, metavar="POSITION", help=start)
+    add("--steps", type=int, default=5, help="steps a round (default 5)")
+    add("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
+    add("--repeat", type=int, default=3, help="rounds (default 3)")
+    add("--torch-python", metavar="PATH", help="a Python with torch and transformers (default: this one)")
     options.add(p, "peers-<size>")
 
 
@@ -111,10 +108,9 @@ def measure(args: argparse.Namespace) -> PeersResult:
     origin, left_out = results.origin(), {}
     python, missing = torch_python(args.torch_python)
     if python:
-        script = [python, str(Path(__file__).parent / "transformers_torch.py")]
         for dtype, bytes_ in (("float32", 4), ("bfloat16", 2)):
             asked = {"dtype": dtype, "dims": dims} | common
-            others.append(Peer(f"transformers, torch {dtype}", script, asked, bytes_ * decoder_parameters(lm)))
+            others.append(Peer(f"transformers, torch {dtype}", python, asked, bytes_ * decoder_parameters(lm)))
     else:
         left_out["transformers"] = missing
     available = hardware.available()
@@ -152,30 +148,27 @@ def _in_turn(
     mine: PeerColumn, peers: Sequence[Peer], repeat: int, left_out: dict[str, str], bar: Progress, task: TaskID
 ) -> list[PeerColumn]:
     """Run `peers`, the first of which is ours: its rounds go to `mine` and, as `beside`, to each of the others."""
-    columns: list[PeerColumn] = []
-    children: list[Child] = []
+    running: list[tuple[Child, PeerColumn]] = []
     with ExitStack() as stack:
         for peer in peers:
             bar.update(task, description=f"loading {peer.label}")
-            child = stack.enter_context(Child(peer.label, command=peer.command))
+            child = stack.enter_context(Child(peer.label, command=[peer.python or sys.executable, *WORKER[1:]]))
             try:
-                record = child.ask("load", make=PLAIN_MLX, settings=peer.settings)
+                record = child.ask("load", make=TORCH if peer.python else PLAIN_MLX, settings=peer.settings)
                 child.ask("round")  # warm-up
+                running.append((child, results.convert({"label": peer.label, **record}, PeerColumn)))
             except UserError as e:
                 if peer is peers[0]:
                     raise
                 left_out[peer.label] = str(e)
-                continue
-            finally:
-                bar.advance(task)
-            columns.append(results.convert({"label": peer.label, **record}, PeerColumn))
-            children.append(child)
+            bar.advance(task)
         bar.update(task, description="measuring")
         for n in range(repeat):
-            for child, column in list(zip(children, columns))[:: 1 if n % 2 == 0 else -1]:
+            for child, column in running[:: 1 if n % 2 == 0 else -1]:
                 column.rounds.append(results.convert(child.ask("round"), PeerRound))
                 bar.advance(task)
-    mine.rounds += columns[0].rounds
-    for column in columns[1:]:
-        column.beside = columns[0].rounds
-    return columns[1:]
+    (_, first), *others = running
+    mine.rounds += first.rounds
+    for _, column in others:
+        column.beside = first.rounds
+    return [column for _, column in others]

@@ -1,12 +1,11 @@
-"""transformers' MusicgenForCausalLM as a column of `bench peers`; runs on its own, in any Python that has torch.
+"""transformers' MusicgenForCausalLM as a column of `bench peers`; runs in any Python that has torch, without MLX.
 
 Random weights of the same geometry, key-value caches for itself and the text, inference mode, torch's fused attention,
-all cores. It has no adapter: a step does the work of plain MusicGen. JSON lines in, JSON lines out.
+all cores. It has no adapter: a step does the work of plain MusicGen.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -66,32 +65,14 @@ class Torch:
         return {"step_seconds": out}
 
 
-def main() -> None:
-    """Answer {"do": "load" | "round"} until the input ends."""
-    # transformers uses a package called kernels where it finds one; ours, in this folder (which leads sys.path), on
-    # PYTHONPATH or installed, is another.
+def make(**settings: Any) -> tuple[Torch, dict[str, Any]]:
+    """Make the column that `bench peers` asked for (see `processes.worker`)."""
+    # transformers uses a package called kernels where it finds one; ours is another.
     sys.modules["kernels"] = None  # type: ignore[assignment]
-    sys.path = [p for p in sys.path if os.path.abspath(p) != os.path.dirname(os.path.abspath(__file__))]
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    column: Any = None
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            if request["do"] == "load":
-                column = Torch(**request["settings"])
-                import torch
-                import transformers
+    column = Torch(**settings)
+    import torch
+    import transformers
 
-                bytes_ = sum(p.numel() * p.element_size() for p in column.model.parameters())
-                versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-                answer = {"versions": versions, "weight_bytes": bytes_, "threads": torch.get_num_threads()}
-            else:
-                answer = column.round()
-        except Exception as e:
-            answer = {"error": f"{type(e).__name__}: {e}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    weight_bytes = sum(p.numel() * p.element_size() for p in column.model.parameters())
+    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    return column, {"versions": versions, "weight_bytes": weight_bytes, "threads": torch.get_num_threads()}

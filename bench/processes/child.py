@@ -16,20 +16,21 @@ from typing import Any
 from model.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = (sys.executable, "-m", "bench.processes.worker")
 
 
 class Child:
     """One `bench.processes.worker`. Ends with its `with` block, whatever happens."""
 
     def __init__(
-        self, label: str, environment: Mapping[str, str] | None = None, *, command: Sequence[str] | None = None
+        self, label: str, environment: Mapping[str, str] | None = None, *, command: Sequence[str] = WORKER
     ) -> None:
-        """`command`: another program that answers as `bench.processes.worker` does."""
+        """`command`: another Python, or another program that answers as `bench.processes.worker` does."""
         self.label = label
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.
         self._process = subprocess.Popen(
-            command or [sys.executable, "-m", "bench.processes.worker"],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -62,17 +63,15 @@ class Child:
     def close(self) -> None:
         """End the process."""
         process = self._process
-        if process.stdin is not None:
-            # Closing flushes what a process that has died will never read.
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
+        assert process.stdin is not None and process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):  # closing flushes what a process that has died will never read
+            process.stdin.close()
         try:
             process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()
         self._errors.close()
 
     def __enter__(self) -> Child:

@@ -1,4 +1,7 @@
-"""A child process that holds one column: JSON lines in, JSON lines out. `python -m bench.processes.worker`."""
+"""A child process that holds one column: JSON lines in, JSON lines out. `python -m bench.processes.worker`.
+
+Needs nothing but Python: what a column needs, its own module imports.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +10,8 @@ import json
 import os
 import sys
 import warnings
+from dataclasses import asdict
 from typing import Any, TextIO
-
-import msgspec
-
-from model.errors import UserError
-
-
-def _channel() -> TextIO:
-    """Keep the real standard output for answers alone; whatever else is printed goes to standard error."""
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    return out
 
 
 def serve(requests: TextIO, answers: TextIO) -> None:
@@ -36,15 +29,18 @@ def serve(requests: TextIO, answers: TextIO) -> None:
                 column, answer = getattr(importlib.import_module(module), function)(**request["settings"])
             else:
                 answer = column.round()
-        except (UserError, ValueError, RuntimeError, ImportError, OSError, MemoryError) as e:
-            answer = {"error": f"{e}" or type(e).__name__, "kind": type(e).__name__}
-        print(msgspec.json.encode(answer).decode(), file=answers, flush=True)
+        except Exception as e:
+            bug = isinstance(e, (AssertionError, AttributeError, LookupError, NameError, TypeError)) or not str(e)
+            answer = {"error": f"{type(e).__name__}: {e}" if bug else str(e)}
+        print(json.dumps(answer, default=asdict), file=answers, flush=True)
 
 
 def main() -> None:
     """Serve the process that started this one."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    answers = _channel()
+    # The real standard output is for answers alone; whatever else is printed goes to standard error.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

@@ -13,8 +13,8 @@ from pathlib import Path
 from model.audio import clip_files
 from model.errors import UsageError
 
-from .. import options
-from ..fidelity.command import CLIP, TEXTS, add_variant_arguments, check_out, chosen, finish
+from .. import options, pages
+from ..variants import CLIP, TEXTS, add_variant_arguments, chosen
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--seconds {args.seconds} must be above 0")
     if args.keep_audio and not args.out:
         raise UsageError("--keep-audio needs --out, the folder to write to")
-    check_out(args.out)
+    pages.check_out(args.out)
     asked = instructions.read(args.instructions) if args.instructions else instructions.of(TEXTS)
     if not args.instructions and not args.clips:  # the shipped clip: drums, bass and piano
         remains = "bass and piano"
@@ -75,5 +75,5 @@ def run(args: argparse.Namespace) -> int:
         for (clip, text, seed), value in values.items()
     ]
     made = page(variants, rows, clips, asked, settings, checkpoint, "--no-clap was given")
-    finish(args, made, {"settings": dataclasses.asdict(settings), "clap": checkpoint, "cells": cells})
+    pages.finish(args, made, {"settings": dataclasses.asdict(settings), "clap": checkpoint, "cells": cells})
     return 0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from importlib.metadata import version
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +14,9 @@ from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
 
 from ..instructions import Instruction
-from ..machine import hardware
-from ..pages import INSTALL_MATPLOTLIB, Page, render
+from ..pages import Page, make, table
 from ..stats import MIN_UNITS, differences, mean_interval, unit_means
-from ..tables import number, pipes
+from ..tables import number
 from ..variants import Variant
 from . import fad
 from .measure import Clip, Key, Row, Settings
@@ -89,28 +87,24 @@ def page(
     axis = unit_axis(keys)
     present = [m for m in MEASURES if any(m in row.values for row in rows)]
     scores = [m for m in present if not m.endswith(" change") and m != "SI-SDRi"]
-    image = picture(rows, {m: m + MEASURES[m].title for m in present}, axis, len(variants))
     no_fad = fad.why_not(rows, len(variants))
-    text = render(
-        Path(__file__).with_name("page.md"),
-        variants=variants, clips=clips, instructions=instructions, settings=settings, clap=clap, why_not=why_not,
+    return make(
+        "quality", variants, partial(picture, rows, {m: m + MEASURES[m].title for m in present}, axis, len(variants)),
+        clips=clips, instructions=instructions, settings=settings, clap=clap, why_not=why_not,
         checkpoint=CHECKPOINT, seconds=sum(len(c.samples) for c in clips) / SAMPLE_RATE, present=present,
         measures=MEASURES, units=AXES[axis] if axis is not None else None, min_units=MIN_UNITS,
         weights=[f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
                  for v in variants],
-        machine=f"{hardware.processor()}, {hardware.cores()} cores; MLX {version('mlx')}",
         card=_card(rows, instructions), removals=_removals(rows, [i for i in instructions if i.verb == "remove"]),
         means=_means(rows, present, axis), paired=_paired(rows[-len(variants) :], scores, axis),
-        by_instruction=lambda measure: _by_instruction(rows, instructions, measure), plot=image is not None,
-        no_matplotlib=INSTALL_MATPLOTLIB, fad=fad.TITLE, no_fad=no_fad, notes_missing=notes_missing(),
-        distances=None if no_fad else _distances(rows, len(variants)), dimensions=fad.dimensions(rows),
-        lm=variants[0].bundle.config.lm, random_weights=variants[0].bundle.random_weights,
+        by_instruction=lambda measure: _by_instruction(rows, instructions, measure), fad=fad.TITLE, no_fad=no_fad,
+        notes_missing=notes_missing(), distances=None if no_fad else _distances(rows, len(variants)),
+        dimensions=fad.dimensions(rows),
     )  # fmt: skip
-    return Page("quality", text, {"quality.png": image} if image is not None else {})
 
 
 def _table(first: str, rows: Sequence[Row] | Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    return pipes([first, *(row.label if isinstance(row, Row) else row for row in rows)], lines, aligned=True)
+    return table([first, *(row.label if isinstance(row, Row) else row for row in rows)], lines)
 
 
 def _values(row: Row, measure: str, instruction: str | None = None) -> dict[Key, float]:

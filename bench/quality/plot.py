@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from .. import figures
 from ..stats import mean_interval, unit_means
 from .measure import Row
 
 COLUMNS = 3
 
 
-def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, variants: int) -> bytes | None:
-    """`measures`: title of each by name; `axis`: the keys' axis that intervals resample. None without matplotlib."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return None
+def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, variants: int) -> bytes:
+    """`measures`: title of each by name; `axis`: the keys' axis that intervals resample. Raises as `figures.figure`."""
     high = math.ceil(len(measures) / COLUMNS)
-    figure = Figure(figsize=(13, high * (0.9 + 0.3 * len(rows))), layout="constrained")
+    figure = figures.figure(13, high * (0.9 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots(high, COLUMNS, squeeze=False, sharey=True).flat
     labels = [row.label for row in rows]
     for plot, (name, title) in zip(axes, measures.items()):
@@ -38,11 +34,8 @@ def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, var
         plot.set_title(title, fontsize="medium")
         plot.set_yticks(range(len(rows)), labels)
         plot.locator_params(axis="x", nbins=5)
-        plot.grid(alpha=0.3)
-        plot.spines[["top", "right"]].set_visible(False)
+        figures.plain(plot)
     for plot in list(figure.axes)[len(measures) :]:
         plot.remove()
     figure.axes[0].set_ylim(len(rows) - 0.5, -0.5)  # in the tables' order
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=100)
-    return out.getvalue()
+    return figures.png(figure, 100)

@@ -18,10 +18,29 @@ from urllib.parse import quote
 from model.errors import UserError
 
 from .. import results
-from ..records import EditResult
-from .sections import tables
+from ..edit import tables as edit
+from ..kernels import tables as kernels
+from ..peers import table as peers
+from ..records import EditResult, KernelsResult, PeersResult, PytestResult, Result
+from ..tables import Table
 
 MARKED = re.compile(r"(<!-- bench:begin ([^\r\n]+?) -->\r?\n)(.*?)(<!-- bench:end -->)", re.DOTALL)
+
+
+def tables(result: Result | PytestResult) -> list[Table]:
+    """Return a result's tables. Raises ValueError if it is of a kind that has none."""
+    if isinstance(result, EditResult):
+        return [edit.table(result), edit.memory_table(result)]
+    if isinstance(result, PeersResult):
+        return [peers.table(result)]
+    if isinstance(result, KernelsResult):
+        return kernels.tables_of(result)
+    raise ValueError("a result of this kind has no tables")
+
+
+def section(result: Result | PytestResult) -> str:
+    """Return a result's tables in Markdown."""
+    return "\n".join(table.markdown() for table in tables(result))
 
 
 def picture(file: Path) -> Path:

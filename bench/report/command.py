@@ -16,7 +16,6 @@ from ..machine import environment
 from ..records import EditResult, KernelsResult, PeersResult, Result
 from ..roofline.measured import measured, measured_table
 from . import blocks
-from .sections import section
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -25,13 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("files", nargs="*", metavar="FILE", help="saved results (default: all in bench/results)")
     p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="for report.md and plots (default bench/results)")
     p.add_argument("--no-plots", action="store_true", help="tables only, to standard output; needs no matplotlib")
-    p.add_argument(
-        "--update",
-        type=Path,
-        metavar="PAGE",
-        help="instead, write the tables and pictures of the results that PAGE names between its "
-        "<!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)",
-    )
+    blocks = """instead, write the tables and pictures of the results that PAGE names between its
+        <!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)"""
+    p.add_argument("--update", type=Path, metavar="PAGE", help=blocks)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     sections = {}
     for file, result in kept.items():
         with results.reports_damaged_files(file):
-            sections[file] = section(result)
+            sections[file] = blocks.section(result)
     if args.no_plots:
         print("\n".join(sections.values()))
         return 0

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from model.errors import UserError
+from model.stages import STAGES
 
-from .. import stats, tables
+from .. import figures, stats, tables
 from ..edit import summary
 from ..edit.tables import title
-from ..records import STAGES, STOCK, EditColumn, EditResult, KernelsResult
+from ..records import STOCK, EditColumn, EditResult, KernelCase, KernelsResult
 from ..roofline import apple_chips as chips
 
 COLORS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")
@@ -22,24 +21,22 @@ MARKERS = "os^D"
 
 
 def _axes(width: float, height: float) -> Any:
-    """Axes of a new figure; UserError where matplotlib is not installed."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as e:
-        raise UserError("the plots need matplotlib; pip install 'instruct-musicgen-mlx[bench]'") from e
-    return Figure(figsize=(width, height)).subplots()
+    """Axes of a new figure, whose bars and lines have our colors."""
+    from cycler import cycler
+
+    axes = figures.figure(width, height).subplots()
+    axes.set_prop_cycle(cycler(color=COLORS))
+    return axes
 
 
 def stages(result: EditResult) -> bytes:
     """RTF of each stage, a bar for each column, on a logarithmic axis."""
     columns, audio = result.columns, summary.audio_seconds(result)
     axes = _axes(8, 4)
-    height = 0.8 / len(columns)
     names = [*STAGES, summary.WHOLE]
-    for n, column in enumerate(columns):
-        values = [np.median(summary.samples(column, stage)) / audio for stage in names]
-        axes.barh(np.arange(len(names)) + n * height, values, height, label=_label(column), color=COLORS[n])
-    axes.set_yticks(np.arange(len(names)) + 0.4 - height / 2, names)
+    bars = {_label(c): [np.median(summary.samples(c, stage)) / audio for stage in names] for c in columns}
+    figures.bars(axes, bars)
+    axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xlabel("seconds for a second of audio (RTF); shorter is faster")
     axes.set_title(title(result), fontsize=10)
@@ -87,14 +84,8 @@ def roofline(results: Sequence[EditResult]) -> bytes:
         for n, column in enumerate(r.columns):
             step = np.median(summary.step_samples(column)) * 1e3
             name = f"{r.settings.name}, {column.geometry.bits} bits, {_stepping(column)}"
-            axes.plot(
-                summary.streaming(r) / 1e9,
-                step,
-                MARKERS[n],
-                label=name,
-                color=colors[tables.size(size)],
-                fillstyle="none" if n else "full",
-            )
+            style = {"color": colors[tables.size(size)], "fillstyle": "none" if n else "full"}
+            axes.plot(summary.streaming(r) / 1e9, step, MARKERS[n], label=name, **style)
     axes.set(xlabel="memory bandwidth, GB/s", ylabel="ms a step")
     axes.set_title("a decode step: least time by bandwidth (Apple's chips: published peaks), and measured", fontsize=10)
     _logarithmic(axes.xaxis)
@@ -118,16 +109,14 @@ def traffic(result: KernelsResult) -> bytes:
     """Bytes that each kernel must read, and that its Metal source asked for where the interpreter counted them."""
     cases = result.cases
     axes = _axes(10, 0.4 * len(cases) + 1.8)
-    rows = np.arange(len(cases))
     ours = [next((c for label, c in case.columns.items() if label != STOCK), case.columns.get(STOCK)) for case in cases]
     needed = [c.reads / 1e6 if c else np.nan for c in ours]
+    bars = {"must be read": needed}
     if any(case.traffic for case in cases):
-        needed = [case.traffic.needed / 1e6 if case.traffic else n for case, n in zip(cases, needed)]
         loaded = [case.traffic.loaded / 1e6 if case.traffic else np.nan for case in cases]
-        axes.barh(
-            rows + 0.2, loaded, 0.4, label="loaded by the Metal source (interpreter, before any cache)", color=COLORS[1]
-        )
-    axes.barh(rows - 0.2, needed, 0.4, label="must be read", color=COLORS[0])
+        needed = [case.traffic.needed / 1e6 if case.traffic else n for case, n in zip(cases, needed)]
+        bars = {"loaded by the Metal source (interpreter, before any cache)": loaded, "must be read": needed}
+    figures.bars(axes, bars)
     axes.set(xlabel="MB a call", title="traffic of each kernel")
     _rows(axes, [c.case for c in cases])
     return _png(axes)
@@ -138,12 +127,12 @@ def kernels(result: KernelsResult) -> bytes:
     cases = [c for c in result.cases if STOCK in c.columns and len(c.columns) > 1]
     labels = list(dict.fromkeys(label for c in cases for label in c.columns if label != STOCK))
     axes = _axes(10, 0.4 * len(cases) + 1.8)
-    height = 0.8 / max(len(labels), 1)
-    for n, label in enumerate(labels):
-        there = [(row, c.columns) for row, c in enumerate(cases) if label in c.columns]
-        faster = [stats.paired_ratio(c[STOCK].seconds, c[label].seconds).estimate for _, c in there]
-        places = [row + (n - (len(labels) - 1) / 2) * height for row, _ in there]
-        axes.barh(places, np.array(faster) - 1, height, left=1, label=label, color=COLORS[n % len(COLORS)])
+
+    def faster(case: KernelCase, label: str) -> float:
+        there = case.columns.get(label)
+        return stats.paired_ratio(case.columns[STOCK].seconds, there.seconds).estimate - 1 if there else np.nan
+
+    figures.bars(axes, {label: [faster(c, label) for c in cases] for label in labels}, left=1)
     axes.axvline(1, color="black", linewidth=1)
     axes.set(
         xlabel="times as fast as stock MLX (line: as fast)", title=f"kernels at the shapes of {result.settings.name}"
@@ -187,6 +176,4 @@ def _png(axes: Any) -> bytes:
     lines = -(-len(entries[1]) // 3)
     figure.legend(*entries, loc="lower center", ncols=3, fontsize=8)
     figure.tight_layout(rect=(0, (0.15 + 0.2 * lines) / figure.get_figheight(), 1, 1))
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    return out.getvalue()
+    return figures.png(figure, 130)

@@ -33,13 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--seconds", type=float, default=5.0, help="length of the clip, up to 10 (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--text", type=int, default=12, metavar="TOKENS", help="of the instruction (default 12)")
-    p.add_argument(
-        "--result",
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="a saved `bench edit` to place under its machine's roof (default: those in bench/results)",
-    )
+    saved = "a saved `bench edit` to place under its machine's roof (default: those in bench/results)"
+    p.add_argument("--result", action="append", default=[], metavar="FILE", help=saved)
     p.add_argument("--no-measure", action="store_true", help="leave this machine's bandwidth out")
     p.add_argument("--json", action="store_true", help="print all numbers as JSON")
 
@@ -74,8 +69,11 @@ def run(args: argparse.Namespace) -> int:
 def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -> dict[str, Any]:
     """Return a chip, and the least that its bandwidth allows."""
     step = sum(parts.values()) / chip.bandwidth / 1e9
-    steps, audio = frames(args.seconds) + codebooks(args.size) - 1, frames(args.seconds) / FRAME_RATE * args.batch
-    return chip._asdict() | {"ms_step": 1e3 * step, "rtf": step * steps / audio}
+    frames, codebooks = _geometry(args.size, args.seconds)
+    return chip._asdict() | {
+        "ms_step": 1e3 * step,
+        "rtf": step * (frames + codebooks - 1) / (frames / FRAME_RATE * args.batch),
+    }
 
 
 def here(args: argparse.Namespace, parts: dict[str, float], stream: Bandwidth) -> dict[str, Any]:
@@ -85,21 +83,16 @@ def here(args: argparse.Namespace, parts: dict[str, float], stream: Bandwidth) -
     return bound(args, parts, chip) | asdict(stream)
 
 
-def frames(seconds: float) -> int:
-    """Codec frames of a clip."""
-    return max(1, round(seconds * FRAME_RATE))
-
-
-def codebooks(size: str) -> int:
-    """Return the codebooks of a published size."""
-    return step_bytes.published(size, 4).lm.codebooks
+def _geometry(size: str, seconds: float) -> tuple[int, int]:
+    """Return a clip's codec frames, and the codebooks of a published size."""
+    return max(1, round(seconds * FRAME_RATE)), step_bytes.published(size, 4).lm.codebooks
 
 
 def compute(name: str, bits: int, seconds: float, batch: int, text: int) -> dict[str, float]:
     """Bytes of a step by part, at the mean cache length of a clip, everything unquantized and all caches in float16."""
     config = step_bytes.published(name, bits)
-    steps = frames(seconds) + config.lm.codebooks - 1
-    shape = StepShape(batch=batch, length=(steps + 1) / 2, prefix=frames(seconds) + 1, text=text)
+    frames, codebooks = _geometry(name, seconds)
+    shape = StepShape(batch=batch, length=(frames + codebooks) / 2, prefix=frames + 1, text=text)
     return step_bytes.step_bytes(config, shape, activations=mx.float16, weights=mx.float16)
 
 

@@ -38,12 +38,11 @@ def bundle(size: str, bits: int) -> Path:
         from model import synthetic
         from model.progress import byte_progress
 
-        from ..console import ERRORS
+        from .. import console
 
         if size not in synthetic.PRESETS:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")
-        message = f"making the {size} bundle at {bits} bits in {target} (once)"
-        ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
+        console.say(f"making the {size} bundle at {bits} bits in {target} (once)")
         with byte_progress(size) as progress:
             try:
                 synthetic.write_preset(size, target, bits=bits, progress=progress)

@@ -7,6 +7,7 @@ import resource
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -64,7 +65,7 @@ def damaged(bundle: Path, out: Path, prefix: str, row: int | None = None, factor
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A folder of the module's own for the bundles that `--size` makes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path_factory.mktemp("cache")))

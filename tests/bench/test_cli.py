@@ -10,14 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
-import numpy as np
 import pytest
 
 from bench import cli, results
 from bench.edit import command as edit
-from bench.kernels.cases import cases
+from bench.kernels.cases import Draw, cases
 from bench.machine import environment
 from bench.processes.child import Child
 from bench.records import SCHEMA
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory, cache):
+def saved(tmp_path_factory: pytest.TempPathFactory, cache: Any) -> Any:
     """A real run, saved: two columns in processes of their own."""
     path = tmp_path_factory.mktemp("bench") / "run.json"
     code = cli.main(
@@ -38,7 +38,7 @@ def saved(tmp_path_factory, cache):
     return path
 
 
-def test_the_result_says_where_it_comes_from(saved):
+def test_the_result_says_where_it_comes_from(saved: Any) -> None:
     e = json.loads(saved.read_text())["environment"]
     assert e["machine"] and e["cores"] >= 1 and e["libraries"]["mlx"] and e["commit"] and "dirty" in e
     assert e["native"] == environment.native_info()  # the instruction set and precision that its kernels ran with
@@ -46,7 +46,7 @@ def test_the_result_says_where_it_comes_from(saved):
     assert results.default_path(results.load(saved)).name == name
 
 
-def test_report(saved, tmp_path, capsys):
+def test_report(saved: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert cli.main(["report", str(saved), "-o", str(tmp_path)]) == 0
     text = (tmp_path / "report.md").read_text()
@@ -57,11 +57,12 @@ def test_report(saved, tmp_path, capsys):
     assert "| RTF |" in capsys.readouterr().out
 
 
-def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch, tmp_path):
-    asked, answers = [], {"fused": [], "reference": []}
+def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+    answers: dict[str, list[Any]] = {"fused": [], "reference": []}
 
     class Logged(Child):
-        def ask(self, do, **arguments):
+        def ask(self, do: Any, **arguments: Any) -> Any:
             answer = super().ask(do, **arguments)
             asked.append((self.label, do))
             if do == "round" and self.label in answers:
@@ -89,13 +90,13 @@ def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch, tmp_path
     assert len(result["bandwidth"]["rounds"]) == 3
 
 
-def test_json_is_the_whole_result(capsys):
+def test_json_is_the_whole_result(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["--json", "--seconds", "0.1", "--repeat", "1", "--columns", "reference", "--steps", "2"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["columns"][0]["rounds"][0]["measured"]["steps"] == [2, 8]
 
 
-def test_kernels_and_roofline(tmp_path, capsys):
+def test_kernels_and_roofline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "k.json")
     chosen = ["--size", "demo", "--quick", "--limit", "0.05", "--only", "cross*"]
     assert cli.main(["kernels", *chosen, "--save", path]) == 0
@@ -110,15 +111,15 @@ def test_kernels_and_roofline(tmp_path, capsys):
     assert "M4 Max" in capsys.readouterr().out
 
 
-def test_kernel_cases_have_their_bytes_and_oracles():
+def test_kernel_cases_have_their_bytes_and_oracles() -> None:
     lm = PRESETS["demo"].lm
     for case in cases(lm, PRESETS["demo"].codec, group_size=32, frames=10):
-        arguments = case.make(np.random.default_rng(0))
+        arguments = case.make(Draw())
         assert case.reads(arguments) > 0 and case.flops > 0
         assert all(name in arguments for name in case.needed)
 
 
-def test_env(capsys):
+def test_env(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["env", "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record["backends"]["reference"] is None and record["libraries"]["mlx"]
@@ -169,7 +170,7 @@ def test_env(capsys):
         (["report", ""], 2, "an argument"),
     ],
 )
-def test_errors_are_one_line(arguments, code, says, capsys):
+def test_errors_are_one_line(arguments: Any, code: Any, says: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(arguments) == code
     err = capsys.readouterr().err
     assert err.startswith("error: ") and err.count("\n") == 1 and says in err
@@ -184,7 +185,7 @@ def test_errors_are_one_line(arguments, code, says, capsys):
     ],
     ids=lambda c: c[0],
 )
-def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
+def test_that_the_reference_takes_over_is_said_once(command: Any, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench.cli", *command, "--backends", "auto"],
         capture_output=True,
@@ -195,7 +196,7 @@ def test_that_the_reference_takes_over_is_said_once(command, tmp_path):
     assert done.returncode == 0 and len(said) == 1 and said[0].startswith("warning: no fused backend")
 
 
-def test_a_column_that_dies_is_explained():
+def test_a_column_that_dies_is_explained() -> None:
     with Child("reference") as child, pytest.raises(UserError, match="reference column failed"):
         settings = {"model": "/nowhere", "backend": "reference", "seconds": 1}
         child.ask("load", make="bench.edit.session:column", settings=settings)
@@ -232,7 +233,9 @@ def test_a_column_that_dies_is_explained():
     [["compare", "F", "F"], ["report", "F", "--no-plots"], ["roofline", "--no-measure", "--result", "F"]],
     ids=lambda c: c[0],
 )
-def test_foreign_files_are_one_line(command, content, tmp_path, capsys):
+def test_foreign_files_are_one_line(
+    command: Any, content: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "f.json"
     path.write_bytes(content if isinstance(content, bytes) else content.replace("SCHEMA", str(SCHEMA)).encode())
     assert cli.main([str(path) if a == "F" else a for a in command]) == 1
@@ -241,7 +244,9 @@ def test_foreign_files_are_one_line(command, content, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("value", ["NaN", "1e999", "0.0", "-1.0", '"1"', "null"])
-def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
+def test_a_time_that_is_none_is_not_compared(
+    value: Any, saved: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """NaN above all: nothing is slower than that, so that no regression would be found."""
     path = tmp_path / "r.json"
     text, n = re.subn(r'"steps": \d+\.\d+', f'"steps": {value}', saved.read_text(), count=1)
@@ -264,19 +269,19 @@ def test_a_time_that_is_none_is_not_compared(value, saved, tmp_path, capsys):
         (["--size", "large", "--quick", "--columns", "reference"], "reference", "openblas,reference"),
     ],
 )
-def test_which_columns_run(arguments, columns, left_out, monkeypatch):
+def test_which_columns_run(arguments: Any, columns: Any, left_out: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.machine.openblas.unavailable", lambda: None)
     args = cli.parser(["edit"]).parse_args(["edit", *arguments])
     assert edit._labels(args) == columns.split(",")
     assert list(edit._left_out(args)) == (left_out.split(",") if left_out else [])
 
 
-def test_what_is_no_number_is_written_as_text():
+def test_what_is_no_number_is_written_as_text() -> None:
     assert json.loads(results.dumps({"a": [float("nan"), (float("-inf"), 1.5)]})) == {"a": ["nan", ["-inf", 1.5]]}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
-def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path):
+def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path: Path) -> None:
     path = tmp_path / "r.json"
     command = ["--seconds", "0.1", "--repeat", "1", "--columns", "reference", "--steps", "1", "--save", str(path)]
     with open("/dev/full", "w") as full:
@@ -288,7 +293,9 @@ def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["fidelity", "quality"])
-def test_an_out_folder_that_cannot_be_written_is_said_before_the_work(command, tmp_path, capsys, monkeypatch):
+def test_an_out_folder_that_cannot_be_written_is_said_before_the_work(
+    command: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setattr("model.bundle.bundle.open_bundle", lambda *_: pytest.fail("a model was opened"))
     assert cli.main([command, "--out", str(tmp_path / "file")]) == 1
@@ -297,7 +304,7 @@ def test_an_out_folder_that_cannot_be_written_is_said_before_the_work(command, t
 
 
 @pytest.mark.parametrize(("command", "begun"), [("fidelity", "generating"), ("quality", "editing")])
-def test_an_interrupted_page_leaves_nothing(command, begun, tmp_path):
+def test_an_interrupted_page_leaves_nothing(command: Any, begun: Any, tmp_path: Path) -> None:
     """Ctrl-C in the middle of the work, which a line on standard error says has begun."""
     options = ["--no-clap"] if command == "quality" else []
     run = subprocess.Popen(
@@ -317,7 +324,7 @@ def test_an_interrupted_page_leaves_nothing(command, begun, tmp_path):
         os.killpg(run.pid, 0)
 
 
-def test_the_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
+def test_the_commit_of_another_project_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Installed into a virtual environment inside some other checkout."""
     for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"]):
         subprocess.run(["git", "-C", str(tmp_path), *command], check=True)
@@ -328,7 +335,9 @@ def test_the_commit_of_another_project_is_not_ours(tmp_path, monkeypatch):
     assert len(environment.commit()) == 10 and environment.dirty() is False
 
 
-def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, capsys):
+def test_a_place_that_cannot_be_written_is_said_before_measuring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     for place in (tmp_path, tmp_path / "file" / "x.json"):
         for command in (["edit"], ["kernels"], ["peers"]):
@@ -340,7 +349,7 @@ def test_a_place_that_cannot_be_written_is_said_before_measuring(tmp_path, capsy
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the columns' processes in /proc")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_leaves_nothing(number, code, tmp_path):
+def test_an_interrupted_run_leaves_nothing(number: Any, code: Any, tmp_path: Path) -> None:
     """Ctrl-C goes to the whole group, as from a terminal; a kill to the parent alone."""
     path = tmp_path / "r.json"
     run = subprocess.Popen(
@@ -368,6 +377,6 @@ def test_an_interrupted_run_leaves_nothing(number, code, tmp_path):
         assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
-def test_subcommands_of_others_are_found_by_name():
+def test_subcommands_of_others_are_found_by_name() -> None:
     assert {"edit", "kernels", "compare"} <= set(cli.modules())
     assert cli.modules(["edit", "not_there"]) == ["edit"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -21,7 +22,9 @@ from bench.kernels import timer
 from bench.kernels.cases import matmul
 from bench.machine import hardware
 from bench.machine.bandwidth import Bandwidth
-from bench.records import SCHEMA, STAGES, STOCK, Environment, KernelsResult
+from bench.machine.environment import Environment
+from bench.records import SCHEMA, STOCK, KernelsResult
+from model.stages import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
 
@@ -41,7 +44,7 @@ ENVIRONMENT = {
 
 def edit(
     seed: int, *, slower: float = 1.0, rounds: int = 9, noise: float = 0.06, load: float = 0.0, disturbed: int = 0
-) -> dict:
+) -> dict[str, Any]:
     """A result as `bench edit` saves it, of lognormal times whose rounds share a common drift. In the first `disturbed`
     rounds another program takes a core, which costs the fused column half its speed and the other nothing."""
     rng = np.random.default_rng(seed)
@@ -80,36 +83,36 @@ def edit(
     }
 
 
-def verdicts(a: dict, b: dict, **options: bool) -> list[compare.Verdict]:
+def verdicts(a: dict[str, Any], b: dict[str, Any], **options: bool) -> list[compare.Verdict]:
     return compare.compare(*(results.parse(json.loads(json.dumps(each))) for each in (a, b)), **options)
 
 
-def outcomes(a: dict, b: dict) -> list[str]:
+def outcomes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
     return [v.outcome for v in verdicts(a, b)]
 
 
-def test_the_same_commit_is_no_difference():
+def test_the_same_commit_is_no_difference() -> None:
     false = sum("regression" in outcomes(edit(2 * s), edit(2 * s + 1)) for s in range(40))
     assert false <= 2  # of 40 pairs of runs, eight comparisons each
 
 
-def test_a_planted_slowdown_of_20_percent_is_caught():
+def test_a_planted_slowdown_of_20_percent_is_caught() -> None:
     caught = sum("regression" in outcomes(edit(2 * s), edit(2 * s + 1, slower=1.2)) for s in range(40))
     assert caught >= 38
 
 
-def test_faster_is_no_regression():
+def test_faster_is_no_regression() -> None:
     found = outcomes(edit(0, rounds=20), edit(1, slower=0.6, rounds=20))
     assert set(found) == {"improvement"}
 
 
-def test_others_load_explains_a_slowdown():
+def test_others_load_explains_a_slowdown() -> None:
     a, b = edit(0), edit(1, slower=1.5)
     assert "regression" in outcomes(a, b)
     assert "regression" not in outcomes(a, edit(1, slower=1.5, load=1.0))
 
 
-def test_other_cores_are_not_seen_as_other_code(tmp_path, capsys):
+def test_other_cores_are_not_seen_as_other_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The fused column uses all cores, the reference one."""
     one, two = edit(0, slower=1.9), edit(1)
     one["environment"] = ENVIRONMENT | {"cores": 1}
@@ -119,7 +122,7 @@ def test_other_cores_are_not_seen_as_other_code(tmp_path, capsys):
     assert "A had 2 cores, B 1" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_neighbor_that_leaves_is_not_seen_as_faster_code():
+def test_a_neighbor_that_leaves_is_not_seen_as_faster_code() -> None:
     """Whichever run it disturbed, and whether the code gained or lost by it."""
     quiet, shared = edit(0), edit(1, slower=1.5, load=1.0)
     assert not {"regression", "improvement"} & set(outcomes(shared, quiet))
@@ -127,7 +130,7 @@ def test_a_neighbor_that_leaves_is_not_seen_as_faster_code():
     assert not {"regression", "improvement"} & {*outcomes(shared, quiet), *outcomes(quiet, shared)}
 
 
-def test_rounds_that_a_neighbor_disturbed_are_left_out(capsys, tmp_path):
+def test_rounds_that_a_neighbor_disturbed_are_left_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     a = edit(0, rounds=20)
     for disturbed in (3, 14):
         b = edit(1, rounds=20, disturbed=disturbed)
@@ -139,21 +142,21 @@ def test_rounds_that_a_neighbor_disturbed_are_left_out(capsys, tmp_path):
     assert "B: 14 rounds left out" in " ".join(capsys.readouterr().out.split())
 
 
-def test_bursts_within_a_round_are_not_the_steps_time():
+def test_bursts_within_a_round_are_not_the_steps_time() -> None:
     a, b = edit(0, rounds=20, noise=0.02), edit(1, rounds=20, noise=0.02)
     for r in b["columns"][0]["rounds"]:
         r["step_seconds"] = [3 * v if n < 4 else v for n, v in enumerate(r["step_seconds"])]
     assert [v.outcome for v in verdicts(a, b) if v.name.endswith(": steps")] == ["no difference"]
 
 
-def test_too_few_undisturbed_rounds_count_with_the_others():
+def test_too_few_undisturbed_rounds_count_with_the_others() -> None:
     b = edit(1, rounds=20, disturbed=17)
     found = verdicts(edit(0, rounds=20), b)
     assert {v.samples for v in found} == {(20, 20)} and "regression" not in [v.outcome for v in found]
     assert all(v.load[1] > hardware.IDLE for v in found)
 
 
-def test_seconds_on_request():
+def test_seconds_on_request() -> None:
     b = edit(1)
     for column in b["columns"]:  # a slower machine: both columns alike
         for r in column["rounds"]:
@@ -163,12 +166,12 @@ def test_seconds_on_request():
     assert "regression" in [v.outcome for v in verdicts(edit(0), b, seconds=True)]
 
 
-def write(path, result) -> str:
+def write(path: Any, result: Any) -> str:
     path.write_text(json.dumps(result))
     return str(path)
 
 
-def test_exit_codes(tmp_path, capsys):
+def test_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write(tmp_path / "a.json", edit(0)), write(tmp_path / "b.json", edit(1, slower=1.2))
     assert cli.main(["compare", a, a]) == 0
     assert cli.main(["compare", a, b]) == 1
@@ -188,8 +191,8 @@ def test_exit_codes(tmp_path, capsys):
     assert all(line.startswith("error: ") for line in capsys.readouterr().err.splitlines())
 
 
-def test_reads_pytest_benchmark(tmp_path):
-    def run(seed: int, slower: float, *, pairs: bool = True) -> dict:
+def test_reads_pytest_benchmark(tmp_path: Path) -> None:
+    def run(seed: int, slower: float, *, pairs: bool = True) -> dict[str, Any]:
         rng = np.random.default_rng(seed)
         machine = rng.lognormal(0, 0.2) * rng.lognormal(0, 0.1, 60)
         fused, base = (list(t * machine * rng.lognormal(0, 0.03, 60)) for t in (0.1 * slower, 1.0))
@@ -211,7 +214,7 @@ def test_reads_pytest_benchmark(tmp_path):
 
 
 @pytest.mark.backend("native")
-def test_reads_what_the_pytest_suite_writes(tmp_path):
+def test_reads_what_the_pytest_suite_writes(tmp_path: Path) -> None:
     """The suite itself, on one small case: each fused round has its pair."""
     file = tmp_path / "a.json"
     # Under `pytest -n` the outer worker's variables would have pytest-benchmark believe that this run is one of many.
@@ -244,10 +247,10 @@ class Slow:
     def __init__(self, factor: float) -> None:
         self.factor = factor
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: Any) -> Any:
         return getattr(reference, name)
 
-    def int4_matmul(self, *args, **kwargs):
+    def int4_matmul(self, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         y = reference.int4_matmul(*args, **kwargs)
         mx.eval(y)
@@ -257,7 +260,7 @@ class Slow:
         return y
 
 
-def test_a_kernel_that_really_is_slower():
+def test_a_kernel_that_really_is_slower() -> None:
     """Measured, not made up. On a machine that is too busy to tell, "too noisy" is the right answer, so the slower one
     may be tried again; the same code is never a regression."""
     case = matmul("x", 2, 256, 256)
@@ -280,8 +283,10 @@ def test_a_kernel_that_really_is_slower():
     assert any(found == ["regression"] for found in tries)
 
 
-def test_what_only_one_result_measured_is_named_and_fails_the_gate(tmp_path, capsys):
-    def benchmarks(*names: str) -> dict:
+def test_what_only_one_result_measured_is_named_and_fails_the_gate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def benchmarks(*names: str) -> dict[str, Any]:
         times = list(np.random.default_rng(0).lognormal(0, 0.01, 30))
         return {"benchmarks": [{"name": name, "stats": {"data": times}, "extra_info": {}} for name in names]}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ def differences(path: Path) -> list[str]:
     return [name for name, content in page.find_blocks(path.read_text()) if content != page.render_block(path, name)]
 
 
-def test_the_page_equals_its_saved_results():
+def test_the_page_equals_its_saved_results() -> None:
     text = PAGE.read_text()
     assert list(page.find_blocks(text)) or "No full-size result is saved" in text, (
         "the page has neither a <!-- bench:begin FILE.json --> block nor says that no result is saved"
@@ -30,7 +31,7 @@ def test_the_page_equals_its_saved_results():
 
 
 @pytest.fixture(scope="module")
-def readme(tmp_path_factory):
+def readme(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("page")
     arguments = ["--seconds", "0.1", "--repeat", "1", "--columns", "fused", "--backend", "reference"]
     assert cli.main([*arguments, "--save", str(folder / "results" / "r.json")]) == 0
@@ -39,7 +40,7 @@ def readme(tmp_path_factory):
     return path
 
 
-def test_update_fills_the_block_and_nothing_else(readme, capsys):
+def test_update_fills_the_block_and_nothing_else(readme: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert cli.main(["report", "--update", str(readme)]) == 0
     text = readme.read_text()
@@ -51,7 +52,7 @@ def test_update_fills_the_block_and_nothing_else(readme, capsys):
     assert readme.read_text() == text  # again changes nothing
 
 
-def test_a_changed_number_is_noticed(readme, tmp_path):
+def test_a_changed_number_is_noticed(readme: Any, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text((readme.parent / "results" / "r.json").read_text())
     path = tmp_path / "README.md"
     path.write_text("<!-- bench:begin r.json -->\n" + page.render_block(path, "r.json") + "<!-- bench:end -->\n")
@@ -62,7 +63,7 @@ def test_a_changed_number_is_noticed(readme, tmp_path):
     assert differences(path) == ["r.json"]
 
 
-def test_errors(readme, tmp_path, capsys):
+def test_errors(readme: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = tmp_path / "plain.md"
     plain.write_text("no block")
     gone = tmp_path / "gone.md"

@@ -154,7 +154,8 @@ def test_roofline(files: tuple[Path, Path], drawn: list[Any]) -> None:
     second = json.loads(json.dumps(first))
     for column in second["columns"]:
         column["step_bytes"] = {name: 3 * value for name, value in column["step_bytes"].items()}
-    plots.roofline([results.parse(first), results.parse(second)])
+    both: list[Any] = [results.parse(first), results.parse(second)]
+    plots.roofline(both)
     lines = [line.get_data() for line in drawn[0].lines]
     for result, (x, y) in zip((first, second), lines):
         assert list(x * y) == pytest.approx([sum(result["columns"][0]["step_bytes"].values()) / 1e6] * 2)

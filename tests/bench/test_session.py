@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -11,31 +13,36 @@ import reference
 from bench import cli
 from bench.edit import summary
 from bench.edit.evidence import Counted, primitives, reference_calls
-from bench.edit.primitives import fused_primitives, stock_primitives, unfused
 from bench.edit.session import Session, Settings
-from bench.edit.summary import spread
+from bench.edit.summary import fused_primitives, spread, stock_primitives, unfused
 from bench.edit.tables import proof
-from bench.records import STAGES
+from model.stages import STAGES
 from tests import backends
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> str:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     from model.synthetic import write_preset
 
     return str(write_preset("demo", tmp_path_factory.mktemp("bench") / "demo"))
 
 
+class Warm(Session):
+    """A session that keeps what warming up found."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.info = self.warm_up()
+
+
 @pytest.fixture(scope="module")
-def plain(demo) -> Session:
-    session = Session(Settings(demo, "reference", 0.2))
-    session.info = session.warm_up()
-    return session
+def plain(demo: str) -> Warm:
+    return Warm(Settings(demo, "reference", 0.2))
 
 
-def test_a_round_is_a_whole_edit(plain):
+def test_a_round_is_a_whole_edit(plain: Warm) -> None:
     r = plain.round()
     assert set(r.seconds) == set(STAGES) and all(s > 0 for s in r.seconds.values())
     assert len(r.step_seconds) == plain.total_steps == 13
@@ -46,7 +53,7 @@ def test_a_round_is_a_whole_edit(plain):
     assert all(20e6 < b < 4e9 for b in r.peak_rss.values())
 
 
-def test_a_round_is_the_edit_that_users_run(plain, monkeypatch):
+def test_a_round_is_the_edit_that_users_run(plain: Warm, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a copy of the pipeline: what it measures cannot drift from what runs."""
     ran = []
     plain_steps = plain.model.edit_steps
@@ -55,7 +62,7 @@ def test_a_round_is_the_edit_that_users_run(plain, monkeypatch):
     assert len(ran) == 1
 
 
-def test_more_clips_than_run_together_are_edited_in_batches(demo):
+def test_more_clips_than_run_together_are_edited_in_batches(demo: str) -> None:
     session = Session(Settings(demo, "reference", 0.06, batch=9))
     info = session.warm_up()
     r = session.round()
@@ -63,14 +70,14 @@ def test_more_clips_than_run_together_are_edited_in_batches(demo):
     assert r.measured["adapter"] == (8, 8) and info.geometry.batch == 9
 
 
-def test_the_reference_says_so(plain):
+def test_the_reference_says_so(plain: Warm) -> None:
     assert plain.info.backend == "reference"
     assert stock_primitives(plain.info.step_primitives)["QuantizedMatmul"] == 24
     assert plain.info.reference_calls["int4_matmul"] > 0
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
-def test_the_fused_column_ran_fused_code(demo):
+def test_the_fused_column_ran_fused_code(demo: str) -> None:
     info = Session(Settings(demo, "native", 0.2)).warm_up()
     assert info.backend == "native" and info.info["isa"]
     assert info.reference_calls == {} and unfused(info) == {}
@@ -81,7 +88,9 @@ def test_the_fused_column_ran_fused_code(demo):
 
 
 @pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
-def test_why_no_fused_backend_ran_is_told(tmp_path, monkeypatch, capfd):
+def test_why_no_fused_backend_ran_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("INSTRUCT_MUSICGEN_ACTIVATIONS", "int3")
     assert cli.main(["--columns", "fused", "--seconds", "0.1", "--repeat", "1", "--steps", "1"]) == 0
     (line,) = (each for each in capfd.readouterr().out.splitlines() if each.startswith("No fused backend ran"))
@@ -93,12 +102,12 @@ class Impostor:
 
     name = "native"
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: Any) -> Any:
         return getattr(reference, name)
 
 
 @pytest.mark.backend("native")
-def test_an_impostor_is_found_out(demo):
+def test_an_impostor_is_found_out(demo: str) -> None:
     info = Session(Settings(demo, "native", 0.1), Impostor()).warm_up()
     assert stock_primitives(info.step_primitives)["QuantizedMatmul"] > 0
     assert info.reference_calls["prefix_attention"] > 0
@@ -107,7 +116,7 @@ def test_an_impostor_is_found_out(demo):
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
-def test_one_operation_that_is_not_fused_is_found_out(demo, monkeypatch):
+def test_one_operation_that_is_not_fused_is_found_out(demo: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real backend, its packed product replaced by the reference's."""
     import kernels.native
 
@@ -116,7 +125,7 @@ def test_one_operation_that_is_not_fused_is_found_out(demo, monkeypatch):
     assert set(unfused(info)) == {"int4_matmul", "QuantizedMatmul"}
 
 
-def test_a_slow_column_measures_a_part_and_says_how_much(demo):
+def test_a_slow_column_measures_a_part_and_says_how_much(demo: str) -> None:
     session = Session(Settings(demo, "reference", 0.6, limit=1e-4))
     info = session.warm_up()
     r = session.round()
@@ -133,7 +142,7 @@ def test_a_slow_column_measures_a_part_and_says_how_much(demo):
     assert len(r.step_seconds) == 3
 
 
-def test_steps_option_spreads_over_the_clip(demo):
+def test_steps_option_spreads_over_the_clip(demo: str) -> None:
     session = Session(Settings(demo, "reference", 0.3, steps=4))
     session.warm_up()
     r = session.round()
@@ -142,13 +151,13 @@ def test_steps_option_spreads_over_the_clip(demo):
     assert spread(0, 18, 3) == [3, 9, 15] and spread(5, 7, 2) == [5, 6]
 
 
-def test_batch_and_windows(demo):
+def test_batch_and_windows(demo: str) -> None:
     session = Session(Settings(demo, "reference", 0.1, batch=2))
     session.warm_up()
     assert session.geometry().batch == 2 and session.round().calls["int4_matmul"] > 0
 
 
-def test_counting_changes_nothing():
+def test_counting_changes_nothing() -> None:
     ops = Counted(reference)
     x, w = mx.ones((2, 8)), mx.ones((3, 8))
     assert mx.array_equal(ops.linear(x, w), reference.linear(x, w))
@@ -156,23 +165,26 @@ def test_counting_changes_nothing():
     assert ops.compute_dtype(mx.float16) == reference.compute_dtype(mx.float16)
 
 
-def test_primitives_and_reference_calls():
+def test_primitives_and_reference_calls() -> None:
     with reference_calls() as calls:
         y = reference.linear(mx.ones((2, 8)), mx.ones((3, 8)))
     assert calls == {"linear": 1}
     assert primitives(y)["Matmul"] == 1
 
 
-def test_a_part_of_a_clip_of_two_windows(demo):
-    """12 s: frames 0 to 500, then 250 to 600 after a prompt of 250. Every adapter runs; steps are of both windows."""
-    session = Session(Settings(demo, "reference", 12.0, steps=4))
+def test_a_part_of_a_clip_of_two_windows(demo: str) -> None:
+    """7.5 s: frames 0 to 250, as users' windows are, then 125 to 375 after a prompt of 125.
+
+    Every adapter runs; steps are of both windows.
+    """
+    session = Session(Settings(demo, "reference", 7.5, steps=4))
     info = session.warm_up()
     r = session.round()
     layers = session.model.adapter.config.layers
-    every = [*range(503), *range(250, 353)]
+    every = [*range(253), *range(125, 253)]
     assert len(every) == session.total_steps and r.measured["steps"] == (4, len(every))
     assert r.measured["adapter"] == (2 * layers, 2 * layers)
     assert r.calls["attention"] == info.warmup["first"].calls["attention"] + 2 * layers - 1
-    assert info.step_positions == [every[i] for i in (75, 227, 378, 530)] and len(r.step_seconds) == 4
+    assert info.step_positions == [every[i] for i in (47, 142, 238, 333)] and len(r.step_seconds) == 4
     mean = sum(info.step_positions) / 4 + 1
     assert session.traffic()["self cache"] / mean == pytest.approx(2 * 2 * layers * session.model.lm.config.dim * 4)

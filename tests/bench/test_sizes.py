@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from .conftest import full_disk
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def test_sizes(capsys):
+def test_sizes(capsys: pytest.CaptureFixture[str]) -> None:
     sizes.bundle("demo", 8)
     assert cli.main(["sizes"]) == 0 and "demo-8bit" in capsys.readouterr().out
     assert cli.main(["sizes", "--json"]) == 0
@@ -29,12 +31,14 @@ def test_sizes(capsys):
     assert sizes.stored() == {}
 
 
-def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
+def test_a_size_is_made_once_under_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
     seen = []
 
     @contextlib.contextmanager
-    def written(what):
+    def written(what: Any) -> Any:
         yield lambda done, total: seen.append(done / total)
 
     monkeypatch.setattr("model.progress.byte_progress", written)
@@ -46,7 +50,7 @@ def test_a_size_is_made_once_under_a_bar(tmp_path, monkeypatch, capsys):
     assert seen.count(1) == 1 and capsys.readouterr().err == ""
 
 
-def test_relative_places_are_the_users(tmp_path, monkeypatch):
+def test_relative_places_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The columns' processes run elsewhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
@@ -59,12 +63,14 @@ def test_relative_places_are_the_users(tmp_path, monkeypatch):
     assert peers.torch_python("./python") == (str(tmp_path / "python"), "")
 
 
-def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch, capsys):
+def test_an_interrupt_while_a_size_is_made_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
 
     @contextlib.contextmanager
-    def written(what):
-        def moved(done, total):
+    def written(what: Any) -> Any:
+        def moved(done: Any, total: Any) -> None:
             if 2 * done > total:
                 raise KeyboardInterrupt
 
@@ -76,7 +82,7 @@ def test_an_interrupt_while_a_size_is_made_leaves_nothing(tmp_path, monkeypatch,
     assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}
 
 
-def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
+def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
         capture_output=True,
@@ -89,7 +95,9 @@ def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path):
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-def test_a_cache_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+def test_a_cache_that_cannot_be_written_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
     assert cli.main(["--size", "demo", "--bits", "8"]) == 1

@@ -8,18 +8,18 @@ import pytest
 from bench import stats
 
 
-def test_summary_is_median_and_quartiles():
+def test_summary_is_median_and_quartiles() -> None:
     s = stats.summarize([9.0, 1.0, 3.0, 2.0, 4.0])
     assert (s.median, s.low, s.high, s.n) == (3.0, 2.0, 4.0, 5)
     assert s.spread == pytest.approx(1 / 3)
 
 
-def test_nothing_to_summarize_is_an_error():
+def test_nothing_to_summarize_is_an_error() -> None:
     with pytest.raises(ValueError, match="no samples"):
         stats.summarize([])
 
 
-def test_ratio_pairs_rounds():
+def test_ratio_pairs_rounds() -> None:
     # Both double in the last round, as under a neighbor: pairs see through it, medians of each alone would not.
     fast, slow = [1.0, 1.1, 2.0], [3.0, 3.3, 6.0]
     r = stats.paired_ratio(slow, fast)
@@ -28,7 +28,7 @@ def test_ratio_pairs_rounds():
         stats.paired_ratio([1.0], [1.0, 2.0])
 
 
-def test_interval_covers_the_truth_about_as_often_as_it_says():
+def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = 0
     for seed in range(200):
@@ -38,6 +38,6 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
     assert hits >= 176  # 95 % of 200 is 190; blocks of few samples cost some
 
 
-def test_same_samples_same_interval():
+def test_same_samples_same_interval() -> None:
     a, b = [1.0, 1.2, 0.9, 1.1], [1.3, 1.0, 1.2, 1.1]
     assert stats.change([a], [b]) == stats.change([a], [b])

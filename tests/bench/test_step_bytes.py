@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import pytest
@@ -21,7 +22,7 @@ from model.synthetic import write_preset
 from .conftest import GOLDEN
 
 
-def test_large_at_4_bits():
+def test_large_at_4_bits() -> None:
     """2.82 G packed weights of 4.5 bits, heads, two rows' caches at half of 250 steps, a prefix of 251 frames."""
     shape = StepShape(length=125, prefix=251)
     parts = step_bytes(published("large", 4), shape, activations=mx.float16, weights=mx.float16)
@@ -33,7 +34,7 @@ def test_large_at_4_bits():
     assert sum(parts.values()) == pytest.approx(1.82e9, rel=0.005)
 
 
-def test_prefix_counts_once_for_a_guidance_pair():
+def test_prefix_counts_once_for_a_guidance_pair() -> None:
     one, two = (
         step_bytes(
             published("small", 4), StepShape(guided=g, length=10, prefix=51), activations=mx.float16, weights=mx.float16
@@ -43,7 +44,7 @@ def test_prefix_counts_once_for_a_guidance_pair():
     assert one["prefix"] == two["prefix"] and 2 * one["self cache"] == two["self cache"]
 
 
-def test_adapter_flops():
+def test_adapter_flops() -> None:
     """Every weight of the adapter's layers meets every frame; a frame meets those up to itself, on average half."""
     config, frames, rows = published("small", 4), 100, 3
     used = re.compile(r"(cp_transformer\.merge_linear\.\d+|layers\.\d+\.(self_attn\.\w+|linear[12]))\.weight")
@@ -53,13 +54,13 @@ def test_adapter_flops():
     assert prefill_flops(config, rows, frames) == 2 * rows * (frames * weights + attention)
 
 
-def test_dense_and_packed_matrices():
+def test_dense_and_packed_matrices() -> None:
     assert matrix_bytes((3, 64), None, 2) == 384
     assert matrix_bytes((3, 64), Quantization(4, 32), 2) == 3 * (32 + 2 * 2 * 2)
 
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
-def test_equals_the_loaded_arrays(tmp_path, bits):
+def test_equals_the_loaded_arrays(tmp_path: Path, bits: Any) -> None:
     model = InstructMusicGen(open_bundle(write_preset("demo", tmp_path / "b", bits=bits)), reference)
     dtype = model.lm.dtype
     parts = step_bytes(model.bundle.config, StepShape(), activations=dtype, weights=dtype)

@@ -9,7 +9,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from bench.kernels.traffic import DIM, Inputs
+from bench.kernels.cases import Draw
+from bench.kernels.traffic import DIM
 from kernels import Ops, metal
 from kernels.interpreter.frontend.signature import Signature
 from kernels.interpreter.kernel import MetalKernel
@@ -19,24 +20,24 @@ Call = Callable[[Ops], Any]
 
 
 def _product(rows: int, norm: bool) -> Call:
-    r = Inputs()
+    r = Draw()
     packed = r.packed(64, DIM)
-    return lambda ops: ops.int4_matmul(r.normal(rows, DIM), *packed, norm=r.norm() if norm else None)
+    return lambda ops: ops.int4_matmul(r.normal(rows, DIM), packed, norm=r.norm(DIM) if norm else None)
 
 
 def _attention(steps: int, rows: int) -> Call:
-    r = Inputs()
+    r = Draw()
     q, cache = r.normal(rows, 2, steps, 64), r.normal(2, rows, 2, 90, 64)
-    prefix = [r.normal(1, 2, n, 64) for n in (steps, 77, 77)]
+    own, k, v = (r.normal(1, 2, n, 64) for n in (steps, 77, 77))
     gate = mx.array([0.5])
-    return lambda ops: ops.prefix_attention(q, cache[0], cache[1], *prefix, gate, scale=0.125, length=83)
+    return lambda ops: ops.prefix_attention(q, cache[0], cache[1], own, k, v, gate, scale=0.125, length=83)
 
 
 def _text(rows: int) -> Call:
-    r = Inputs()
-    text = [r.normal(rows, 2, 12, 64) for _ in range(2)]
-    x, packed = r.normal(rows + 1, 1, DIM), r.packed(128, DIM)
-    return lambda ops: ops.cross_attention(x, *packed, *text, scale=1 / math.sqrt(64), norm=r.norm())
+    r = Draw()
+    k, v = (r.normal(rows, 2, 12, 64) for _ in range(2))
+    x, w, norm = r.normal(rows + 1, 1, DIM), r.packed(128, DIM), r.norm(DIM)
+    return lambda ops: ops.cross_attention(x, w, k=k, v=v, scale=1 / math.sqrt(64), norm=norm)
 
 
 # float16, 4 bits, groups of 64, a head dim of 64, as MusicGen-large has them.

@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .pipeline import InstructMusicGen
-    from .streaming import Chunk
 
-__all__ = ["Chunk", "InstructMusicGen"]
+__all__ = ["InstructMusicGen"]
 
 
 def __getattr__(name: str) -> object:
     """Import the pipeline, and MLX with it, only when it is asked for."""
-    if name in __all__:
+    if name == "InstructMusicGen":
         from .installation import check_kernels
 
         check_kernels()
-        from . import pipeline
+        from .pipeline import InstructMusicGen
 
-        return getattr(pipeline, name)
+        return InstructMusicGen
     raise AttributeError(f"module 'model' has no attribute {name!r}")

@@ -54,7 +54,7 @@ def view(a: mx.array, layout: str) -> mx.array:
 class Random:
     """Normal values in a dtype and layout, from one seed."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
 
     def normal(

@@ -59,7 +59,8 @@ def test_mlx_makes_the_source_that_the_interpreter_runs(name: str, tmp_path: Pat
     compared = 0
 
     def build(**options: Any) -> Any:
-        stock, ours = mx.fast.metal_kernel(**options), interpreter.metal_kernel(**options)
+        stock: Any = mx.fast.metal_kernel(**options)
+        ours = interpreter.metal_kernel(**options)
 
         def call(**arguments: Any) -> list[mx.array]:
             nonlocal compared

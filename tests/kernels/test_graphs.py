@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from ..strategies import Random
 STEPS, SLOTS, HEADS, DIM = 4, 9, 2, 32
 
 
-def model(ops: Ops):
+def model(ops: Ops) -> Any:
     """A layer in small: projection with its norm, cache update, prefix attention, residual."""
     r = Random(1)
     width = HEADS * DIM
@@ -32,7 +34,7 @@ def model(ops: Ops):
     return step, r.normal(2, 1, width), mx.zeros((2, 2, HEADS, SLOTS, DIM))
 
 
-def run(step, x: mx.array, cache: mx.array) -> np.ndarray:
+def run(step: Any, x: mx.array, cache: mx.array) -> np.ndarray:
     outputs = []
     for t in range(STEPS):
         x, cache = step(x, cache, mx.array([t], dtype=mx.int32))

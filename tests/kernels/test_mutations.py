@@ -324,7 +324,7 @@ MUTANTS = [Mutant(*change, file, killer) for file, killer, changes in PLANTED fo
 class Planted(metal.Engine):
     """The interpreter, in check mode, on sources with one mutant."""
 
-    def __init__(self, mutant: Mutant):
+    def __init__(self, mutant: Mutant) -> None:
         super().__init__(interpreter.metal_kernel, {"check": True, "seed": 1})
         self.mutant, self.used = mutant, False
 

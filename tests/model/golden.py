@@ -63,13 +63,13 @@ def assert_equal(got: mx.array, want: mx.array, what: str = "") -> None:
 
 
 @contextmanager
-def recording(ops: object, *names: str) -> Iterator[list[tuple[str, tuple, dict, mx.array]]]:
+def recording(ops: object, *names: str) -> Iterator[list[tuple[str, tuple[Any, ...], dict[str, Any], mx.array]]]:
     """Note each call of the named operations, while the block runs: (name, positional, named, result)."""
-    calls: list[tuple[str, tuple, dict, mx.array]] = []
+    calls: list[tuple[str, tuple[Any, ...], dict[str, Any], mx.array]] = []
     originals = {name: getattr(ops, name) for name in names}
 
-    def noting(name: str):
-        def call(*args, **kwargs):
+    def noting(name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             out = originals[name](*args, **kwargs)
             calls.append((name, args, kwargs, out))
             return out

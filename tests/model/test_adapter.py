@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -24,7 +25,7 @@ START = 1
 class Shifted:
     """Golden A with the adapter's last layers only, beginning at LM layer `START`."""
 
-    def __init__(self, path) -> None:
+    def __init__(self, path: Any) -> None:
         whole = open_bundle(path)
         layers = whole.config.adapter.layers - START
         self.config = replace(whole.config, adapter=replace(whole.config.adapter, layers=layers, start_layer=START))
@@ -32,11 +33,11 @@ class Shifted:
         self.tensors["cp_transformer.gates"] = whole.tensors["cp_transformer.gates"][:layers]
         self.codec_path, self.t5_path = whole.codec_path, whole.t5_path
 
-    def reload(self, names):
+    def reload(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 
 
-def test_adapter_layer_i_uses_lm_layer_start_plus_i(golden_bundle):
+def test_adapter_layer_i_uses_lm_layer_start_plus_i(golden_bundle: Any) -> None:
     bundle = Shifted(golden_bundle)
     weights = Weights(dict(bundle.tensors), bundle.config, reference)
     lm = LanguageModel(weights)
@@ -53,7 +54,7 @@ def test_adapter_layer_i_uses_lm_layer_start_plus_i(golden_bundle):
             assert_equal(getattr(a, part), getattr(b, part))
 
 
-def test_layers_below_the_adapter_get_no_prefix(golden_bundle):
+def test_layers_below_the_adapter_get_no_prefix(golden_bundle: Any) -> None:
     bundle = Shifted(golden_bundle)
     m = InstructMusicGen(bundle, reference)
     codes = tensors("cp")["condition_codes"]
@@ -69,7 +70,7 @@ def test_layers_below_the_adapter_get_no_prefix(golden_bundle):
     assert edited.shape == codes[:, :, :-1].shape
 
 
-def test_gates_are_arrays_of_their_own(golden_bundle):
+def test_gates_are_arrays_of_their_own(golden_bundle: Any) -> None:
     """Metal binds a view at its offset, and constant buffers need not take offsets of 4 bytes."""
     m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
     starts = [np.asarray(memoryview(gate)).ctypes.data for gate in m.adapter.gates]
@@ -78,7 +79,7 @@ def test_gates_are_arrays_of_their_own(golden_bundle):
     assert_equal(mx.concatenate(m.adapter.gates), stored)
 
 
-def test_more_frames_than_positions_are_refused(golden_bundle):
+def test_more_frames_than_positions_are_refused(golden_bundle: Any) -> None:
     m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
     codes = mx.zeros((1, 4, CONFIG["max_n_frames"] + 2), dtype=mx.int32)
     with pytest.raises(ValueError, match="use windows"):

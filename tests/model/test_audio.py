@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -167,7 +168,7 @@ def _long_header(path: Path) -> None:
     path.write_bytes(data)
 
 
-def _samples(samples: np.ndarray, rate: int = 32_000):  # type: ignore[no-untyped-def]
+def _samples(samples: np.ndarray, rate: int = 32_000) -> Any:
     return lambda path: write(path, samples, rate)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
@@ -19,7 +21,7 @@ def want(golden: Golden) -> dict[str, mx.array]:
     return golden.tensors("greedy")
 
 
-def test_greedy_at_32_bits(ops, golden: Golden, converted: Converted, want):
+def test_greedy_at_32_bits(ops: Any, golden: Golden, converted: Converted, want: dict[str, mx.array]) -> None:
     m = InstructMusicGen(open_bundle(converted(golden, 32)), ops)
     got = m.edit_codes(want["short_condition_codes"][:, :, :-1], golden.texts, greedy=True)
     assert_equal(got, want["short_codes"], ops.name)
@@ -30,14 +32,14 @@ def test_greedy_at_32_bits(ops, golden: Golden, converted: Converted, want):
     assert_equal(windowed, reference.edit_codes(codes, text, greedy=True, window_frames=18, stride_frames=8))
 
 
-def test_chain_at_32_bits(ops, golden: Golden, converted: Converted):
+def test_chain_at_32_bits(ops: Any, golden: Golden, converted: Converted) -> None:
     m = InstructMusicGen(open_bundle(converted(golden, 32)), ops)
     chain = golden.tensors("chain")
     assert_equal(m.encode(chain["short.audio"][:, 0]), chain["short.condition_codes"][:, :, :-1], ops.name)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_greedy_quantized(ops, golden: Golden, converted: Converted, want, bits):
+def test_greedy_quantized(ops: Any, golden: Golden, converted: Converted, want: dict[str, mx.array], bits: Any) -> None:
     bundle, codes = converted(golden, bits), want["short_condition_codes"][:, :, :-1]
     reference = InstructMusicGen.from_pretrained(bundle, backend="reference")
     got = InstructMusicGen(open_bundle(bundle), ops).edit_codes(codes, golden.texts, greedy=True)

@@ -68,8 +68,9 @@ def codes(rows: int, frames: int, seed: int) -> mx.array:
     text=st.sampled_from([TEXTS, EQUAL, EQUAL[:1], [TEXTS[0], "", TEXTS[1]]]),
 )
 def test_a_row_of_a_batch_is_what_it_is_alone(
-    models, backend, bits, rows, seed, guidance, sampling, windows, text
-):  # fmt: skip
+    models: Callable[..., Any], backend: str, bits: int, rows: int, seed: int, guidance: float,
+    sampling: dict[str, Any], windows: tuple[int | None, int | None], text: list[str],
+) -> None:  # fmt: skip
     m, clip = models(backend, bits), codes(rows, 14, seed)
     texts, seeds = [text[i % len(text)] for i in range(rows)], [seed + 3 * i for i in range(rows)]
     options = dict(zip(("window_frames", "stride_frames"), windows)) | sampling | {"guidance": guidance}
@@ -81,7 +82,7 @@ def test_a_row_of_a_batch_is_what_it_is_alone(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [4, 8, 0])
-def test_more_rows_than_run_together(models, backend, bits):
+def test_more_rows_than_run_together(models: Callable[..., Any], backend: Any, bits: Any) -> None:
     """And in another order: a row's place matters as little as its neighbors."""
     rows = ROWS_TOGETHER // 2 + 2
     m, clip, seeds = models(backend, bits), codes(rows, 6, 1), list(range(rows))
@@ -95,7 +96,7 @@ def test_more_rows_than_run_together(models, backend, bits):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("bits", [4, 32])
 @pytest.mark.parametrize("seconds", [0.3, 0.9])
-def test_generate_from_audio_to_audio(models, backend, bits, seconds):
+def test_generate_from_audio_to_audio(models: Callable[..., Any], backend: Any, bits: Any, seconds: Any) -> None:
     """Codec included; texts of unequal numbers of tokens; two windows where the clip is longer than one."""
     m = models(backend, bits)
     audio = mx.array(np.random.default_rng(0).normal(0, 0.1, (3, int(seconds * 32_000))).astype(np.float32))
@@ -105,7 +106,7 @@ def test_generate_from_audio_to_audio(models, backend, bits, seconds):
         assert_equal(batch[i], m.generate(texts[i], audio[i], seed=seeds[i]), f"row {i}")
 
 
-def test_one_seed_is_every_rows_seed(models):
+def test_one_seed_is_every_rows_seed(models: Callable[..., Any]) -> None:
     m, clip = models("reference", 32), codes(2, 8, 0)
     assert_equal(m.edit_codes(clip, EQUAL, seed=7), m.edit_codes(clip, EQUAL, seed=[7, 7]))
     twins = m.edit_codes(mx.concatenate([clip[:1]] * 2), TEXTS[0], seed=7)
@@ -114,7 +115,7 @@ def test_one_seed_is_every_rows_seed(models):
     assert not mx.array_equal(apart[0], apart[1])
 
 
-def test_every_step_names_its_rows(models):
+def test_every_step_names_its_rows(models: Callable[..., Any]) -> None:
     from model.sampling import Sampling
     from model.windows import Window
 
@@ -131,13 +132,13 @@ def test_every_step_names_its_rows(models):
     ("seed", "message"),
     [([1], "1 seeds for 2 clips"), ([1, -2], "seed=-2"), (1.5, r"seed=1\.5"), (2**64, f"seed={2**64}")],
 )
-def test_bad_seeds(models, seed, message):
+def test_bad_seeds(models: Callable[..., Any], seed: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         models("reference", 32).edit_codes(codes(2, 5, 0), "a", seed=seed)
 
 
 @given(lengths=st.lists(st.integers(1, 4), min_size=1, max_size=40), most=st.integers(1, 9))
-def test_batches_have_each_row_once_and_one_length(lengths, most):
+def test_batches_have_each_row_once_and_one_length(lengths: Any, most: Any) -> None:
     parts = together(lengths, most)
     assert sorted(row for part in parts for row in part) == list(range(len(lengths)))
     for part in parts:
@@ -146,7 +147,7 @@ def test_batches_have_each_row_once_and_one_length(lengths, most):
         assert list(part) == sorted(part)
 
 
-def test_row_by_row_joins_arrays_and_tuples():
+def test_row_by_row_joins_arrays_and_tuples() -> None:
     x, y = mx.arange(6).reshape(3, 2), mx.arange(3)[:, None]
     assert_equal(row_by_row(lambda a, b: a + b, x, y), x + y)
     first, second = row_by_row(lambda a, b: (a - b, a * b), x, y)

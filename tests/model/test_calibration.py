@@ -114,7 +114,8 @@ class Spy:
     """A backend that keeps the inputs of one matrix."""
 
     def __init__(self, ops: Any) -> None:
-        self._ops, self.watched, self.seen = ops, 0, []
+        self.seen: list[Any] = []
+        self._ops, self.watched = ops, 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
@@ -134,7 +135,7 @@ def test_the_inputs_seen_are_those_of_the_whole_model(tmp_path: Path, clips: Pat
     calibration = Calibration(bundle, kernels.load("reference"), [clips / "0.wav"])
     found = list(calibration._moments())
     spy = Spy(kernels.load("reference"))
-    model = InstructMusicGen(bundle, spy)  # type: ignore[arg-type]
+    model = InstructMusicGen(bundle, spy)
     samples = soundfile.read(clips / "0.wav", dtype="float32")[0]
     codes, window = model.encode(mx.array(samples)), bundle.config.adapter.max_n_frames
     parts = [codes[:, :, at : at + window] for at in range(0, codes.shape[2] - window + 1, window)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 from hypothesis import given
@@ -13,7 +15,7 @@ SPECIAL = 99
 
 
 @given(batch=st.integers(1, 3), books=st.integers(1, 6), frames=st.integers(1, 20), seed=st.integers(0, 99))
-def test_undelayed_inverts_delayed(batch, books, frames, seed):
+def test_undelayed_inverts_delayed(batch: Any, books: Any, frames: Any, seed: Any) -> None:
     codes = mx.array(np.random.default_rng(seed).integers(0, SPECIAL, (batch, books, frames)), dtype=mx.int32)
     sequence, known = delayed(codes, frames, SPECIAL)
     assert sequence.shape == (batch, books, positions(frames, books))
@@ -24,7 +26,7 @@ def test_undelayed_inverts_delayed(batch, books, frames, seed):
 
 
 @given(frames=st.integers(2, 20), data=st.data())
-def test_a_prompt_makes_known_what_it_covers(frames, data):
+def test_a_prompt_makes_known_what_it_covers(frames: Any, data: Any) -> None:
     given_frames = data.draw(st.integers(0, frames - 1))
     codes = mx.array(np.arange(4 * given_frames).reshape(1, 4, given_frames), dtype=mx.int32)
     sequence, known = delayed(codes, frames, SPECIAL)

@@ -12,7 +12,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from model.bundle import codec_weights
 from model.bundle import tensors as layout
 from model.bundle.codec_weights import codec_config, load_codec
 from model.config import CodecConfig
@@ -75,7 +74,7 @@ def folder(path: Path, tensors: dict[str, np.ndarray], config: dict[str, Any] = 
 @pytest.mark.parametrize("form", ["weight_g and weight_v", "parametrizations", "merged"])
 def test_hugging_face_folders(tmp_path: Path, state: dict[str, np.ndarray], form: str) -> None:
     config, expected = load_codec(FILE)
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name, value in state.items():
         if form == "parametrizations":
             name = name.replace("weight_g", "parametrizations.weight.original0")
@@ -88,14 +87,14 @@ def test_hugging_face_folders(tmp_path: Path, state: dict[str, np.ndarray], form
         tensors[hugging_face(name)] = value
     found_config, found = load_codec(folder(tmp_path / "hf", tensors))
     assert found_config == config
-    for name, value in expected.items():
-        np.testing.assert_array_equal(np.array(found[name]), np.array(value), err_msg=name)
+    for name, want in expected.items():
+        np.testing.assert_array_equal(np.array(found[name]), np.array(want), err_msg=name)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 def test_mlx_community_folders(tmp_path: Path, state: dict[str, np.ndarray], dtype: type) -> None:
     config, expected = load_codec(FILE)
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for name, value in expected.items():
         array = np.array(value)
         if ".lstm." in name:
@@ -197,7 +196,7 @@ def test_exports_that_only_name_their_codec(
         asked.append(name)
         return hf
 
-    monkeypatch.setattr(codec_weights.hub, "resolve", resolve)
+    monkeypatch.setattr("model.bundle.codec_weights.hub.resolve", resolve)
     torch_writer.save(tmp_path / "named.bin", {"pretrained": "//pretrained/facebook/encodec_32khz", "exported": True})
     assert load_codec(tmp_path / "named.bin")[0] == codec_config(FILE) and asked == ["facebook/encodec_32khz"]
     torch_writer.save(tmp_path / "evil.bin", {"pretrained": "../../somewhere"})

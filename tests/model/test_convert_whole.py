@@ -45,7 +45,7 @@ def test_an_old_bundle_is_replaced_and_nothing_else_is(tmp_path: Path) -> None:
 
 def test_too_little_space_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(whole_folder.shutil, "disk_usage", lambda _: usage._replace(free=1_000_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1_000_000))
     with pytest.raises(UserError, match=r"the disk is full: .* has 1 MB free and \d+ MB are needed"):
         convert(**UPSTREAM, out=tmp_path / "out")
     assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -23,7 +24,7 @@ from .golden import assert_close, assert_equal, tensors
     stride=st.integers(1, 8),
     mode=st.sampled_from(["reflect", "constant"]),
 )
-def test_padding_against_numpy(n, kernel, stride, mode):
+def test_padding_against_numpy(n: Any, kernel: Any, stride: Any, mode: Any) -> None:
     kernel = max(kernel, stride)
     x = np.random.default_rng(n).normal(size=(2, n, 3)).astype(np.float32)
     total = kernel - stride
@@ -38,7 +39,7 @@ def test_padding_against_numpy(n, kernel, stride, mode):
 
 
 @pytest.mark.parametrize("chunk", [5, 9, 20])
-def test_chunks_change_nothing(golden_bundle, monkeypatch, chunk):
+def test_chunks_change_nothing(golden_bundle: Any, monkeypatch: pytest.MonkeyPatch, chunk: Any) -> None:
     m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
     audio = tensors("encodec")["clip.audio"][:, 0]
     codes = m.encode(audio)
@@ -49,7 +50,7 @@ def test_chunks_change_nothing(golden_bundle, monkeypatch, chunk):
     assert_close(m.decode(codes), sound, "sound")
 
 
-def test_batch_rows_are_coded_alone(golden_bundle):
+def test_batch_rows_are_coded_alone(golden_bundle: Any) -> None:
     m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
     audio = tensors("encodec")["clip.audio"][:, 0]
     both = m.encode(mx.concatenate([audio, audio[:, ::-1]]))
@@ -67,11 +68,13 @@ def parts(x: mx.array, cuts: list[int]) -> list[mx.array]:
     n=st.integers(1, 40), kernel=st.integers(1, 9), stride=st.integers(1, 5),
     cuts=st.lists(st.integers(1, 39), max_size=5), mode=st.sampled_from(["reflect", "constant"]),
 )  # fmt: skip
-def test_a_convolution_in_parts_is_the_convolution_at_once(n, kernel, stride, cuts, mode):
+def test_a_convolution_in_parts_is_the_convolution_at_once(
+    n: Any, kernel: Any, stride: Any, cuts: Any, mode: Any
+) -> None:
     """The state of the beginning is the padding; what is left at the end reaches no further window."""
     kernel, rng = max(kernel, stride), np.random.default_rng(n)
     x, w, bias = (mx.array(rng.normal(size=size).astype(np.float32)) for size in ((2, n, 3), (4, kernel, 3), (4,)))
-    layer = Conv(reference, w, bias, stride, pad_mode=mode)  # type: ignore[arg-type]
+    layer = Conv(reference, w, bias, stride, pad_mode=mode)
     state, out = None, []
     for part in parts(convolution.pad(x, kernel, stride, mode), cuts):
         y, state = layer.step(part, state)
@@ -84,11 +87,12 @@ def test_a_convolution_in_parts_is_the_convolution_at_once(n, kernel, stride, cu
     n=st.integers(1, 20), kernel=st.integers(1, 9), stride=st.integers(1, 5),
     cuts=st.lists(st.integers(1, 19), max_size=5),
 )  # fmt: skip
-def test_a_transposed_convolution_in_parts_is_the_one_at_once(n, kernel, stride, cuts):
+def test_a_transposed_convolution_in_parts_is_the_one_at_once(n: Any, kernel: Any, stride: Any, cuts: Any) -> None:
     kernel, rng = max(kernel, stride), np.random.default_rng(n)
     x, w, bias = (mx.array(rng.normal(size=size).astype(np.float32)) for size in ((2, n, 3), (4, kernel, 3), (4,)))
-    layer = ConvTranspose(reference, w, bias, stride)  # type: ignore[arg-type]
-    state, out = None, []
+    layer = ConvTranspose(reference, w, bias, stride)
+    state: Any = None
+    out = []
     for part in parts(x, cuts):
         y, state = layer.step(part, state)
         assert y.shape[1] == part.shape[1] * stride
@@ -98,12 +102,13 @@ def test_a_transposed_convolution_in_parts_is_the_one_at_once(n, kernel, stride,
 
 
 @given(frames=st.integers(2, 20), layers=st.integers(0, 3), cuts=st.lists(st.integers(1, 19), max_size=3))
-def test_stacked_lstms_go_on_from_their_states(frames, layers, cuts):
+def test_stacked_lstms_go_on_from_their_states(frames: Any, layers: Any, cuts: Any) -> None:
     rng = np.random.default_rng(frames)
     weights = [tuple(mx.array(rng.normal(0, 0.3, size).astype(np.float32)) for size in ((16, 4), (16, 4), (16,)))
                for _ in range(layers)]  # fmt: skip
-    layer, x = Lstm(reference, weights), mx.array(rng.normal(size=(2, frames, 4)).astype(np.float32))  # type: ignore[arg-type]
-    state, out = [], []
+    layer, x = Lstm(reference, weights), mx.array(rng.normal(size=(2, frames, 4)).astype(np.float32))
+    state: list[Any] = []
+    out = []
     for part in parts(x, cuts):
         y, state = layer.step(part, state)
         out.append(y)

@@ -6,6 +6,7 @@ Integers are equal, floats equal to float32 rounding. Every folder in tests/gold
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -44,12 +45,12 @@ def stream(m: InstructMusicGen, texts: list[str], condition: mx.array, frames: i
     )
 
 
-def test_every_choice_is_clear(golden):
+def test_every_choice_is_clear(golden: Golden) -> None:
     """What lets float32 be asked for equal integers."""
     assert min(golden.config["info"]["margins"].values()) > 3e-3
 
 
-def test_text(m, golden):
+def test_text(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("text")
     ids, mask = m.tokenizer(golden.texts)
     batch = len(golden.texts)
@@ -59,7 +60,7 @@ def test_text(m, golden):
     assert float(mx.abs(want["cond"][batch:]).max()) == 0  # the null rows that we leave out
 
 
-def test_t5_hidden_states(m, golden):
+def test_t5_hidden_states(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("text")
     ids, mask = m.tokenizer(golden.texts)
     hidden = T5Encoder(m.bundle.t5_path, m.ops)(ids, mask)
@@ -67,13 +68,13 @@ def test_t5_hidden_states(m, golden):
     assert_close(hidden, want["t5_last_hidden"][: len(golden.texts)], "t5")
 
 
-def test_null_text_is_zero(m, golden):
+def test_null_text_is_zero(m: InstructMusicGen, golden: Golden) -> None:
     both = m.conditioner([golden.texts[0], ""], m.tokenizer, T5Encoder(m.bundle.t5_path, m.ops))
     assert float(mx.abs(both[1]).max()) == 0
     assert float(mx.abs(both[0]).max()) > 0
 
 
-def test_adapter(m, golden):
+def test_adapter(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("cp")
     prefixes = m.adapter(want["condition_codes"])
     assert len(prefixes) == golden.config["layers"]
@@ -83,7 +84,7 @@ def test_adapter(m, golden):
         assert_close(prefix.gate, want["gates"][i : i + 1], f"gate {i}")
 
 
-def test_adapter_block_outputs(m, golden):
+def test_adapter_block_outputs(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("cp")
     content = m.lm.embed(want["condition_codes"])
     positions = m.bundle.tensors["cp_transformer.pos_emb"][:, : content.shape[1]]
@@ -94,7 +95,7 @@ def test_adapter_block_outputs(m, golden):
         assert_close(x, want[f"layer{i}.o"], f"layer{i}.o")
 
 
-def test_teacher_forced_one_position_at_a_time(m, golden):
+def test_teacher_forced_one_position_at_a_time(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("lm_teacher")
     frames, batch = want["codes"].shape[2], want["codes"].shape[0]
     sequence, known = delayed(want["codes"], frames, golden.config["special_token_id"])
@@ -110,7 +111,7 @@ def test_teacher_forced_one_position_at_a_time(m, golden):
     assert_close(logits[batch:], want["stream_logits_uncond"], "unconditional")
 
 
-def test_teacher_forced_at_once(m, golden):
+def test_teacher_forced_at_once(m: InstructMusicGen, golden: Golden) -> None:
     """Upstream's training form: all positions in one chunk, the query row of the extra frame included."""
     want = golden.tensors("lm_teacher")
     frames = want["codes"].shape[2]
@@ -123,7 +124,7 @@ def test_teacher_forced_at_once(m, golden):
     assert_close(reverted * mask, want["logits_reverted"] * mask, "reverted")
 
 
-def test_prompt_chunk_equals_single_steps(m, golden):
+def test_prompt_chunk_equals_single_steps(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("lm_teacher")
     frames, p = want["codes"].shape[2], 13
     sequence = want["seq_full"]
@@ -136,7 +137,7 @@ def test_prompt_chunk_equals_single_steps(m, golden):
     assert_close(many(pairs[:, :, p : p + 1]), one(pairs[:, :, p : p + 1]), "after the chunk")
 
 
-def test_inside_the_layers(m, golden):
+def test_inside_the_layers(m: InstructMusicGen, golden: Golden) -> None:
     """Attention, prefix attention, the gated sum, and each block's input and output, at five positions."""
     want = golden.tensors("stream_step")
     teacher = golden.tensors("lm_teacher")
@@ -168,7 +169,7 @@ def test_inside_the_layers(m, golden):
 
 
 @pytest.mark.parametrize("run", ["short", "max"])
-def test_greedy(m, golden, run):
+def test_greedy(m: InstructMusicGen, golden: Golden, run: Any) -> None:
     want = golden.tensors("greedy")
     codes = want[f"{run}_condition_codes"][:, :, :-1]
     got = m.edit_codes(codes, golden.texts, greedy=True)
@@ -178,13 +179,13 @@ def test_greedy(m, golden, run):
     assert_equal(undelayed(sequence, got.shape[2]), got)
 
 
-def test_greedy_with_null_text(m, golden):
+def test_greedy_with_null_text(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("greedy")
     codes = want["short_condition_codes"][:, :, :-1]
     assert_equal(m.edit_codes(codes, "", greedy=True), want["short_empty_text_codes"])
 
 
-def test_guided_logits(m, golden):
+def test_guided_logits(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("greedy")
     sequence, frames = want["short_delay_seq"], want["short_codes"].shape[2]
     job = Decoder(m.lm, m.adapter, m.lm.text_kv(m.condition(golden.texts)), golden.config["cfg_coef"], Sampling())
@@ -193,7 +194,7 @@ def test_guided_logits(m, golden):
     assert_close(mx.stack(got, axis=2), want["short_cfg_logits"], "guided logits")
 
 
-def test_pattern(golden):
+def test_pattern(golden: Golden) -> None:
     want = golden.tensors("greedy")
     index = np.asarray(want["pattern_timestep_index"])[0]
     frames = want["short_codes"].shape[2]
@@ -204,7 +205,7 @@ def test_pattern(golden):
 
 
 @pytest.mark.parametrize("temperature", ["1.0", "0.8"])
-def test_sampling_distribution(golden, temperature):
+def test_sampling_distribution(golden: Golden, temperature: Any) -> None:
     want = golden.tensors("sampling")
     probabilities = mx.softmax(want["cfg_logits"] / float(temperature), axis=-1)
     assert_close(probabilities, want[f"softmax_t{temperature}"], "softmax")
@@ -212,7 +213,7 @@ def test_sampling_distribution(golden, temperature):
 
 
 @pytest.mark.parametrize("case", ["overlap", "trunc", "trunc_single", "gap"])
-def test_windows(m, golden, case):
+def test_windows(m: InstructMusicGen, golden: Golden, case: Any) -> None:
     want, notes = golden.tensors("long"), golden.json("long")
     layout, text = notes[case], notes["text"][0]
     codes = want[f"{case}.condition_codes"][:, :, :-1]
@@ -229,7 +230,7 @@ def test_windows(m, golden, case):
 
 
 @pytest.mark.parametrize("clip", ["clip", "short"])
-def test_codec(m, golden, clip):
+def test_codec(m: InstructMusicGen, golden: Golden, clip: Any) -> None:
     want, codec = golden.tensors("encodec"), m.codec
     audio = want["clip.audio"] if clip == "clip" else golden.tensors("chain")["short.audio"]
     active = golden.config["enc"]["pad_mode"]
@@ -243,7 +244,7 @@ def test_codec(m, golden, clip):
         assert_close(codec.dequantize(codes).swapaxes(1, 2), want[f"{active}.clip.quantized"], "quantized")
 
 
-def test_codec_other_pad_mode(m, golden):
+def test_codec_other_pad_mode(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("encodec")
     mode = {"reflect": "constant", "constant": "reflect"}[golden.config["enc"]["pad_mode"]]
     config, tensors = load_codec(m.bundle.codec_path)
@@ -257,7 +258,7 @@ def test_codec_other_pad_mode(m, golden):
     assert_equal(other.encode(golden.tensors("chain")["short.audio"][:, 0]), want[f"{mode}.short.codes"])
 
 
-def test_codec_lengths(m, golden):
+def test_codec_lengths(m: InstructMusicGen, golden: Golden) -> None:
     for samples, frames, decoded in golden.config["info"]["encodec_lengths_L_frames_decodedlen"]:
         audio = mx.random.normal((1, samples), key=mx.random.key(samples)) * 0.1
         codes = m.encode(audio)
@@ -266,7 +267,7 @@ def test_codec_lengths(m, golden):
 
 
 @pytest.mark.parametrize("clip", ["short", "long"])
-def test_chain(m, golden, clip):
+def test_chain(m: InstructMusicGen, golden: Golden, clip: Any) -> None:
     """Audio to codes to edited codes to audio."""
     want, config = golden.tensors("chain"), golden.config
     audio = want["short.audio"] if clip == "short" else golden.tensors("encodec")["clip.audio"]
@@ -287,7 +288,7 @@ def test_chain(m, golden, clip):
 
 
 @pytest.mark.parametrize("clip", ["short", "long"])
-def test_generate_is_the_chain(m, golden, clip):
+def test_generate_is_the_chain(m: InstructMusicGen, golden: Golden, clip: Any) -> None:
     """With our own windows, which keep the frames that upstream's arithmetic may lose."""
     audio = golden.tensors("chain")["short.audio"] if clip == "short" else golden.tensors("encodec")["clip.audio"]
     text = golden.json("chain")["text"][0]

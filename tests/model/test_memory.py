@@ -10,7 +10,8 @@ import mlx.core as mx
 import pytest
 
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
-from model.synthetic import T5Dims, write_bundle
+from model.synthetic import write_bundle
+from model.synthetic.t5 import T5Dims
 
 from .. import backends
 

@@ -52,7 +52,7 @@ def test_a_weight_that_is_no_number_is_named(
     model = InstructMusicGen.from_pretrained(edited(bits=4, weights=spoiled(name, value)), backend=backend)
     for options in ({}, {"greedy": True}, {"guidance": 1.0}, {"top_p": 0.9}):
         with pytest.raises(UserError, match=f"NaN or infinity in .*{name}"):
-            model.generate(TEXT, NOISE, 4, **options)  # type: ignore[arg-type]
+            model.generate(TEXT, NOISE, 4, **options)
 
 
 def test_the_command_line_writes_nothing(

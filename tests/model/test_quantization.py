@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -21,7 +22,7 @@ from .golden import RELATIVE, TEXTS, assert_close, tensors
 class Dequantized:
     """A bundle whose packed matrices were unpacked by the oracle, bit by bit in numpy."""
 
-    def __init__(self, bundle) -> None:
+    def __init__(self, bundle: Any) -> None:
         q = bundle.config.quantization
         self.tensors = {}
         for name, tensor in bundle.tensors.items():
@@ -37,7 +38,7 @@ class Dequantized:
         self.config = replace(bundle.config, dtype=mx.float32, quantization=None)
         self.codec_path, self.t5_path = bundle.codec_path, bundle.t5_path
 
-    def reload(self, names):
+    def reload(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 
 
@@ -51,14 +52,14 @@ def guided_logits(m: InstructMusicGen) -> mx.array:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_logits_are_those_of_the_dequantized_weights(golden_bundles, bits):
+def test_logits_are_those_of_the_dequantized_weights(golden_bundles: Any, bits: Any) -> None:
     bundle = open_bundle(golden_bundles(bits))
     packed, dense = InstructMusicGen(bundle, reference), InstructMusicGen(Dequantized(bundle), reference)
     assert_close(guided_logits(packed), guided_logits(dense), f"{bits} bits")
     assert mx.array_equal(*(m.condition(TEXTS) for m in (packed, dense)))
 
 
-def test_fewer_bits_cost_more(golden_bundles):
+def test_fewer_bits_cost_more(golden_bundles: Any) -> None:
     want = tensors("greedy")["short_cfg_logits"]
     errors = {}
     for bits in (32, 16, 8, 4):
@@ -68,7 +69,7 @@ def test_fewer_bits_cost_more(golden_bundles):
 
 
 @pytest.mark.parametrize("bits", [32, 16, 8, 4])
-def test_everything_is_held_once(golden_bundles, bits):
+def test_everything_is_held_once(golden_bundles: Any, bits: Any) -> None:
     """Stacked q, k and v keep no second copy: what the LM holds is what the file holds of it."""
     bundle = open_bundle(golden_bundles(bits))
     m = InstructMusicGen(bundle, reference)

@@ -89,7 +89,7 @@ class Drawn:
 
     shape: Shape
     up: files.Upstream
-    paths: dict[str, Path]
+    paths: dict[str, Any]
     folder: Path
 
     def convert(self, bits: int) -> int:
@@ -122,7 +122,7 @@ def assert_close(got: mx.array, want: Any, what: str, relative: float = RELATIVE
 
 
 @given(shape=shapes(), rows=st.integers(1, 2), samples=st.integers(640, 9000))
-def test_codec(shape, rows, samples):
+def test_codec(shape: Any, rows: Any, samples: Any) -> None:
     audio = np.stack([random_upstream.clip(samples, shape.seed + row) for row in range(rows)])
     with drawn(shape) as d:
         assert d.convert(32) == 0
@@ -144,7 +144,7 @@ def test_codec(shape, rows, samples):
     texts=st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3),
     bits=st.sampled_from([4, 8, 16, 32]),
 )
-def test_adapter_and_guided_scores(shape, texts, bits):
+def test_adapter_and_guided_scores(shape: Any, texts: Any, bits: Any) -> None:
     """Teacher-forced on random codes: the prefix of every layer, and the guided scores of every position."""
     with drawn(shape) as d:
         if bits in (4, 8) and shape.dim % 32:
@@ -175,7 +175,7 @@ def test_adapter_and_guided_scores(shape, texts, bits):
     guidance=st.sampled_from([1.0, 3.0, 0.0]),
     windows=st.sampled_from([0.4, 1.0, 2.3]),
 )
-def test_greedy_tokens_in_windows(shape, texts, guidance, windows):
+def test_greedy_tokens_in_windows(shape: Any, texts: Any, guidance: Any, windows: Any) -> None:
     total = max(1, int(windows * shape.max_frames))
     codes = random_upstream.codes(shape, len(texts), total, "windows")
     with drawn(shape) as d:
@@ -201,7 +201,7 @@ def clear_gap(oracle: generate.Greedy) -> float:
     return 2 * RELATIVE * oracle.largest
 
 
-def test_dims_that_no_group_divides_are_a_clear_error(capsys, tmp_path):
+def test_dims_that_no_group_divides_are_a_clear_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with drawn(Shape(dim=60, heads=5, ffn=120)) as d:
         assert d.convert(4) == 2
         assert "--group-size 64 does not divide dim=60; use --bits 16 or 32" in capsys.readouterr().err
@@ -209,7 +209,7 @@ def test_dims_that_no_group_divides_are_a_clear_error(capsys, tmp_path):
 
 
 @pytest.mark.parametrize(("dim", "group_size"), [(64, 64), (96, 32), (128, 64)])
-def test_the_group_size_fits_the_model_unless_told(dim, group_size):
+def test_the_group_size_fits_the_model_unless_told(dim: Any, group_size: Any) -> None:
     with drawn(Shape(dim=dim, heads=4, ffn=2 * dim)) as d:
         assert d.convert(4) == 0
         assert open_bundle(d.bundle(4)).config.quantization == Quantization(4, group_size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -127,7 +128,7 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
         if q is None:
             assert name in ("plain", "mse", "calibrated") and not module.startswith("layers.")
             continue
-        parts = mx.load(str(out / "model.safetensors"))
+        parts: Any = mx.load(str(out / "model.safetensors"))
         made = oracle.dequantize(
             *(parts[f"{module}.{p}"] for p in ("weight", "scales", "biases")), group_size=q.group_size, bits=q.bits
         )

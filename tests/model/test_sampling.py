@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ def distribution(seed: int, size: int, *, ties: bool = False) -> np.ndarray:
 
 
 @given(seed=st.integers(0, 999), size=st.integers(2, 40), ties=st.booleans(), data=st.data())
-def test_top_k_keeps_the_kth_and_its_ties(seed, size, ties, data):
+def test_top_k_keeps_the_kth_and_its_ties(seed: Any, size: Any, ties: Any, data: Any) -> None:
     k = data.draw(st.integers(1, size - 1))
     p = distribution(seed, size, ties=ties)
     kept = np.asarray(top_k(mx.array(p), k))
@@ -29,7 +31,7 @@ def test_top_k_keeps_the_kth_and_its_ties(seed, size, ties, data):
 
 
 @given(seed=st.integers(0, 999), size=st.integers(2, 40), p_max=st.floats(0.05, 0.999))
-def test_nucleus_is_the_smallest_set_with_the_mass(seed, size, p_max):
+def test_nucleus_is_the_smallest_set_with_the_mass(seed: Any, size: Any, p_max: Any) -> None:
     p = distribution(seed, size).astype(np.float64)
     order, kept = (np.asarray(a) for a in nucleus(mx.array(p.astype(np.float32)), p_max))
     falling = p[order]
@@ -46,7 +48,7 @@ def test_nucleus_is_the_smallest_set_with_the_mass(seed, size, p_max):
 @pytest.mark.parametrize(
     "sampling", [Sampling(), Sampling(top_k=5), Sampling(top_p=0.6), Sampling(temperature=0.7, top_k=0)]
 )
-def test_frequencies_follow_the_distribution(sampling):
+def test_frequencies_follow_the_distribution(sampling: Any) -> None:
     size, draws = 12, 20_000
     logits = mx.log(mx.array(distribution(3, size), dtype=mx.float32))
     tokens = np.asarray(sampling(mx.broadcast_to(logits, (draws, size)), mx.random.key(5)))
@@ -64,7 +66,7 @@ def test_frequencies_follow_the_distribution(sampling):
     assert (np.abs(counts - draws * p) <= 6 * np.sqrt(draws * p * (1 - p)) + 1e-6).all()
 
 
-def test_same_key_same_tokens_and_another_key_other_tokens():
+def test_same_key_same_tokens_and_another_key_other_tokens() -> None:
     logits = mx.random.normal((2, 4, 50), key=mx.random.key(0))
     draw = [Sampling()(logits, mx.random.key(k)) for k in (1, 1, 2)]
     assert mx.array_equal(draw[0], draw[1])
@@ -72,7 +74,7 @@ def test_same_key_same_tokens_and_another_key_other_tokens():
 
 
 @pytest.mark.parametrize("sampling", [Sampling(greedy=True), Sampling(temperature=0), Sampling(top_k=1)])
-def test_greedy(sampling):
+def test_greedy(sampling: Any) -> None:
     logits = mx.random.normal((2, 4, 50), key=mx.random.key(0))
     assert mx.array_equal(sampling(logits, mx.random.key(1)), mx.argmax(logits, axis=-1))
 
@@ -86,21 +88,21 @@ def test_greedy(sampling):
         ({"top_p": 1.5}, r"top_p=1\.5"),
     ],
 )
-def test_bad_settings(setting, message):
+def test_bad_settings(setting: Any, message: Any) -> None:
     with pytest.raises(ValueError, match=message):
         Sampling(**setting)
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 1e-20, 1e-38, 1e-300])
 @pytest.mark.parametrize("kind", [{"top_k": 0}, {"top_k": 5}, {"top_p": 0.9}])
-def test_small_temperatures_approach_greedy(temperature, kind):
+def test_small_temperatures_approach_greedy(temperature: Any, kind: Any) -> None:
     """Scores divided by them would be infinite, and every token as good as NaN."""
     logits = mx.array(np.random.default_rng(0).permutation(200).reshape(4, 50).astype(np.float32))
     got = Sampling(temperature=temperature, **kind)(logits, mx.random.key(0))
     assert mx.array_equal(got, Sampling(greedy=True)(logits, mx.random.key(0)))
 
 
-def test_a_key_follows_from_seed_window_and_position_alone():
+def test_a_key_follows_from_seed_window_and_position_alone() -> None:
     """Not from how many rows, positions or windows there are; and no two are alike."""
     seeds = [0, 1, 5, 2**32, 2**64 - 1]
     keys = np.stack([np.asarray(row_keys(seeds, window, 7)) for window in range(3)])
@@ -111,7 +113,7 @@ def test_a_key_follows_from_seed_window_and_position_alone():
 
 
 @pytest.mark.parametrize("sampling", [Sampling(), Sampling(top_k=5), Sampling(top_p=0.6), Sampling(greedy=True)])
-def test_rows_with_keys_of_their_own_are_drawn_alone(sampling):
+def test_rows_with_keys_of_their_own_are_drawn_alone(sampling: Any) -> None:
     logits, keys = mx.random.normal((5, 4, 50), key=mx.random.key(0)), row_keys([3, 4, 3, 5, 6], 0, 1)[0]
     together = sampling(logits, keys)
     for row in range(5):

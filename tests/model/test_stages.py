@@ -31,7 +31,7 @@ class Listener:
 
 def test_stages_come_in_order_and_none_runs_inside_another() -> None:
     listener = Listener()
-    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)  # type: ignore[arg-type]
+    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)
     m.generate("Music piece. Instruct: Only Drums.", mx.zeros((3 * 640,)) + 0.1, seed=1)
     assert listener.heard == ["codec encode", "t5 load", "text", "text k/v", "adapter", "steps", "codec decode"]
     assert sorted(listener.heard) == sorted(STAGES) and listener.running == 0
@@ -39,7 +39,7 @@ def test_stages_come_in_order_and_none_runs_inside_another() -> None:
 
 def test_every_window_has_its_adapter_and_steps_and_a_known_text_is_not_read_again() -> None:
     listener = Listener()
-    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)  # type: ignore[arg-type]
+    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)
     codes = mx.zeros((1, 4, 6), dtype=mx.int32)
     plan = [Window(0, 4, 0), Window(2, 4, 2)]
     for _ in range(2):
@@ -50,7 +50,7 @@ def test_every_window_has_its_adapter_and_steps_and_a_known_text_is_not_read_aga
 
 def test_a_stage_ends_when_an_edit_is_cancelled() -> None:
     listener = Listener()
-    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)  # type: ignore[arg-type]
+    m = InstructMusicGen(open_bundle(demo_path()), reference, listener)
     with pytest.raises(KeyboardInterrupt):
         m.edit_codes(mx.zeros((1, 4, 6), dtype=mx.int32), "Add Piano.", progress=interrupt)
     assert listener.heard[-1] == "steps"

@@ -28,8 +28,9 @@ from model.bundle.codec_weights import load_codec
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from model.formats import torch_file
 from model.formats.tensor_writer import layout_bytes
-from model.synthetic import PRESETS, T5Dims, write_bundle, write_preset
+from model.synthetic import PRESETS, write_bundle, write_preset
 from model.synthetic.numbers import Random
+from model.synthetic.t5 import T5Dims
 
 
 def files(folder: Path) -> list[str]:
@@ -155,6 +156,7 @@ def test_bundles_of_any_geometry_open_as_they_were_asked_for(
     lm = LMConfig(dim=count * width, heads=count, ffn=128, layers=layers, card=card, text_dim=24)
     start = min(start, layers - 1)
     quantization = Quantization(bits, 32) if bits < 16 else None
+    recipe: dict[str, Quantization | None]
     recipe = {"layers.0.linear1": Quantization(8, 64)} if bits == 4 and lm.dim % 64 == 0 else {}
     if quantization:  # a projection kept as floats, and heads packed as the default
         recipe |= {"layers.0.linear2": None, "linears.0": quantization}

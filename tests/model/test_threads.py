@@ -75,7 +75,7 @@ def test_the_codec_is_loaded_once_by_threads_that_meet(monkeypatch: pytest.Monke
     from model import pipeline
 
     loaded: list[int] = []
-    load = pipeline.load_codec
+    load = pipeline.load_codec  # type: ignore[attr-defined]
     monkeypatch.setattr(pipeline, "load_codec", lambda path: (loaded.append(1), load(path))[1])
     model = InstructMusicGen.from_pretrained(demo_path(), backend="reference")
     meet = threading.Barrier(4)

@@ -64,7 +64,7 @@ def dumps(tree: Any, protocol: int = 2) -> bytes:
                 if not isinstance(value, View):
                     return NotImplemented
                 utils = sys.modules["torch._utils"]
-                args = (value.storage, value.offset, value.shape, value.strides, False, OrderedDict())
+                args: tuple[Any, ...] = (value.storage, value.offset, value.shape, value.strides, False, OrderedDict())
                 if value.dtype:
                     return utils._rebuild_tensor_v3, (*args, getattr(torch, value.dtype))
                 return utils._rebuild_tensor_v2, args

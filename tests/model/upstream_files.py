@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 LM = "model.peft_model.lm."
 LAYERS = f"{LM}transformer.base_model.model.layers"
 GOLDEN = A.folder
-UPSTREAM = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
+UPSTREAM: dict[str, Any] = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
 State = dict[str, np.ndarray]
 
 

@@ -253,7 +253,8 @@ def _chain(run: _Run, encodec: Tensors) -> Tensors:
 
 
 def _long(run: _Run, folder: Path) -> Tensors:
-    tensors, layout = {}, {}
+    tensors: dict[str, Any] = {}
+    layout: dict[str, Any] = {}
     for name, (total, duration, stride) in run.case.windows.items():
         clip = run.clip(name, 1, total)
         plan = upstream_windows(total, duration, stride)

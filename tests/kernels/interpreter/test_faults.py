@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 import pytest
 
@@ -101,7 +103,7 @@ FAULTS = {
 }
 
 
-def run(source: str, using, **options) -> tuple[mx.array, MetalKernel]:
+def run(source: str, using: Any, **options: Any) -> tuple[mx.array, MetalKernel]:
     kernel = MetalKernel("planted", ["a"], ["out"], source, using=using)
     a = mx.arange(N, dtype=mx.float32)
     (out,) = kernel(
@@ -117,17 +119,17 @@ def right() -> mx.array:
 
 
 @pytest.fixture(params=compilers(), ids=lambda c: c.family)
-def using(request):
+def using(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def test_there_is_a_compiler():
+def test_there_is_a_compiler() -> None:
     assert compilers(), "install g++ 12 or later, or clang 16 or later"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5])
 @pytest.mark.parametrize("fp", ["off", "contract", "fast"])
-def test_the_clean_kernel_passes_and_is_right(using, seed, fp):
+def test_the_clean_kernel_passes_and_is_right(using: Any, seed: Any, fp: Any) -> None:
     out, kernel = run(CLEAN, using, check=True, seed=seed, fp=fp)
     assert mx.array_equal(out, right())
     assert kernel.issues == []
@@ -136,7 +138,7 @@ def test_the_clean_kernel_passes_and_is_right(using, seed, fp):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_found(using, name):
+def test_a_planted_fault_is_found(using: Any, name: Any) -> None:
     old, new, kind = FAULTS[name]
     source = CLEAN.replace(old, new)
     assert source != CLEAN
@@ -195,14 +197,14 @@ struct Twice { static float of(float x) { return N * x; } }; out[i] = Twice::of(
 
 
 @pytest.mark.parametrize("name", LEGAL)
-def test_what_is_legal_is_no_fault(using, name):
+def test_what_is_legal_is_no_fault(using: Any, name: Any) -> None:
     for seed in (0, 5):
         start = "uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;\n"
         _, kernel = run(start + LEGAL[name], using, check=True, seed=seed)
         assert kernel.issues == []
 
 
-def test_recursion_is_found_and_overloads_are_not(using):
+def test_recursion_is_found_and_overloads_are_not(using: Any) -> None:
     deep = "float half_of(float x) { return x; }\nfloat half_of(int n) { return half_of(float(n)) / 2; }\n"
     for header, lines in ((deep, []), (deep + "float fall(int n) { return n > 0 ? fall(n - 1) : half_of(n); }\n", [3])):
         source = f"out[thread_position_in_grid.x] = {'fall' if lines else 'half_of'}(3);"
@@ -238,7 +240,7 @@ out[i] = 1;""",
 
 @pytest.mark.parametrize("check", [True, False])
 @pytest.mark.parametrize("name", WAITS)
-def test_a_wait_without_end_is_given_up(using, monkeypatch, name, check):
+def test_a_wait_without_end_is_given_up(using: Any, monkeypatch: pytest.MonkeyPatch, name: Any, check: Any) -> None:
     monkeypatch.setenv("INSTRUCT_MUSICGEN_INTERPRETER_SECONDS", "1")
     source = "uint i = thread_position_in_grid.x, t = thread_position_in_threadgroup.x;\n" + WAITS[name]
     with pytest.raises(KernelFault, match="ran for 1 s without its threadgroup coming to an end") as caught:
@@ -247,13 +249,13 @@ def test_a_wait_without_end_is_given_up(using, monkeypatch, name, check):
     run(CLEAN, using, check=check)
 
 
-def test_a_limit_that_is_no_number_is_refused(using, monkeypatch):
+def test_a_limit_that_is_no_number_is_refused(using: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INSTRUCT_MUSICGEN_INTERPRETER_SECONDS", "soon")
     with pytest.raises(ValueError, match="'soon' is not a number of whole seconds; use 30"):
         run(CLEAN, using)
 
 
-def test_undefined_behavior_that_traps_leaves_python_alive(using):
+def test_undefined_behavior_that_traps_leaves_python_alive(using: Any) -> None:
     with pytest.raises(KernelFault):
         run(
             CLEAN.replace(
@@ -266,7 +268,7 @@ def test_undefined_behavior_that_traps_leaves_python_alive(using):
         )
 
 
-def test_a_fault_says_where(using):
+def test_a_fault_says_where(using: Any) -> None:
     with pytest.raises(KernelFault) as caught:
         run(CLEAN.replace("out[i] =", "out[i + 1] ="), using, check=True)
     (issue,) = [i for i in caught.value.issues if i.kind == "out-of-bounds"]
@@ -284,7 +286,7 @@ def test_a_fault_says_where(using):
         ("atomic on an input", "stores to an input; buffer a, byte 0"),
     ],
 )
-def test_a_message_says_what_happened(using, name, words):
+def test_a_message_says_what_happened(using: Any, name: Any, words: Any) -> None:
     old, new, kind = FAULTS[name]
     with pytest.raises(KernelFault) as caught:
         run(CLEAN.replace(old, new), using, check=True)
@@ -294,12 +296,12 @@ def test_a_message_says_what_happened(using, name, words):
     assert words in str(issues[0])
 
 
-def test_undefined_arithmetic_can_be_tolerated(using):
+def test_undefined_arithmetic_can_be_tolerated(using: Any) -> None:
     _, kernel = run(CLEAN.replace("+ total;", "+ (int(i) + 2147483600);"), using, check=True, strict=False)
     assert {i.kind for i in kernel.issues} == {"integer-overflow"}
 
 
-def test_too_many_threads(using):
+def test_too_many_threads(using: Any) -> None:
     kernel = MetalKernel("wide", ["a"], ["out"], "out[thread_position_in_grid.x] = 1;", using=using)
     with pytest.raises(KernelFault, match="1024"):
         kernel(

@@ -20,7 +20,7 @@ DTYPES = list(signature.TYPE_NAMES)
 
 def printed(capfd: Any, tmp_path: Path, options: dict[str, Any], inputs: list[mx.array], **call: Any) -> str:
     """What MLX says that it would compile."""
-    kernel = mx.fast.metal_kernel(**options)
+    kernel: Any = mx.fast.metal_kernel(**options)
     capfd.readouterr()
     mx.export_function(
         str(tmp_path / "trace.mlxfn"),

@@ -66,7 +66,7 @@ def gpu_like(using: Any, folder: Path) -> Any:
             template=[("T", dtype)],
             threadgroup=threads,
             check=True,
-            grid=tuple(g * t for g, t in zip(groups, threads)),  # type: ignore[arg-type]
+            grid=tuple(g * t for g, t in zip(groups, threads)),
             output_shapes=[shape for shape, _ in outputs],
             output_dtypes=[kind for _, kind in outputs],
         )
@@ -137,7 +137,7 @@ def packed(n: int, k: int, bits: int, dtype: Any) -> tuple[dict[str, mx.array], 
     words = (q.reshape(n, -1, per_word).astype(np.uint64) << (np.arange(per_word, dtype=np.uint64) * bits)).sum(-1)
     s, b = (mx.array(rng.normal(size=(n, k // 64)) / math.sqrt(k), dtype=dtype) for _ in range(2))
     values = q * np.repeat(wide(s), 64, 1) + np.repeat(wide(b), 64, 1)
-    return {"w": mx.array(words.astype(np.uint32)), "s": s, "b": b}, values
+    return {"w": mx.array(words.astype(np.uint32)), "s": s, "b": b}, np.asarray(values, dtype=np.float64)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from mlx.core import __version__ as VERSION
+from mlx.core import __version__ as VERSION  # type: ignore[attr-defined]
 
 INSIDE = "mlx/include/mlx/backend/metal/kernels/"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "instruct-musicgen-mlx" / "mlx-metal"

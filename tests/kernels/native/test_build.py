@@ -35,7 +35,7 @@ def test_another_mlx_than_it_was_built_for(native: ModuleType, monkeypatch: pyte
     extension, reason = loading.load()
     assert extension is None
     text = one_line(reason)
-    assert "built for MLX 0.31.2" in text and mx.__version__ in text and 'pip install "mlx==0.31.2"' in text
+    assert "built for MLX 0.31.2" in text and mx.__version__ in text and 'pip install "mlx==0.31.2"' in text  # type: ignore[attr-defined]
 
 
 def test_headers_of_another_mlx(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,16 +50,16 @@ def test_another_nanobind_interface(native: ModuleType, monkeypatch: pytest.Monk
     def reject(a: Any) -> None:
         raise TypeError("incompatible function arguments")
 
-    version = mx.__version__.split(".dev")[0].split("+")[0]
+    version = mx.__version__.split(".dev")[0].split("+")[0]  # type: ignore[attr-defined]
     monkeypatch.setattr(importlib, "import_module", lambda name: SimpleNamespace(mlx_version=version, accepts=reject))
-    monkeypatch.setattr(loading, "build_record", lambda: {"mlx": mx.__version__, "nanobind": "2.2.0"})
+    monkeypatch.setattr(loading, "build_record", lambda: {"mlx": mx.__version__, "nanobind": "2.2.0"})  # type: ignore[attr-defined]
     extension, reason = loading.load()
     assert extension is None and "nanobind 2.2.0" in one_line(reason)
 
 
 def test_sources_of_another_version(native: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     """As after `git pull` in an editable install: the extension lacks, or takes otherwise, what is called."""
-    version = mx.__version__.split(".dev")[0].split("+")[0]
+    version = mx.__version__.split(".dev")[0].split("+")[0]  # type: ignore[attr-defined]
     fake = SimpleNamespace(mlx_version=version, accepts=lambda a: 1, interface=loading.INTERFACE - 1)
     monkeypatch.setattr(importlib, "import_module", lambda name: fake)
     extension, reason = loading.load()
@@ -142,7 +142,7 @@ def test_the_build_is_pinned_to_the_mlx_that_is_installed() -> None:
     assert len(pins) == 2 and len(set(pins)) == 1, "build requirement and dependency must name the same MLX"
     record = loading.build_record()
     if record and sys.platform == "linux":
-        assert record["mlx"] == pins[0] == mx.__version__
+        assert record["mlx"] == pins[0] == mx.__version__  # type: ignore[attr-defined]
         assert f'"nanobind=={".".join(record["nanobind"].split(".")[:2])}.*"' in text
 
 

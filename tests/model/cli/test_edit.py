@@ -61,7 +61,7 @@ def test_options_reach_the_model(tmp_path: Path, bundle: Path, clip: Path, run: 
     command = ("edit", clip, "-i", TEXT, "-o", tmp_path / "out.wav", *on(bundle))
     assert run(*command, *flags).code == 0
     model = InstructMusicGen.from_pretrained(bundle, backend="reference")
-    want = model.generate(TEXT, mx.array(soundfile.read(clip, dtype="float32")[0]), **options)  # type: ignore[arg-type]
+    want = model.generate(TEXT, mx.array(soundfile.read(clip, dtype="float32")[0]), **options)
     assert np.array_equal(soundfile.read(tmp_path / "out.wav", dtype="float32")[0], np.array(want))
 
 

@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from model.bundle import hub
-from model.cli import arguments
+from model.cli import arguments, names
 
 from .conftest import GOLDEN, TEXT, Run
 
@@ -29,7 +29,7 @@ TOOL = [sys.executable, "-m", "model.cli"]
 QUICK = ("-i", TEXT, "--max-steps", "2", "--backend", "reference")
 
 
-def program(*argv: str | Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def program(*argv: str | Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.CompletedProcess[Any]:
     around = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)} | (env or {})
     command = [*TOOL, *map(str, argv)]
     return subprocess.run(command, env=around, **({"capture_output": True} | options))
@@ -165,7 +165,7 @@ def test_half_a_download_is_not_taken_for_none(
     (repo / "refs" / "main").write_text(commit)
     (repo / "snapshots" / commit / "config.json").write_text("{}")
     done = run("edit", clip, "-i", TEXT, "-o", clip.parent / "o.wav", "--quiet")
-    done.fails(1, "only partly in the cache", arguments.DEFAULT_REPO, "--model")
+    done.fails(1, "only partly in the cache", names.DEFAULT_REPO, "--model")
     assert not (clip.parent / "o.wav").exists()
     assert hub.partly_cached("someone/else") == ""
 

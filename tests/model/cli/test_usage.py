@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kernels
-from model.cli import arguments, main
+from model.cli import main, names
 
 from .conftest import TEXT, Run
 
@@ -65,7 +65,7 @@ def test_unknown_output_format(clip: Path, run: Run) -> None:
 
 
 def test_every_backend_can_be_chosen() -> None:
-    assert ("auto", *kernels.BACKENDS) == arguments.BACKENDS
+    assert ("auto", *kernels.BACKENDS) == names.BACKENDS
 
 
 @pytest.mark.parametrize("argv", ["--help", "edit --help", "convert --help", "info --help", "--version"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -41,7 +42,7 @@ def trained(encoded: Path) -> Path:
 @pytest.fixture(scope="module")
 def bundle(trained: Path) -> Path:
     export = trained / "export"
-    paths = {"adapter": export / "adapter.ckpt", "base": export / "base", "t5": export / "t5"}
+    paths: dict[str, Any] = {"adapter": export / "adapter.ckpt", "base": export / "base", "t5": export / "t5"}
     return convert(**paths, out=trained / "bundle", bits=32, trained_frames=250)
 
 

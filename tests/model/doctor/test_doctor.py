@@ -107,7 +107,7 @@ def half(plain: Operation) -> Operation:
 
 
 def stateless(plain: Operation) -> Operation:
-    return lambda *a, **k: (lambda y, state: (y, mx.zeros_like(state)))(*plain(*a, **k))  # type: ignore[return-value]
+    return lambda *a, **k: (lambda y, state: (y, mx.zeros_like(state)))(*plain(*a, **k))
 
 
 FAULTS = {
@@ -181,7 +181,7 @@ def test_a_fault_that_no_watched_call_shows_is_named_as_the_edits() -> None:
             calls += 1
             return plain(*a, **k) * (3 if calls == 40 else 1)
 
-    (found,) = compare(Racing()).problems  # type: ignore[arg-type]
+    (found,) = compare(Racing()).problems
     assert (found.backend, found.operation) == ("native", "edit")
     assert "tokens differ" in found.problem and "no single call" in found.problem
 

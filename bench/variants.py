@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kernels
 from model.bundle.bundle import Bundle, demo_path, open_bundle
-from model.cli.names import BACKENDS
+from model.cli.names import BACKENDS, KEYS_HELP
 from model.config import GROUP_SIZES, PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
 from model.pipeline import InstructMusicGen
@@ -29,6 +29,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     """Add which variants to compare; shared with `bench quality`."""
     add = parser.add_argument
     add("--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)")
+    add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
     add("--against", nargs="+", default=[], metavar="BUNDLE", help="other bundles; BUNDLE@BACKEND picks one")
     add("--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits")
     add("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
@@ -65,14 +66,14 @@ class Variant:
 
 def parse(
     model: str, against: Sequence[str] = (), *, bits: Sequence[int] = (), recipes: Sequence[str] = (),
-    backends: Sequence[str] = (), backend: str = "auto", group_size: int | None = None,
+    backends: Sequence[str] = (), backend: str = "auto", group_size: int | None = None, keys: str | None = None,
 ) -> list[Variant]:  # fmt: skip
     """Open the variants that a command line names, the reference first; all must have the same architecture.
 
     `model` and `against`: folder or repo, with `@backend` after it or on `backend`. `bits` and `recipes`: the first
-    model quantized in memory; `backends`: the first model on these.
+    model quantized in memory; `backends`: the first model on these. `keys`: a file that names the first one's tensors.
     """
-    variants = [_spec(model, backend)]
+    variants = [_spec(model, backend, keys)]
     first = variants[0]
     config = first.bundle.config
     if group_size is None:
@@ -98,11 +99,11 @@ def parse(
     return _distinct(variants)
 
 
-def _spec(text: str, backend: str) -> Variant:
+def _spec(text: str, backend: str, keys: str | None = None) -> Variant:
     path, at, name = text.rpartition("@")
     if not at or name not in (*kernels.BACKENDS, "auto"):
         path, name = text, backend
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, keys=keys)
     label = bundle.path.resolve().name if "/" not in path or bundle.path.exists() else path
     return Variant(f"{label}@{name}" if path != text else label, bundle, name)
 
@@ -121,12 +122,12 @@ def chosen(args: argparse.Namespace) -> list[Variant]:
     """Return the variants of the command line; if it names one model: 8 and 4 bits of it, or the reference backend."""
     model, bits, backends, backend = args.model, list(args.bits), list(args.backends), args.backend
     if not (args.against or bits or args.recipes or backends):
-        (only,) = parse(model, backend=backend)
+        (only,) = parse(model, backend=backend, keys=args.keys)
         if only.bundle.config.quantization is None:
             bits = [8, 4]
         else:
             backends, backend = [backend], "reference"
     return parse(
         model, args.against, bits=bits, recipes=args.recipes, backends=backends, backend=backend,
-        group_size=args.group_size,
+        group_size=args.group_size, keys=args.keys,
     )  # fmt: skip

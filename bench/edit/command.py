@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from model.cli.names import BACKENDS
+from model.cli.names import BACKENDS, KEYS_HELP
 from model.errors import UsageError
 
 from .. import console, options, results, stats
@@ -30,6 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
     where, add = p.add_mutually_exclusive_group(), p.add_argument
     where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
+    add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
     geometry = "random weights of MusicGen's geometry, made once (see `bench sizes`)"
     where.add_argument("--size", choices=options.SIZES, help=geometry)
     add("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def measure(args: argparse.Namespace) -> EditResult:
     """Run all columns, round by round in turn, and return the result with every sample."""
     settings, labels = _settings(args), _labels(args)
-    model = str(_bundle(settings, args))
+    model, keys = str(_bundle(settings, args)), args.keys and str(Path(args.keys).expanduser().absolute())
     more_seconds = (MORE_SECONDS / 2 if args.quick else MORE_SECONDS) if args.repeat is None else 0.0
     left_out = {} if args.columns is not None else _left_out(args)
     origin = results.origin()
@@ -77,7 +78,7 @@ def measure(args: argparse.Namespace) -> EditResult:
             backend = settings.backend if label == "fused" else "reference"
             slow = label != "fused" or backend in ("reference", "interpreter")
             asked = {name: getattr(settings, name) for name in ("seconds", "batch", "steps")}
-            asked |= {"model": model, "backend": backend, "limit": settings.limit if slow else None}
+            asked |= {"model": model, "keys": keys, "backend": backend, "limit": settings.limit if slow else None}
             column = results.convert(child.ask("load", make="bench.edit.session:column", settings=asked), EditColumn)
             column.label = label
             running.append((child, column))
@@ -135,6 +136,8 @@ def _settings(args: argparse.Namespace) -> EditSettings:
     options.within("--limit", limit, 0)
     if args.steps is not None:
         options.positive("--steps", args.steps)
+    if args.keys and not args.model:
+        raise UsageError("--keys belongs to --model; the bundles that bench makes need none")
     if args.model and args.bits:
         raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
     return EditSettings(

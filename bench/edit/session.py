@@ -56,6 +56,7 @@ class Settings:
     seconds: float
     batch: int = 1
     steps: int | None = None  # measure so many decode steps and project the rest; None for all
+    keys: str | None = None  # a file that names the tensors of a bundle whose names tell too little
     limit: float | None = None  # seconds a stage may take in a round; beyond it, a part is measured and projected
 
     @property
@@ -72,7 +73,7 @@ class Session:
         self.settings = settings
         start = time.perf_counter()
         self.ops = Counted(ops or kernels.load(settings.backend))
-        self.model = InstructMusicGen(open_bundle(settings.model), self.ops)
+        self.model = InstructMusicGen(open_bundle(settings.model, keys=settings.keys), self.ops)
         _ = self.model.codec, self.model.tokenizer
         self.load_seconds = time.perf_counter() - start
         self.load_rss = peak_rss()

@@ -29,7 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     source.add_argument("--random-codes", action="store_true", help="seeded random codes instead of audio")
     add = parser.add_argument
     add("--texts", nargs="+", type=instruction, default=list(TEXTS), help="instructions")
-    add("--frames", type=int, default=500, help="steps to run, 50 a second (default 500, the window)")
+    add("--frames", type=int, help="steps to run, 50 a second (default: the window that edits take)")
     add("--seed", type=int, default=0, help="of what is generated (default 0)")
     add("--agreement", type=int, default=10, metavar="K", help="K of the top-K agreement")
     add("--probes", type=int, default=1, help="clips x texts used for layers and costs")
@@ -43,15 +43,16 @@ def run(args: argparse.Namespace) -> int:
     from .page import page
 
     for name in ("frames", "probes", "agreement"):
-        options.positive(f"--{name}", getattr(args, name))
+        if (value := getattr(args, name)) is not None:
+            options.positive(f"--{name}", value)
     options.within("--seed", args.seed, 0, 2**64 - 1)
     options.within("--guidance", args.guidance, -1e5, 1e5)
     pages.check_out(args.out)
     variants = chosen(args)
-    lm, window = variants[0].bundle.config.lm, variants[0].bundle.config.adapter.max_n_frames
-    frames = min(args.frames, window)
+    lm, window = variants[0].bundle.config.lm, variants[0].bundle.config.adapter.window_frames
+    frames = min(args.frames or window, window)
     cut = f"This bundle's window is {window} frames: not {args.frames} steps, but {frames}."
-    notes = [] if frames == args.frames else [cut]
+    notes = [cut] if frames < (args.frames or 0) else []
     if args.codes:
         materials = inputs.from_file(args.codes, lm, args.texts, frames)
         source = f"codes of {args.codes.name}"

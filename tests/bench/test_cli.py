@@ -129,6 +129,7 @@ def test_env(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "code", "says"),
     [
         (["--bits", "3"], 2, "--bits"),
+        (["--keys", "map.json"], 2, "--keys belongs to --model"),
         (["--repeat", "0"], 2, "--repeat 0"),
         (["--steps", "-1"], 2, "--steps -1"),
         (["--batch", "0"], 2, "--batch 0"),

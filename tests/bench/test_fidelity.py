@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -272,3 +274,21 @@ def test_command_writes_one_page(bundles: dict[str, Path], tmp_path: Path, capsy
 def test_usage_errors(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["fidelity", option, "0"]) == 2
     assert "must be at least 1" in capsys.readouterr().err
+
+
+def test_keys_name_the_tensors_of_a_bundle_whose_names_tell_nothing(bundles: dict[str, Path], tmp_path: Path) -> None:
+    path, keys = tmp_path / "opaque", tmp_path / "keys.json"
+    shutil.copytree(bundles["exact"], path)
+    tensors: Any = mx.load(str(path / "model.safetensors"))
+    mx.eval(tensors)
+    named = {f"x{n}": f"layers.{n}.self_attn.q_proj.weight" for n in range(2)}
+    for opaque, name in named.items():
+        tensors[opaque] = tensors.pop(name)
+    mx.save_safetensors(str(path / "model.safetensors"), tensors)
+    with pytest.raises(UserError):
+        parse(str(path), backend="reference")
+    keys.write_text(json.dumps(named))
+    (found,) = parse(str(path), backend="reference", keys=str(keys))
+    (whole,) = parse(str(bundles["exact"]), backend="reference")
+    for name in named.values():
+        assert mx.array_equal(found.bundle.tensors[name], whole.bundle.tensors[name])

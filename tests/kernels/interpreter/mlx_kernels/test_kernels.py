@@ -13,32 +13,22 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from bench.kernels.mlx_traffic import KERNELS, PRELUDE, header
+from bench.kernels.mlx_traffic import PRELUDE, header
 from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
 
-from . import wheel
+from .. import wheel
+from .launch import ATOMIC, BF16, EPS, F16, F32, QUANTIZED, Wide, attention, normal, wide
 
-Wide = npt.NDArray[np.float64]
-F16, BF16, F32 = mx.float16, mx.bfloat16, mx.float32
-EPS = {F16: 2.0**-11, BF16: 2.0**-8, F32: 2.0**-24}
 SIMD = "simdgroup_index_in_threadgroup, thread_index_in_simdgroup"
 GROUP = "threadgroup_position_in_grid"
-QUANTIZED = ("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h")
 
 
 @pytest.fixture(params=compilers(), ids=lambda c: c.family)
 def using(request: pytest.FixtureRequest) -> Any:
     return request.param
-
-
-@pytest.fixture(scope="session")
-def folder() -> Path:
-    """Where the headers are."""
-    return KERNELS if wheel.fetch() else wheel.KEPT
 
 
 @pytest.fixture
@@ -94,7 +84,6 @@ FIRST = {
     "steel/conv/": ("steel/conv/conv.h",),
     "steel/attn/kernels": ("steel/attn/attn.h",),
 }
-ATOMIC = ("atomic.h", "reduction/ops.h")
 SHARES = 6
 """The headers in parts, which workers share: on an empty cache compiling them all takes long."""
 
@@ -111,14 +100,6 @@ def test_every_header_compiles(using: Any, folder: Path, share: int) -> None:
         text = header(*first, name, folder=folder)
         kernel = MetalKernel("header_alone", [], ["out"], "out[thread_position_in_grid.x] = 1;", text, using=using)
         kernel(inputs=[], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(1,)], output_dtypes=[F32])
-
-
-def wide(a: mx.array) -> Wide:
-    return np.array(a.astype(mx.float32)).astype(np.float64)
-
-
-def normal(*shape: int, dtype: Any = F32, seed: int = 0) -> mx.array:
-    return mx.random.normal(shape, key=mx.random.key(seed)).astype(dtype)
 
 
 def close(y: mx.array, right: Wide, dtype: Any, terms: int, size: float) -> None:
@@ -179,12 +160,6 @@ qmm_t_impl<T, 64, 4, {str(aligned).lower()}>(w, s, b, x, y, xs, ws, sizes[0], si
     # Worst case: the tile holds weights rounded to T, and float32 sums K products.
     bound = (4 * EPS[dtype] + k * EPS[F32]) * np.abs(wide(x)).sum(1, keepdims=True) * np.abs(values).max()
     assert (np.abs(wide(y) - wide(x) @ values.T) <= bound).all()
-
-
-def attention(q: mx.array, k: mx.array, v: mx.array) -> Wide:
-    scores = wide(q) @ np.swapaxes(wide(k), -1, -2) / math.sqrt(q.shape[-1])
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return (weights / weights.sum(-1, keepdims=True)) @ wide(v)
 
 
 def sdpa_inputs(b: int, h: int, t: int, s: int, d: int, dtype: Any) -> dict[str, mx.array]:

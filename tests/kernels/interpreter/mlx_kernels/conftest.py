@@ -1,0 +1,17 @@
+"""Where MLX's headers are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench.kernels.mlx_traffic import KERNELS
+
+from .. import wheel
+
+
+@pytest.fixture(scope="session")
+def folder() -> Path:
+    """Where the headers are."""
+    return KERNELS if wheel.fetch() else wheel.KEPT

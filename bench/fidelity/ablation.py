@@ -16,7 +16,7 @@ from model.projection import Weights
 from model.transformer import Layer
 
 from .distribution import kl
-from .teacher_forcing import Chunk, Float32, chunk_logits, job
+from .teacher_forcing import Chunk, Float32, Networks, chunk_logits, job
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,9 @@ def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
     return [Part(name, tuple(found)) for name, found in grouped.items()]
 
 
-def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> InstructMusicGen:
-    """Return `model` with these modules from `donor`'s bundle; all other weights are shared."""
-    mixed, weights = copy.copy(model), _mixed(model, donor, modules)
-    lm, adapter = mixed.lm, mixed.adapter = copy.copy(model.lm), copy.copy(model.adapter)
+def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Networks:
+    """Return `model`'s networks with these modules from `donor`'s bundle; all other weights are shared."""
+    weights, lm, adapter = _mixed(model, donor, modules), copy.copy(model.lm), copy.copy(model.adapter)
     adapter.lm, lm.layers = lm, list(lm.layers)
     for index in {int(m.split(".")[1]) for m in modules if m.startswith("layers.")}:
         lm.layers[index] = Layer(weights, index)
@@ -95,7 +94,7 @@ def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[
         for owner in (model, donor)
         for name, tensor in owner.bundle.reload(n for n in names if (n in theirs) == (owner is donor)).items()
     }
-    return mixed
+    return Networks(lm, adapter)
 
 
 def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Weights:
@@ -114,15 +113,17 @@ def costs(
     guidance: float,
 ) -> list[Cost]:  # fmt: skip
     """KL(reference || reference with the part from `other`) for each part, over (text, chunk) pairs; dearest first."""
-    right = _logits(reference, chunks, guidance)
+    conditions = [reference.condition([text]) for text, _ in chunks]
+
+    def logits(networks: Networks) -> list[Float32]:
+        pairs = zip(chunks, conditions)
+        return [chunk_logits(job(networks, condition, guidance), part) for (_, part), condition in pairs]
+
+    right = logits(Networks(reference.lm, reference.adapter))
     sizes = swappable(reference)
     out = []
     for part in track(which, "what costs most, part by part"):
-        made = _logits(swapped(reference, other, part.modules), chunks, guidance)
+        made = logits(swapped(reference, other, part.modules))
         total = float(np.mean([kl(a, b).mean() for a, b in zip(right, made)]))
         out.append(Cost(part, total, sum(sizes[m] for m in part.modules) / 1e6))
     return sorted(out, key=lambda cost: -cost.kl)
-
-
-def _logits(model: InstructMusicGen, chunks: Sequence[tuple[str, Chunk]], guidance: float) -> list[Float32]:
-    return [chunk_logits(job(model, model.condition([text]), guidance), part) for text, part in chunks]

@@ -9,17 +9,28 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.console import track
+from model.adapter import Adapter
 from model.decode import Decoder, guide
 from model.delay_pattern import delayed, frame_index, positions, undelayed, with_special
 from model.pipeline import InstructMusicGen
 from model.sampling import Sampling
+from model.transformer import LanguageModel
 
 from .inputs import Material
 
 Float32 = npt.NDArray[np.float32]
 
 
-def job(model: InstructMusicGen, condition: mx.array, guidance: float, sampling: Sampling | None = None) -> Decoder:
+class Networks(NamedTuple):
+    """What a job needs of a model."""
+
+    lm: LanguageModel
+    adapter: Adapter
+
+
+def job(
+    model: InstructMusicGen | Networks, condition: mx.array, guidance: float, sampling: Sampling | None = None
+) -> Decoder:
     """Return what stays the same for a text condition [1,L,dim]."""
     return Decoder(model.lm, model.adapter, model.lm.text_kv(condition), guidance, sampling or Sampling())
 

@@ -146,7 +146,7 @@ def test_swapping_everything_makes_the_other_model(bundles: dict[str, Path]) -> 
     alone = [forcing.chunk_logits(forcing.job(m, m.condition(TEXTS[:1]), 3.0), part) for m in (reference, other)]
     modules = list(ablation.swappable(reference))
     both = ablation.swapped(reference, other, modules)
-    mixed = forcing.chunk_logits(forcing.job(both, both.condition(TEXTS[:1]), 3.0), part)
+    mixed = forcing.chunk_logits(forcing.job(both, reference.condition(TEXTS[:1]), 3.0), part)
     again = forcing.chunk_logits(forcing.job(reference, reference.condition(TEXTS[:1]), 3.0), part)
     assert np.array_equal(again, alone[0])
     # What is left are embeddings, norms and positions, which a 4-bit bundle rounds to float16.

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .pipeline import InstructMusicGen
+    from .streaming import Chunk
 
-__all__ = ["InstructMusicGen"]
+__all__ = ["Chunk", "InstructMusicGen"]
 
 
 def __getattr__(name: str) -> object:
     """Import the pipeline, and MLX with it, only when it is asked for."""
-    if name == "InstructMusicGen":
+    if name in __all__:
         from .installation import check_kernels
 
         check_kernels()
-        from .pipeline import InstructMusicGen
+        from . import pipeline
 
-        return InstructMusicGen
+        return getattr(pipeline, name)
     raise AttributeError(f"module 'model' has no attribute {name!r}")

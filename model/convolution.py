@@ -27,15 +27,25 @@ class Conv:
 
     def __call__(self, x: mx.array, *, residual: mx.array | None = None) -> mx.array:
         """Convolve a whole signal [B,n,C], padded at both ends: [B,ceil(n/stride),N]."""
-        return self._valid(pad(x, self.weight.shape[1], self.stride, self.pad_mode), residual)
+        return self._valid(self.padded(x), residual)
 
-    def step(self, x: mx.array, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
+    def padded(self, x: mx.array) -> mx.array:
+        """Pad a whole signal [B,n,C] at both ends."""
+        return pad(x, self.weight.shape[1], self.stride, self.pad_mode)
+
+    def step(
+        self, x: mx.array, state: mx.array | None = None, residual: mx.array | None = None
+    ) -> tuple[mx.array, mx.array]:
         """Continue an unpadded signal: the outputs whose window is complete, and the samples that later ones need."""
         seen = x if state is None else mx.concatenate([state, x], axis=1)
-        count = max((seen.shape[1] - self.weight.shape[1]) // self.stride + 1, 0)
+        count = self.complete(seen.shape[1])
         if count == 0:
             return mx.zeros((x.shape[0], 0, self.weight.shape[0]), dtype=x.dtype), seen
-        return self._valid(seen, None), seen[:, count * self.stride :]
+        return self._valid(seen, residual), seen[:, count * self.stride :]
+
+    def complete(self, samples: int) -> int:
+        """How many outputs `samples` of an unpadded signal complete."""
+        return max((samples - self.weight.shape[1]) // self.stride + 1, 0)
 
     def _valid(self, x: mx.array, residual: mx.array | None) -> mx.array:
         return self.ops.conv1d(x, self.weight, self.bias, stride=self.stride, elu=self.elu, residual=residual)
@@ -53,9 +63,8 @@ class ConvTranspose:
     def __call__(self, x: mx.array) -> mx.array:
         """[B,n,C] -> [B,n·stride,N]: the full output without the padding's share, the odd sample from the left."""
         y = self._full(x)
-        total = self.weight.shape[1] - self.stride
-        right = total // 2
-        return y[:, total - right : y.shape[1] - right]
+        left, right = padding(self.weight.shape[1], self.stride)
+        return y[:, left : y.shape[1] - right]
 
     def step(self, x: mx.array, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
         """Continue the full output: its next n·stride samples, and the share of x in those that follow."""
@@ -101,15 +110,19 @@ class Lstm:
         return (x + y if self.layers else x), after
 
 
+def padding(kernel: int, stride: int) -> tuple[int, int]:
+    """Return the samples to pad on the left and on the right: kernel - stride in all, the odd one on the left."""
+    total = kernel - stride
+    return total - total // 2, total // 2
+
+
 def pad(x: mx.array, kernel: int, stride: int, mode: str) -> mx.array:
     """Pad x [B,n,C] as audiocraft's `StreamableConv1d` does, so that a convolution gives ceil(n/stride) outputs.
 
     kernel - stride zeros or reflections in all, the odd one on the left, and on the right what fills the last window.
     """
-    n, total = x.shape[1], kernel - stride
-    right = total // 2
-    left = total - right
-    right += -n % stride
+    left, right = padding(kernel, stride)
+    right += -x.shape[1] % stride
     if mode == "reflect":
         return _reflect(x, left, right)
     return mx.pad(x, [(0, 0), (left, right), (0, 0)])

@@ -38,7 +38,7 @@ class DecoderState:
         """Allocate the caches of a window.
 
         `rows` count both rows of guidance pairs; `slots` the positions that will come; `query_rows` the prefix's query
-        rows in use (the frames to generate: later positions keep the last one, as upstream does).
+        rows in use (the frames that are heard: later positions keep the last one, as upstream does).
         """
         config = lm.config
         self.lm, self.position, self.query_rows = lm, 0, query_rows
@@ -101,13 +101,13 @@ class Decoder:
         return self.guidance != 1
 
     def start(self, clip_codes: mx.array, frames: int) -> DecoderState:
-        """Encode the window's clip, int32 [B,K,frames+1], and allocate its caches."""
+        """Encode what is heard of the clip, int32 [B,K,n+1], n >= frames, and allocate the window's caches."""
         rows = clip_codes.shape[0] * (2 if self.guided else 1)
         with self.announce("adapter"):
             prefix = self.adapter(clip_codes)
         return DecoderState(
             self.lm, self.text, prefix, start_layer=self.adapter.config.start_layer, rows=rows,
-            slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=frames,
+            slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=clip_codes.shape[2] - 1,
         )  # fmt: skip
 
     def predict(self, state: DecoderState, tokens: mx.array) -> mx.array:
@@ -136,14 +136,16 @@ class Decoder:
     ) -> Iterator[mx.array]:
         """Generate the delayed sequence of a window, chunk by chunk: int32 [B,K,T'], all positions in order.
 
-        clip_codes: int32 [B,K,frames+1]; prompt: int32 [B,K,P], P < frames, the tokens already known; seeds: one for
-        each row, from which `window` (its number in the clip) derives what is drawn. The first chunk is what the prompt
-        makes known (positions 0..P), each later one a single position. Tokens stay on the device. Raises NotFinite at
-        the end if logits were NaN or infinite, which no token shows.
+        clip_codes: int32 [B,K,n+1], n >= frames, what is heard of the clip; prompt: int32 [B,K,P], P < frames, the
+        tokens already known; seeds: one for each row, from which `window` (its number in the clip) derives what is
+        drawn. The first chunk is what the prompt makes known (positions 0..P), each later one a single position. Where
+        more is heard than generated, the last positions begin further frames, as in a window of n frames that is cut
+        off. Tokens stay on the device. Raises NotFinite at the end if logits were NaN or infinite, which no token
+        shows.
         """
         state = self.start(clip_codes, frames)
-        sequence, known = delayed(prompt, frames, self.lm.config.special)
-        given, total = prompt.shape[2], sequence.shape[2]
+        sequence, known = delayed(prompt, clip_codes.shape[2] - 1, self.lm.config.special)
+        given, total = prompt.shape[2], positions(frames, clip_codes.shape[1])
         keys = row_keys(seeds, window, total)
         tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)
         enqueue = StepQueue()

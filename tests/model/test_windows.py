@@ -36,6 +36,30 @@ def test_a_prompt_is_the_tail_of_the_window_before(layout: Any) -> None:
         assert after.offset + after.prompt == before.offset + before.frames
 
 
+@given(layouts(), st.data())
+def test_every_frame_but_the_clips_last_is_edited_with_the_look_ahead_in_sight(layout, data):
+    """Each window hears `ahead` frames more than it edits, except where the clip ends within it; none twice."""
+    total, window, _ = layout
+    ahead = data.draw(st.integers(0, window - 1))
+    stride = data.draw(st.integers(1, window - ahead))
+    windows, generated = plan(total, window, stride, ahead), []
+    for w in windows:
+        assert 0 <= w.prompt < w.frames and w.frames + w.ahead <= window and w.stop + w.ahead <= total
+        assert w.ahead == (0 if w.stop == total else ahead)
+        assert w.steps == w.frames - w.prompt + 3
+        generated += range(w.offset + w.prompt, w.stop)
+    assert generated == list(range(total))
+    for before, after in itertools.pairwise(windows):
+        assert (after.offset, after.offset + after.prompt) == (before.offset + stride, before.stop)
+    assert ahead or windows == plan(total, window, stride)
+
+
+@pytest.mark.parametrize(("total", "window", "stride", "ahead"), [(9, 4, 2, 3), (9, 4, 1, 4), (9, 4, 1, -1)])
+def test_a_look_ahead_that_leaves_nothing_to_edit_is_refused(total, window, stride, ahead):
+    with pytest.raises(ValueError, match="look-ahead"):
+        plan(total, window, stride, ahead)
+
+
 @pytest.mark.parametrize(("total", "window", "stride"), [(0, 4, 2), (5, 0, 1), (5, 4, 0), (5, 4, 5)])
 def test_impossible_layouts_are_refused(total: Any, window: Any, stride: Any) -> None:
     with pytest.raises(ValueError, match="frames"):

@@ -53,25 +53,31 @@ def matrix_bytes(shape: tuple[int, ...], quantization: Quantization | None, floa
     return n * k * quantization.bits // 8 + 2 * n * (k // quantization.group_size) * floats
 
 
-def step_bytes(config: Config, shape: StepShape, *, activations: mx.Dtype, weights: mx.Dtype) -> dict[str, float]:
-    """Bytes by part (`PARTS`), caches in `activations`' dtype, dense weights and scales in `weights`'."""
-    lm, cached, dense = config.lm, activations.size, weights.size
+def step_bytes(
+    config: Config, shape: StepShape, *, activations: mx.Dtype, weights: mx.Dtype, caches: mx.Dtype | None = None
+) -> dict[str, float]:
+    """Bytes by part (`PARTS`).
+
+    The text's keys and values and the norms count in `activations`' dtype, dense weights and scales in `weights`', the
+    self-attention's cache and the prefix in `caches`' (by default that of the activations).
+    """
+    lm, floats, dense, cached = config.lm, activations.size, weights.size, (caches or activations).size
     total = 0
     for module, matrix in projections(lm).items():
         if module.endswith(("cross_attn.k_proj", "cross_attn.v_proj")):
             continue  # the text's keys and values are computed once for a clip
         total += matrix_bytes(matrix, config.packing(module), dense)
     heads = sum(matrix_bytes((lm.card, lm.dim), config.packing(f"linears.{k}"), dense) for k in range(lm.codebooks))
-    norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * cached
-    per_row = 2 * lm.layers * lm.dim * cached  # keys and values of one position
+    norms = (len(NORMS) * lm.layers + 1) * 2 * lm.dim * floats
+    per_row = 2 * lm.layers * lm.dim  # keys and values of one position
     adapted = 2 * config.adapter.layers * lm.dim * cached
     return {
         "weights": float(total + norms),
         "heads": float(heads),
         "embedding": float(shape.rows * lm.codebooks * lm.dim * config.dtype.size),
-        "self cache": shape.rows * shape.length * per_row,
+        "self cache": shape.rows * shape.length * per_row * cached,
         "prefix": float(shape.batch * shape.prefix * adapted),
-        "text": float(shape.batch * shape.text * per_row),
+        "text": float(shape.batch * shape.text * per_row * floats),
     }
 
 

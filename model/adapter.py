@@ -82,7 +82,8 @@ class Adapter:
             q, k, v = (mx.contiguous(part) for part in unstack(qkv))
             attended = self.ops.attention(q, k, v, scale=shared.scale, mask="causal")
             x = shared.self_out(merge_heads(attended), residual=x)
-            return shared.feed_forward(x), q, k, v
+            kept = self.lm.cache_dtype
+            return shared.feed_forward(x), q, k.astype(kept), v.astype(kept)
 
         x, q, k, v = row_by_row(row, x, content)
         return x, LayerPrefix(q, k, v, self.gates[i])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from reference.contract import Prefix
+from reference.contract import Ops, Prefix
 
 from .heads import unstack
 
@@ -47,7 +47,8 @@ class KVCache:
     Both live in one array [2,B,H,S,D], so that a step writes them with one update. The prefix is not in it.
     """
 
-    def __init__(self, rows: int, heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
+    def __init__(self, ops: Ops, rows: int, heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
+        self.ops = ops
         self.kv = mx.zeros((2, rows, heads, slots, head_dim), dtype=dtype)
 
     def write(self, kv: mx.array, position: int, rows: slice | None = None) -> tuple[mx.array, mx.array]:
@@ -56,7 +57,7 @@ class KVCache:
         Returns all slots of those rows, k and v [B,H,S,D]. Slots not yet written hold zeros.
         """
         own = slice(None) if rows is None else rows
-        self.kv[:, own, :, position : position + kv.shape[3]] = kv
+        self.kv = self.ops.write_cache(self.kv, kv, position, own)
         k, v = unstack(self.kv[:, own])
         return k, v
 

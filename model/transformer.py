@@ -95,6 +95,7 @@ class LanguageModel:
 
     def __init__(self, weights: Weights) -> None:
         self.config, self.ops, self.dtype = weights.config.lm, weights.ops, weights.dtype
+        self.cache_dtype = weights.cache_dtype
         codebooks = range(self.config.codebooks)
         self.embedding = mx.concatenate([weights.tensors.pop(f"emb.{k}.weight") for k in codebooks])
         self.heads = weights.stacked(*[f"linears.{k}" for k in codebooks])

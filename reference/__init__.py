@@ -10,9 +10,10 @@ from .arguments import check_packed
 from .attention import attention
 from .attention import cross_attention as _cross_attention
 from .attention import prefix_attention as _prefix_attention
+from .cache import write_cache
 from .codec import conv1d, conv_transpose1d, lstm
 from .contract import Packed
-from .precision import compute_dtype, weight_dtype
+from .precision import cache_dtype, compute_dtype, weight_dtype
 
 name = "reference"
 
@@ -31,6 +32,7 @@ def pack(weight: Packed) -> Packed:
 
 __all__ = [
     "attention",
+    "cache_dtype",
     "compute_dtype",
     "conv1d",
     "conv_transpose1d",
@@ -42,4 +44,5 @@ __all__ = [
     "pack",
     "prefix_attention",
     "weight_dtype",
+    "write_cache",
 ]

@@ -142,6 +142,27 @@ def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix
         raise ValueError(f"gate has shape {gate.shape}; it must be a scalar")
 
 
+def check_write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice) -> tuple[int, int]:
+    """Check against `reference.contract.Ops.write_cache`; return the first of the rows and their distance."""
+    for name, a, axes in (("cache", cache, "[2,B,H,S,D]"), ("kv", kv, "[2,b,H,T,D]")):
+        if not (a.ndim == 5 and a.size > 0):
+            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty {axes}")
+        _float(name, a)
+    parts, batch, heads, slots, dim = cache.shape
+    chosen = range(batch)[rows]
+    if kv.shape != (parts, len(chosen), heads, kv.shape[3], dim):
+        raise ValueError(
+            f"kv has shape {kv.shape}; the cache {cache.shape} needs [{parts},{len(chosen)},{heads},T,{dim}]"
+        )
+    if position < 0 or position + kv.shape[3] > slots:
+        raise ValueError(
+            f"position={position} and {kv.shape[3]} more do not fit the cache's {slots} slots; allocate a longer cache"
+        )
+    if chosen.step < 1:
+        raise ValueError(f"rows={rows} count backwards; reverse kv instead")
+    return chosen.start, chosen.step
+
+
 def check_cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array, norm: Norm | None) -> None:
     """Check shapes and dtypes against `reference.contract.Ops.cross_attention`; the matrix is plain."""
     n, _ = check_int4_matmul(x, weight, norm, Epilogue())

@@ -90,6 +90,10 @@ class Ops(Protocol):
         """Return the dtype that dense weights, scales and biases are best kept in when the file holds `stored`."""
         ...
 
+    def cache_dtype(self, stored: mx.Dtype) -> mx.Dtype:
+        """Return the dtype in which keys and values are kept from step to step when the bundle's floats are `stored`."""
+        ...
+
     def pack(self, weight: Packed) -> Packed:
         """Return a packed matrix in the layout that this backend computes with best, `weight` itself if that is it.
 
@@ -154,6 +158,14 @@ class Ops(Protocol):
         position; cache slots from `length` on are never used, whatever they hold. The second sees all P frames. gate
         is a raw scalar (float, or array of one element). `length` may be an int32 array of one element so that a
         compiled graph can be used again. Result [B,H,T,D] in q's dtype. (Instruct-MusicGen, section 3.2.)
+        """
+        ...
+
+    def write_cache(self, cache: mx.array, kv: mx.array, position: int, rows: slice = slice(None)) -> mx.array:
+        """Put kv at `position` of some rows of a cache, and return the cache with it.
+
+        cache [2,B,H,S,D] of any float dtype, kv [2,b,H,T,D] with S >= position + T, `rows` b of the B in rising order;
+        values are rounded to the cache's dtype. In place where nothing else holds the cache: use the result instead.
         """
         ...
 

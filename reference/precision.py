@@ -15,6 +15,11 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
     return mx.float32 if on_cpu() else stored
 
 
+def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
+    """As the activations: nothing is rounded on its way into a cache."""
+    return compute_dtype(stored)
+
+
 def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
     """As the activations: a weight that had to be widened at every step would cripple the baseline."""
     return compute_dtype(stored)

@@ -145,7 +145,11 @@ class Session:
 
     def _dtypes(self) -> dict[str, mx.Dtype]:
         stored = self.model.bundle.config.dtype
-        return {"activations": self.ops.compute_dtype(stored), "weights": self.ops.weight_dtype(stored)}
+        return {
+            "activations": self.ops.compute_dtype(stored),
+            "weights": self.ops.weight_dtype(stored),
+            "caches": self.ops.cache_dtype(stored),
+        }
 
     def traffic(self) -> dict[str, float]:
         """Return the bytes that one step must read, on average over the measured steps, in this backend's dtypes."""

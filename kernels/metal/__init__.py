@@ -38,6 +38,7 @@ class MetalOps:
     pack = staticmethod(reference.pack)
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)
+    write_cache = staticmethod(reference.write_cache)
     conv1d = staticmethod(reference.conv1d)
     conv_transpose1d = staticmethod(reference.conv_transpose1d)
     lstm = staticmethod(reference.lstm)
@@ -45,6 +46,8 @@ class MetalOps:
     # On a GPU activations keep the bundle's dtype. Where MLX computes on a CPU (under the interpreter) they are float32
     # as the reference's are, so that the tokens of a whole edit can be compared.
     compute_dtype = staticmethod(reference.compute_dtype)
+
+    cache_dtype = staticmethod(reference.cache_dtype)
 
     def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
         """Weights keep the bundle's dtype: bytes are what a decode step waits for."""

@@ -50,12 +50,6 @@ inline I loadu_si(const void* p) {
 inline F add_ps(F a, F b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
 inline F mul_ps(F a, F b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
 inline F fmadd_ps(F a, F b, F c) { return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)}; }
-inline float reduce_add_ps(F a) {
-  float v[16], sum = 0;
-  storeu_ps(v, a);
-  for (float x : v) sum += x;
-  return sum;
-}
 inline F cvtph_ps(__m256i a) {
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(a)), _mm256_cvtph_ps(_mm256_extracti128_si256(a, 1))};
 }
@@ -116,7 +110,8 @@ inline I dpbusd_epi32(I sum, I a, I b) {
 #define _mm512_add_ps emulated::add_ps
 #define _mm512_mul_ps emulated::mul_ps
 #define _mm512_fmadd_ps emulated::fmadd_ps
-#define _mm512_reduce_add_ps emulated::reduce_add_ps
+#define _mm512_castps512_ps256(a) ((a).low)
+#define _mm512_extractf32x8_ps(a, half) ((half) ? (a).high : (a).low)
 #define _mm512_cvtph_ps emulated::cvtph_ps
 #undef _mm512_cvtps_ph
 #define _mm512_cvtps_ph(a, rounding) emulated::cvtps_ph(a)

@@ -184,7 +184,8 @@ void dense_and_attention(const IsaKernels& k, DType dtype, int d, int count, int
   check("narrow", int(dtype), d, n, rounding, dtype == DType::f32 ? 0 : dtype == DType::f16 ? 0x1p-12 : 0x1p-9);
   k.dense(stored.data(), d, dtype, d, x.data(), padded(d), m, 0, n, out.data(), n);
   std::vector<float> scores(size_t(m * n));
-  k.scores(x.data(), padded(d), m, d, stored.data(), d, dtype, n, scores.data(), n);
+  const CachedRows rows{stored.data(), d, dtype, n, stored.data()};
+  k.scores(x.data(), padded(d), m, d, rows, scores.data(), n);
   double worst = 0, worst_scores = 0;
   for (int r = 0; r < m; ++r) {
     for (int j = 0; j < n; ++j) {
@@ -208,7 +209,7 @@ void dense_and_attention(const IsaKernels& k, DType dtype, int d, int count, int
     worst_softmax = std::fmax(worst_softmax, std::fabs(total - want) / want);
   }
   check("softmax", int(dtype), d, n, worst_softmax, 1e-6);
-  k.weighted_sum(probabilities.data(), n, m, factors.data(), stored.data(), d, dtype, n, d, sums.data(), padded(d));
+  k.weighted_sum(probabilities.data(), n, m, factors.data(), rows, d, sums.data(), padded(d));
   double worst_sum = 0;
   for (int r = 0; r < m; ++r) {
     for (int i = 0; i < d; ++i) {

@@ -48,7 +48,7 @@ imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layou
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 5;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 6;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -85,6 +85,7 @@ NB_MODULE(_extension, m) {
       "x"_a, "w"_a, "layout"_a, "k"_a, "v"_a, "scale"_a, "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a,
       "activations"_a);
   m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
+  m.def("write_cache", &imn::write_cache, "cache"_a, "kv"_a, "position"_a, "first"_a, "step"_a);
   m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
   m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);
   m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a, "state"_a.none());

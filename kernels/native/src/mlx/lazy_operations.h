@@ -44,6 +44,8 @@ mx::array prefix_attention(const mx::array& q, const mx::array& k, const mx::arr
 mx::array cross_attention(const mx::array& x, const PackedWeights& w, const mx::array& k, const mx::array& v, float scale,
                           const Projection& p, Activations activations);
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
+// cache [2,B,H,S,D] with kv [2,b,H,T,D] at `position` of rows first, first + step, ...; in the cache's dtype.
+mx::array write_cache(const mx::array& cache, const mx::array& kv, int position, int first, int step);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);
 // The result [B,L,C] and the state [2,B,C] after it.

@@ -1,7 +1,7 @@
 // Attention over one or two sets of keys, each with its own softmax:
 //   out = softmax(scale q k^T + mask) v + gate * softmax(scale (q + pq) pk^T) pv
 //
-// One chunk is a head of one prefix row: it reads that head's prefix once for all rows of x that share it. Few queries are
+// One piece is a head of one prefix row: it reads that head's prefix once for all rows of x that share it. Few queries are
 // dot products over keys as they lie in memory, 16-bit or not; many queries are matrix products of blocks of 64.
 #include <algorithm>
 #include <cmath>
@@ -36,18 +36,18 @@ struct Head {
   }
 };
 
-// Keys or values as `scores` and `weighted_sum` take them.
-struct Rows {
-  const void* data;
-  int64_t stride;
-  DType dtype;
-};
-Rows rows_of(const View& view, int64_t b, int64_t h, Slot slot, int64_t count) {
+// Keys or values of one head as `scores` and `weighted_sum` take them.
+CachedRows rows_of(const View& view, int64_t b, int64_t h, Slot slot, int64_t count) {
   const Head head(view, b, h);
-  if (view.strides[3] == 1 || view.shape[3] == 1) return {view.at(head.offset), view.strides[2], view.dtype};
+  if (view.strides[3] == 1 || view.shape[3] == 1) return {view.at(head.offset), view.strides[2], view.dtype, int(count)};
   int64_t ld;
   const float* rows = head.widened(slot, count, &ld);
-  return {rows, ld, DType::f32};
+  return {rows, ld, DType::f32, int(count)};
+}
+
+// Says that `after` are read when `rows` are done, where they lie alike.
+void read_after(CachedRows& rows, const CachedRows& after) {
+  if (after.stride == rows.stride && after.dtype == rows.dtype) rows.next = after.data;
 }
 
 void add_mask(float* scores, const View& mask, int64_t b, int64_t h, int64_t t, int64_t count) {
@@ -75,21 +75,35 @@ void few_queries(const Attention& op, int64_t shared, int64_t h, float* out, int
   float* q = scratch(kQueries, queries * ld);
   float* p = scratch(kScores, queries * lds);
   std::memset(q, 0, size_t(queries * ld) * 4);
+  const bool prefixed = op.prefix_q && op.gate != 0.f;
+  CachedRows prefix_k{}, prefix_v{};
+  if (prefixed) {
+    prefix_k = rows_of(op.prefix_k, shared, h, kPrefixKeys, frames);
+    prefix_v = rows_of(op.prefix_v, shared, h, kPrefixValues, frames);
+    read_after(prefix_k, prefix_v);
+    // The next piece, of this thread too most likely.
+    if (h + 1 < op.q.shape[1] && op.k.strides[3] == 1) prefix_v.next = op.k.at(Head(op.k, shared, h + 1).offset);
+  }
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t b = shared + r * stride;
-    const Rows k = rows_of(op.k, b, h, kKeys, op.length), v = rows_of(op.v, b, h, kValues, op.length);
+    CachedRows k = rows_of(op.k, b, h, kKeys, op.length), v = rows_of(op.v, b, h, kValues, op.length);
+    const bool last_row = r + 1 == rows;
+    read_after(k, v);
+    if (last_row && prefixed) read_after(v, prefix_k);
+    if (!last_row && op.k.strides[3] == 1) v.next = op.k.at(Head(op.k, b + stride, h).offset);
     for (int64_t t = 0; t < steps; ++t) {
       const int64_t i = r * steps + t, n = visible(op, t);
       load(q + i * ld, op.q, b * op.q.strides[0] + h * op.q.strides[1] + t * op.q.strides[2], d, op.q.strides[3]);
       for (int64_t j = 0; j < d; ++j) q[i * ld + j] *= op.scale;
       if (n == 0) continue;
-      kern.scores(q + i * ld, ld, 1, int(d), k.data, k.stride, k.dtype, int(n), p, lds);
+      k.count = v.count = int(n);
+      kern.scores(q + i * ld, ld, 1, int(d), k, p, lds);
       if (op.mask) add_mask(p, op.mask, b, h, t, n);
       const float factor = 1.f / kern.softmax(p, int(n));
-      kern.weighted_sum(p, lds, 1, &factor, v.data, v.stride, v.dtype, int(n), int(d), out + i * ld, ld);
+      kern.weighted_sum(p, lds, 1, &factor, v, int(d), out + i * ld, ld);
     }
   }
-  if (!op.prefix_q || op.gate == 0.f) return;
+  if (!prefixed) return;
   const View& pq = op.prefix_q;
   float* extra = scratch(kExtra, padded(d) + queries);
   float* factors = extra + padded(d);
@@ -97,10 +111,9 @@ void few_queries(const Attention& op, int64_t shared, int64_t h, float* out, int
     load(extra, pq, shared * pq.strides[0] + h * pq.strides[1] + i % steps * pq.strides[2], d, pq.strides[3]);
     for (int64_t j = 0; j < d; ++j) q[i * ld + j] += op.scale * extra[j];
   }
-  const Rows k = rows_of(op.prefix_k, shared, h, kKeys, frames), v = rows_of(op.prefix_v, shared, h, kValues, frames);
-  kern.scores(q, ld, int(queries), int(d), k.data, k.stride, k.dtype, int(frames), p, lds);
+  kern.scores(q, ld, int(queries), int(d), prefix_k, p, lds);
   for (int64_t i = 0; i < queries; ++i) factors[i] = op.gate / kern.softmax(p + i * lds, int(frames));
-  kern.weighted_sum(p, lds, int(queries), factors, v.data, v.stride, v.dtype, int(frames), int(d), out, ld);
+  kern.weighted_sum(p, lds, int(queries), factors, prefix_v, int(d), out, ld);
 }
 
 // out [count, ldo] += factor * softmax(q k^T + mask) v for queries t0.. of row b; q is scaled already.
@@ -168,7 +181,7 @@ void many_queries(const Attention& op, int64_t shared, int64_t h, float* out, in
 void attention(const Attention& op) {
   const int64_t batch = op.q.shape[0], heads = op.q.shape[1], steps = op.q.shape[2], d = op.q.shape[3];
   const int64_t shared = op.prefix_q ? op.prefix_q.shape[0] : batch, rows = batch / shared, ld = padded(d);
-  parallel_for(int(shared * heads), [&](int chunk) {
+  parallel_shares(int(shared * heads), [&](int chunk) {
     const int64_t row = chunk / heads, h = chunk % heads;
     float* sums = scratch(kResult, rows * steps * ld);
     std::memset(sums, 0, size_t(rows * steps * ld) * 4);

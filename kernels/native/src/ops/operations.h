@@ -50,6 +50,9 @@ struct Attention {
 
 void attention(const Attention& op);
 
+// `from`, row by row, to where `to`, of the same shape and with rows without gaps, points; in its dtype.
+void copy_rows(const View& from, const View& to);
+
 void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu, const View& residual, void* out,
             DType out_dtype);
 void conv_transpose1d(const View& x, const View& w, const View& bias, int stride, bool elu, void* out, DType out_dtype);

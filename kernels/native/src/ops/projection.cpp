@@ -10,12 +10,15 @@ const float* prologue(const Matmul& op, int64_t* ld) {
   }
   *ld = padded(k);
   float* x = scratch(kInput, op.rows * *ld);
-  float* weight = scratch(kNorm, 2 * padded(k));
-  float* bias = weight + padded(k);
-  if (op.norm.weight) {
-    load(weight, op.norm.weight, 0, k, op.norm.weight.strides[0]);
-    load(bias, op.norm.bias, 0, k, op.norm.bias.strides[0]);
-  }
+  float* const widened = scratch(kNorm, 2 * padded(k));
+  // A vector of the norm, where it lies if it can be read there.
+  const auto vector = [&](const View& v, float* room) -> const float* {
+    if (!v) return nullptr;
+    if (v.dtype == DType::f32 && v.contiguous()) return static_cast<const float*>(v.data);
+    load(room, v, 0, k, v.strides[0]);
+    return room;
+  };
+  const float *weight = vector(op.norm.weight, widened), *bias = vector(op.norm.bias, widened + padded(k));
   const int64_t step = op.rows <= 8 ? op.rows : 8;
   parallel_for(int((op.rows + step - 1) / step), [&, ld = *ld](int chunk) {
     const int64_t r0 = chunk * step, r1 = std::min(op.rows, r0 + step);

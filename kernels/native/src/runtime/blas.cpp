@@ -47,7 +47,7 @@ void builtin_nn(int64_t m, int64_t n, int64_t k, const float* a, int64_t lda, co
   }
   for (int64_t r = 0; r < m; r += kMaxRows) {
     const int some = int(m - r < kMaxRows ? m - r : kMaxRows);
-    isa_kernels().weighted_sum(a + r * lda, lda, some, ones, b, ldb, DType::f32, int(k), int(n), c + r * ldc, ldc);
+    isa_kernels().weighted_sum(a + r * lda, lda, some, ones, {b, ldb, DType::f32, int(k)}, int(n), c + r * ldc, ldc);
   }
 }
 

@@ -7,19 +7,30 @@
 
 namespace imn::IMN_ISA {
 
-inline void layer_norm(float* row, int k, const float* weight, const float* bias, float eps) {
-  const float mean = sum_of(row, k) / k;
-  const VF minus = vset1(-mean);
-  VF s = vzero();
+// The sum over a row of add(sum, vector) and of add_one(element), in four parts, so that no addition waits for another.
+template <typename Add, typename AddOne>
+inline float sum_in_parts(const float* row, int k, const Add& add, const AddOne& add_one) {
+  VF part[4] = {vzero(), vzero(), vzero(), vzero()};
   int i = 0;
-  for (; i + L <= k; i += L) {
-    const VF d = vadd(vload(row + i), minus);
-    s = vfma(d, d, s);
+  for (; i + 4 * L <= k; i += 4 * L) {
+    for (int p = 0; p < 4; ++p) part[p] = add(part[p], vload(row + i + p * L));
   }
-  float var = vsum(s);
-  for (; i < k; ++i) var += (row[i] - mean) * (row[i] - mean);
+  for (; i + L <= k; i += L) part[0] = add(part[0], vload(row + i));
+  float sum = vsum(vadd(vadd(part[0], part[1]), vadd(part[2], part[3])));
+  for (; i < k; ++i) sum += add_one(row[i]);
+  return sum;
+}
+
+inline void layer_norm(float* row, int k, const float* weight, const float* bias, float eps) {
+  const float mean = sum_in_parts(row, k, [](VF sum, VF x) { return vadd(sum, x); }, [](float x) { return x; }) / k;
+  const VF minus = vset1(-mean);
+  const auto square = [&](VF sum, VF x) {
+    const VF d = vadd(x, minus);
+    return vfma(d, d, sum);
+  };
+  const float var = sum_in_parts(row, k, square, [&](float x) { return (x - mean) * (x - mean); });
   const float r = 1.f / __builtin_sqrtf(var / k + eps);
-  for (i = 0; i < k; ++i) row[i] = (row[i] - mean) * r * weight[i] + bias[i];
+  for (int i = 0; i < k; ++i) row[i] = (row[i] - mean) * r * weight[i] + bias[i];
 }
 
 inline void gelu(float* x, int64_t n) {

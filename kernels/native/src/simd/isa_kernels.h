@@ -21,6 +21,16 @@ inline int64_t padded(int64_t n, int64_t to = kMaxLanes) { return (n + to - 1) /
 // Room for the scales and biases of n rows, as float32.
 inline int64_t table_size(int64_t n, int k, int group) { return 2 * n * padded(k / group); }
 
+// Keys or values of a head: `count` rows, `stride` elements apart. `next`, if not null, are rows of the same stride and dtype
+// that will be read after these.
+struct CachedRows {
+  const void* data;
+  int64_t stride;
+  DType dtype;
+  int count;
+  const void* next = nullptr;
+};
+
 struct IsaKernels {
   const char* name;
   int lanes;
@@ -77,14 +87,13 @@ struct IsaKernels {
   // Gates i, f, g, o of n hidden units (each n long, `stride` apart) and the cell: updates cell, writes hidden.
   void (*lstm_cell)(const float* gates, int64_t stride, float* cell, float* hidden, int n);
 
-  // scores[i * lds + s] = q_i . key_s; q rows zero-padded to kMaxLanes, keys `stride` elements apart.
-  void (*scores)(const float* q, int64_t ldq, int nq, int d, const void* keys, int64_t stride, DType dtype, int count,
-                 float* scores, int64_t lds);
+  // scores[i * lds + s] = q_i . key_s; q rows zero-padded to kMaxLanes.
+  void (*scores)(const float* q, int64_t ldq, int nq, int d, const CachedRows& keys, float* scores, int64_t lds);
   // row = exp(row - max(row)); returns the sum.
   float (*softmax)(float* row, int n);
   // out[i * ldo + d] += factor_i * sum_s p[i * ldp + s] * value_s[d]
-  void (*weighted_sum)(const float* p, int64_t ldp, int nq, const float* factors, const void* values, int64_t stride,
-                       DType dtype, int count, int d, float* out, int64_t ldo);
+  void (*weighted_sum)(const float* p, int64_t ldp, int nq, const float* factors, const CachedRows& values, int d, float* out,
+                       int64_t ldo);
 };
 
 // The instruction set in use: the best the machine has unless forced.

@@ -35,7 +35,7 @@ inline VF vadd(VF a, VF b) { return a + b; }
 inline VF vmul(VF a, VF b) { return a * b; }
 inline VF vfma(VF a, VF b, VF c) { return a * b + c; }
 
-// The sum over the lanes; vsum4: of four vectors, to out[0..3]. Each set adds in an order of its own.
+// The sum over the lanes; vsum4: of four vectors, to out[0..3], added in the same order. Each set has an order of its own.
 inline float vsum(VF a) { return (a[0] + a[2]) + (a[1] + a[3]); }
 inline void vsum4(VF a, VF b, VF c, VF d, float* out) {
   out[0] = vsum(a), out[1] = vsum(b), out[2] = vsum(c), out[3] = vsum(d);

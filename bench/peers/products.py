@@ -1,0 +1,156 @@
+"""One packed matrix times some rows, cold, in our backend and in onnxruntime: the columns of the products' table.
+
+The matrix is quantized without an offset (bias = -8 scale), which both can hold, so that all multiply the same numbers.
+Each call multiplies by copies of it that together exceed the cache, as a decode step reads one matrix after another.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.errors import UserError
+
+from ..machine import hardware
+
+GROUP = 64
+MAX_BYTES = 256 << 20
+LEVELS = {"int8": 4, "float32": 1}
+"""Kinds of activations that MatMulNBits rounds to, by its accuracy level."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix [n, k] of 4 bits: bytes [n, k/2] with the first of two in the low half, float16 scales [n, k/64]."""
+
+    codes: npt.NDArray[np.uint8]
+    scales: npt.NDArray[np.float16]
+
+    @classmethod
+    def random(cls, rng: np.random.Generator, n: int, k: int) -> Matrix:
+        """Return one whose entries are about 1/sqrt(k)."""
+        scales = rng.uniform(0.5, 1.5, (n, k // GROUP)) * 0.4 / np.sqrt(k)
+        return cls(rng.integers(0, 256, (n, k // 2), dtype=np.uint8), scales.astype(np.float16))
+
+    def product(self, x: Floats) -> npt.NDArray[np.float64]:
+        """x [m, k] times the matrix, transposed, in float64."""
+        codes = np.stack([self.codes & 15, self.codes >> 4], axis=-1).reshape(len(self.codes), -1)
+        weights = (codes.astype(np.float64) - 8) * np.repeat(self.scales.astype(np.float64), GROUP, axis=1)
+        return np.asarray(x.astype(np.float64) @ weights.T)
+
+
+class Products:
+    """A column: `multiply(x)` gives the result of each copy of the matrix, evaluated."""
+
+    def __init__(self, multiply: Callable[[Floats], Floats], inputs: dict[int, Floats], copies: int, calls: int) -> None:
+        self.multiply, self.inputs, self.copies, self.calls = multiply, inputs, copies, calls
+
+    def round(self) -> dict[str, list[float]]:
+        """Seconds of one product, by rows."""
+        return {str(m): [self._seconds(x) for _ in range(self.calls)] for m, x in self.inputs.items()}
+
+    def _seconds(self, x: Floats) -> float:
+        start = time.perf_counter()
+        self.multiply(x)
+        return (time.perf_counter() - start) / self.copies
+
+
+def _given(n: int, k: int, rows: list[int]) -> tuple[list[Matrix], dict[int, Floats]]:
+    """Return the copies of the matrix, each of its own numbers, and an input for each number of rows."""
+    rng = np.random.default_rng(0)
+    copies = max(1, min(4 * hardware.cache_bytes(), MAX_BYTES) // (n * k // 2))
+    matrices = [Matrix.random(rng, n, k) for _ in range(copies)]
+    return matrices, {m: rng.standard_normal((m, k), dtype=np.float32) for m in rows}
+
+
+def _column(
+    multiply: Callable[[Floats], Floats], matrices: list[Matrix], inputs: dict[int, Floats], calls: int, **about: Any
+) -> tuple[Products, dict[str, Any]]:
+    errors = {}
+    for m, x in inputs.items():
+        want = matrices[0].product(x)
+        errors[str(m)] = float(np.linalg.norm(multiply(x) - want) / np.linalg.norm(want))
+    return Products(multiply, inputs, len(matrices), calls), {"error": errors, "copies": len(matrices), **about}
+
+
+def ours(n: int, k: int, rows: list[int], calls: int, backend: str) -> tuple[Products, dict[str, Any]]:
+    """Make our column: the products of one graph."""
+    import mlx.core as mx
+
+    import kernels
+    from reference.contract import Packed
+
+    ops = kernels.load(backend)
+    matrices, inputs = _given(n, k, rows)
+    packed = []
+    for matrix in matrices:
+        scales = mx.array(matrix.scales)
+        packed.append(ops.pack(Packed(mx.array(matrix.codes.view(np.uint32)), scales, -8 * scales, GROUP, 4)))
+    mx.eval([p.arrays() for p in packed])
+
+    def multiply(x: Floats) -> Floats:
+        given = mx.array(x)
+        results = [ops.int4_matmul(given, p) for p in packed]
+        mx.eval(results)
+        return np.array(results[0])
+
+    return _column(multiply, matrices, inputs, calls, ran_on=ops.name)
+
+
+def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -> tuple[Products, dict[str, Any]]:
+    """Make onnxruntime's column: a graph of MatMulNBits nodes that share their input."""
+    import onnx
+    import onnxruntime as runtime
+    from onnx import TensorProto, helper, numpy_helper
+
+    matrices, inputs = _given(n, k, rows)
+    nodes, constants, outputs = [], [], []
+    for i, matrix in enumerate(matrices):
+        names = ["x", f"codes{i}", f"scales{i}"]
+        constants.append(numpy_helper.from_array(matrix.codes.reshape(n, k // GROUP, GROUP // 2), names[1]))
+        constants.append(numpy_helper.from_array(matrix.scales.astype(np.float32).reshape(-1), names[2]))
+        nodes.append(
+            helper.make_node(
+                "MatMulNBits", names, [f"y{i}"], domain="com.microsoft", K=k, N=n, bits=4, block_size=GROUP,
+                accuracy_level=LEVELS[activations],
+            )
+        )  # fmt: skip
+        outputs.append(helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, ["M", n]))
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["M", k])
+    graph = helper.make_graph(nodes, "products", [given], outputs, constants)
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = hardware.cores()
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+    def multiply(x: Floats) -> Floats:
+        return np.asarray(session.run(None, {"x": x})[0], dtype=np.float32)
+
+    versions = {"onnxruntime": runtime.__version__, "onnx": onnx.__version__}
+    return _column(multiply, matrices, inputs, calls, versions=versions)
+
+
+def unavailable() -> str | None:
+    """Why onnxruntime cannot be measured here; None where it can."""
+    missing = [name for name in ("onnxruntime", "onnx") if importlib.util.find_spec(name) is None]
+    return f"{' and '.join(missing)} not installed; pip install 'instruct-musicgen-mlx[bench]'" if missing else None
+
+
+def check_rows(text: str) -> list[int]:
+    """Return the numbers of rows in "1,2,4". Raises UserError for others than 1 to 1024."""
+    try:
+        rows = [int(part) for part in text.split(",")]
+    except ValueError:
+        rows = [0]
+    if not all(1 <= m <= 1024 for m in rows):
+        raise UserError(f"--rows {text} is not a list of numbers from 1 to 1024; as in --rows 1,2,4")
+    return list(dict.fromkeys(rows))

@@ -69,11 +69,6 @@ class Weights:
         """The dtype of the activations, and of the small float weights that meet them."""
         return self.ops.compute_dtype(self.config.dtype)
 
-    @property
-    def cache_dtype(self) -> mx.Dtype:
-        """The dtype of keys and values that are kept from step to step."""
-        return self.ops.cache_dtype(self.config.dtype)
-
     def array(self, name: str) -> mx.array:
         """Take a float tensor, in the activations' dtype."""
         return self.tensors.pop(name).astype(self.dtype)

@@ -95,7 +95,7 @@ class LanguageModel:
 
     def __init__(self, weights: Weights) -> None:
         self.config, self.ops, self.dtype = weights.config.lm, weights.ops, weights.dtype
-        self.cache_dtype = weights.cache_dtype
+        self._stored = weights.config.dtype
         codebooks = range(self.config.codebooks)
         self.embedding = mx.concatenate([weights.tensors.pop(f"emb.{k}.weight") for k in codebooks])
         self.heads = weights.stacked(*[f"linears.{k}" for k in codebooks])
@@ -103,6 +103,11 @@ class LanguageModel:
         self.layers = [Layer(weights, i) for i in range(self.config.layers)]
         self._offset = (mx.arange(self.config.codebooks) * (self.config.card + 1))[:, None]
         mx.eval(self.embedding, self.heads.arrays(), self.out_norm, self._offset)
+
+    @property
+    def cache_dtype(self) -> mx.Dtype:
+        """The dtype of keys and values that are kept from step to step."""
+        return self.ops.cache_dtype(self._stored)
 
     def embed(self, tokens: mx.array) -> mx.array:
         """Sum the embeddings of tokens int32 [B,K,T]: [B,T,dim], without positions."""

@@ -91,7 +91,7 @@ class Ops(Protocol):
         ...
 
     def cache_dtype(self, stored: mx.Dtype) -> mx.Dtype:
-        """Return the dtype in which keys and values are kept from step to step when the bundle's floats are `stored`."""
+        """Return the dtype in which keys and values are kept for later steps when the bundle's floats are `stored`."""
         ...
 
     def pack(self, weight: Packed) -> Packed:

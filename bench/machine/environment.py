@@ -17,6 +17,7 @@ LIBRARIES = ("mlx", "mlx-cpu", "mlx-metal", "numpy", "scipy-openblas32", "transf
 VARIABLES = (
     "INSTRUCT_MUSICGEN_THREADS",
     "INSTRUCT_MUSICGEN_ACTIVATIONS",
+    "INSTRUCT_MUSICGEN_CACHES",
     "INSTRUCT_MUSICGEN_ISA",
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",

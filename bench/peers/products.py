@@ -50,7 +50,9 @@ class Matrix:
 class Products:
     """A column: `multiply(x)` gives the result of each copy of the matrix, evaluated."""
 
-    def __init__(self, multiply: Callable[[Floats], Floats], inputs: dict[int, Floats], copies: int, calls: int) -> None:
+    def __init__(
+        self, multiply: Callable[[Floats], Floats], inputs: dict[int, Floats], copies: int, calls: int
+    ) -> None:
         self.multiply, self.inputs, self.copies, self.calls = multiply, inputs, copies, calls
 
     def round(self) -> dict[str, list[float]]:

@@ -6,12 +6,12 @@ Settings, each also an environment variable read at first use:
 
 - instruction set, `set_isa` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["isas"]`;
 - threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
-- activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8".
+- activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8";
+- kept keys and values, `set_caches` / INSTRUCT_MUSICGEN_CACHES: "float32" (default) or "float16".
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from numbers import Integral
 from types import ModuleType
@@ -27,43 +27,23 @@ from reference.contract import Epilogue, Norm, Packed, Prefix
 from . import cores
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
+from .settings import ACTIVATIONS, CACHES, Settings
 
 name = "native"
 NO_NORM = (None, None, 0.0)
-ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activations.h
 
 _extension, _reason = load()
-_activations = os.environ.get("INSTRUCT_MUSICGEN_ACTIVATIONS", "int16")
+_settings = Settings()
 if _extension is not None and (_fewer := cores.fewer()):
     _extension.set_threads(_fewer)
-if _activations not in ACTIVATIONS:
-    _extension, _reason = (
-        None,
-        (f"INSTRUCT_MUSICGEN_ACTIVATIONS={_activations!r} is not known; use one of {', '.join(ACTIVATIONS)}"),
-    )
+if _wrong := _settings.read_environment():
+    _extension, _reason = None, _wrong
 
 __all__ = [
-    "attention",
-    "cache_dtype",
-    "compute_dtype",
-    "conv1d",
-    "conv_transpose1d",
-    "cross_attention",
-    "info",
-    "int4_matmul",
-    "linear",
-    "lstm",
-    "name",
-    "pack",
-    "prefix_attention",
-    "set_activations",
-    "set_isa",
-    "set_threads",
-    "stream",
-    "unavailable",
-    "weight_dtype",
-    "write_cache",
-]
+    "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "info",
+    "int4_matmul", "linear", "lstm", "name", "pack", "prefix_attention", "set_activations", "set_caches", "set_isa",
+    "set_threads", "stream", "unavailable", "weight_dtype", "write_cache",
+]  # fmt: skip
 
 
 def unavailable() -> str | None:
@@ -84,7 +64,8 @@ def info() -> dict[str, Any]:
         "isa": ext.isa(),
         "isas": ext.isas(),
         "threads": ext.threads(),
-        "activations": _activations,
+        "activations": _settings.activations,
+        "caches": _settings.caches,
         "blas": ext.blas(),
         "mlx": ext.mlx_version,
         "compiler": ext.compiler,
@@ -118,10 +99,17 @@ def set_activations(activations: Literal["float32", "int16", "int8"]) -> None:
     "int8" rounds them to 8 bits everywhere with weights of 4 bits: faster with many rows, with a relative error of
     about 0.6 % a product. Operations made before keep what they had.
     """
-    global _activations
-    if activations not in ACTIVATIONS:
-        raise ValueError(f"activations={activations!r} is not known; use one of {', '.join(ACTIVATIONS)}")
-    _activations = activations
+    _settings.choose("activations", activations)
+
+
+def set_caches(caches: Literal["float32", "float16"]) -> None:
+    """Set the precision of keys and values that are kept from step to step: caches, and the clip's prefix.
+
+    "float32", the default, rounds nothing. "float16" halves what attention reads and what the caches take, at a
+    relative error of up to 5e-4 a value, as upstream has it on a GPU; where two tokens are nearly as likely, the other
+    one may be chosen. Windows begun before keep what they had. Raises ValueError for another value.
+    """
+    _settings.choose("caches", caches)
 
 
 def stream(words: npt.NDArray[np.uint64]) -> int:
@@ -139,11 +127,8 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
 
 
 def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """float16, which halves what attention reads at a relative error of 5e-4 a value; float32 where the bundle is.
-
-    Upstream keeps them so too: the published models were trained and run with float16 activations.
-    """
-    return mx.float32 if stored == mx.float32 else mx.float16
+    """As `set_caches` says."""
+    return CACHES[_settings.caches]
 
 
 def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
@@ -178,7 +163,7 @@ def _int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilo
     try:
         out: mx.array = _ext().int4_matmul(
             x, *_packed(weight), epilogue.bias, _gelu(epilogue.activation), epilogue.residual, *(norm or NO_NORM),
-            ACTIVATIONS.index(_activations),
+            ACTIVATIONS.index(_settings.activations),
         )  # fmt: skip
         return out
     except (ValueError, TypeError) as e:
@@ -221,7 +206,7 @@ def _cross_attention(
 ) -> mx.array:
     try:
         out: mx.array = _ext().cross_attention(
-            x, *_packed(weight), k, v, scale, *(norm or NO_NORM), ACTIVATIONS.index(_activations)
+            x, *_packed(weight), k, v, scale, *(norm or NO_NORM), ACTIVATIONS.index(_settings.activations)
         )
         return out
     except (ValueError, TypeError) as e:

@@ -62,6 +62,8 @@ def run(arguments: argparse.Namespace) -> None:
     start = time.perf_counter()
     model = _load(name, arguments)
     loaded = time.perf_counter() - start
+    if arguments.caches == "float16":
+        _use_half_caches(model)
     if arguments.activations == "int8":
         _use_int8(model)
     window = _window(model, arguments.window, tell)
@@ -188,6 +190,14 @@ def _use_int8(model: InstructMusicGen) -> None:
     from kernels import native
 
     native.set_activations("int8")
+
+
+def _use_half_caches(model: InstructMusicGen) -> None:
+    if model.backend != "native":
+        raise UsageError(f"--caches float16: is for the native backend, not for {model.backend}")
+    from kernels import native
+
+    native.set_caches("float16")
 
 
 def _backend(model: InstructMusicGen) -> str:

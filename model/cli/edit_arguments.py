@@ -97,6 +97,13 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         help="int8: faster and less exact layer projections on the native backend (what it costs, measured: "
         "kernels/native/README.md)",
     )
+    add(
+        "--caches",
+        choices=("default", "float16"),
+        default="default",
+        help="float16: keys and values kept in 16 bits on the native backend; less to read at every step, and now and "
+        "then another token where two are as likely",
+    )
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
     add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")

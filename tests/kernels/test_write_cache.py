@@ -1,4 +1,4 @@
-"""The cache of keys and values: what is written stands at its place, rounded to the cache's dtype; nothing else moves."""
+"""The cache of keys and values: what is written stands at its place, rounded to the cache's dtype."""
 
 from __future__ import annotations
 

@@ -134,13 +134,13 @@ LONG = 1_000_000
 """Numbers whose sorting takes a CPU many times as long as Python takes to build a step of two caches."""
 
 
-def elsewhere(blocked: int) -> int:
+def elsewhere(name: str, blocked: int) -> int:
     """Run steps over two caches, one in each half; block the stream where a step writes cache number `blocked`.
 
     The next step is built and handed to MLX meanwhile. Returns how many caches were copied: lie elsewhere then. Few
     operations, as MLX holds back what is enqueued beyond a hundred or so, and would wait for the stream by itself.
     """
-    caches = [KVCache(1, 2, 8, 16, mx.float32) for _ in range(2)]
+    caches = [KVCache(kernels.load(name), 1, 2, 8, 16, mx.float32) for _ in range(2)]
     numbers, other = mx.random.uniform(shape=(LONG,)), mx.new_stream(mx.cpu)
     x = mx.ones((2, 1, 2, 1, 16))
     mx.eval(numbers, x, [cache.kv for cache in caches])
@@ -161,19 +161,21 @@ on_cpu = pytest.mark.skipif(mx.metal.is_available(), reason="a GPU's stream is n
 
 
 @on_cpu
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize("blocked", (0, 1))
-def test_a_blocked_stream_keeps_its_caches_where_they_are(blocked: int) -> None:
-    assert elsewhere(blocked) == 0
+def test_a_blocked_stream_keeps_its_caches_where_they_are(name: str, blocked: int) -> None:
+    assert elsewhere(name, blocked) == 0
 
 
 @on_cpu
+@pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.parametrize(("missing", "blocked"), [("_half", 0), ("_end", 1)])
 def test_without_a_wait_a_blocked_stream_has_its_caches_copied(
-    monkeypatch: pytest.MonkeyPatch, missing: str, blocked: int
+    monkeypatch: pytest.MonkeyPatch, name: str, missing: str, blocked: int
 ) -> None:
     """On a busy machine Python may be late, and the stream goes on before the next step is there: once is enough."""
     without(missing, monkeypatch)
-    assert any(elsewhere(blocked) for _ in range(8))
+    assert any(elsewhere(name, blocked) for _ in range(8))
 
 
 @on_cpu

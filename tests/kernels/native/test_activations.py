@@ -134,12 +134,27 @@ def test_the_setting_belongs_to_the_operation_made_under_it(native: ModuleType, 
         native.set_activations("int4")
 
 
-def test_the_variable_sets_the_activations() -> None:
-    script = "import kernels; print(kernels.load('native').info()['activations'])"
-    for value, expected in (("int8", "int8"), ("int3", "")):
+@pytest.mark.parametrize(("setting", "good"), [("activations", "int8"), ("caches", "float16")])
+def test_a_variable_sets_the_precision(setting: str, good: str) -> None:
+    script, variable = f"import kernels; print(kernels.load('native').info()['{setting}'])", setting.upper()
+    for value, expected in ((good, good), ("int3", "")):
         done = subprocess.run(
-            [sys.executable, "-c", script], env=os.environ | {"INSTRUCT_MUSICGEN_ACTIVATIONS": value},
+            [sys.executable, "-c", script], env=os.environ | {f"INSTRUCT_MUSICGEN_{variable}": value},
             capture_output=True, text=True, cwd=Path(__file__).parents[3],
         )  # fmt: skip
         assert done.stdout.strip() == expected
-        assert value == "int8" or "INSTRUCT_MUSICGEN_ACTIVATIONS='int3' is not known" in done.stderr
+        assert value == good or f"INSTRUCT_MUSICGEN_{variable}='int3' is not known" in done.stderr
+
+
+def test_half_caches_change_what_is_kept_and_nothing_else(native: ModuleType) -> None:
+    kept = native.info()["caches"]
+    try:
+        for name, dtype in (("float16", mx.float16), ("float32", mx.float32)):
+            native.set_caches(name)
+            assert native.info()["caches"] == name
+            assert native.cache_dtype(mx.bfloat16) == dtype
+            assert native.compute_dtype(mx.bfloat16) == mx.float32
+        with pytest.raises(ValueError, match="caches='int8' is not known; use one of float32, float16"):
+            native.set_caches("int8")
+    finally:
+        native.set_caches(kept)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -124,12 +125,42 @@ def test_int8_activations_are_used_when_asked_and_named(
 ) -> None:
     from kernels import native
 
-    monkeypatch.setattr(native, "_activations", "float32")  # undone at the end
+    monkeypatch.setattr(native._settings, "activations", "float32")  # undone at the end
     command = ("edit", clip, "-i", TEXT, "--model", demo_path(), "--backend", "native", "--greedy", "-o")
     plain = run(*command, tmp_path / "plain.wav")
     coarse = run(*command, tmp_path / "int8.wav", "--activations", "int8")
     assert "float32 activations" in plain.out and "int8 activations" in coarse.out
     assert (tmp_path / "plain.wav").read_bytes() != (tmp_path / "int8.wav").read_bytes()
+
+
+@pytest.mark.skipif("native" in backends.missing(), reason="the native backend does not run on this machine")
+def test_caches_of_16_bits_are_kept_when_asked(
+    tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kernels import native
+    from model.decode import KVCache
+
+    monkeypatch.setattr(native._settings, "caches", "float32")  # undone at the end
+    made: set[mx.Dtype] = set()
+    whole = KVCache.write
+
+    def write(cache: KVCache, *args: Any) -> tuple[mx.array, mx.array]:
+        k, v = whole(cache, *args)
+        made.add(k.dtype)
+        return k, v
+
+    monkeypatch.setattr(KVCache, "write", write)
+    command = ("edit", clip, "-i", TEXT, "--model", demo_path(), "--backend", "native", "--max-steps", "5", "-o")
+    run(*command, tmp_path / "plain.wav")
+    assert made == {mx.float32}
+    made.clear()
+    run(*command, tmp_path / "half.wav", "--caches", "float16")
+    assert made == {mx.float16}
+
+
+def test_caches_of_16_bits_elsewhere_are_refused(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
+    done = run("edit", clip, "-i", TEXT, "-o", tmp_path / "o.wav", *on(bundle), "--caches", "float16")
+    done.fails(2, "--caches float16", "reference")
 
 
 def test_int8_activations_elsewhere_are_refused(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:

@@ -1,0 +1,36 @@
+"""What users choose of how the native backend computes, from the environment or by a call."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import mlx.core as mx
+
+ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activations.h
+CACHES = {"float32": mx.float32, "float16": mx.float16}
+
+
+@dataclass
+class Settings:
+    """The precision of activations in packed products, and of keys and values that are kept from step to step."""
+
+    activations: str = "int16"
+    caches: str = "float32"
+
+    def choose(self, name: str, value: str) -> None:
+        """Set one. Raises ValueError for a value that is not known."""
+        known = ACTIVATIONS if name == "activations" else tuple(CACHES)
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
+        setattr(self, name, value)
+
+    def read_environment(self) -> str | None:
+        """Take what INSTRUCT_MUSICGEN_ACTIVATIONS and _CACHES say; return what is wrong with them, in a line."""
+        for name in ("activations", "caches"):
+            variable = f"INSTRUCT_MUSICGEN_{name.upper()}"
+            try:
+                self.choose(name, os.environ.get(variable, getattr(self, name)))
+            except ValueError as e:
+                return f"{variable}{str(e)[len(name) :]}"
+        return None

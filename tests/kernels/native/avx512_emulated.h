@@ -77,8 +77,8 @@ inline int saturate16(int a) { return a > 32767 ? 32767 : (a < -32768 ? -32768 :
 inline I maddubs_epi16(I a, I b) {
   I r;
   for (int l = 0; l < 32; ++l) {
-    at<int16_t>(r)[l] = int16_t(saturate16(at<uint8_t>(a)[2 * l] * at<int8_t>(b)[2 * l] +
-                                           at<uint8_t>(a)[2 * l + 1] * at<int8_t>(b)[2 * l + 1]));
+    at<int16_t>(r)[l] = int16_t(
+        saturate16(at<uint8_t>(a)[2 * l] * at<int8_t>(b)[2 * l] + at<uint8_t>(a)[2 * l + 1] * at<int8_t>(b)[2 * l + 1]));
   }
   return r;
 }

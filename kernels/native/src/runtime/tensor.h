@@ -34,7 +34,23 @@ void load(float* dst, const View& v, int64_t offset, int64_t count, int64_t stri
 void load_rows(float* dst, const View& v, int64_t r0, int64_t r1, int64_t ld);
 
 // At least n floats, aligned to 64 bytes, private to the calling thread and the slot. Contents are left from last time.
-enum Slot { kInput, kPacked, kTile, kResult, kWeights, kVector, kNorm, kQueries, kExtra, kKeys, kValues, kPrefixKeys, kPrefixValues, kScores, kSlots };
+enum Slot {
+  kInput,
+  kPacked,
+  kTile,
+  kResult,
+  kWeights,
+  kVector,
+  kNorm,
+  kQueries,
+  kExtra,
+  kKeys,
+  kValues,
+  kPrefixKeys,
+  kPrefixValues,
+  kScores,
+  kSlots
+};
 float* scratch(Slot slot, int64_t n);
 // Gives back buffers of the calling thread beyond what decoding needs.
 void trim_scratch();

@@ -21,8 +21,8 @@ inline int64_t padded(int64_t n, int64_t to = kMaxLanes) { return (n + to - 1) /
 // Room for the scales and biases of n rows, as float32.
 inline int64_t table_size(int64_t n, int k, int group) { return 2 * n * padded(k / group); }
 
-// Keys or values of a head: `count` rows, `stride` elements apart. `next`, if not null, are rows of the same stride and dtype
-// that will be read after these.
+// Keys or values of a head: `count` rows, `stride` elements apart. `next`, if not null, are rows of the same stride and
+// dtype that will be read after these.
 struct CachedRows {
   const void* data;
   int64_t stride;
@@ -92,8 +92,8 @@ struct IsaKernels {
   // row = exp(row - max(row)); returns the sum.
   float (*softmax)(float* row, int n);
   // out[i * ldo + d] += factor_i * sum_s p[i * ldp + s] * value_s[d]
-  void (*weighted_sum)(const float* p, int64_t ldp, int nq, const float* factors, const CachedRows& values, int d, float* out,
-                       int64_t ldo);
+  void (*weighted_sum)(const float* p, int64_t ldp, int nq, const float* factors, const CachedRows& values, int d,
+                       float* out, int64_t ldo);
 };
 
 // The instruction set in use: the best the machine has unless forced.

@@ -17,6 +17,7 @@ from ..pipeline import GUIDANCE, ROWS_TOGETHER, Array, InstructMusicGen
 from ..progress import Progress, finished
 from ..results import made as records
 from ..results.edited import Edited, taken
+from ..results.made import Made
 from ..results.page import Sound, page
 from ..sampling import Sampling
 from . import memory
@@ -59,13 +60,15 @@ def candidates(
     guidance: float = 3.0,
     window_frames: int | None = None,
     progress: Progress | None = None,
+    made: Made | None = None,
     **sampling: Any,
 ) -> Candidates:
     """Edit a file, a loaded clip or samples [n] at 32 kHz `count` times as `text` says, and rank the results.
 
     seed: the first one, the others follow it; or one each. Every candidate equals `generate` with its seed, to the bit
     where `generate` promises that of a batch. rank_by: a name of `model.candidates.scores.WHAT`, or None. clap: gives
-    each the score "clap" too. The rest is as of `generate`.
+    each the score "clap" too. made: the record that the files get, in place of one that is made here. The rest is as
+    of `generate`.
 
     Raises UserError if there is not memory for so many, naming how many fit, and what `generate` raises.
     """
@@ -94,7 +97,7 @@ def candidates(
     before, found = np.array(samples, np.float32), instructions.meaning(said, vocabulary)
     options = {**sampling, "guidance": guidance, "max_steps": max_steps,
                "window": None if window_frames is None else window_frames / FRAME_RATE}  # fmt: skip
-    made = records.of(model, said, 0, source=source, options=options)
+    made = made or records.of(model, said, 0, source=source, options=options)
     edits = []
     for row, own in enumerate(seeds):
         sound = np.array(model.decode(edited[row : row + 1])[0, : len(before)])
@@ -114,8 +117,13 @@ def ranked(edits: Sequence[Edited], by: str | None) -> Candidates:
 
 def check_memory(model: InstructMusicGen, plan: Sequence[windows.Window], count: int, guidance: float) -> None:
     """Raise UserError, naming the count that fits, if so many candidates of a clip don't fit into memory."""
+    memory.check(need_of(model, plan, guidance), count)
+
+
+def need_of(model: InstructMusicGen, plan: Sequence[windows.Window], guidance: float) -> memory.Need:
+    """Return what edits by this plan need."""
     guided = guidance != 1
-    frames, longest = plan[-1].offset + plan[-1].frames, max(window.frames for window in plan)
-    together = ROWS_TOGETHER // 2 if guided else ROWS_TOGETHER
-    size = model.lm.dtype.size
-    memory.check(model.bundle.config, frames, longest, count, guided, together, size)
+    return memory.Need(
+        model.bundle.config, plan[-1].offset + plan[-1].frames, max(window.frames for window in plan), guided,
+        ROWS_TOGETHER // 2 if guided else ROWS_TOGETHER, model.lm.dtype.size,
+    )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import mlx.core as mx
 import psutil
@@ -17,46 +18,51 @@ TEXT_TOKENS = 32
 """More than the trained sentences have."""
 
 
-def bytes_a_row(config: Config, window: int, guided: bool, size: int) -> int:
-    """Bytes that one candidate takes while it is decoded: its rows' caches, prefix, and the text's keys and values.
+class Need(NamedTuple):
+    """What decides how much memory edits of clips of `frames` frames take.
 
-    size: bytes of a number in the language model's dtype.
+    window: frames of the longest window; guided: each has an unconditional row too; together: clips that are decoded
+    at a time; size: bytes of a number in the language model's dtype.
     """
-    lm = config.lm
-    rows = 2 if guided else 1
-    caches = 2 * lm.layers * lm.dim * positions(window, lm.codebooks) * rows
-    prefix = 3 * config.adapter.layers * lm.dim * (window + 1)
-    text = 2 * lm.layers * lm.dim * TEXT_TOKENS
-    return (caches + prefix + text) * size
+
+    config: Config
+    frames: int
+    window: int
+    guided: bool
+    together: int
+    size: int
+
+    def a_row(self) -> int:
+        """Bytes that one takes while it is decoded: its rows' caches, prefix, and the text's keys and values."""
+        lm = self.config.lm
+        caches = 2 * lm.layers * lm.dim * positions(self.window, lm.codebooks) * (2 if self.guided else 1)
+        prefix = 3 * self.config.adapter.layers * lm.dim * (self.window + 1)
+        text = 2 * lm.layers * lm.dim * TEXT_TOKENS
+        return (caches + prefix + text) * self.size
+
+    def of(self, count: int) -> int:
+        """Bytes that `count` take, with the samples of all and their copy in a file's format."""
+        return min(count, self.together) * self.a_row() + 3 * count * 4 * HOP * self.frames
+
+    def most(self, count: int, free: int) -> int:
+        """Return how many of `count` fit into so many free bytes."""
+        low, high = 0, count + 1
+        while high - low > 1:  # `of` grows with the count
+            middle = (low + high) // 2
+            low, high = (middle, high) if self.of(middle) <= free * MARGIN else (low, middle)
+        return low
 
 
-def needed(config: Config, frames: int, window: int, count: int, guided: bool, together: int, size: int) -> int:
-    """Bytes that `count` candidates of a clip of `frames` frames take, `together` of them decoded at a time."""
-    sound = 4 * HOP * frames
-    # Samples of all, and beside them a copy in a file format; the codec's activations of one chunk at a time are small.
-    return min(count, together) * bytes_a_row(config, min(window, frames), guided, size) + 3 * count * sound
-
-
-def check(
-    config: Config, frames: int, window: int, count: int, guided: bool, together: int, size: int,
-    free: int | None = None,
-) -> None:  # fmt: skip
+def check(need: Need, count: int, free: int | None = None) -> None:
     """Raise UserError, naming how many fit, if `count` candidates need more memory than is free (in bytes)."""
     free = available() if free is None else free
-    allowed = int(free * MARGIN)
-    if needed(config, frames, window, count, guided, together, size) <= allowed:
-        return
-    low, high = 0, count
-    while high - low > 1:  # `needed` grows with the count
-        middle = (low + high) // 2
-        fits = needed(config, frames, window, middle, guided, together, size) <= allowed
-        low, high = (middle, high) if fits else (low, middle)
-    wanted = needed(config, frames, window, count, guided, together, size)
-    fit = f"{low} fit" if low else "not even one fits: give a shorter clip"
-    raise UserError(
-        f"{count} candidates of {frames / FRAME_RATE:.2f} s need {wanted / 1e9:.2f} GB and {free / 1e9:.2f} GB are "
-        f"free; {fit}"
-    )
+    fit = need.most(count, free)
+    if fit < count:
+        can = f"{fit} fit" if fit else "not even one fits: give a shorter clip"
+        raise UserError(
+            f"{count} candidates of {need.frames / FRAME_RATE:.2f} s need {need.of(count) / 1e9:.2f} GB and "
+            f"{free / 1e9:.2f} GB are free; {can}"
+        )
 
 
 def available() -> int:

@@ -41,7 +41,7 @@ def _parser() -> Parser:
     add_edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     commands.choices["edit"].set_defaults(run=_command("edit"))
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
-    _info(commands.add_parser("info", help="what a bundle holds"))
+    _info(commands.add_parser("info", help="what a bundle holds, or how a file was made"))
     _download(commands.add_parser("download", help="fetch a bundle, to work offline"))
     _doctor(commands.add_parser("doctor", help="check every operation and a short edit on this machine"))
     return parser
@@ -98,9 +98,12 @@ def _convert(parser: argparse.ArgumentParser) -> None:
 
 
 def _info(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Sizes, quantization, parameter counts and license of a bundle."
+    parser.description = (
+        "Sizes, quantization, parameter counts and license of a bundle; or how a file was made that `edit` wrote, and "
+        "the command that makes it again."
+    )
     parser.set_defaults(run=_command("info"))
-    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder or Hugging Face repo")
+    parser.add_argument("bundle", metavar="BUNDLE", help="a bundle's folder, Hugging Face repo, or an edited file")
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument(
         "--keys",

@@ -13,12 +13,15 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     parser.description = "Edit a clip as an instruction says. The result is as long as the clip."
     add = parser.add_argument
     add(
-        "input",
+        "inputs",
         metavar="IN",
+        nargs="+",
         type=path,
-        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input",
+        help="an audio file: WAV, FLAC, OGG, MP3, AIFF, CAF, ..., M4A with PyAV or ffmpeg; - for standard input; "
+        "several of them, a folder, or a manifest (.csv with the columns input, sentence, output, seed): then OUT is a "
+        "folder",
     )
-    asked = parser.add_mutually_exclusive_group(required=True)
+    asked = parser.add_mutually_exclusive_group()
     asked.add_argument(
         "-i",
         "--instruction",
@@ -107,3 +110,52 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
     add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")
+    _candidates(parser.add_argument_group("several edits of one clip"))
+    _from_input(parser.add_argument_group("the input's own sound (only, no)"))
+    _files(parser.add_argument_group("many files"))
+
+
+def _candidates(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--candidates",
+        type=integer(1, 1000),
+        metavar="N",
+        help="make N edits, of the seeds from --seed on, as rows of one batch: song-1.wav is the best of them, and "
+        "song.json has seeds and scores",
+    )
+    add("--keep", choices=("all", "best"), help="best: write song.wav alone, the first (default all)")
+    add(
+        "--rank-by",
+        choices=("gap", "first gap", "probability", "guided", "fit", "clap", "none"),
+        help="the score that they are ranked by (default: clap where torch and its checkpoint are there, else gap); "
+        "what each is stands in song.json",
+    )
+    add("--clap", metavar="PATH_OR_REPO", help="the CLAP checkpoint (default laion/clap-htsat-unfused)")
+
+
+def _from_input(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add(
+        "--from-input",
+        action="store_true",
+        help="cut the result out of the input's own spectrum, where the edits say what belongs to it: it keeps the "
+        "input's sample rate, channels, phase and treble; .wav or .flac",
+    )
+    add("--residual", type=path, metavar="FILE", help="write what is left too; both files add up to the input")
+    add(
+        "--guides",
+        type=integer(1, 64),
+        metavar="N",
+        help="guide by the mean of N seeds (default 1); more are steadier and take longer",
+    )
+
+
+def _files(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--to", choices=("wav", "flac", "ogg"), help="the results' format (default wav)")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="do the I-th of N parts of the files; default: what mlx.launch, Open MPI or Slurm say, else all",
+    )

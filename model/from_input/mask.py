@@ -7,7 +7,6 @@ and Speech Enhancement", section 10.1). Both come out of the same codec, whose c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter1d
 
 from ..config import SAMPLE_RATE
+from ..instructions import Verb
 
 Floats = npt.NDArray[np.float32]
 
@@ -28,8 +28,8 @@ FRAMES = 3
 """Spectra that powers are averaged over: 48 ms."""
 SHARPNESS = 2.0
 """q; larger removes more of what goes, and of what stays."""
-EXCESS = 1.0
-"""b; larger takes more away."""
+EXCESS: dict[Verb, float] = {"Only": 1.0, "No": 2.0}
+"""b; larger takes more away. Where one of many goes, 1 leaves more of it than the 10 dB that people call gone."""
 QUIET = 1e-10
 """Power of a band below which neither side says anything: half passes."""
 BLOCK = 4096
@@ -55,17 +55,9 @@ class Mask:
         return np.asarray(bands.T @ _spread(tuple(frequencies)), np.float32)
 
 
-def mask(
-    stays: Sequence[Floats], goes: Sequence[Floats], *, sharpness: float = SHARPNESS, excess: float = EXCESS
-) -> Mask:
-    """Make the mask from edits [n] at 32 kHz that hold what stays, and what goes; several of each are averaged.
-
-    Raises ValueError unless all are equally long and there is one of each.
-    """
-    if not stays or not goes or len({len(edit) for edit in (*stays, *goes)}) != 1:
-        raise ValueError("a mask needs at least one edit of what stays and one of what goes, all equally long")
-    kept, lost = (_smooth(np.mean([powers(edit) for edit in side], axis=0)) for side in (stays, goes))
-    a, b = (np.maximum(side, QUIET) ** (sharpness / 2) for side in (kept, lost))
+def mask(stays: Floats, goes: Floats, *, sharpness: float = SHARPNESS, excess: float = 1.0) -> Mask:
+    """Make the mask from the powers [BANDS + 1, frames] of what stays and of what goes."""
+    a, b = (np.maximum(_smooth(side), QUIET) ** (sharpness / 2) for side in (stays, goes))
     return Mask((a / (a + excess * b)).astype(np.float32))
 
 

@@ -36,7 +36,11 @@ class Edited:
 
     def save(self, path: str | os.PathLike[str], *, normalize: bool = False) -> audio.Saved:
         """Write it as `audio.save` does, with tags that say how it was made."""
-        return audio.save(path, self.samples, self.rate, normalize=normalize, tags=self.made.tags())
+        return audio.save(path, self.samples, self.rate, normalize=normalize, tags=self.tags())
+
+    def tags(self) -> dict[str, str]:
+        """Return the tags of a file with these samples."""
+        return self.made.sized(len(self.samples)).tags()
 
     def _repr_html_(self) -> str:
         """Show players and spectrograms of the input and the edit."""

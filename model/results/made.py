@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import soundfile
+
 from ..audio_files import writing
 from ..errors import UserError
 
@@ -27,7 +29,7 @@ PIECES = 64
 """Places of a weight file that its fingerprint reads."""
 OPTIONS = {
     "temperature": 1.0, "top_k": 250, "top_p": 0.0, "guidance": 3.0, "greedy": False, "max_steps": None,
-    "window": None, "keep_rate": False, "normalize": False, "from_input": False, "activations": "default",
+    "window": None, "keep_rate": False, "normalize": False, "from_input": False, "activations": "default", "caches": "default",
 }  # fmt: skip
 """Options of `edit` that change a file, with their defaults; only others are recorded."""
 
@@ -52,12 +54,16 @@ class Made:
     """Of the input's bytes; None where they came through a pipe."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those of `OPTIONS` that were not left at their defaults."""
+    frames: int = 0
+    """Samples of each channel that the file holds: fewer were lost."""
     part: str = "edit"
     """"edit", or "residual": what `--residual` wrote."""
 
     def tags(self) -> dict[str, str]:
         """Return them as tags of an audio file: the sentence is the title, the whole record the comment."""
-        record = {KEY: {key: value for key, value in asdict(self).items() if value not in (None, "", {})}}
+        record = {
+            KEY: {key: value for key, value in asdict(self).items() if value not in (None, "", {}, 0) or key == "seed"}
+        }
         return {
             "title": self.sentence if self.part == "edit" else f"{self.sentence} (the rest)",
             "software": f"{PROGRAM} {self.version}",
@@ -75,6 +81,10 @@ class Made:
         words += ["--model", self.model, "--backend", self.backend]
         words += ["-o", out] if self.part == "edit" else ["-o", "edit.wav", "--residual", out]
         return shlex.join(words)
+
+    def sized(self, frames: int) -> Made:
+        """Return the record of a file that holds so many samples of each channel."""
+        return replace(self, frames=frames)
 
 
 def of(
@@ -102,11 +112,22 @@ def read(path: Path) -> Made:
         made = Made(**{key: value for key, value in record.items() if key in known})
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: its tags don't say how it was made; only files that `edit` wrote do") from None
-    kinds = {"seed": int, "options": dict, "input_sha256": str | None}
+    kinds = {"seed": int, "frames": int, "options": dict, "input_sha256": str | None}
     for key, value in asdict(made).items():
         if not isinstance(value, kinds.get(key, str)):
             raise UserError(f"{path}: its tags hold {key}={value!r:.40}, which `edit` never writes")
     return made
+
+
+def is_whole(path: Path, made: Made) -> bool:
+    """Whether a file is there, was made as `made` says, and can be read to its end."""
+    try:
+        found = read(path)
+        with soundfile.SoundFile(path) as file:
+            frames = sum(len(block) for block in file.blocks(1 << 20, dtype="float32"))
+    except (UserError, soundfile.LibsndfileError, OSError):
+        return False
+    return found == made.sized(found.frames) and frames == found.frames
 
 
 def lines(made: Made, out: str) -> list[str]:

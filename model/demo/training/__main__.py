@@ -73,6 +73,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--candidates", type=_positive, default=8, help="of each edit (default %(default)s)")
     made.add_argument("--clap", nargs="?", const="", help="score by CLAP too: a folder or repo")
     made.add_argument("--out", type=Path, help="also write all rows, as JSON")
+    made = stage("splits", _splits, "measure what edits are worth as masks over the original (edit --from-input)")
+    _edited(made, songs=16)
+    made.add_argument("--seeds", type=_positive, default=1, help="of each edit, averaged (default %(default)s)")
+    made.add_argument("--sharpness", type=float, nargs="+", help="of the mask (default: as edit --from-input)")
+    made.add_argument("--excess", type=float, nargs="+", help="weight of what goes (default: as edit --from-input)")
+    made.add_argument("--out", type=Path, help="also write all rows, as JSON")
     made = stage("show", _show, "write validation songs, edits and true answers as files to listen to, and a picture")
     _edited(made, songs=3)
     made.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -195,6 +201,22 @@ def _ranks(arguments: argparse.Namespace, work: Workspace) -> None:
     if arguments.out:
         write_whole({arguments.out: json.dumps(result, indent=1) + "\n"})
     work.append_log("ranks", {key: value for key, value in result.items() if key != "rows"})
+
+
+def _splits(arguments: argparse.Namespace, work: Workspace) -> None:
+    from ...from_input.mask import SHARPNESS
+    from .judge.splits import judge_splits, lines
+
+    shapes = [(q, b) for q in arguments.sharpness or [SHARPNESS] for b in arguments.excess or [None]]
+    result = judge_splits(
+        work, arguments.bundle, arguments.set, arguments.songs, backend=arguments.backend, seeds=arguments.seeds,
+        shapes=shapes, **_sampling(arguments),
+    )  # fmt: skip
+    for line in lines(result):
+        print(line)
+    if arguments.out:
+        write_whole({arguments.out: json.dumps(result, indent=1) + "\n"})
+    work.append_log("splits", {key: value for key, value in result.items() if key != "rows"})
 
 
 def _show(arguments: argparse.Namespace, work: Workspace) -> None:

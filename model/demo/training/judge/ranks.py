@@ -135,12 +135,12 @@ def _gain(groups: dict[tuple[int, str, str], list[dict[str, Any]]], name: str) -
     return {
         "rank 1": round(100 * float(each[:, 0].mean()), 1),
         "mean candidate": round(100 * float(each[:, 1].mean()), 1),
-        "reached": _interval(100 * (each[:, 0] - each[:, 1])),
-        "nearer": _interval(each[:, 2]),
+        "reached": interval(100 * (each[:, 0] - each[:, 1])),
+        "nearer": interval(each[:, 2]),
     }
 
 
-def _interval(differences: Floats) -> dict[str, float]:
+def interval(differences: Floats) -> dict[str, float]:
     """Return a mean over songs with its 95 % bootstrap interval; `low` and `high` only where songs are enough."""
     result = {"mean": round(float(differences.mean()), 2)}
     if len(differences) >= LEAST:

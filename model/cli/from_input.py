@@ -107,6 +107,7 @@ def files(split: Split, made: Made, target: Path, rest: Path | None) -> dict[Pat
     from ..from_input.split import encoded
     from ..results.made import residual
 
+    made = made.sized(len(split.output.samples))
     contents = {target: encoded(target if target != STREAM else Path("out.wav"), split.output, made.tags())}
     if rest is not None:
         contents[rest] = encoded(rest, split.rest, residual(made).tags())

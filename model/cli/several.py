@@ -128,15 +128,15 @@ def _do(
                 if time.monotonic() - written > EVERY:
                     table.write(path, lines.values())
                     written = time.monotonic()
-    except KeyboardInterrupt:
-        table.write(path, lines.values())
-        raise KeyboardInterrupt(
-            f"interrupted; {len(done)} of {len(mine)} files are done with, the same command goes on with the rest"
-        ) from None
-    except UserError as e:
+    except BaseException as e:
         with suppress(UserError):  # a full disk: the files that are whole will be skipped all the same
             table.write(path, lines.values())
-        raise UserError(f"{e}; {len(done)} of {len(mine)} files are done with, the same command goes on") from e
+        far = f"{len(done)} of {len(mine)} files are done with, the same command goes on with the rest"
+        if isinstance(e, KeyboardInterrupt):
+            raise KeyboardInterrupt(f"interrupted; {far}") from None
+        if isinstance(e, UserError):
+            raise UserError(f"{e}; {far}") from e
+        raise
     table.write(path, lines.values())
     return done
 

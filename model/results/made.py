@@ -29,7 +29,8 @@ PIECES = 64
 """Places of a weight file that its fingerprint reads."""
 OPTIONS = {
     "temperature": 1.0, "top_k": 250, "top_p": 0.0, "guidance": 3.0, "greedy": False, "max_steps": None,
-    "window": None, "keep_rate": False, "normalize": False, "from_input": False, "activations": "default", "caches": "default",
+    "window": None, "keep_rate": False, "normalize": False, "from_input": False, "guides": None,
+    "activations": "default", "caches": "default",
 }  # fmt: skip
 """Options of `edit` that change a file, with their defaults; only others are recorded."""
 

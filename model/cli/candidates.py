@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError
-from .edit import STREAM, at_rate, drawn, progress_bar, standard_input, tell_of_clip, tell_of_level, told_sentence
+from .clips import STREAM, at_rate, drawn, progress_bar, standard_input, tell_of_clip, tell_of_level, told_sentence
 from .opening import note, opened, recorded, sampling, told
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import UsageError, UserError
-from .edit import STREAM, drawn, progress_bar, standard_input, tell_of_clip, told_sentence
+from .clips import STREAM, drawn, progress_bar, standard_input, tell_of_clip, told_sentence
 from .opening import backend_of, opened, recorded, sampling, told
 
 if TYPE_CHECKING:

@@ -86,6 +86,8 @@ def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterat
                 raise ValueError(f"it has {len(cells)} fields, the first line {len(names)}; quote what holds commas")
             else:
                 yield _line(path, {k: cell.strip() for k, cell in zip(names, cells)}, out, seed, suffix)
+    except UnicodeDecodeError:
+        raise
     except (csv.Error, ValueError) as e:
         raise UserError(f"{path}, line {max(reader.line_num, 1)}: {e}") from e
 

@@ -25,8 +25,9 @@ PROGRAM = "instruct-musicgen-mlx"
 KEY = "instruct-musicgen"
 """The one key of the JSON object in a file's comment."""
 UNRESTRICTED = "none; made by random weights"
-PIECES = 64
-"""Places of a weight file that its fingerprint reads."""
+PIECES, PIECE = 64, 1 << 16
+"""Places of a weight file, from its first bytes to its last, that its fingerprint reads, and bytes of each: files of up
+to 4 MB are read whole."""
 OPTIONS = {
     "temperature": 1.0, "top_k": 250, "top_p": 0.0, "guidance": 3.0, "greedy": False, "max_steps": None,
     "window": None, "keep_rate": False, "normalize": False, "from_input": False, "guides": None,
@@ -111,7 +112,7 @@ def read(path: Path) -> Made:
         record = json.loads(text)[KEY]
         known = {each.name for each in fields(Made)}
         made = Made(**{key: value for key, value in record.items() if key in known})
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: its tags don't say how it was made; only files that `edit` wrote do") from None
     kinds = {"seed": int, "frames": int, "options": dict, "input_sha256": str | None}
     for key, value in asdict(made).items():
@@ -161,9 +162,9 @@ def fingerprint(bundle: Bundle) -> str:
         size = path.stat().st_size
         found.update(f"{path.name} {size}".encode())
         with open(path, "rb") as file:
-            for piece in range(PIECES):
-                file.seek(size * piece // PIECES)
-                found.update(file.read(4096))
+            for piece in range(PIECES + 1):
+                file.seek(max(0, size - PIECE) * piece // PIECES)
+                found.update(file.read(PIECE))
     return found.hexdigest()[:16]
 
 

@@ -90,7 +90,7 @@ def test_sentences_that_name_nothing_to_cut_out_are_refused(stereo: Path, bundle
     assert os.listdir(stereo.parents[1]) == ["in"]
 
 
-def test_a_rest_that_takes_anothers_place_is_refused(stereo: Path, bundle: Path, run: Run) -> None:
+def test_a_rest_in_the_place_of_another_file_is_refused(stereo: Path, bundle: Path, run: Run) -> None:
     before = stereo.read_bytes()
     for rest in (stereo, stereo.parents[1] / "out.wav"):
         done = run(*command(stereo, bundle, "--only", "drums", "--residual", rest))

@@ -138,7 +138,7 @@ def test_fit_counts_what_an_edit_has_too_much_or_too_little() -> None:
 
 def test_scores_that_cannot_be_told_are_left_out() -> None:
     nothing = np.full(4, np.nan)
-    found = scores(LogProbabilities(np.zeros(4), nothing, np.zeros(4)), np.zeros(100), np.zeros(100), "Only")  # type: ignore[arg-type]
+    found = scores(LogProbabilities(np.zeros(4), nothing, np.zeros(4)), np.zeros(100), np.zeros(100), "Only")
     assert set(found) == {"probability", "guided"} and set(found) < set(WHAT)
 
 

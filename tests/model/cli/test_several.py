@@ -110,7 +110,7 @@ def test_a_full_disk_in_the_middle_loses_nothing(
         if len(written) >= 2:
             raise options["explain"](path, OSError(errno.ENOSPC, "No space left on device"))  # type: ignore[operator]
         written.append(path)
-        return whole(contents, **options)  # type: ignore[arg-type]
+        return whole(contents, **options)
 
     monkeypatch.setattr("model.files.write_whole", full)
     done = run(*command(songs, bundle, "--quiet"))
@@ -130,7 +130,7 @@ def test_an_interrupted_run_keeps_its_files_and_table(
     from model.folders import run as folders
 
     def until_the_third(*arguments: object, **options: object) -> Iterator[folders.Outcome]:
-        for number, each in enumerate(whole(*arguments, **options)):  # type: ignore[arg-type]
+        for number, each in enumerate(whole(*arguments, **options)):
             if number == 2:
                 raise ending(3)
             yield each

@@ -169,8 +169,25 @@ class PeerColumn:
 
 
 @dataclass
+class ProductColumn:
+    """One packed matrix by some rows in someone's code; `rounds`: seconds of a product, by rows, round by round."""
+
+    label: str
+    rounds: list[dict[str, Samples]] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    """By rows: relative L2 distance from the float64 product."""
+    copies: int = 1
+    ran_on: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class PeerSettings:
-    """What was asked for: rows of the batch, cache length at the first step, steps a round, tokens of text."""
+    """What was asked for.
+
+    Rows of the batch, cache length at the first step, steps a round, tokens of text; `product`: rows and columns of the
+    matrix of the products.
+    """
 
     name: str
     rows: int
@@ -178,6 +195,7 @@ class PeerSettings:
     steps: int
     text: int
     repeat: int
+    product: tuple[int, int] = (0, 0)
 
 
 @dataclass(kw_only=True)
@@ -219,6 +237,7 @@ class PeersResult(Result):
     kind: str = "peers"
     settings: PeerSettings
     columns: Annotated[list[PeerColumn], msgspec.Meta(min_length=1)]
+    products: list[ProductColumn] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 

@@ -104,9 +104,7 @@ def notes(result: EditResult) -> list[str]:
         "of its first step; once, without imports; not part of the edit."
     )
     method = result.bandwidth.method
-    out.append(
-        f"Streaming bandwidth of this machine, in this run: {summary.streaming(result) / 1e9:.3g} GB/s ({method})."
-    )
+    out.append(f"Streaming bandwidth of this machine, in this run: {summary.streaming_range(result)}; {method}.")
     for c in columns:
         cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [summary.part(c, stage)] if a < b]
         if cut:

@@ -55,8 +55,8 @@ def table(result: KernelsResult) -> tables.Table:
             )
     notes = [
         f"{result.environment.describe()}; {result.created[:10]}",
-        f"Medians, ± half the quartile distance; cold weights; columns in turn; streaming {streaming / 1e9:.3g} GB/s "
-        f"({result.bandwidth.method}). "
+        f"Medians, ± half the quartile distance; cold weights; columns in turn; streaming "
+        f"{summary.streaming_range(result)}; {result.bandwidth.method}. "
         "GB/s counts what the call must read. Error: relative L2 distance from the float64 oracle. Stock MLX is the "
         "reference: plain MLX in the dtype that serves it best here.",
     ]

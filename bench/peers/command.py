@@ -1,4 +1,4 @@
-"""`bench peers`: one decode step of the same geometry and rows in other people's code, in the same run.
+"""`bench peers`: a decode step of the same geometry and rows, and a product, in other people's code, in the same run.
 
 transformers in torch needs torch, in this Python or in another (`--torch-python`); it is not a dependency. All columns
 run two rows a clip (guidance), from the same cache length, with random weights, and sample greedily.
@@ -26,7 +26,9 @@ from ..machine import hardware
 from ..processes.child import WORKER, Child
 from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
 from ..sizes import bundles as sizes
-from .table import table
+from .in_turn import measured_products
+from .products import check_rows
+from .table import tables_of
 
 PLAIN_MLX, TORCH = "bench.peers.plain_mlx:make", "bench.peers.transformers_torch:make"
 PREFIX, TEXT = 251, 12
@@ -46,7 +48,9 @@ class Peer(NamedTuple):
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench peers`."""
-    p = subparsers.add_parser("peers", help="a decode step against transformers (torch) and plain MLX")
+    p = subparsers.add_parser(
+        "peers", help="a decode step and a product in others' code: torch, plain MLX, onnxruntime"
+    )
     add = p.add_argument
     add("--size", choices=options.SIZES, default="small", help="geometry (default small)")
     add("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
@@ -56,6 +60,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     add("--steps", type=int, default=5, help="steps a round (default 5)")
     add("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
     add("--repeat", type=int, default=3, help="rounds (default 3)")
+    add("--rows", default="1,2,4,8,16", metavar="LIST", help="of the products with a matrix (default 1,2,4,8,16)")
     add("--torch-python", metavar="PATH", help="a Python with torch and transformers (default: this one)")
     options.add(p, "peers-<size>")
 
@@ -64,9 +69,10 @@ def run(args: argparse.Namespace) -> int:
     """Measure, print, save."""
     for option in ("start", "steps", "batch", "repeat"):
         options.positive(f"--{option}", getattr(args, option))
+    check_rows(args.rows)
     options.check(args)
     result = measure(args)
-    options.finish(args, result, [table(result)])
+    options.finish(args, result, tables_of(result))
     return 0
 
 
@@ -126,8 +132,10 @@ def measure(args: argparse.Namespace) -> PeersResult:
         task = bar.add_task("loading", total=sum(1 + len(group) for group in groups) * (args.repeat + 1))
         for group in groups:
             columns += _in_turn(mine, [first, *group], args.repeat, left_out, bar, task)
-    settings = PeerSettings(name=f"{args.size}-{args.bits}bit", repeat=args.repeat, **common)
-    return PeersResult(**origin, settings=settings, columns=columns, left_out=left_out)
+    matrix = (lm.ffn, lm.dim)
+    found = measured_products(matrix, check_rows(args.rows), args.backend, args.repeat, left_out)
+    settings = PeerSettings(name=f"{args.size}-{args.bits}bit", repeat=args.repeat, product=matrix, **common)
+    return PeersResult(**origin, settings=settings, columns=columns, products=found, left_out=left_out)
 
 
 def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list[list[Peer]], list[Peer]]:

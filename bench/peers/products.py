@@ -80,7 +80,7 @@ def _column(
     for m, x in inputs.items():
         want = matrices[0].product(x)
         errors[str(m)] = float(np.linalg.norm(multiply(x) - want) / np.linalg.norm(want))
-    return Products(multiply, inputs, len(matrices), calls), {"error": errors, "copies": len(matrices), **about}
+    return Products(multiply, inputs, len(matrices), calls), {"errors": errors, "copies": len(matrices), **about}
 
 
 def ours(n: int, k: int, rows: list[int], calls: int, backend: str) -> tuple[Products, dict[str, Any]]:

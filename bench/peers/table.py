@@ -5,12 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import stats, tables
-from ..records import OURS, PeerRound, PeersResult
+from ..records import OURS, PeerRound, PeersResult, ProductColumn
 
 
 def samples(rounds: Sequence[PeerRound]) -> list[float]:
     """Return the median seconds of a step, each round."""
     return [stats.summarize(r.step_seconds).median for r in rounds]
+
+
+def tables_of(result: PeersResult) -> list[tables.Table]:
+    """Return the table of the steps, and that of the products where some were measured."""
+    return [table(result), *([products_table(result)] if result.products else [])]
+
+
+def product_samples(column: ProductColumn, rows: str) -> list[float]:
+    """Return the median seconds of a product of so many rows, each round."""
+    return [stats.summarize(r[rows]).median for r in column.rounds]
+
+
+def products_table(result: PeersResult) -> tables.Table:
+    """Return a row for each column and number of rows."""
+    n, k = result.settings.product
+    ours, rows = result.products[0], []
+    for m in ours.rounds[0]:
+        own = product_samples(ours, m)
+        for column in result.products:
+            times = product_samples(column, m)
+            note = column.ran_on or ", ".join(f"{name} {v}" for name, v in column.versions.items())
+            ratio = "" if column is ours else tables.ratio(stats.paired_ratio(times, own), len(times))
+            label = f"{m} {'row' if m == '1' else 'rows'}, {column.label}"
+            time = tables.measured(stats.summarize(times))
+            rows.append([label, note, time, ratio, f"{column.errors[m]:.1e}"])
+    notes = [
+        f"{result.environment.describe()}; {result.created[:10]}",
+        f"4 bits, groups of 64; {ours.copies} copies of the matrix in turn, so that each is read from memory; "
+        f"medians of {len(ours.rounds)} rounds in turn. onnxruntime: MatMulNBits with activations rounded as named. "
+        "Error: relative L2 distance from the float64 product.",
+    ]
+    headers = ["product", "ran on", "time", "time / ours", "error"]
+    return tables.Table(f"peers: a matrix of {n} x {k}", headers, rows, notes)
 
 
 def table(result: PeersResult) -> tables.Table:

@@ -32,7 +32,7 @@ def tables(result: Result | PytestResult) -> list[Table]:
     if isinstance(result, EditResult):
         return [edit.table(result), edit.memory_table(result)]
     if isinstance(result, PeersResult):
-        return [peers.table(result)]
+        return peers.tables_of(result)
     if isinstance(result, KernelsResult):
         return kernels.tables_of(result)
     raise ValueError("a result of this kind has no tables")

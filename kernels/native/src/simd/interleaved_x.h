@@ -32,7 +32,7 @@ void quantize_rows(const float* x, int64_t ldx, int m, int k, int group, int32_t
         const int32_t magnitude = bits_to<int32_t>(row[i]) & 0x7FFFFFFF;
         top = magnitude > top ? magnitude : top;
       }
-      // Below kSmallestTop the inverse would be infinite; such groups get codes of fewer digits, as floats there have.
+      // Below kSmallestTop the inverse would be infinite; such groups get integers of fewer digits, as floats there have.
       // NaN or infinity in x must come out as such: through the scale.
       const bool finite = top < 0x7F800000;
       const float largest = finite ? max_(bits_to<float>(top), kSmallestTop) : 1.f;

@@ -73,11 +73,11 @@ inline VF idot(VI w, const int8_t* x) {
 #endif
 }
 #if defined(__AVX512VNNI__)
-// Codes of 16 bits as 256 high + low, both of 8 bits with a sign: the weights are then unpacked to bytes, in three steps and
-// not six, and as many dot products follow.
+// Integers of 16 bits as 256 high + low, both of 8 bits with a sign: the weights are then unpacked to bytes, in three steps
+// and not six, and as many dot products follow.
 constexpr bool kBytePlanes = true;
-inline VF idot(VI w, const int16_t* codes) {
-  const int8_t* x = (const int8_t*)codes;
+inline VF idot(VI w, const int16_t* quantized_x) {
+  const int8_t* x = (const int8_t*)quantized_x;
   const VI mask = _mm512_set1_epi8(15);
   const VI even = _mm512_and_si512(w, mask), odd = _mm512_and_si512(_mm512_srli_epi16(w, 4), mask);
   VI sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), even, _mm512_loadu_si512(x));

@@ -4,11 +4,11 @@
 // everybody. So everything here lives in the set's own namespace.
 #include "attention.h"
 #include "dense.h"
-#include "dequantize.h"
 #include "elementwise.h"
-#include "integer_product.h"
-#include "interleaved.h"
-#include "product.h"
+#include "interleaved/product.h"
+#include "plain/dequantize.h"
+#include "plain/float_product.h"
+#include "plain/integer_product.h"
 
 namespace imn::IMN_ISA {
 

@@ -5,10 +5,10 @@
 // scaled by the inverse power of two, which is exact too.
 #pragma once
 
-#include "convert.h"
-#include "for_rows.h"
-#include "isa.h"
-#include "packed.h"
+#include "../convert.h"
+#include "../for_rows.h"
+#include "../isa.h"
+#include "blocks.h"
 
 namespace imn::IMN_ISA {
 

@@ -1,8 +1,8 @@
 // Packed weights into the interleaved order, and back.
 #pragma once
 
-#include "convert.h"
-#include "isa.h"
+#include "../convert.h"
+#include "../isa.h"
 
 namespace imn::IMN_ISA {
 

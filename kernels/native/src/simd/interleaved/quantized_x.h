@@ -6,8 +6,8 @@
 // fits the rounded product.
 #pragma once
 
-#include "convert.h"
-#include "isa.h"
+#include "../convert.h"
+#include "../isa.h"
 
 namespace imn::IMN_ISA {
 

@@ -1,9 +1,9 @@
 // Packed weights as float32 rows, for products of many rows.
 #pragma once
 
-#include "convert.h"
-#include "isa.h"
-#include "packed.h"
+#include "../convert.h"
+#include "../isa.h"
+#include "blocks.h"
 
 namespace imn::IMN_ISA {
 

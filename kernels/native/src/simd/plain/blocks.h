@@ -4,9 +4,9 @@
 // weight (32 / bits) * l + i.
 #pragma once
 
-#include "convert.h"
-#include "for_rows.h"
-#include "isa.h"
+#include "../convert.h"
+#include "../for_rows.h"
+#include "../isa.h"
 
 namespace imn::IMN_ISA {
 

@@ -1,9 +1,9 @@
 // Interleaved weights as the table of kernels offers them: the choice among templates.
 #pragma once
 
-#include "interleave.h"
-#include "interleaved_float.h"
-#include "interleaved_integer.h"
+#include "float_product.h"
+#include "integer_product.h"
+#include "order.h"
 
 namespace imn::IMN_ISA {
 

@@ -4,8 +4,8 @@
 // takes one shift for all its fields. So x is arranged field by field and scaled by the inverse power of two, exactly too.
 #pragma once
 
-#include "for_rows.h"
-#include "interleaved_tile.h"
+#include "../for_rows.h"
+#include "tile.h"
 
 namespace imn::IMN_ISA {
 

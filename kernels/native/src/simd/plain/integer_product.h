@@ -5,10 +5,10 @@
 // the sums over groups of the *rounded* x, so that the bias term fits the rounded product.
 #pragma once
 
-#include "convert.h"
-#include "for_rows.h"
-#include "isa.h"
-#include "packed.h"
+#include "../convert.h"
+#include "../for_rows.h"
+#include "../isa.h"
+#include "blocks.h"
 
 namespace imn::IMN_ISA {
 

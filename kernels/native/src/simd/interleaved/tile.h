@@ -1,8 +1,8 @@
 // A tile of outputs as vectors: what all products with interleaved weights share.
 #pragma once
 
-#include "convert.h"
-#include "isa.h"
+#include "../convert.h"
+#include "../isa.h"
 
 namespace imn::IMN_ISA {
 

@@ -4,9 +4,9 @@
 // the same bits whatever rows, outputs and threads it is computed with.
 #pragma once
 
-#include "for_rows.h"
-#include "interleaved_tile.h"
-#include "interleaved_x.h"
+#include "../for_rows.h"
+#include "quantized_x.h"
+#include "tile.h"
 
 namespace imn::IMN_ISA {
 

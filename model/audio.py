@@ -19,14 +19,14 @@ import soxr
 from . import checks, files
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
-from .audio_files.reading import Limits, Samples, read_mono
+from .audio_files.reading import Limits, Mono, Samples, read_mono
 from .audio_files.writing import encode, file_format
 from .config import HOP, SAMPLE_RATE
 from .errors import UserError
 
 __all__ = [
-    "SUFFIXES", "Clip", "Samples", "Saved", "UserError", "check_destination", "clip_files", "decibels", "encoded",
-    "load", "resample", "save", "write",
+    "SUFFIXES", "Clip", "Samples", "Saved", "UserError", "at_level", "check_destination", "clip_files", "decibels",
+    "encoded", "load", "read_mix", "resample", "save", "scaled", "unwritable", "write",
 ]  # fmt: skip
 
 MAX_SECONDS = 3600
@@ -102,6 +102,16 @@ def load_open(
 
     channels, if given, is filled with blocks of all samples as they were decoded: float32 [n, channels].
     """
+    mono = read_mix(name, file, channels, sample_rate)
+    frames = scaled(len(mono.samples), mono.rate, sample_rate)
+    samples = resample(mono.samples.read(), mono.rate, sample_rate, frames)
+    source_frames = len(mono.samples)
+    mono.samples.close()
+    return Clip(samples, sample_rate, mono.rate, source_frames, mono.channels, mono.peak, tuple(mono.notes))
+
+
+def read_mix(name: str, file: Seekable, channels: list[Samples] | None = None, sample_rate: int = SAMPLE_RATE) -> Mono:
+    """Read the mono mix of a file, at its own rate. Raises what `load` raises, and warns as it does."""
     view = View.whole(file)
     if not view.end:
         raise UserError(f"{name}: empty file; give a clip with sound in it")
@@ -109,21 +119,20 @@ def load_open(
     frames, rate = len(mono.samples), mono.rate
     if mono.peak < SILENCE:
         raise UserError(f"{name}: silent (peak {decibels(mono.peak)}); give a clip with sound in it")
-    if np.abs(mono.samples).max() < SILENCE:
+    if mono.mono_peak < SILENCE:
         raise UserError(f"{name}: its {mono.channels} channels cancel out when mixed to mono; give one channel of it")
     if mono.lost < CANCELLED:
         warnings.warn(
             f"{name}: its {mono.channels} channels nearly cancel: mixed to mono they are "
             f"{-10 * np.log10(mono.lost):.0f} dB quieter than apart; is one of them inverted? Give one channel of it",
-            stacklevel=3,
+            stacklevel=4,
         )
-    samples = resample(mono.samples, rate, sample_rate, _scaled(frames, rate, sample_rate))
-    if len(samples) * SAMPLE_RATE < HOP * sample_rate:
+    if scaled(frames, rate, sample_rate) * SAMPLE_RATE < HOP * sample_rate:
         raise UserError(
             f"{name}: {frames} samples at {rate} Hz are shorter than one codec frame "
             f"({HOP / SAMPLE_RATE:g} s); give a longer clip"
         )
-    return Clip(samples, sample_rate, rate, frames, mono.channels, mono.peak, tuple(mono.notes))
+    return mono
 
 
 def clip_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
@@ -167,7 +176,7 @@ def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> 
     """Raise, before any work is done, what `save` would raise for this path, its extension or this rate."""
     path, rate = Path(path), checks.whole("rate", rate, 1, MAX_RATE)
     encode(path, np.zeros(1, np.float32), rate)
-    files.check_writable(path, make_folders=False, explain=_unwritable)
+    files.check_writable(path, make_folders=False, explain=unwritable)
 
 
 def save(
@@ -202,19 +211,25 @@ def encoded(
     peak = float(np.abs(clip).max(initial=0.0))
     if not np.isfinite(peak):
         raise UserError(f"{path}: not written, the audio has NaN or infinite samples; is the model's bundle damaged?")
+    saved = at_level(path, peak, normalize=normalize)
+    data = encode(path, clip if saved.gain == 1 else clip * np.float32(saved.gain), rate, tags=tags)
+    return data, saved
+
+
+def at_level(path: Path, peak: float, *, normalize: bool = False) -> Saved:
+    """Return at what gain a sound with this peak is written to `path`; see `save`."""
     subtype = file_format(path)[1]
     gain = 1.0
     if normalize and peak > 0:
         gain = NORMALIZED_PEAK / peak
     elif subtype != "FLOAT" and peak > 1:
         gain = 1 / peak
-    data = encode(path, clip if gain == 1 else clip * np.float32(gain), rate, tags=tags)
-    return data, Saved(peak, gain, subtype)
+    return Saved(peak, gain, subtype)
 
 
 def write(contents: Mapping[Path, bytes | str]) -> None:
     """Write files, all of them or none, into folders that are there. Raises UserError that names -o."""
-    files.write_whole(contents, make_folders=False, explain=_unwritable)
+    files.write_whole(contents, make_folders=False, explain=unwritable)
 
 
 def decibels(level: float) -> str:
@@ -251,10 +266,11 @@ def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, See
             raise UserError(f"{path}: cannot be read ({reason(e)}); check the disk") from e
 
 
-def _scaled(frames: int, rate: int, target: int) -> int:
-    """round(frames · target / rate) in integers, halves up."""
+def scaled(frames: int, rate: int, target: int) -> int:
+    """Return round(frames · target / rate) in integers, halves up."""
     return (2 * frames * target + rate) // (2 * rate)
 
 
-def _unwritable(path: Path, e: OSError) -> UserError:
+def unwritable(path: Path, e: OSError) -> UserError:
+    """Say why a file cannot be written."""
     return UserError(f"{path}: cannot be written ({reason(e)}); choose another place with -o")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from .errors import UserError
 from .signals import ending_cleanly
@@ -53,6 +55,37 @@ def write_whole(
     return list(files)
 
 
+def write_with(path: Path, write: Callable[[BinaryIO], None], *, explain: Explain = cannot_write) -> None:
+    """Let `write` write a file, as long as it may be, as `write_whole` does: all of it or nothing.
+
+    The file that `write` gets can be written, read and sought in, but for a pipe, which can only be written. Its folder
+    must be there. Raises UserError, by `explain`, if it can't be written.
+    """
+    with ending_cleanly(), _explained(path, explain):
+        if is_stream(path):
+            with open(path, "wb") as stream:
+                write(stream)
+            return
+        target = _target(path)
+        part = _beside(target)
+        try:
+            with _begun(part, target) as file:
+                write(file)
+            part.replace(target)
+            return
+        except _NoneBeside:
+            pass
+        except OSError as e:
+            if not part.exists() or e.errno not in IN_PLACE:
+                raise
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink()
+    kept = io.BytesIO()  # in its place: what was there must come back if that fails
+    write(kept)
+    write_whole({path: kept.getvalue()}, make_folders=False, explain=explain)
+
+
 def check_writable(path: Path, *, make_folders: bool = True, explain: Explain = cannot_write) -> None:
     """Raise UserError if `write_whole` could not make this file: now, not after minutes of work."""
     with _explained(path, explain):
@@ -89,30 +122,47 @@ def _written(target: Path, content: bytes, make_folders: bool) -> Path:
     """
     if make_folders:
         target.parent.mkdir(parents=True, exist_ok=True)
+    part = _beside(target)
+    with contextlib.suppress(_NoneBeside), _begun(part, target) as file:
+        _write_all(file.fileno(), content)
+    return part  # where nothing is there, `_put` writes in place
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".{secrets.token_hex(8)}.part")  # short: file systems take 255 bytes
+
+
+class _NoneBeside(Exception):
+    """A file can only be written in its place."""
+
+
+@contextlib.contextmanager
+def _begun(part: Path, target: Path) -> Iterator[BinaryIO]:
+    """Provide the new file `part` with the mode and owner of `target`, safe on the disk when the block ends.
+
+    If the block or the disk fails, it is removed. Raises _NoneBeside where no file can be made beside `target`.
+    """
     try:
         before = os.stat(target)
     except FileNotFoundError:  # another error, as of a name that is too long, is the target's own
         before = None
-    part = target.with_name(f".{secrets.token_hex(8)}.part")  # short: file systems take 255 bytes
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if before else 0o666)
+        descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600 if before else 0o666)
     except OSError as e:
         if before is None or e.errno not in IN_PLACE:
             raise
-        return part  # nothing is there: `_put` writes in place
+        raise _NoneBeside from e
     try:
-        _write_all(descriptor, content)
-        os.fsync(descriptor)
-        if before is not None:
-            with contextlib.suppress(OSError):  # only root may give files away
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+        with open(descriptor, "w+b", buffering=0) as file:
+            yield file
+            os.fsync(descriptor)
+            if before is not None:
+                with contextlib.suppress(OSError):  # only root may give files away
+                    os.fchown(descriptor, before.st_uid, before.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    finally:
-        os.close(descriptor)
-    return part
 
 
 def _put(part: Path, target: Path, content: bytes) -> None:

@@ -8,9 +8,10 @@ import shutil
 import sys
 from typing import Any
 
+from model.cache import cache
 from model.errors import UsageError
 
-from .bundles import cache, stored
+from .bundles import stored
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:

@@ -13,6 +13,7 @@ from ..errors import UserError
 from . import chunked, flac, mpeg, ogg
 from .decoders import NoDecoder, Track, Undecodable, demuxer, other, shortage, sndfile
 from .pieces import Part, Pieces, View
+from .spool import Spool
 
 Samples = npt.NDArray[np.float32]
 
@@ -33,11 +34,13 @@ class Limits:
 class Mono:
     """The mean of a file's channels [n] at `rate` Hz, and what was in them."""
 
-    samples: Samples
+    samples: Spool
     rate: int
     channels: int
     peak: float
     """Largest absolute sample of any channel."""
+    mono_peak: float
+    """Largest absolute sample of the mean."""
     lost: float
     """Power of the mean over the mean power of the channels: 1 where they are equal, 0 where they cancel."""
     notes: list[str] = field(default_factory=list)
@@ -82,7 +85,7 @@ def read_mono(name: str, view: View, limits: Limits, block: int, channels: list[
             mix.take(sndfile(part, block), where, open_end=part.open, first=n == 0)
         except Undecodable as e:
             container = demuxer(view.at(view.start, 40)) if len(parts) == 1 else ""
-            if not container or mix.blocks:
+            if not container or mix.frames:
                 raise _unreadable(where, e) from e
             _take_other(mix, view, container, where, e)
         if part.note:
@@ -115,7 +118,8 @@ class _Mix:
         self.name, self.limits, self.channels_kept = name, limits, channels_kept
         self.rate = self.channels = self.frames = 0
         self.peak = self.channel_power = self.power = 0.0
-        self.blocks: list[Samples] = []
+        self.mono_peak = 0.0
+        self.samples = Spool()
         self.notes: list[str] = []
 
     def take(self, opened: AbstractContextManager[Track], where: str, *, open_end: bool, first: bool) -> None:
@@ -129,10 +133,12 @@ class _Mix:
                 )
             if first:
                 self.rate, self.channels = track.rate, track.channels
-            frames, kept = 0, len(self.blocks)
+            frames, to_rate = 0, None
+            if track.rate != self.rate:
+                to_rate = soxr.ResampleStream(track.rate, self.rate, 1, dtype="float32", quality="VHQ")
             try:
                 for block in track.blocks:
-                    self._add(block, frames, track.rate)
+                    self._add(block, frames, track.rate, to_rate)
                     frames += len(block)
             except Undecodable as e:
                 if not frames:
@@ -145,12 +151,11 @@ class _Mix:
                 self.notes.append(f"it ends in what cannot be decoded ({e}); the {frames} frames before are taken")
             if track.frames is not None and frames < track.frames and not open_end and track.format != "MP3":
                 raise UserError(f"{where}: truncated ({frames} of {track.frames} frames can be read); get a whole copy")
-        if track.rate != self.rate and frames:
-            whole = np.concatenate(self.blocks[kept:])
-            self.blocks[kept:] = [soxr.resample(whole, track.rate, self.rate, quality="VHQ")]
+        if to_rate is not None and frames:
+            self._keep(to_rate.resample_chunk(np.zeros(0, np.float32), last=True))
             self.notes.append(f"a part at {track.rate} Hz is resampled to the first one's {self.rate} Hz")
 
-    def _add(self, block: Samples, before: int, rate: int) -> None:
+    def _add(self, block: Samples, before: int, rate: int, to_rate: soxr.ResampleStream | None) -> None:
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             at = (before + int(np.argmin(finite))) / rate
@@ -170,11 +175,15 @@ class _Mix:
         power = float(np.square(mono, dtype=np.float64).sum())
         self.power += power
         self.channel_power += power if one else float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
-        self.blocks.append(mono)
+        self._keep(mono if to_rate is None else to_rate.resample_chunk(mono))
+
+    def _keep(self, mono: Samples) -> None:
+        self.mono_peak = max(self.mono_peak, float(np.abs(mono).max(initial=0.0)))
+        self.samples.append(mono)
 
     def done(self) -> Mono:
         """Return what was taken. UserError where that is nothing."""
         if not self.frames:
             raise UserError(f"{self.name}: no samples (zero length); give a clip with sound in it")
         kept = self.power / self.channel_power if self.channel_power else 1.0
-        return Mono(np.concatenate(self.blocks), self.rate, self.channels, self.peak, kept, self.notes)
+        return Mono(self.samples, self.rate, self.channels, self.peak, self.mono_peak, kept, self.notes)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ import soundfile
 
 from ..errors import UsageError, UserError
 from ..files import is_stream
+from . import wav
 from .decoders import reason
 
 # Float WAV holds any level; the others hold at most full scale, so `audio.save` scales what exceeds it and says so.
@@ -42,25 +44,62 @@ def encode(
     samples: [n] or [n, channels], float32, or int32 whose highest bits are those of the PCM `subtype` (libsndfile's
     name; by default the format's own). Raises UserError where the format cannot hold the rate or the channels.
     """
-    container, usual = file_format(path)
-    channels = 1 if samples.ndim == 1 else samples.shape[1]
     buffer = io.BytesIO()
+    encode_into(buffer, path, [samples], len(samples), rate, subtype=subtype, tags=tags)
+    return buffer.getvalue()
+
+
+def encode_into(
+    file: BinaryIO, path: Path, blocks: Iterable[npt.NDArray[Any]], frames: int, rate: int, *,
+    subtype: str | None = None, tags: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
+    """Write what `encode` returns into a file, of samples that come in blocks, `frames` in all.
+
+    Raises OSError where the file takes no more.
+    """
+    container, usual = file_format(path)
+    more = iter(blocks)
+    first = next(more)
+    channels = 1 if first.ndim == 1 else first.shape[1]
+    everything = itertools.chain([first], more)
+    if (subtype or usual) == "FLOAT":
+        file.write(wav.header(frames, rate, channels, tags))
+        for block in everything:
+            file.write(np.ascontiguousarray(block, "<f4").data)
+        return
+    watched = _Watched(file)
     try:
-        with soundfile.SoundFile(buffer, "w", rate, channels, subtype or usual, format=container) as file:
+        with soundfile.SoundFile(watched, "w", rate, channels, subtype or usual, format=container) as encoder:
             for name in TAGS:
                 if tags and name in tags:
-                    setattr(file, name, tags[name])
-            # libsndfile's Vorbis encoder overruns its stack on one very long write.
-            for start in range(0, len(samples), 1 << 16):
-                file.write(samples[start : start + (1 << 16)])
-    except (soundfile.LibsndfileError, ValueError) as e:
-        held = f"{rate} Hz" if channels == 1 else f"{channels} channels at {rate} Hz"
-        raise UserError(f"{path}: {container} cannot hold {held} ({reason(e)}); use .wav") from e
-    data = bytearray(buffer.getbuffer())
-    # libsndfile stamps float WAV files with the time of writing; the same edit shall give the same bytes.
-    if (peak := chunk(data, b"PEAK")) is not None:
-        data[peak.start + 4 : peak.start + 8] = bytes(4)
-    return bytes(data)
+                    setattr(encoder, name, tags[name])
+            for block in everything:
+                # libsndfile's Vorbis encoder overruns its stack on one very long write.
+                for start in range(0, len(block), 1 << 16):
+                    encoder.write(block[start : start + (1 << 16)])
+    except (soundfile.LibsndfileError, ValueError, AssertionError) as e:
+        if watched.failed is None:
+            held = f"{rate} Hz" if channels == 1 else f"{channels} channels at {rate} Hz"
+            raise UserError(f"{path}: {container} cannot hold {held} ({reason(e)}); use .wav") from e
+    if watched.failed is not None:
+        raise watched.failed
+
+
+class _Watched:
+    """A file for libsndfile, which calls it back from C: an exception would be printed there and lost."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.failed: OSError | None = None
+        self.seek, self.tell, self.read = file.seek, file.tell, file.read
+
+    def write(self, data: bytes) -> int:
+        """Write; what fails is remembered, and nothing is written from then on."""
+        try:
+            return 0 if self.failed else self.file.write(data)
+        except OSError as e:
+            self.failed = e
+            return 0
 
 
 def chunk(data: bytes | bytearray, name: bytes, kind: bytes = b"") -> slice | None:

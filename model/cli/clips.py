@@ -18,6 +18,7 @@ from .opening import Tell, asked_of, note, told
 
 if TYPE_CHECKING:
     from ..audio import Clip, Samples, Saved
+    from ..long_files.clip import LongClip
     from ..pipeline import InstructMusicGen
 
 
@@ -40,7 +41,7 @@ def standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def tell_of_clip(clip: Clip, source: Path, tell: Tell, *, mixed: bool = True) -> None:
+def tell_of_clip(clip: Clip | LongClip, source: Path, tell: Tell, *, mixed: bool = True) -> None:
     """Print what there is to know of an input; `mixed`: the output is mono."""
     from .. import audio
 
@@ -112,6 +113,7 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
             now = time.perf_counter()
             if begun is None:
                 begun, first = now, done
+                bar.reset(task, completed=done, total=total)  # what was resumed took no time
             rtf = f"RTF {(now - begun) / (done - first) * FRAME_RATE:.2f}" if done > first else ""
             doing = "editing" if done < total else "decoding"
             bar.update(task, description=doing, completed=done, total=total, rtf=rtf)

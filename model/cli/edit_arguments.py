@@ -39,7 +39,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         type=path,
         metavar="OUT",
         help=".wav (32-bit float), .flac (24 bits) or .ogg; 32 kHz mono unless --keep-rate; - for WAV on standard "
-        "output",
+        "output, while it is made",
     )
     add(
         "--model",
@@ -106,6 +106,16 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         default="default",
         help="float16: keys and values kept in 16 bits on the native backend; less to read at every step, and now and "
         "then another token where two are as likely",
+    )
+    add(
+        "--format",
+        choices=("wav", "f32"),
+        help="of -o -: WAV (default), or f32, the bare samples as 32-bit floats, little-endian",
+    )
+    add(
+        "--resume",
+        action="store_true",
+        help="go on where an interrupted edit of the same OUT stopped, to the bytes of an uninterrupted one",
     )
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")

@@ -27,6 +27,21 @@ HEADER = 1 << 16
 Settings = Mapping[str, Any]
 
 
+def seed_of(output: Path) -> int | None:
+    """Return the seed of the unfinished edit of an output; None where there is none."""
+    try:
+        with open(_place(output), "rb") as file:
+            seed = json.loads(file.readline(HEADER))["settings"]["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if isinstance(seed, int) else None
+
+
+def _place(output: Path) -> Path:
+    name = hashlib.sha256(os.fsencode(os.path.realpath(output))).hexdigest()[:32]
+    return cache() / "unfinished" / f"{name}.codes"
+
+
 class Kept:
     """The unfinished edit of one output: a file in the cache, a line of JSON and then int32 [frames,K].
 
@@ -37,8 +52,7 @@ class Kept:
     def __init__(self, output: Path, settings: Settings, plan: Sequence[Window], codebooks: int, card: int) -> None:
         self.output, self.settings, self.plan = output, dict(settings), plan
         self.codebooks, self.card = codebooks, card
-        name = hashlib.sha256(os.fsencode(os.path.realpath(output))).hexdigest()[:32]
-        self.path = cache() / "unfinished" / f"{name}.codes"
+        self.path = _place(output)
         self.frames = 0
         self._skip = 0
         self._file: Any = None

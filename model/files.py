@@ -153,8 +153,9 @@ def _begun(part: Path, target: Path) -> Iterator[BinaryIO]:
             raise
         raise _NoneBeside from e
     try:
-        with open(descriptor, "w+b", buffering=0) as file:
+        with open(descriptor, "w+b") as file:
             yield file
+            file.flush()
             os.fsync(descriptor)
             if before is not None:
                 with contextlib.suppress(OSError):  # only root may give files away

@@ -125,7 +125,8 @@ class Kept:
         """Forget it: the output is whole."""
         if self._file is not None:
             self._file.close()
-        self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.path.unlink()
 
     def windows(self) -> int:
         """Return how many windows are kept."""

@@ -1,0 +1,1 @@
+"""Clips of any length, from file to file."""

@@ -173,4 +173,4 @@ def _backend(model: InstructMusicGen) -> str:
     from kernels import native
 
     info = native.info()
-    return f"native {info['isa']} {info['activations']}"
+    return f"native {info['isa']}, {info['activations']} activations, {info['caches']} caches"

@@ -69,7 +69,7 @@ class Kept:
         try:
             with open(self.path, "rb") as file:
                 head = json.loads(file.readline(HEADER))
-                codes = np.frombuffer(file.read(4 * self.codebooks * self.plan[-1].stop), "<i4")
+                data = file.read(4 * self.codebooks * self.plan[-1].stop)
             made, kind = dict(head["settings"]), head["format"]
         except FileNotFoundError:
             return None
@@ -83,7 +83,8 @@ class Kept:
                 f"--resume: the unfinished edit of {self.output} has {told}; give the same options, or begin anew "
                 "without --resume"
             )
-        whole = codes[: len(codes) // self.codebooks * self.codebooks].reshape(-1, self.codebooks)
+        frames = len(data) // (4 * self.codebooks)  # a crash may have cut off the last one
+        whole = np.frombuffer(data[: 4 * self.codebooks * frames], "<i4").reshape(-1, self.codebooks)
         known = max((window.stop for window in self.plan if window.stop <= len(whole)), default=0)
         if not known:
             return None

@@ -15,6 +15,7 @@ import pytest
 from bench import cli
 from bench.peers import command as peers
 from bench.sizes import bundles as sizes
+from model.cache import cache
 
 from .conftest import full_disk
 
@@ -54,7 +55,7 @@ def test_relative_places_are_the_users(tmp_path: Path, monkeypatch: pytest.Monke
     """The columns' processes run elsewhere."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
-    assert sizes.cache() == tmp_path / "cache"
+    assert cache() == tmp_path / "cache"
     command = ["--size", "demo", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
     assert cli.main([*command, "--steps", "1", "--save", "r.json"]) == 0
     assert (tmp_path / "cache" / "sizes" / "demo-8bit").is_dir() and (tmp_path / "r.json").is_file()

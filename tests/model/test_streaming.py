@@ -159,7 +159,8 @@ def test_codes_that_are_known_are_not_generated_again(m: InstructMusicGen) -> No
     whole = m.edit_codes(codes, job[0], plan=plan, seed=job[4], pad_texts=False)
     for window in plan:
         run = m.edit_steps(codes, *job, pad_texts=False, edited=whole[:, :, : window.stop])
-        steps = list(returned(run, into := []))
+        into: list[mx.array] = []
+        steps = list(returned(run, into))
         assert_equal(into[0], whole)
         left = sum(w.steps for w in plan if w.stop > window.stop)
         assert len(steps) == 2 * left and (not steps or steps[-1].done == steps[-1].total)

@@ -37,12 +37,15 @@ def test_a_prompt_is_the_tail_of_the_window_before(layout: Any) -> None:
 
 
 @given(layouts(), st.data())
-def test_every_frame_but_the_clips_last_is_edited_with_the_look_ahead_in_sight(layout, data):
+def test_every_frame_but_the_clips_last_is_edited_with_the_look_ahead_in_sight(
+    layout: tuple[int, int, int], data: st.DataObject
+) -> None:
     """Each window hears `ahead` frames more than it edits, except where the clip ends within it; none twice."""
     total, window, _ = layout
     ahead = data.draw(st.integers(0, window - 1))
     stride = data.draw(st.integers(1, window - ahead))
-    windows, generated = plan(total, window, stride, ahead), []
+    windows = plan(total, window, stride, ahead)
+    generated: list[int] = []
     for w in windows:
         assert 0 <= w.prompt < w.frames and w.frames + w.ahead <= window and w.stop + w.ahead <= total
         assert w.ahead == (0 if w.stop == total else ahead)
@@ -55,7 +58,7 @@ def test_every_frame_but_the_clips_last_is_edited_with_the_look_ahead_in_sight(l
 
 
 @pytest.mark.parametrize(("total", "window", "stride", "ahead"), [(9, 4, 2, 3), (9, 4, 1, 4), (9, 4, 1, -1)])
-def test_a_look_ahead_that_leaves_nothing_to_edit_is_refused(total, window, stride, ahead):
+def test_a_look_ahead_that_leaves_nothing_to_edit_is_refused(total: int, window: int, stride: int, ahead: int) -> None:
     with pytest.raises(ValueError, match="look-ahead"):
         plan(total, window, stride, ahead)
 

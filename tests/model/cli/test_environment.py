@@ -36,8 +36,14 @@ def program(*argv: str | Path, env: dict[str, str] | None = None, **options: Any
 
 
 def test_a_clip_comes_from_standard_input_and_goes_to_standard_output(tmp_path: Path, bundle: Path, clip: Path) -> None:
-    run = program("edit", clip, *QUICK, "-o", tmp_path / "want.wav", "--model", bundle)
+    """The bytes of a file that is made of the same input; of a named one the tags would say the name."""
+    content = clip.read_bytes()
+    run = program("edit", "-", *QUICK, "-o", tmp_path / "want.wav", "--model", bundle, input=content)
     assert run.returncode == 0, run.stderr
+    named = program("edit", clip, *QUICK, "-o", tmp_path / "named.wav", "--model", bundle)
+    assert named.returncode == 0, named.stderr
+    samples = [soundfile.read(tmp_path / name, dtype="float32")[0].tobytes() for name in ("want.wav", "named.wav")]
+    assert samples[0] == samples[1]
     piped = program("edit", "-", *QUICK, "-o", "-", "--model", bundle, input=clip.read_bytes())
     assert piped.returncode == 0, piped.stderr
     assert piped.stdout == (tmp_path / "want.wav").read_bytes()

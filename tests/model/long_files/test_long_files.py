@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -147,11 +149,11 @@ def test_a_write_that_a_crash_cut_off_costs_its_window_only(
     ({"window_frames": 30}, "window frames 40, not 30"), ({"max_steps": 70}, "frames 80, not 70"),
 ])  # fmt: skip
 def test_another_edit_does_not_go_on_with_it(
-    m: InstructMusicGen, tmp_path: Path, source: Path, change: dict[str, object], message: str
+    m: InstructMusicGen, tmp_path: Path, source: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(Stop):
         edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
-    order = Order(**{"text": TEXT, "seed": 5, "resume": True} | change)  # type: ignore[arg-type]
+    order = Order(**{"text": TEXT, "seed": 5, "resume": True} | change)
     with pytest.raises(UsageError, match=message):
         edit(m, clips.load(source), order, tmp_path / "out.wav")
     assert kept.seed_of(tmp_path / "out.wav") == 5
@@ -233,8 +235,6 @@ def test_a_spool_that_the_disk_does_not_hold_says_so(monkeypatch: pytest.MonkeyP
 def test_the_unfinished_of_long_ago_is_forgotten(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path
 ) -> None:
-    import os
-
     cache.mkdir(parents=True)
     for name, age in (("old.codes", kept.DAYS + 1), ("new.codes", kept.DAYS - 1)):
         (cache / name).touch()

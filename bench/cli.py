@@ -17,7 +17,19 @@ from model.cli.arguments import Parser
 from model.cli.process import run
 from model.errors import UsageError
 
-SUBCOMMANDS = ["edit", "kernels", "roofline", "compare", "report", "env", "sizes", "peers", "quality", "fidelity"]
+SUBCOMMANDS = [
+    "edit",
+    "kernels",
+    "roofline",
+    "compare",
+    "report",
+    "env",
+    "sizes",
+    "peers",
+    "quality",
+    "fidelity",
+    "seams",
+]
 DEFAULT = "edit"
 
 

@@ -1,0 +1,1 @@
+"""`bench seams`: whether one hears where a window ends."""

@@ -75,9 +75,11 @@ void gemv(const Matmul& op, const Interleaved& w, int width) {
   parallel_shares(int((w.n + step - 1) / step), [&](int piece) {
     const int64_t n0 = piece * step, n1 = std::min<int64_t>(w.n, n0 + step);
     const float* bias = load_bias(op.epilogue, n0, n1);
-    float* y = scratch(kResult, op.rows * step);
-    x.product(0, x.tiles(), n0, n1, y, step);
-    for (int64_t r = 0; r < op.rows; ++r) epilogue(op, w.n, y + r * step, bias, r, n0, n1);
+    const bool direct = op.out_dtype == DType::f32;
+    float* y = direct ? static_cast<float*>(op.out) + n0 : scratch(kResult, op.rows * step);
+    const int64_t ldy = direct ? w.n : step;
+    x.product(0, x.tiles(), n0, n1, y, ldy);
+    for (int64_t r = 0; r < op.rows; ++r) epilogue(op, w.n, y + r * ldy, bias, r, n0, n1);
   });
 }
 

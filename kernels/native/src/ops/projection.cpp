@@ -19,7 +19,7 @@ const float* prologue(const Matmul& op, int64_t* ld) {
     return room;
   };
   const float *weight = vector(op.norm.weight, widened), *bias = vector(op.norm.bias, widened + padded(k));
-  const int64_t step = op.rows <= 8 ? op.rows : 8;
+  const int64_t step = op.rows <= 16 ? 2 : 8;
   parallel_for(int((op.rows + step - 1) / step), [&, ld = *ld](int chunk) {
     const int64_t r0 = chunk * step, r1 = std::min(op.rows, r0 + step);
     load_rows(x + r0 * ld, op.x, r0, r1, ld);

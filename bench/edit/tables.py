@@ -73,7 +73,8 @@ def proof(column: EditColumn) -> str:
         return f"{summary.name(column)}: plain MLX; a step's graph has {_counts(stock)}"
     info = column.info or {}
     isa = info.get("isa") or info.get("level")  # as results saved by version 0.1 call it
-    how = f" ({isa}, {info['threads']} threads, {info['activations']} activations)" if info else ""
+    caches = ", float16 caches" if info and info.get("caches") == "float16" else ""
+    how = f" ({isa}, {info['threads']} threads, {info['activations']} activations{caches})" if info else ""
     ours = _counts(summary.fused_primitives(graph))
     if column.backend == "interpreter":
         ours = "none of our kernels, which run as they are called,"

@@ -154,7 +154,8 @@ def backend_of(model: InstructMusicGen) -> str:
     from kernels import native
 
     info = native.info()
-    return f"native ({info['isa']}, {info['threads']} threads, {info['activations']} activations)"
+    caches = ", float16 caches" if info["caches"] == "float16" else ""
+    return f"native ({info['isa']}, {info['threads']} threads, {info['activations']} activations{caches})"
 
 
 def note(message: str) -> None:

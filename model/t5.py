@@ -20,7 +20,10 @@ from reference.contract import Ops
 from .errors import UserError
 from .formats.safetensors_file import FLOATS, Shapes, lazy, read_header, read_json
 from .formats.settings import XpConfig
+from .projection import Projection
 
+MAPS = (*(f"SelfAttention.{p}" for p in "qkvo"), "DenseReluDense.wi", "DenseReluDense.wo")
+"""The linear maps of a block."""
 MASKED = -1e9
 """Added to the score of a padded position; exp of it is exactly 0 in float32."""
 MAX_LAYERS = 1000
@@ -94,8 +97,10 @@ class T5Encoder:
     """The encoder stack; holds its weights while it lives."""
 
     def __init__(self, folder: Path, ops: Ops) -> None:
-        self.ops, self.config = ops, T5Config.of(folder)
+        self.config, self._attend = T5Config.of(folder), ops.attention
         self._w = _weights(folder, self.config)
+        maps = [name for name in self._w if name.rpartition(".")[0].endswith(MAPS)]
+        self._maps = {name.removesuffix(".weight"): Projection(ops, self._w.pop(name)) for name in maps}
 
     def __call__(self, ids: mx.array, mask: mx.array) -> mx.array:
         """ids, mask int32 [B,L] -> last hidden state float32 [B,L,dim]. Masked positions hold no meaning."""
@@ -114,17 +119,15 @@ class T5Encoder:
         h = self._norm(x, f"{name}.layer_norm")
         rows, steps = x.shape[:2]
         q, k, v = (
-            self.ops.linear(h, self._w[f"{name}.SelfAttention.{p}.weight"])
-            .reshape(rows, steps, self.config.heads, -1)
-            .transpose(0, 2, 1, 3)
+            self._maps[f"{name}.SelfAttention.{p}"](h).reshape(rows, steps, self.config.heads, -1).transpose(0, 2, 1, 3)
             for p in "qkv"
         )
-        out = self.ops.attention(q, k, v, scale=1.0, mask=bias).transpose(0, 2, 1, 3).reshape(rows, steps, -1)
-        return self.ops.linear(out, self._w[f"{name}.SelfAttention.o.weight"], residual=x)
+        out = self._attend(q, k, v, scale=1.0, mask=bias).transpose(0, 2, 1, 3).reshape(rows, steps, -1)
+        return self._maps[f"{name}.SelfAttention.o"](out, residual=x)
 
     def _feed_forward(self, x: mx.array, name: str) -> mx.array:
-        h = self.ops.linear(self._norm(x, f"{name}.layer_norm"), self._w[f"{name}.DenseReluDense.wi.weight"])
-        return self.ops.linear(mx.maximum(h, 0), self._w[f"{name}.DenseReluDense.wo.weight"], residual=x)
+        h = self._maps[f"{name}.DenseReluDense.wi"](self._norm(x, f"{name}.layer_norm"))
+        return self._maps[f"{name}.DenseReluDense.wo"](mx.maximum(h, 0), residual=x)
 
     def _position_bias(self, steps: int) -> mx.array:
         """Return the learned bias of each relative position's bucket, float32 [1,H,L,L]."""

@@ -133,8 +133,8 @@ def open_bundle(
     that this leaves open (a JSON file or a mapping, see `model.bundle.names.keys`; by default the bundle's own
     keys.json, if it has one).
 
-    Raises UserError, one line: not there, truncated, or missing, unexpected, ambiguous or mis-shaped tensors (all of
-    them, up to twenty a kind), or a config.json that contradicts the weights.
+    Raises UserError, one line, if it is not there or truncated, if tensors are missing, unexpected, ambiguous or
+    mis-shaped (all of them, up to twenty a kind), or if config.json contradicts the weights.
     """
     path = folder(path_or_repo, revision=revision)
     found, config, stated = matched(path, keys)
@@ -154,7 +154,7 @@ def open_bundle(
 
 
 def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
-    """Return the bundle's folder. UserError: it is not there, or a file."""
+    """Return the bundle's folder. Raises UserError if it is not there, or is a file."""
     path = hub.resolve(path_or_repo, revision=revision, allow_patterns=hub.BUNDLE_FILES)
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the bundle's folder (the one with config.json)")

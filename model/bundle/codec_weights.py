@@ -15,7 +15,6 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import numpy.typing as npt
 
 from ..config import HOP, SAMPLE_RATE, CodecConfig
 from ..errors import UserError
@@ -25,8 +24,8 @@ from ..formats.settings import XpConfig
 from . import hub
 from . import tensors as layout
 from .finite import not_finite
+from .weight_norm import Array, Read, conv_parts, conv_weight
 
-Array = npt.NDArray[Any]
 PAD_MODES = ("reflect", "constant")
 TRAINING_ONLY = re.compile(r".*(?:_codebook|codebook)\.(?:inited|cluster_size|embed_avg)|.*\.codebook_usage")
 PRETRAINED = re.compile(r"(?://pretrained/)?(facebook/encodec_[\w]+)")
@@ -45,7 +44,7 @@ def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
 
     Returns its settings and its tensors (names and shapes as `layout.codec_shapes`), float32, evaluated: convolutions
     [out, k, in] with weight norm merged (also the transposed ones), LSTM as in torch, codebooks [bins, dimension].
-    UserError: unreadable, missing or mis-shaped tensors, NaN or infinity, or not the 32 kHz EnCodec.
+    Raises UserError if tensors are unreadable, missing, mis-shaped, NaN or infinite, or not the 32 kHz EnCodec's.
     """
     config, read_tensors = _open(Path(path))
     tensors = read_tensors()
@@ -215,9 +214,6 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
     return config
 
 
-Read = Callable[[str], Array]
-
-
 def _demanded(config: CodecConfig, stored: Iterable[str]) -> Shapes:
     """Return the tensors that torch's form must have.
 
@@ -228,7 +224,7 @@ def _demanded(config: CodecConfig, stored: Iterable[str]) -> Shapes:
     for name, shape in layout.codec_shapes(config).items():
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and module in convs:
-            demanded |= _conv_parts(module, shape, stored)
+            demanded |= conv_parts(module, shape, stored)
         else:
             demanded[name] = shape
     return demanded
@@ -250,7 +246,7 @@ def _assemble(config: CodecConfig, stored: Iterable[str], read: Read) -> dict[st
     for name in layout.codec_shapes(config):
         module = name.removesuffix(".weight")
         if name.endswith(".weight") and module in convs:
-            weight = _weight(module, stored, get)
+            weight = conv_weight(module, stored, get)
             # torch: conv [out, in, k], transposed conv [in, out, k]; MLX: [out, k, in] for both.
             weight = weight.transpose(1, 2, 0) if ".convtr." in module else weight.transpose(0, 2, 1)
             tensors[name] = mx.array(np.ascontiguousarray(weight))
@@ -269,30 +265,6 @@ def _assemble_mlx(config: CodecConfig, read: Read) -> dict[str, mx.array]:
     }
     mx.eval(tensors)
     return tensors
-
-
-NORM_FORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
-
-
-def _conv_parts(module: str, shape: Shape, stored: Iterable[str]) -> dict[str, Shape]:
-    """Return the tensors that make up one convolution's weight, as torch stores them, whichever form the file has."""
-    out, kernel, channels = shape
-    whole = (channels, out, kernel) if ".convtr." in module else (out, channels, kernel)
-    if f"{module}.weight" in stored:
-        return {f"{module}.weight": whole}
-    g, v = next((form for form in NORM_FORMS if f"{module}.{form[1]}" in stored), NORM_FORMS[0])
-    return {f"{module}.{g}": (whole[0], 1, 1), f"{module}.{v}": whole}
-
-
-def _weight(module: str, stored: Iterable[str], get: Read) -> Array:
-    """w = g · v / ||v||, the norm over all but the first dimension (for a transposed convolution the input channel)."""
-    for g, v in NORM_FORMS:
-        if f"{module}.{v}" in stored:
-            direction = get(f"{module}.{v}").astype(np.float64)
-            norm = np.sqrt((direction * direction).sum(axis=(1, 2), keepdims=True))
-            scaled = get(f"{module}.{g}") * direction / np.maximum(norm, np.finfo(np.float32).tiny)
-            return np.asarray(scaled, np.float32)
-    return get(f"{module}.weight")
 
 
 def _compare(demanded: Mapping[str, Shape], stored: Mapping[str, Shape], path: Path) -> None:

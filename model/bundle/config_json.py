@@ -35,8 +35,8 @@ def hints(stated: Stated) -> Hints:
 def parse(stated: Stated, sources: Mapping[str, Source]) -> Config:
     """Return the dimensions that config.json states; those it leaves out are told by the tensors' shapes.
 
-    `sources` by canonical name. What is stated of single quantized modules is left to `model.bundle.fit`. UserError: a
-    value that is no dimension, or that neither tells.
+    `sources` by canonical name. What is stated of single quantized modules is left to `model.bundle.fit`. Raises
+    UserError if a value is no dimension, or neither of them tells it.
     """
     path = stated.path
 

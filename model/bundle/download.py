@@ -68,7 +68,7 @@ class Repo:
 def plan(name: str, revision: str | None = None) -> list[Repo]:
     """Return the bundle's files, and T5's where the bundle has none.
 
-    UserError: no such repo or revision, or no bundle.
+    Raises UserError if there is no such repo or revision, or it is no bundle.
     """
     bundle = _repo(name, revision, hub.BUNDLE_FILES)
     names = {file.name for file in bundle.files}
@@ -91,7 +91,7 @@ def plan(name: str, revision: str | None = None) -> list[Repo]:
 
 
 def check_space(repos: Sequence[Repo]) -> tuple[Path, int]:
-    """Return the cache's folder and the free bytes of its disk. UserError if what is missing does not fit."""
+    """Return the cache's folder and the free bytes of its disk. Raises UserError if what is missing does not fit."""
     folder = _cache()
     place = next(path for path in (folder, *folder.parents) if path.exists())
     free, needed = shutil.disk_usage(place).free, sum(repo.missing for repo in repos)

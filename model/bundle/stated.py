@@ -76,7 +76,7 @@ class Stated:
         return None
 
     def checked(self, value: Any, key: str, least: int, most: int) -> int:
-        """Return the value; UserError if it is no whole number from `least` to `most`."""
+        """Return the value. Raises UserError if it is no whole number from `least` to `most`."""
         if type(value) is not int or not least <= value <= most:
             raise UserError(f"{self.path}: {key} is {value!r:.40}; it must be an integer from {least} to {most}")
         return value

@@ -30,8 +30,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         help='what to do, as "remove the drums" or "just the bass": the model is given the sentence it was trained on, '
         'which is printed; a text that begins with "Music piece." goes in as it is',
     )
-    for verb, does in (("only", "leaves"), ("no", "removes"), ("add", "adds")):
-        asked.add_argument(f"--{verb}", type=instrument, metavar="X", help=f"{does} an instrument: --{verb} drums")
+    for verb, does in (("only", "keep one instrument alone"), ("no", "remove an instrument"), ("add", "add one")):
+        asked.add_argument(f"--{verb}", type=instrument, metavar="X", help=f"{does}, as in --{verb} drums")
     add(
         "-o",
         "--output",

@@ -21,7 +21,7 @@ from ..bundle import tensors as layout
 from ..config import AdapterConfig, LMConfig
 from ..errors import UserError
 from ..formats import torch_file
-from ..formats.inert_pickle import Placeholder
+from ..formats.pickle_symbols import Placeholder
 from ..formats.settings import XpConfig
 
 Array = npt.NDArray[np.float32]

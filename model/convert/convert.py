@@ -24,7 +24,6 @@ from ..bundle.bundle import check_codec, open_bundle
 from ..bundle.codec_weights import load_codec, pretrained
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
-from ..bundle.whole_folder import need_space, new_folder
 from ..config import GROUP_SIZES, PACKED_BITS, Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
@@ -34,12 +33,13 @@ from ..instructions import UPSTREAM, Vocabulary
 from ..progress import bars_shown, new_bar
 from ..quantize import recipes
 from ..quantize.calibration import Calibration
+from ..whole_folder import need_space, new_folder
 from .checkpoint import Array, Upstream
 
 BITS = (*PACKED_BITS, 16, 32)
 CODEC_FILE = "compression_state_dict.bin"
 
-Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Packed]
+Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Parts]
 """Canonical name, weight [N, K], bits and group size, dtype of scales -> the packed module."""
 
 
@@ -207,7 +207,7 @@ def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], P
     with Console(stderr=True).status("encoding clips") if bars_shown() else nullcontext():
         calibration = Calibration(open_bundle(dense()), kernels.load(), clips)
 
-    def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> recipes.Packed:
+    def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> recipes.Parts:
         if not module.startswith("layers."):
             return recipe.pack(weight, quantization, dtype)
         return calibration.pack(module, weight, quantization, dtype)

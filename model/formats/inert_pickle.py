@@ -10,48 +10,13 @@ that a checkpoint has no use for (`os.system`, `builtins.eval`) is refused.
 from __future__ import annotations
 
 import pickletools
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-INERT_MODULES = {
-    "_codecs", "abc", "argparse", "array", "collections", "copyreg", "copy_reg", "dataclasses", "datetime", "decimal",
-    "enum", "fractions", "functools", "itertools", "math", "numbers", "pathlib", "random", "re", "string", "time",
-    "typing", "uuid", "zoneinfo",
-}  # fmt: skip
-"""Of the standard library, those whose objects honest checkpoints refer to (optimizer partials, paths, settings)."""
-INERT_BUILTINS = {
-    "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range",
-    "set", "slice", "str", "tuple", "unicode",
-}  # fmt: skip
+from .pickle_symbols import MalformedPickleError, Placeholder, Symbol, symbol
+
 MAX_DEPTH = 200
-
-
-class MalformedPickleError(Exception):
-    """The pickle is damaged, or refers to something that a checkpoint has no use for."""
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """A class or function that the pickle names; never imported."""
-
-    module: str
-    name: str
-
-    @property
-    def qualified(self) -> str:
-        """`module.name`."""
-        return f"{self.module}.{self.name}"
-
-
-@dataclass(eq=False)
-class Placeholder:
-    """Stands for an object of a class that is not plain data; `state` is what the pickle would have put into it."""
-
-    made_by: str
-    state: Any = None
-    items: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -218,13 +183,13 @@ class _Machine:
 
     def op_global(self, arg: str) -> None:
         module, _, name = arg.partition(" ")
-        self.stack.append(_symbol(module, name))
+        self.stack.append(symbol(module, name))
 
     def op_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise MalformedPickleError("its pickle names a class by something that is no text")
-        self.stack.append(_symbol(module, name))
+        self.stack.append(symbol(module, name))
 
     def _call(self, function: Any, args: Any) -> None:
         if not isinstance(args, tuple):
@@ -255,7 +220,7 @@ class _Machine:
     def op_inst(self, arg: str) -> None:
         args = self._marked()
         module, _, name = arg.partition(" ")
-        self._call(_symbol(module, name), tuple(args))
+        self._call(symbol(module, name), tuple(args))
 
     def op_build(self, _: Any) -> None:
         state = self.stack.pop()
@@ -276,23 +241,6 @@ _LITERALS = {
     "BINUNICODE8", "FLOAT", "BINFLOAT",
 }  # fmt: skip
 _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
-
-
-def _symbol(module: str, name: str) -> Symbol:
-    """Return a named class or function, unless only an attack would name it."""
-    root = module.partition(".")[0]
-    if root in ("builtins", "__builtin__"):
-        # getattr is how nested classes are named; calling what it gives is refused.
-        fine = name in INERT_BUILTINS or name == "getattr"
-    elif root in INERT_MODULES:
-        fine = "." not in name  # `pathlib` `Path.touch` is a method, not a class
-    else:
-        fine = root not in sys.stdlib_module_names or (module, name) == ("types", "SimpleNamespace")
-    if not fine or root in ("posix", "nt", "commands"):
-        raise MalformedPickleError(
-            f"its pickle refers to {module}.{name}, which a checkpoint has no use for; don't load this file anywhere"
-        )
-    return Symbol(module, name)
 
 
 def _key(key: Any) -> Any:

@@ -39,7 +39,7 @@ def file_size(path: Path) -> int:
 
 
 def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
-    """Return a JSON object from a file; UserError if it is none, or holds NaN or infinities."""
+    """Return a JSON object from a file. Raises UserError if it is none, or holds NaN or infinities."""
 
     def refuse(constant: str) -> float:
         raise ValueError(f"it holds {constant}")
@@ -57,7 +57,10 @@ def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> Header:
-    """Dtype and shape of each tensor by name. UserError: truncated, damaged, or a dtype that MLX doesn't have."""
+    """Return the dtype and shape of each tensor by name.
+
+    Raises UserError if the file is truncated or damaged, or has a dtype that MLX doesn't have.
+    """
     try:
         size = file_size(path)
         with path.open("rb") as file:

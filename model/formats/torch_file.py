@@ -19,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
-from .inert_pickle import MalformedPickleError, Placeholder, Symbol, interpret
+from .inert_pickle import interpret
+from .pickle_symbols import MalformedPickleError, Placeholder, Symbol
 from .safetensors_file import file_size
 
 MAX_PICKLE = 64 << 20

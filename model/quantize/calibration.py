@@ -25,7 +25,7 @@ from ..pipeline import InstructMusicGen
 from ..projection import Projection, Weights
 from ..transformer import Layer
 from ..walk import Walk
-from .gptq import Packed, factor, quantize
+from .gptq import Parts, factor, quantize
 
 TEXTS = UPSTREAM.sentences()
 """What upstream was trained on; the windows take a bundle's trained sentences in turn."""
@@ -65,7 +65,7 @@ class Calibration:
     """A dense model's inputs over clips, layer by layer; `pack` must be asked for modules in the layers' order."""
 
     def __init__(self, bundle: Bundle, ops: Ops, files: Sequence[Path]) -> None:
-        """Encode the clips. UserError: one can't be read, or all are shorter than half a second."""
+        """Encode the clips. Raises UserError if one can't be read, or all are shorter than half a second."""
         self._bundle = bundle
         self._recorder = _Recorder(ops)
         none = replace(bundle.config, lm=replace(bundle.config.lm, layers=0))
@@ -78,7 +78,7 @@ class Calibration:
         self._factored: tuple[int, mx.array] | None = None
         self.summary = f"{len(self._walks)} window(s) of {len(files)} clip(s)"
 
-    def pack(self, module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+    def pack(self, module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
         """`feedback.quantize` for the inputs that a layer's projection was given."""
         while module not in self._layer:
             self._layer = next(self._layers)

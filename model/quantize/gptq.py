@@ -16,7 +16,7 @@ from . import recipes
 DAMPING = 0.01
 """Of H's mean diagonal, added to it: inputs that were never seen cost something too. GPTQ's own choice."""
 
-Packed = recipes.Packed
+Parts = recipes.Parts
 Float64 = npt.NDArray[np.float64]
 
 
@@ -34,9 +34,7 @@ def factor(moment: mx.array) -> mx.array:
     return upper
 
 
-def quantize(
-    weight: mx.array, moment: mx.array, upper: mx.array, quantization: Quantization, dtype: mx.Dtype
-) -> Packed:
+def quantize(weight: mx.array, moment: mx.array, upper: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     """weight float [N, K], its inputs' H and `factor(H)` -> as `recipes.quantize`.
 
     A row whose products come out no better than without feedback (`recipes.quantize` with search) keeps that.
@@ -49,7 +47,7 @@ def quantize(
     return w, scales, biases
 
 
-def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     size, top = quantization.group_size, 2**quantization.bits - 1
     left = weight.astype(np.float64)
     integers, scales, biases = np.zeros(weight.shape, np.uint32), [], []
@@ -71,7 +69,7 @@ def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Qua
     return words, mx.concatenate(scales, axis=1), mx.concatenate(biases, axis=1)
 
 
-def _errors(weight: mx.array, packed: Packed, moment: mx.array, quantization: Quantization) -> mx.array:
+def _errors(weight: mx.array, packed: Parts, moment: mx.array, quantization: Quantization) -> mx.array:
     """Of each row's products with the inputs, squared and summed [N]."""
     w, scales, biases = packed
     made = mx.dequantize(

@@ -21,7 +21,7 @@ REFITS = 3
 BLOCK = 1 << 22
 """Weights searched at once: about half a gigabyte of intermediate results."""
 
-Packed = tuple[mx.array, mx.array, mx.array]
+Parts = tuple[mx.array, mx.array, mx.array]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Recipe:
                 return Quantization(max(bits, default.bits), group_size or default.group_size)
         return default if re.fullmatch(PROJECTION, module) else None
 
-    def pack(self, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+    def pack(self, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
         """weight float [N, K] -> packed uint32, scales and biases (`dtype`) in `mx.quantize`'s layout."""
         return (search if self.search else plain)(weight, quantization, dtype)
 
@@ -115,7 +115,7 @@ def named(name: str) -> Recipe:
         raise UsageError(f"recipe {name!r} is not known; use one of {', '.join(RECIPES)}") from None
 
 
-def plain(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+def plain(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     """`mx.quantize` of the float32 weights, its scales and biases rounded to `dtype`."""
     w, scales, biases = mx.quantize(
         weight.astype(mx.float32), group_size=quantization.group_size, bits=quantization.bits
@@ -123,7 +123,7 @@ def plain(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Pack
     return w, scales.astype(dtype), biases.astype(dtype)
 
 
-def search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+def search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     """As `plain`, with scales of less squared error.
 
     Each group takes, among `mx.quantize`'s own choice and several clipped ranges refitted by least squares (the
@@ -150,7 +150,7 @@ def _shifts(bits: int) -> mx.array:
     return mx.arange(32 // bits, dtype=mx.uint32) * bits
 
 
-def _search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Packed:
+def _search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     bits, size = quantization.bits, quantization.group_size
     w, scales, biases = plain(weight, quantization, dtype)
     rows, top = weight.shape[0], 2**bits - 1

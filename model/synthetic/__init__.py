@@ -19,10 +19,10 @@ import mlx.core as mx
 
 from ..bundle import config_json as bundle_config
 from ..bundle import tensors as layout
-from ..bundle.whole_folder import need_space, new_folder
 from ..config import PACKED_BITS, AdapterConfig, CodecConfig, Config, LMConfig, Quantization
 from ..formats.tensor_writer import Layout, TensorWriter, layout_bytes
 from ..progress import Progress
+from ..whole_folder import need_space, new_folder
 from . import codec as codec_file
 from . import language_model
 from . import t5 as t5_files

@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from bench import cli
 from model.convert.convert import convert
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A"
@@ -70,3 +71,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory, cache: Any) -> Any:
+    """A real run, saved: two columns in processes of their own."""
+    path = tmp_path_factory.mktemp("bench") / "run.json"
+    code = cli.main(
+        ["--seconds", "0.2", "--repeat", "3", "--size", "demo", "--columns", "fused,reference", "--save", str(path)]
+    )
+    assert code == 0
+    return path

@@ -45,7 +45,7 @@ def weights(seed: int, rows: int, width: int) -> mx.array:
     return mx.array((0.05 * np.random.default_rng(seed).standard_normal((rows, width))).astype(np.float32))
 
 
-def unpacked(packed: feedback.Packed, q: Quantization = FOUR) -> np.ndarray:
+def unpacked(packed: feedback.Parts, q: Quantization = FOUR) -> np.ndarray:
     return np.asarray(oracle.dequantize(*packed, group_size=q.group_size, bits=q.bits))
 
 
@@ -91,7 +91,7 @@ def test_products_with_inputs_not_seen_are_better(bits: int, size: int) -> None:
     plain, found = recipes.search(w, q, mx.float16), feedback.quantize(w, h, feedback.factor(h), q, mx.float16)
     assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in plain]
 
-    def errors(packed: feedback.Packed, x: np.ndarray) -> np.ndarray:
+    def errors(packed: feedback.Parts, x: np.ndarray) -> np.ndarray:
         off = unpacked(packed, q) - np.array(w, dtype=np.float64)
         return np.asarray(((x @ off.T) ** 2).sum(axis=0))
 

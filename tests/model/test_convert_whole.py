@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from model.bundle import whole_folder
+from model import whole_folder
 from model.bundle.bundle import open_bundle
 from model.convert import convert as convert_module
 from model.convert.convert import convert

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 
 from model.errors import UserError
 from model.formats import torch_file, torch_writer
-from model.formats.inert_pickle import Placeholder, Symbol
+from model.formats.pickle_symbols import Placeholder, Symbol
 
 from .conftest import GOLDEN
 from .torch_pickles import Storage, View, dumps, write

@@ -17,15 +17,14 @@ import numpy as np
 import yaml
 
 from model.synthetic.numbers import Random
-from tests.model import torch_pickles
 
 from .numbers import Array
+from .random_tensors import save, spread_of
 
 TOKENIZER = Path(__file__).parents[1] / "golden" / "A" / "t5"
 LM = "model.peft_model.lm."
 LAYERS = LM + "transformer.base_model.model.layers"
 TEXT = "condition_provider.conditioners.description.output_proj"
-STORAGES = {"float32": "FloatStorage", "float16": "HalfStorage", "bfloat16": "BFloat16Storage"}
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,13 @@ def write(shape: Shape, folder: Path) -> dict[str, Path]:
     base.mkdir(parents=True)
     checkpoint = _checkpoint(shape)
     dtypes = {name: shape.dtype if ".layers." in name else "float32" for name in checkpoint}
-    _save(folder / "upstream.ckpt", "state_dict", checkpoint, dtypes, {})
+    save(folder / "upstream.ckpt", "state_dict", checkpoint, dtypes, {})
     below = _base(shape)
     half = "float32" if shape.dtype == "float32" else shape.dtype
-    _save(base / "state_dict.bin", "best_state", below, dict.fromkeys(below, half), {"xp.cfg": _lm_config(shape)})
+    save(base / "state_dict.bin", "best_state", below, dict.fromkeys(below, half), {"xp.cfg": _lm_config(shape)})
     codec = _codec(shape)
     settings = {"xp.cfg": _codec_config(shape)}
-    _save(base / "compression_state_dict.bin", "best_state", codec, dict.fromkeys(codec, "float32"), settings)
+    save(base / "compression_state_dict.bin", "best_state", codec, dict.fromkeys(codec, "float32"), settings)
     _t5(shape, t5)
     return {"adapter": folder / "upstream.ckpt", "base": base, "t5": t5}
 
@@ -105,7 +104,7 @@ def codes(shape: Shape, rows: int, frames: int, name: str) -> Array:
 
 
 def _checkpoint(shape: Shape) -> dict[str, Array]:
-    d, spread = shape.dim, _spread(shape.seed, "checkpoint")
+    d, spread = shape.dim, spread_of(shape.seed, "checkpoint")
     state = {
         f"{LM}{TEXT}.weight": spread("text", 1 / math.sqrt(shape.t5.d_model), d, shape.t5.d_model),
         f"{LM}{TEXT}.bias": spread("text bias", 0.3, d),
@@ -192,7 +191,7 @@ def _codec_config(shape: Shape) -> str:
 
 
 def _codec(shape: Shape) -> dict[str, Array]:
-    c, spread, state = shape.codec, _spread(shape.seed, "codec"), {}
+    c, spread, state = shape.codec, spread_of(shape.seed, "codec"), {}
 
     def conv(name: str, out: int, into: int, kernel: int, gain: float = 1.3, transposed: bool = False) -> None:
         name = f"{name}.convtr.convtr" if transposed else f"{name}.conv.conv"
@@ -253,7 +252,7 @@ def _t5(shape: Shape, folder: Path) -> None:
     folder.mkdir()
     for file in ("spiece.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(TOKENIZER / file, folder)
-    t, spread = shape.t5, _spread(shape.seed, "t5")
+    t, spread = shape.t5, spread_of(shape.seed, "t5")
     config = json.loads((TOKENIZER / "config.json").read_text()) | {
         "d_model": t.d_model, "d_kv": t.d_kv, "num_heads": t.heads, "d_ff": t.d_ff, "num_layers": t.layers,
     }  # fmt: skip
@@ -273,29 +272,3 @@ def _t5(shape: Shape, folder: Path) -> None:
         for part in (attention, ffn):
             state[f"{part}.layer_norm.weight"] = 1 + spread(f"{part} norm", 0.1, t.d_model)
     save_file(state, folder / "model.safetensors")
-
-
-def _spread(seed: int, what: str) -> Any:
-    """spread(name, std, *shape) -> float32 of that standard deviation, the same on every machine."""
-
-    def spread(name: str, std: float, *shape: int) -> Array:
-        return Random(seed, f"{what} {name}").spread(std, shape)
-
-    return spread
-
-
-def _save(path: Path, entry: str, state: dict[str, Array], dtypes: dict[str, str], extras: dict[str, Any]) -> None:
-    views, storages = {}, {}
-    for key, (name, value) in enumerate(state.items()):
-        wide, dtype = np.ascontiguousarray(value, dtype=np.float32), dtypes[name]
-        storages[str(key)] = _stored(wide, dtype)
-        strides = tuple(s // 4 for s in wide.strides)
-        storage = torch_pickles.Storage(STORAGES[dtype], str(key), wide.size)
-        views[name] = torch_pickles.View(storage, 0, wide.shape, strides)
-    torch_pickles.write(path, torch_pickles.dumps({entry: views, **extras}), storages)
-
-
-def _stored(wide: Array, dtype: str) -> bytes:
-    if dtype != "bfloat16":
-        return wide.astype(dtype).tobytes()
-    return (wide.view(np.uint32) >> 16).astype(np.uint16).tobytes()  # bfloat16 is float32's upper half

@@ -22,7 +22,7 @@ Keys = Mapping[str, str | None]
 
 
 def read_keys(given: str | Path | Keys | None) -> Keys:
-    """Return a map from a JSON file, or as it is given. UserError: it is no object of names to names or null."""
+    """Return a map from a JSON file, or as it is given. Raises UserError unless it maps names to names or null."""
     if given is None:
         return {}
     raw: Mapping[str, Any] = read_json(Path(given)) if isinstance(given, str | Path) else given
@@ -40,7 +40,7 @@ def read_keys(given: str | Path | Keys | None) -> Keys:
 def named(keys: Keys, stored: Iterable[str], path: Path) -> dict[str, str | None]:
     """Return what each stored tensor that the map speaks of is called; None: not needed.
 
-    UserError: an entry fits nothing.
+    Raises UserError if an entry fits nothing.
     """
     # The longest entry wins: what is said of one tensor stands above what is said of its module.
     patterns = [(_pattern(entry), entry) for entry in sorted(keys, key=len, reverse=True)]

@@ -24,6 +24,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(params=compilers(), ids=lambda c: c.family)
+def using(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     """A test's own, so that what it draws doesn't hang on which tests ran before it in this process."""

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 from bench.kernels.mlx_traffic import PRELUDE, header
-from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
 
 from .. import wheel
@@ -24,11 +23,6 @@ from .launch import ATOMIC, BF16, EPS, F16, F32, QUANTIZED, Wide, attention, nor
 
 SIMD = "simdgroup_index_in_threadgroup, thread_index_in_simdgroup"
 GROUP = "threadgroup_position_in_grid"
-
-
-@pytest.fixture(params=compilers(), ids=lambda c: c.family)
-def using(request: pytest.FixtureRequest) -> Any:
-    return request.param
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import UserError
-from ..signals import ending_cleanly
+from .errors import UserError
+from .signals import ending_cleanly
 
 BUNDLE_FILES = {"config.json", "model.safetensors", "compression_state_dict.bin", "encodec", "t5"}
 
@@ -21,8 +21,8 @@ def new_folder(out: str | Path) -> Iterator[Path]:
 
     `out` may not exist yet, be empty, or be a bundle, which is then replaced. A folder that exists stays itself (it may
     be mounted, or someone's working directory) and is filled: the temporary one is inside it, else beside it.
-    UserError: `out` is something else, the place is not writable, or the disk is full. A signal that ends the program
-    cleans up too; what a killed process leaves is a hidden folder that the next call removes.
+    A signal that ends the program cleans up too; what a killed process leaves is a hidden folder that the next call
+    removes. Raises UserError if `out` is something else, the place is not writable, or the disk is full.
     """
     out = Path(os.path.realpath(out))
     _remove_stale(out)
@@ -45,7 +45,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
 
 
 def need_space(folder: Path, nbytes: int) -> None:
-    """UserError if the disk of `folder` has less than `nbytes` free: better now than after an hour."""
+    """Raise UserError if the disk of `folder` has less than `nbytes` free: better now than after an hour."""
     free = shutil.disk_usage(folder).free
     if free < nbytes:
         raise UserError(

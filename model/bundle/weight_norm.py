@@ -1,0 +1,36 @@
+"""Convolutions whose weight is stored in parts: a direction and its length (weight normalization, arXiv 1602.07868)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..formats.safetensors_file import Shape
+
+Array = npt.NDArray[Any]
+Read = Callable[[str], Array]
+NORM_FORMS = (("weight_g", "weight_v"), ("parametrizations.weight.original0", "parametrizations.weight.original1"))
+
+
+def conv_parts(module: str, shape: Shape, stored: Iterable[str]) -> dict[str, Shape]:
+    """Return the tensors that make up one convolution's weight, as torch stores them, whichever form the file has."""
+    out, kernel, channels = shape
+    whole = (channels, out, kernel) if ".convtr." in module else (out, channels, kernel)
+    if f"{module}.weight" in stored:
+        return {f"{module}.weight": whole}
+    g, v = next((form for form in NORM_FORMS if f"{module}.{form[1]}" in stored), NORM_FORMS[0])
+    return {f"{module}.{g}": (whole[0], 1, 1), f"{module}.{v}": whole}
+
+
+def conv_weight(module: str, stored: Iterable[str], get: Read) -> Array:
+    """w = g · v / ||v||, the norm over all but the first dimension (for a transposed convolution the input channel)."""
+    for g, v in NORM_FORMS:
+        if f"{module}.{v}" in stored:
+            direction = get(f"{module}.{v}").astype(np.float64)
+            norm = np.sqrt((direction * direction).sum(axis=(1, 2), keepdims=True))
+            scaled = get(f"{module}.{g}") * direction / np.maximum(norm, np.finfo(np.float32).tiny)
+            return np.asarray(scaled, np.float32)
+    return get(f"{module}.weight")

@@ -111,7 +111,7 @@ def _detail(ops: Ops) -> str:
         from kernels import native
 
         info = native.info()
-        return f"{info['isa']}, {info['threads']} threads, {info['activations']} activations"
+        return f"{info['isa']}, {info['threads']} threads, {info['activations']} activations, {info['caches']} caches"
     return str(mx.default_device()) if ops.name == "reference" else ""
 
 

@@ -12,7 +12,7 @@ from . import console, results
 from .records import Result
 from .tables import Table
 
-SIZES = ("demo", "small", "medium", "large")
+SIZES = ("tiny", "small", "medium", "large")
 
 
 def add(p: argparse.ArgumentParser, what: str) -> None:

@@ -16,7 +16,7 @@ SECONDS = 0.5
 
 def test_edit(benchmark: Any, paired: Any) -> None:
     """Time a round as `bench edit` runs it; `rtf` is in extra_info."""
-    bundle = demo_path() if demo_path().exists() else sizes.bundle("demo", 4)
+    bundle = demo_path() if demo_path().exists() else sizes.bundle("tiny", 4)
 
     def session(ops: Ops) -> Timer:
         made = Session(Settings(str(bundle), ops.name, SECONDS), ops)

@@ -33,8 +33,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
     geometry = "random weights of MusicGen's geometry, made once (see `bench sizes`)"
     where.add_argument("--size", choices=options.SIZES, help=geometry)
-    add("--bits", type=int, choices=sizes.BITS, help="of --size or the demo bundle (default 4)")
-    length = "length of the clip (default 2 for the demo bundle, else 5; with --quick 1)"
+    add("--bits", type=int, choices=sizes.BITS, help="of --size (default 4)")
+    length = "length of the clip (default 2 for the demo and tiny, else 5; with --quick 1)"
     add("--seconds", type=float, help=length)
     add("--batch", type=int, default=1, help="clips edited together (default 1)")
     add("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
@@ -119,17 +119,14 @@ def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:
         path = Path(args.model).expanduser()
         settings.name = path.resolve().name if path.exists() else args.model.replace("/", "--")
         return path.resolve() if path.exists() else args.model
-    size = args.size or "demo"
-    settings.name = "demo bundle" if size == "demo" else size
-    if size == "demo" and args.bits in (None, 4) and demo_path().exists():
-        return demo_path()
-    return sizes.bundle(size, args.bits or 4)
+    settings.name = args.size or "demo bundle"
+    return sizes.bundle(args.size, args.bits or 4) if args.size else demo_path()
 
 
 def _settings(args: argparse.Namespace) -> EditSettings:
     """Check all but the model, which may take a minute to make."""
-    demo = not args.model and args.size in (None, "demo")
-    seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if demo else 5.0
+    tiny = not args.model and args.size in (None, "tiny")
+    seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if tiny else 5.0
     if not 0.02 <= seconds <= 600:
         raise UsageError(f"--seconds {seconds:g} must lie between 0.02 (one frame) and 600")
     limit = args.limit if args.limit is not None else (2.0 if args.quick else 20.0)
@@ -138,11 +135,11 @@ def _settings(args: argparse.Namespace) -> EditSettings:
         options.positive("--steps", args.steps)
     if args.keys and not args.model:
         raise UsageError("--keys belongs to --model; the bundles that bench makes need none")
-    if args.model and args.bits:
-        raise UsageError("--bits belongs to --size or the demo bundle; a --model has the bits it was made with")
+    if args.bits and not args.size:
+        raise UsageError("--bits belongs to --size; a bundle has the bits it was made with")
     return EditSettings(
         name="",
-        bits=None if args.model else args.bits or 4,
+        bits=args.bits or 4 if args.size else None,
         backend=args.backend,
         seconds=seconds,
         batch=options.positive("--batch", args.batch),
@@ -154,7 +151,7 @@ def _settings(args: argparse.Namespace) -> EditSettings:
 
 def _left_out(args: argparse.Namespace) -> dict[str, str]:
     """Say which columns run only if --columns names them, and why. In a tiny model a real BLAS changes nothing."""
-    out = {} if args.size in (None, "demo") else {"openblas": openblas.unavailable() or "--quick" * args.quick}
+    out = {} if args.size in (None, "tiny") else {"openblas": openblas.unavailable() or "--quick" * args.quick}
     if args.quick and args.size in ("medium", "large"):
         out["reference"] = "--quick: it takes minutes"
     return {label: reason for label, reason in out.items() if reason}
@@ -162,7 +159,7 @@ def _left_out(args: argparse.Namespace) -> dict[str, str]:
 
 def _labels(args: argparse.Namespace) -> list[str]:
     if args.columns is None:
-        some = COLUMNS[:2] if args.size in (None, "demo") else COLUMNS
+        some = COLUMNS[:2] if args.size in (None, "tiny") else COLUMNS
         return [label for label in some if label not in _left_out(args)]
     labels = [label.strip() for label in args.columns.split(",")]
     if unknown := [label for label in labels if label not in COLUMNS]:

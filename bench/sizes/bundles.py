@@ -17,7 +17,7 @@ def path(size: str, bits: int) -> Path:
 
 
 def bundle(size: str, bits: int) -> Path:
-    """Return the bundle of a size ("demo" too) at 4, 8 or 16 bits.
+    """Return the bundle of a size ("tiny" too) at 4, 8 or 16 bits.
 
     Made (a minute for "large") when it is not there yet.
     """

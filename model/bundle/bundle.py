@@ -119,15 +119,19 @@ def stays_packed(module: str) -> bool:
     return module.startswith(("layers.", "linears."))
 
 
+DEMO = "demo"
+"""The name of the bundle that comes with the package."""
+
+
 def demo_path() -> Path:
-    """Return the bundle that comes with the package: tiny, structurally exact, its weights random."""
+    """Return the bundle that comes with the package: tiny, trained on songs composed for it."""
     return Path(__file__).parents[1] / "demo" / "bundle"
 
 
 def open_bundle(
     path_or_repo: str | Path, *, revision: str | None = None, keys: str | Path | key_map.Keys | None = None
 ) -> Bundle:
-    """Open and validate a bundle folder, or a Hugging Face repo's (cached or fetched).
+    """Open and validate a bundle folder, a Hugging Face repo's (cached or fetched), or the package's own ("demo").
 
     Tensors are matched by what their names say, in any of the dialects in use, and by their shapes; `keys` names those
     that this leaves open (a JSON file or a mapping, see `model.bundle.names.keys`; by default the bundle's own
@@ -154,7 +158,14 @@ def open_bundle(
 
 
 def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
-    """Return the bundle's folder. Raises UserError if it is not there, or is a file."""
+    """Return the bundle's folder; `demo` is the one that comes with the package, unless a folder here has that name.
+
+    Raises UserError if it is not there, or is a file.
+    """
+    if str(path_or_repo) == DEMO and hub.local(DEMO) is None:
+        if revision:
+            raise UserError(f"--revision {revision}: picks a version of a Hugging Face repo; the demo has none")
+        return demo_path()
     path = hub.resolve(path_or_repo, revision=revision, allow_patterns=hub.BUNDLE_FILES)
     if not path.is_dir():
         raise UserError(f"{path} is a file; give the bundle's folder (the one with config.json)")

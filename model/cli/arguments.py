@@ -81,6 +81,11 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     )
     add("--everyday", action="store_true", help="it was trained on everyday sentences too, without a preamble")
     add(
+        "--license",
+        metavar="NAME",
+        help="of weights that you trained from nothing; default: CC-BY-NC-4.0, the published weights'",
+    )
+    add(
         "--clips",
         nargs="+",
         type=path,

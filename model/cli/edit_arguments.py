@@ -44,8 +44,8 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     add(
         "--model",
         metavar="PATH_OR_REPO",
-        help=f"a bundle's folder or Hugging Face repo; default: {DEFAULT_REPO} if it is in the cache, else the "
-        "embedded demo bundle, whose output is a smoke test, not music",
+        help=f"a bundle's folder, a Hugging Face repo, or demo; default: {DEFAULT_REPO} if it is in the cache, else "
+        "demo, the small bundle that comes with this program and knows a small band's synthetic songs",
     )
     add("--revision", help="branch, tag or commit of the repo")
     add("--keys", type=path, metavar="MAP.json", help=KEYS_HELP)
@@ -119,7 +119,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     )
     add("--keep-rate", action="store_true", help="write at the input's sample rate and exact length")
     add("--normalize", action="store_true", help="scale the result to a peak of -1 dBFS")
-    add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo bundle was taken")
+    add("--quiet", action="store_true", help="print nothing but errors, warnings, and that the demo was taken")
     _candidates(parser.add_argument_group("several edits of one clip"))
     _from_input(parser.add_argument_group("the input's own sound (only, no)"))
     _files(parser.add_argument_group("many files"))

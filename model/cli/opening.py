@@ -95,7 +95,7 @@ def asked_of(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
 
 def _model(name: str | None, tell: Tell) -> str | Path:
     """Return the bundle to use, and what the user must know of the choice."""
-    from ..bundle.bundle import demo_path
+    from ..bundle.bundle import DEMO
 
     if name is not None:
         return name
@@ -105,11 +105,14 @@ def _model(name: str | None, tell: Tell) -> str | Path:
     if lacking := hub.partly_cached(DEFAULT_REPO):
         raise UserError(
             f"no --model given, and {DEFAULT_REPO} is only partly in the cache (without {lacking}); --model "
-            f"{DEFAULT_REPO} fetches the rest, --model {pasted(demo_path())} is the demo"
+            f"{DEFAULT_REPO} fetches the rest, --model demo is the small one that comes with this program"
         )
-    # Also with --quiet: nobody shall take its output for an edit.
-    note(f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo bundle")
-    return demo_path()
+    # Also with --quiet: nobody shall take the demo's edits for the published model's.
+    note(
+        f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo, which learned "
+        "from synthetic songs of a small band; real weights do more: instruct-musicgen download"
+    )
+    return DEMO
 
 
 def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:

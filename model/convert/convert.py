@@ -55,6 +55,7 @@ def convert(
     clips: Sequence[str | Path] = (),
     trained_frames: int | None = None,
     instructions: Vocabulary | None = None,
+    license: str | None = None,
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
@@ -66,8 +67,9 @@ def convert(
     The calibrated recipes run the 16-bit model over `clips` (files or folders) first, and need room on disk for it
     meanwhile. `trained_frames`: frames of the clips that the adapter was trained on, the default window; without it
     they are told by a step in the variance of the position table's rows, and left open where there is none.
-    `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `out`
-    appears whole or not at all. Returns its path.
+    `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `license`:
+    of weights that aren't the published ones or made from them, as `info` and the tags of edits tell it. `out` appears
+    whole or not at all. Returns its path.
 
     Raises UsageError for bits, a group size or trained frames that don't fit, UserError for files that can't be used,
     and when the disk is full.
@@ -121,6 +123,8 @@ def convert(
         raw = bundle_config.render(config, codec, t5_name)
         if instructions:
             raw["instructions"] = instructions.entry()
+        if license:
+            raw["license"] = license
         if quantization:
             raw["quantization"] |= {"recipe": recipe} | ({"calibration": seen} if seen else {})
         (part / "config.json").write_text(json.dumps(raw, indent=2) + "\n")

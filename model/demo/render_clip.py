@@ -23,9 +23,9 @@ import soundfile as sf
 
 HERE = Path(__file__).parent
 RATE = 44_100
-BPM = 132
+BPM = 96
 TICKS = 480
-BEATS = 16
+BEATS = 8
 SWING = 0.58
 """Where the off-beat eighth falls within its beat: 0.5 is straight, 0.67 a triplet."""
 PEAK = 0.5
@@ -118,6 +118,8 @@ def midi(parts: list[Part]) -> mido.MidiFile:
     for part in parts:
         events: list[tuple[int, int, mido.Message]] = []
         for note in part.notes:
+            if note.start >= BEATS:
+                continue
             start = max(0, round(swung(note.start) * TICKS) + rng.randint(-3, 3))
             velocity = min(127, note.velocity + rng.randint(-4, 4))
             end = start + round(note.length * TICKS)
@@ -164,8 +166,8 @@ def main() -> None:
     arguments = cli.parse_args()
     parts = [
         Part("drums", 9, 0, 116, 64, drums()),
-        Part("bass", 1, 33, 88, 64, bass()),
-        Part("piano", 0, 0, 108, 66, piano()),
+        Part("bass", 1, 33, 80, 64, bass()),
+        Part("piano", 0, 0, 127, 66, piano()),
     ]
     midi(parts).save(HERE / "clip.mid")
     # The clip is the sum of the stems, so that they are its true parts.

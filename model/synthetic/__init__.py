@@ -1,6 +1,6 @@
-"""Bundles of random weights in the exact published layout, of any size: for demonstration, tests and benchmarks.
+"""Bundles of random weights in the exact published layout, of any size: for tests and benchmarks.
 
-    python -m model.synthetic demo model/demo/bundle      # the embedded demo bundle, bit for bit
+    python -m model.synthetic tiny /tmp/tiny              # 4 MB
     python -m model.synthetic large /tmp/large --bits 4   # the published model's geometry, 2.4 GB
 
 Nothing in them was learned; their output is a smoke test, not music. The scales are chosen so that activations keep
@@ -43,7 +43,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset(
+    "tiny": Preset(
         LMConfig(dim=128, heads=4, ffn=512, layers=4, card=256, text_dim=64),
         CodecConfig(dimension=32, n_filters=8, bins=256),
         T5Dims(d_model=64, d_kv=16, heads=4, d_ff=128, layers=2, vocab=512),
@@ -53,7 +53,7 @@ PRESETS = {
     "medium": Preset(LMConfig(dim=1536, heads=24, ffn=6144, layers=48, card=2048)),
     "large": Preset(LMConfig(dim=2048, heads=32, ffn=8192, layers=48, card=2048)),
 }
-"""MusicGen's three sizes, and the embedded demo. The adapter spans all layers and 10 s, as upstream's."""
+"""MusicGen's three sizes, and a tiny one. The adapter spans all layers and 10 s, as upstream's."""
 
 MAX_N_FRAMES = 500
 

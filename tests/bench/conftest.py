@@ -78,7 +78,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, cache: Any) -> Any:
     """A real run, saved: two columns in processes of their own."""
     path = tmp_path_factory.mktemp("bench") / "run.json"
     code = cli.main(
-        ["--seconds", "0.2", "--repeat", "3", "--size", "demo", "--columns", "fused,reference", "--save", str(path)]
+        ["--seconds", "0.2", "--repeat", "3", "--size", "tiny", "--columns", "fused,reference", "--save", str(path)]
     )
     assert code == 0
     return path

@@ -80,7 +80,7 @@ def test_json_is_the_whole_result(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_kernels_and_roofline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(tmp_path / "k.json")
-    chosen = ["--size", "demo", "--quick", "--limit", "0.05", "--only", "cross*"]
+    chosen = ["--size", "tiny", "--quick", "--limit", "0.05", "--only", "cross*"]
     assert cli.main(["kernels", *chosen, "--save", path]) == 0
     record = json.loads(Path(path).read_text())["cases"][0]
     assert all(column["error"]["relative_l2"] < 1e-4 for column in record["columns"].values())
@@ -94,8 +94,8 @@ def test_kernels_and_roofline(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_kernel_cases_have_their_bytes_and_oracles() -> None:
-    lm = PRESETS["demo"].lm
-    for case in cases(lm, PRESETS["demo"].codec, group_size=32, frames=10):
+    lm = PRESETS["tiny"].lm
+    for case in cases(lm, PRESETS["tiny"].codec, group_size=32, frames=10):
         arguments = case.make(Draw())
         assert case.reads(arguments) > 0 and case.flops > 0
         assert all(name in arguments for name in case.needed)

@@ -125,7 +125,7 @@ def test_edit(tmp_path: Path) -> None:
 
 def test_kernels(tmp_path: Path) -> None:
     path = tmp_path / "kernels.json"
-    _, text = printed(["kernels", "--size", "demo", "--quick", "--limit", "0.05", "--repeat", "3", "--save", str(path)])
+    _, text = printed(["kernels", "--size", "tiny", "--quick", "--limit", "0.05", "--repeat", "3", "--save", str(path)])
     result = json.loads(path.read_text())
     stream = streamed(result["bandwidth"], [case["stream"] for case in result["cases"]])
     body = [line for line in text.splitlines() if line.startswith("│")]
@@ -149,7 +149,7 @@ def test_kernels(tmp_path: Path) -> None:
 
 def test_prefill_stands_beside_sgemm(tmp_path: Path) -> None:
     path = tmp_path / "prefill.json"
-    arguments = ["kernels", "--size", "demo", "--only", "int4_matmul qkv prefill", "--repeat", "3", "--limit", "0.2"]
+    arguments = ["kernels", "--size", "tiny", "--only", "int4_matmul qkv prefill", "--repeat", "3", "--limit", "0.2"]
     _, text = printed([*arguments, "--no-traffic", "--save", str(path)])
     record = json.loads(path.read_text())["cases"][0]
     if "native" not in record["columns"]:
@@ -214,7 +214,7 @@ def test_the_peak_is_the_largest_of_loading_warm_up_and_rounds() -> None:
 
 def test_peers_end_to_end(tmp_path: Path) -> None:
     path = tmp_path / "peers.json"
-    rows, _ = printed(["peers", "--size", "demo", "--steps", "3", "--repeat", "3", "--start", "7", "--save", str(path)])
+    rows, _ = printed(["peers", "--size", "tiny", "--steps", "3", "--repeat", "3", "--start", "7", "--save", str(path)])
     result = json.loads(path.read_text())
     first, *others = result["columns"]
     assert first["label"] == OURS and {"ours, prefix of 251", "plain MLX, 4 bits"} <= {c["label"] for c in others}

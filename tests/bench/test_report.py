@@ -29,7 +29,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A saved edit, whose reference ran a part of its steps, and saved kernels with traffic."""
     folder = tmp_path_factory.mktemp("report")
     edit, kernels = folder / "an edit.json", folder / "kernels.json"
-    small = ["--size", "demo", "--only", "*qkv M=[12]", "--repeat", "3", "--limit", "0.1", "--traffic"]
+    small = ["--size", "tiny", "--only", "*qkv M=[12]", "--repeat", "3", "--limit", "0.1", "--traffic"]
     assert cli.main(["--seconds", "0.2", "--repeat", "3", "--limit", "0.01", "--save", str(edit)]) == 0
     assert cli.main(["kernels", *small, "--save", str(kernels)]) == 0
     plots.stages(results.load(edit))  # matplotlib writes a file of its own the first time

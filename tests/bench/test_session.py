@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
     from model.synthetic import write_preset
 
-    return str(write_preset("demo", tmp_path_factory.mktemp("bench") / "demo"))
+    return str(write_preset("tiny", tmp_path_factory.mktemp("bench") / "demo"))
 
 
 class Warm(Session):

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_sizes(capsys: pytest.CaptureFixture[str]) -> None:
-    sizes.bundle("demo", 8)
-    assert cli.main(["sizes"]) == 0 and "demo-8bit" in capsys.readouterr().out
+    sizes.bundle("tiny", 8)
+    assert cli.main(["sizes"]) == 0 and "tiny-8bit" in capsys.readouterr().out
     assert cli.main(["sizes", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == sizes.stored() and sizes.stored()["demo-8bit"] > 1e6
+    assert json.loads(capsys.readouterr().out) == sizes.stored() and sizes.stored()["tiny-8bit"] > 1e6
     assert cli.main(["sizes", "--remove", "nope"]) == 2
     assert cli.main(["sizes", "--remove", "all"]) == 0
     assert sizes.stored() == {}
@@ -43,11 +43,11 @@ def test_a_size_is_made_once_under_a_bar(
         yield lambda done, total: seen.append(done / total)
 
     monkeypatch.setattr("model.progress.byte_progress", written)
-    assert sizes.bundle("demo", 16) == tmp_path / "sizes" / "demo-16bit"
+    assert sizes.bundle("tiny", 16) == tmp_path / "sizes" / "tiny-16bit"
     assert seen == sorted(seen) and len(set(seen)) > 100 and seen[-1] == 1
-    message = f"making the demo bundle at 16 bits in {tmp_path / 'sizes' / 'demo-16bit'} (once)\n"
+    message = f"making the tiny bundle at 16 bits in {tmp_path / 'sizes' / 'tiny-16bit'} (once)\n"
     assert capsys.readouterr().err == message
-    sizes.bundle("demo", 16)
+    sizes.bundle("tiny", 16)
     assert seen.count(1) == 1 and capsys.readouterr().err == ""
 
 
@@ -56,9 +56,9 @@ def test_relative_places_are_the_users(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", "cache")
     assert cache() == tmp_path / "cache"
-    command = ["--size", "demo", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
+    command = ["--size", "tiny", "--bits", "8", "--columns", "reference", "--seconds", "0.1", "--repeat", "1"]
     assert cli.main([*command, "--steps", "1", "--save", "r.json"]) == 0
-    assert (tmp_path / "cache" / "sizes" / "demo-8bit").is_dir() and (tmp_path / "r.json").is_file()
+    assert (tmp_path / "cache" / "sizes" / "tiny-8bit").is_dir() and (tmp_path / "r.json").is_file()
     (tmp_path / "python").write_text("#!/bin/sh\nexit 0\n")
     (tmp_path / "python").chmod(0o755)
     assert peers.torch_python("./python") == (str(tmp_path / "python"), "")
@@ -78,14 +78,14 @@ def test_an_interrupt_while_a_size_is_made_leaves_nothing(
         yield moved
 
     monkeypatch.setattr("model.progress.byte_progress", written)
-    assert cli.main(["--size", "demo", "--bits", "8", "--columns", "reference"]) == 130
+    assert cli.main(["--size", "tiny", "--bits", "8", "--columns", "reference"]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "error: interrupted; no result was saved"
     assert not [p for p in tmp_path.rglob("*") if p.is_file()] and sizes.stored() == {}
 
 
 def test_a_full_disk_while_a_size_is_made_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bench.cli", "--size", "demo", "--bits", "8", "--columns", "reference"],
+        [sys.executable, "-m", "bench.cli", "--size", "tiny", "--bits", "8", "--columns", "reference"],
         capture_output=True,
         text=True,
         preexec_fn=full_disk,
@@ -101,7 +101,7 @@ def test_a_cache_that_cannot_be_written_is_one_line(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
-    assert cli.main(["--size", "demo", "--bits", "8"]) == 1
+    assert cli.main(["--size", "tiny", "--bits", "8"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: cannot write")
     assert error.endswith("set INSTRUCT_MUSICGEN_CACHE to a folder elsewhere")

@@ -61,7 +61,7 @@ def test_dense_and_packed_matrices() -> None:
 
 @pytest.mark.parametrize("bits", [4, 8, 16])
 def test_equals_the_loaded_arrays(tmp_path: Path, bits: Any) -> None:
-    model = InstructMusicGen(open_bundle(write_preset("demo", tmp_path / "b", bits=bits)), reference)
+    model = InstructMusicGen(open_bundle(write_preset("tiny", tmp_path / "b", bits=bits)), reference)
     dtype = model.lm.dtype
     parts = step_bytes(model.bundle.config, StepShape(), activations=dtype, weights=dtype)
     arrays = [*model.lm.out_norm[:2]]

@@ -170,19 +170,19 @@ def test_length_is_limited_before_anything_is_read(tmp_path: Path, monkeypatch: 
 
 
 def test_demo_clip_is_music_to_the_eye_of_a_meter() -> None:
-    """7 s in stereo at 44.1 kHz, unclipped, with energy in the bass, the middle and the cymbals, and a steady pulse."""
+    """One window (5 s) in stereo at 44.1 kHz, unclipped, with energy in the bass, the middle and the cymbals, and a steady pulse."""
     clip = audio.load(DEMO_CLIP)
-    assert (clip.source_rate, clip.channels) == (44_100, 2) and 5 < clip.seconds <= 10 and 0.3 < clip.peak < 0.99
+    assert (clip.source_rate, clip.channels) == (44_100, 2) and clip.seconds == 5 and 0.3 < clip.peak < 0.99
     power = np.abs(np.fft.rfft(clip.samples)) ** 2
     hertz = np.fft.rfftfreq(len(clip.samples), 1 / clip.rate)
     for low, high in ((40, 200), (200, 1000), (1000, 4000), (4000, 15_000)):
         assert power[(hertz >= low) & (hertz < high)].sum() > 0.01 * power.sum()
-    # Loudness repeats from bar to bar (4 beats at 132 a minute) more than at other lags of similar length.
+    # Loudness repeats from bar to bar (4 beats at 96 a minute) more than at other lags of similar length.
     hop = 320
     loudness = np.sqrt((clip.samples[: len(clip.samples) // hop * hop].reshape(-1, hop) ** 2).mean(axis=1))
     onsets = np.maximum(np.diff(loudness), 0)
     onsets -= onsets.mean()
-    beat = 60 / 132 * clip.rate / hop
+    beat = 60 / 96 * clip.rate / hop
 
     def likeness(lag: float) -> float:
         return max(float((onsets[n:] * onsets[:-n]).mean()) for n in range(round(lag) - 1, round(lag) + 2))

@@ -15,6 +15,7 @@ import pytest
 from model.bundle import tensors as layout
 from model.bundle.bundle import Bundle, demo_path, open_bundle
 from model.config import Quantization
+from model.errors import UserError
 
 from .conftest import Tensors, refused
 
@@ -27,10 +28,22 @@ def assert_same_tensors(found: Bundle, expected: Bundle) -> None:
 
 def test_the_demo_bundle_opens_and_is_complete() -> None:
     bundle = open_bundle(demo_path())
-    assert bundle.random_weights and bundle.config.quantization == Quantization(4, 32)
+    assert not bundle.random_weights and bundle.config.quantization == Quantization(4, 128)
     assert set(layout.lm_shapes(bundle.config.lm, bundle.config.adapter)) <= set(bundle.tensors)
-    assert bundle.config.adapter.max_n_frames == 500
+    assert bundle.config.adapter.max_n_frames == bundle.config.adapter.window_frames == 250
+    assert sum(file.stat().st_size for file in demo_path().rglob("*")) < 8e6
     assert bundle.t5_path == demo_path() / "t5" and bundle.codec_path.is_file()
+
+
+def test_demo_names_the_bundle_of_the_package_unless_a_folder_has_that_name(
+    tmp_path: Path, golden_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert open_bundle("demo").path == demo_path()
+    with pytest.raises(UserError, match="--revision main"):
+        open_bundle("demo", revision="main")
+    shutil.copytree(golden_bundle, tmp_path / "demo")
+    assert open_bundle("demo").config == open_bundle(golden_bundle).config
 
 
 def _mlx_examples(name: str) -> str:

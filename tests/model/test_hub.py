@@ -122,7 +122,7 @@ def test_a_cached_bundle_needs_no_network(tmp_path: Path, offline: str) -> None:
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
 
     found = run("owner/bundle")
-    assert (found.returncode, found.stdout.split()) == (0, ["True", "128"]), found.stderr
+    assert (found.returncode, found.stdout.split()) == (0, ["True", "256"]), found.stderr
     absent = run("owner/other")
     assert (absent.returncode, absent.stdout.split()) == (1, ["False"])
     assert "owner/other is not a local path, not in the Hugging Face cache" in absent.stderr.splitlines()[-1]
@@ -162,14 +162,14 @@ def test_a_network_that_gives_nothing_useful_leaves_the_cache(tmp_path: Path, re
     server, endpoint = _answering(reply)
     with server:
         found = _opened(tmp_path, endpoint, "owner/bundle")
-    assert (found.returncode, found.stdout.split()) == (0, ["True", "128"]), found.stderr
+    assert (found.returncode, found.stdout.split()) == (0, ["True", "256"]), found.stderr
 
 
 def test_a_proxy_that_is_gone_leaves_the_cache(tmp_path: Path) -> None:
     cache(tmp_path, "owner/bundle")
     proxy = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     found = _opened(tmp_path, "http://hub.example", "owner/bundle", **proxy)
-    assert (found.returncode, found.stdout.split()) == (0, ["True", "128"]), found.stderr
+    assert (found.returncode, found.stdout.split()) == (0, ["True", "256"]), found.stderr
 
 
 def test_what_is_missing_is_named_as_such(tmp_path: Path) -> None:
@@ -218,4 +218,4 @@ def test_many_processes_share_one_cache(tmp_path: Path) -> None:
     environment = os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", OPEN, "owner/bundle"]
     several = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE) for _ in range(8)]
-    assert [p.communicate()[0].split() for p in several] == [[b"True", b"128"]] * 8
+    assert [p.communicate()[0].split() for p in several] == [[b"True", b"256"]] * 8

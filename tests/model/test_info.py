@@ -15,6 +15,7 @@ from rich.console import Console
 from model.bundle import info
 from model.bundle.bundle import demo_path, open_bundle
 from model.config import Quantization
+from model.synthetic import write_preset
 
 from .conftest import GOLDEN
 
@@ -77,8 +78,14 @@ def test_modules_packed_otherwise_are_told(tmp_path: Path, golden_bundles: Calla
     assert "29 projections in 4 bits, groups of 64; 1 projections in 8 bits, groups of 32" in shown
 
 
-def test_the_demo_says_that_it_is_a_smoke_test() -> None:
+def test_the_demo_states_its_license() -> None:
     found = info.describe(open_bundle(demo_path()))
+    assert not found["random_weights"] and found["license"] == "MIT"
+    assert "its license is MIT" in text(found) and "CC-BY-NC" not in text(found)
+
+
+def test_random_weights_are_called_a_smoke_test(tmp_path: Path) -> None:
+    found = info.describe(open_bundle(write_preset("tiny", tmp_path / "tiny")))
     assert found["random_weights"] and found["license"] is None
     assert "a smoke test, not music" in text(found) and "CC-BY-NC" not in text(found)
 

@@ -168,14 +168,14 @@ def test_int8_activations_elsewhere_are_refused(tmp_path: Path, bundle: Path, cl
     done.fails(2, "--activations int8", "unquantized", "reference")
 
 
-def test_without_model_the_demo_bundle_says_what_it_is(
+def test_without_model_the_demo_is_taken_and_says_what_it_is(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("model.bundle.hub.cached", lambda name: False)
-    for model in ((), ("--model", demo_path())):
+    for model in ((), ("--model", "demo"), ("--model", demo_path())):
         done = run("edit", DEMO_CLIP, "-i", TEXT, "-o", tmp_path / "o.wav", "--max-steps", "10", *model)
-        assert done.code == 0 and ("embedded demo bundle" in done.err) == (not model)
-        assert "a smoke test, not music" in done.err and soundfile.info(tmp_path / "o.wav").frames == 6400
+        assert done.code == 0 and ("embedded demo, which learned" in done.err) == (not model)
+        assert "smoke test" not in done.err and soundfile.info(tmp_path / "o.wav").frames == 6400
 
 
 def test_without_model_a_cached_bundle_is_used_and_named(

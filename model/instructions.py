@@ -100,6 +100,16 @@ def meaning(text: str, vocabulary: Vocabulary = UPSTREAM) -> tuple[Verb, str] | 
     return read(_without_preamble(text)[1], vocabulary)
 
 
+def outcome(text: str, vocabulary: Vocabulary = UPSTREAM) -> str:
+    """Return what an edit should sound like: "only drums", "the input without drums"; empty where that is unclear."""
+    found = meaning(text, vocabulary)
+    if found is None:
+        return ""
+    verb, name = found
+    heard = {"Only": "only {}", "No": "the input without {}", "Add": "the input and {}"}
+    return heard[verb].format(name.lower())
+
+
 def _without_preamble(text: str) -> tuple[bool, str]:
     """Return whether a text begins with "Music piece.", and what comes after it."""
     given = re.match(r"\s*music\s+piece\s*\.\s*(?:instruct\w*\s*:)?", text, re.IGNORECASE)

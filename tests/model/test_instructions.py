@@ -18,7 +18,19 @@ from model.bundle.codec_weights import codec_config
 from model.bundle.config_json import render
 from model.convert.convert import convert
 from model.errors import UserError
-from model.instructions import LONGEST, UPSTREAM, VERBS, Asked, Vocabulary, asked, chosen, read, sentence, trained
+from model.instructions import (
+    LONGEST,
+    UPSTREAM,
+    VERBS,
+    Asked,
+    Vocabulary,
+    asked,
+    chosen,
+    outcome,
+    read,
+    sentence,
+    trained,
+)
 
 from .conftest import GOLDEN
 
@@ -162,6 +174,19 @@ def test_shortcuts_take_any_instrument() -> None:
     assert chosen("Add", " bass guitar ") == Asked("Music piece. Instruct: Add Bass.")
     assert chosen("No", "didgeridoo").text == "Music piece. Instruct: No Didgeridoo."
     assert "not trained on Didgeridoo" in chosen("No", "didgeridoo").note
+
+
+@pytest.mark.parametrize(
+    ("text", "heard"),
+    [
+        ("Music piece. Instruct: Only Drums.", "only drums"),
+        ("take out the bass", "the input without bass"),
+        ("Music piece. Instruct: Add Piano.", "the input and piano"),
+        ("make it sadder", ""),
+    ],
+)
+def test_what_to_listen_for_follows_from_the_sentence(text: str, heard: str) -> None:
+    assert outcome(text) == heard
 
 
 def test_every_pair_of_verb_and_instrument_is_a_trained_sentence() -> None:

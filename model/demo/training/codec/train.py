@@ -44,9 +44,12 @@ class Settings:
     seed: int = 0
 
     def spectral_weight(self, step: int) -> float:
-        """Return the weight of the spectra: 0.1 at first, 0.5 from 60 % of phase one, 0.7 in phase two."""
+        """Return the weight of the spectra: 0.1 at first, 0.5 from 60 % of phase one, then 0.7.
+
+        In the last third of phase two it is 0.35: the wave, which suffered from 0.7, comes back.
+        """
         if step >= self.steps:
-            return 0.7
+            return 0.7 if 3 * (step - self.steps) < 2 * self.decoder_steps else 0.35
         return 0.1 + 0.4 * min(max((step / self.steps - 0.3) / 0.3, 0.0), 1.0)
 
     def learning_rate(self, step: int) -> float:

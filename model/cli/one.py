@@ -11,7 +11,7 @@ from .opening import backend_of, opened, recorded, sampling, told
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be checked, load, edit, write, report."""
-    from .. import audio
+    from .. import audio, instructions
     from ..long_files import clip as clips
     from ..long_files import kept
     from ..long_files.edit import Order, edit
@@ -51,5 +51,8 @@ def run(arguments: argparse.Namespace) -> None:
     report = sys.stderr if target == STREAM else sys.stdout
     name = "standard output" if target == STREAM else target
     print(f"{name}: {seconds:.2f} s at {done.rate} Hz, peak {peak}", file=report)
+    if expected := instructions.outcome(text, model.bundle.config.instructions):
+        compared = "the input" if arguments.input == STREAM else arguments.input
+        print(f"listen: {name} should be {expected}; compare it with {compared}", file=report)
     took = f"edited in {done.wall:.2f} s, RTF {done.wall / seconds:.2f}; model loaded in {loaded:.2f} s"
     print(f"backend {backend_of(model)}: {took}", file=report)

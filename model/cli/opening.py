@@ -14,7 +14,6 @@ from ..bundle import hub
 from ..config import FRAME_RATE
 from ..errors import UsageError, UserError
 from ..instructions import VERBS, Asked
-from .convert import pasted
 from .names import DEFAULT_REPO
 from .process import say
 

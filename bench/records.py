@@ -78,6 +78,8 @@ class EditColumn:
     fallback: str | None = None
     """Why the reference ran where any fused backend would have done."""
     load_seconds: float = 0.0
+    first_sound: float | None = None
+    """Seconds from samples to the first second of a stream, measured once; None where a round is projected."""
     load_rss: int = 0
     first_round_seconds: float = 0.0
     warmup: dict[str, Round] = field(default_factory=dict)

@@ -16,7 +16,6 @@ import mlx.core as mx
 import numpy as np
 
 import kernels
-from model import windows
 from model.bundle.bundle import open_bundle
 from model.config import FRAME_RATE, HOP
 from model.decode import Decoder, DecoderState
@@ -78,7 +77,7 @@ class Session:
         self.load_seconds = time.perf_counter() - start
         self.load_rss = peak_rss()
         lm, adapter = self.model.lm.config, self.model.adapter.config
-        self.plan = windows.plan(settings.frames, adapter.window_frames, max(adapter.window_frames // 2, 1))
+        self.plan = self.model.plan(settings.frames)
         self.audio = clip(settings.frames, settings.batch)
         self.texts = [INSTRUCTION] * settings.batch
         # Clips that the pipeline edits together; more of them it edits in several batches, one after the other.
@@ -108,6 +107,7 @@ class Session:
         config, batch = self.model.bundle.config, self.settings.batch
         return EditColumn(
             backend=self.ops.name,
+            first_sound=self._first_sound() if self.parts == self.whole else None,
             info=native_info() if self.ops.name == "native" else None,
             fallback=kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
             load_seconds=self.load_seconds,
@@ -118,7 +118,7 @@ class Session:
             reference_calls=dict(fallen_back),
             step_bytes=self.traffic(),
             step_positions=[position for position, _ in self._chosen(self.parts)],
-            adapter_flops=sum(prefill_flops(config, batch, w.frames + 1) for w in self.plan),
+            adapter_flops=sum(prefill_flops(config, batch, w.frames + w.ahead + 1) for w in self.plan),
             dtypes={name: str(dtype).rpartition(".")[2] for name, dtype in self._dtypes().items()},
             geometry=self.geometry(),
         )
@@ -142,6 +142,15 @@ class Session:
             batch=self.settings.batch,
             text_tokens=self.text_tokens,
         )
+
+    def _first_sound(self) -> float:
+        """Return the seconds until the first second of a stream can be heard, from the clip's samples on."""
+        self.model.forget_texts()
+        mx.synchronize()
+        start = time.perf_counter()
+        stream = self.model.stream(self.texts, self.audio)
+        next(iter(stream))
+        return time.perf_counter() - start
 
     def _dtypes(self) -> dict[str, mx.Dtype]:
         stored = self.model.bundle.config.dtype

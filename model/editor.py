@@ -104,8 +104,8 @@ class CodeEditor:
         A clip longer than the window (`window_frames`, by default what the adapter was trained on, see
         `AdapterConfig.window_frames`, and at most its `max_n_frames`) is edited in windows `stride_frames` apart (by
         default half of what a window edits), as `windows.plan` lays them out: each continues what is edited, and hears
-        `look_ahead_frames` more of the clip than it edits (by default 1 s, or 0 for windows under 4 s). `plan`
-        overrides all of it. An empty text is upstream's null text.
+        `look_ahead_frames` more of the clip than it edits (by default none). `plan` overrides all of it. An empty
+        text is upstream's null text.
 
         seed: one for every row, or one each. pad_texts: texts of unequal numbers of tokens are padded to the longest,
         as upstream's batches are, and their rows run together; the model attends to the padding, so that a row depends

@@ -14,8 +14,9 @@ from .windows import Window
 
 GUIDANCE = 1e6
 """Beyond, logits leave float32's range; upstream uses 3."""
-LOOK_AHEAD = 50
-"""Frames (1 s) that a window hears beyond what it edits, where it is at least four times as long."""
+LOOK_AHEAD = 0
+"""Frames that a window hears beyond what it edits: none, as upstream, until `bench seams` shows on trained weights that
+more is better."""
 
 
 class Job(NamedTuple):
@@ -51,15 +52,12 @@ def layout(
 ) -> list[Window]:
     """Lay out windows over `total` frames; None stands for the default. Raises ValueError for what does not fit.
 
-    By default a window is as long as the adapter was trained on, hears a second ahead if it is four times as long, and
-    the windows stand half of what they edit apart.
+    By default a window is as long as the adapter was trained on, and the windows stand half of what they edit apart.
     """
     if window is not None:
         window = checks.whole("window_frames", window, 1, adapter.max_n_frames)
     window = window or adapter.window_frames
-    if ahead is None:
-        ahead = LOOK_AHEAD if window >= 4 * LOOK_AHEAD else 0
-    ahead = checks.whole("look_ahead_frames", ahead, 0, window - 1)
+    ahead = checks.whole("look_ahead_frames", LOOK_AHEAD if ahead is None else ahead, 0, window - 1)
     if stride is not None:
         stride = checks.whole("stride_frames", stride, 1, window - ahead)
     return windows.plan(total, window, stride or max((window - ahead) // 2, 1), ahead)

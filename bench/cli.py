@@ -23,6 +23,7 @@ SUBCOMMANDS = [
     "roofline",
     "compare",
     "report",
+    "tune",
     "env",
     "sizes",
     "peers",

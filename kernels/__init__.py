@@ -73,14 +73,26 @@ def load(name: str = "auto") -> Ops:
         reason = importlib.import_module("kernels.native").unavailable()
         if reason:
             raise BackendUnavailable(f"backend 'native' cannot run here: {reason}")
-        return cast("Ops", importlib.import_module("kernels.native"))
+        native = importlib.import_module("kernels.native")
+        if tuning := _tuned("native"):
+            try:
+                native.use(tuning)
+            except ValueError as e:
+                importlib.import_module("kernels.tuning").refused("native", e)
+        return cast("Ops", native)
     if name == "metal" and not mx.metal.is_available():
         raise BackendUnavailable(
             "backend 'metal' cannot run here: this machine has no Metal GPU; use 'native', or 'interpreter' to run the "
             "Metal kernels' source on the CPU"
         )
     metal = importlib.import_module("kernels.metal")
-    return cast("Ops", metal.on_gpu() if name == "metal" else metal.on_interpreter())
+    return cast("Ops", metal.on_gpu(_tuned("metal")) if name == "metal" else metal.on_interpreter())
+
+
+def _tuned(backend: str) -> dict[str, Any]:
+    """Return the knobs that `bench tune` found for a backend on this machine."""
+    found = importlib.import_module("kernels.tuning").in_use(backend)
+    return {} if found is None else dict(found.knobs)
 
 
 def available() -> dict[str, str | None]:

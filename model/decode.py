@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from . import memory
 from .adapter import Adapter
 from .delay_pattern import delayed, positions
 from .likelihood import Tally
@@ -105,6 +106,7 @@ class Decoder:
         rows = clip_codes.shape[0] * (2 if self.guided else 1)
         with self.announce("adapter"):
             prefix = self.adapter(clip_codes)
+            memory.release()
         return DecoderState(
             self.lm, self.text, prefix, start_layer=self.adapter.config.start_layer, rows=rows,
             slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=clip_codes.shape[2] - 1,

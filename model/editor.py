@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from reference.contract import Ops
 
-from . import checks, threads
+from . import checks, memory, threads
 from .adapter import ADAPTER_OWN, Adapter
 from .bundle.bundle import Bundle
 from .bundle.damage import explanation
@@ -24,6 +24,7 @@ from .job import GUIDANCE, layout
 from .likelihood import Likelihood
 from .progress import Progress, finished
 from .projection import Weights
+from .rehearsal import Rehearsal
 from .rows import together
 from .sampling import Sampling
 from .stages import Announce, unheard
@@ -59,6 +60,7 @@ class CodeEditor:
     def __init__(self, bundle: Bundle, ops: Ops, announce: Announce = unheard) -> None:
         """Load the LM and the adapter's gates; `announce` is told of the stages of each edit (see `model.stages`)."""
         self.bundle, self.ops, self.announce = bundle, ops, announce
+        memory.limit()
         resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
         weights = Weights(bundle.reload(resident), bundle.config, ops)
         self.lm = LanguageModel(weights)
@@ -153,6 +155,8 @@ class CodeEditor:
         known = [window.steps for window in plan if window.stop <= edited.shape[2]]
         total, done = len(batches) * sum(window.steps for window in plan), 0
         found: dict[int, mx.array] = {}
+        sizes = [(len(own), conditions[own[0]].shape[1]) for own in batches]
+        Rehearsal(self.lm, self.adapter.config, plan, sizes, guidance != 1).compile(self.announce)
         for own in batches:
             with self.announce("text k/v"):
                 text = text_kv(self.lm, {texts[row]: conditions[row] for row in own}, [texts[row] for row in own])

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
+from .progress import Progress
+
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
 """In order. What a stage makes is evaluated when it ends; none runs inside another."""
+COMPILE = "compile"
+"""Before "text k/v", on a backend that compiles its kernels on this machine, while some are missing."""
 
-Announce = Callable[[str], AbstractContextManager[None]]
-"""A listener: the pipeline enters `announce(stage)` around each stage."""
+Announce = Callable[[str], AbstractContextManager[Progress | None]]
+"""A listener: the pipeline enters `announce(stage)` around each stage.
+
+What it enters may be a function that takes how much of the stage is done and how much there is; "compile" calls it.
+"""
 
 
 def unheard(_stage: str) -> AbstractContextManager[None]:

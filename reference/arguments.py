@@ -99,19 +99,8 @@ def _value(a: mx.array) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, length: int | mx.array) -> None:
-    """Check shapes and dtypes against `reference.contract.Ops.prefix_attention`."""
-    prefix_q, prefix_k, prefix_v, gate = prefix
-    for name, a in (("q", q), ("k", k), ("v", v)):
-        if not (a.ndim == 4 and a.size > 0):
-            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
-        _float(name, a)
-    b, h, t, d = q.shape
-    if k.shape != v.shape:
-        raise ValueError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
-    s = k.shape[2]
-    if k.shape != (b, h, s, d):
-        raise ValueError(f"k has shape {k.shape}; q {q.shape} needs [{b},{h},S,{d}]")
+def check_length(length: int | mx.array, t: int, s: int) -> None:
+    """Check how many of a cache's S slots T queries see."""
     if isinstance(length, int):
         if not (length <= s):
             raise ValueError(f"length={length} is beyond the cache's {s} slots; allocate a longer cache")
@@ -125,6 +114,22 @@ def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix
         value = _value(length)
         if value is not None and not (value >= t):
             raise ValueError(f"length={value} is less than the {t} queries; it counts the queries' own positions too")
+
+
+def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, length: int | mx.array) -> None:
+    """Check shapes and dtypes against `reference.contract.Ops.prefix_attention`."""
+    prefix_q, prefix_k, prefix_v, gate = prefix
+    for name, a in (("q", q), ("k", k), ("v", v)):
+        if not (a.ndim == 4 and a.size > 0):
+            raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B,H,T,D]")
+        _float(name, a)
+    b, h, t, d = q.shape
+    if k.shape != v.shape:
+        raise ValueError(f"k has shape {k.shape} and v {v.shape}; they must be equal")
+    s = k.shape[2]
+    if k.shape != (b, h, s, d):
+        raise ValueError(f"k has shape {k.shape}; q {q.shape} needs [{b},{h},S,{d}]")
+    check_length(length, t, s)
     for name, a in (("prefix_q", prefix_q), ("prefix_k", prefix_k), ("prefix_v", prefix_v)):
         if not (a.ndim == 4 and a.size > 0):
             raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty [B',H,P,D]")

@@ -14,8 +14,9 @@ ValueError with the value and the fix in the message (`reference.arguments` does
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import mlx.core as mx
 
@@ -221,5 +222,21 @@ class Ops(Protocol):
 
         Returns the result [B,L,C] and the state after it, float32 [2,B,C]: hidden values, then cell values. Given back
         with the frames that follow, it continues the signal; None is a state of zeros.
+        """
+        ...
+
+
+@runtime_checkable
+class Compiling(Protocol):
+    """What a backend's operations have besides where their kernels are compiled on the user's machine."""
+
+    def missing(self, run: Callable[[], object]) -> Sequence[Any]:
+        """Return the kernels that `run` would launch and that are not compiled yet; nothing is computed meanwhile."""
+        ...
+
+    def compile(self, launches: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> None:
+        """Compile them, telling `progress` how many are done and how many there are.
+
+        A kernel that the machine refuses is computed by stock MLX from then on; one warning says so.
         """
         ...

@@ -18,6 +18,8 @@ from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
 from .model.demo import recipe
 
+os.environ.setdefault("INSTRUCT_MUSICGEN_TUNING", "off")  # a tuning of this machine changes no test
+
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(
     "repeatable", deadline=None, max_examples=15, derandomize=True, suppress_health_check=list(HealthCheck)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import kernels
+from kernels import tuning
 
 from ..machine import environment
 
@@ -21,7 +22,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print it."""
-    record = asdict(environment.collect()) | {"backends": kernels.available(), "executable": sys.executable}
+    record = asdict(environment.collect()) | {
+        "backends": kernels.available(),
+        "tuning": {backend: tuning.status(backend) for backend in tuning.TUNED},
+        "executable": sys.executable,
+    }
     if args.json:
         print(json.dumps(record, indent=2, default=str))
         return 0

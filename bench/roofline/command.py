@@ -19,6 +19,7 @@ from ..sizes import bundles as sizes
 from ..step_bytes import StepShape
 from ..tables import Table, size
 from . import apple_chips as chips
+from .estimates import estimates, estimates_table
 from .measured import Measured, measured, measured_table
 
 REACHED = 0.8
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         shown = tables(args, parts, bounds, stream, near)
     if args.json:
         record = {"parts": parts, "this_machine": here(args, parts, stream) if stream else None, "chips": bounds}
+        layers = step_bytes.published(args.size, args.bits).lm.layers
+        record["estimates"] = [each._asdict() for each in estimates(sum(parts.values()), layers)]
         print(json.dumps(record | {"measured": [asdict(m) for m in near]}))
     else:
         for each in shown:
@@ -122,6 +125,7 @@ def tables(
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], shares),
         Table(f"roofline: {what}", headers, lines, notes),
+        estimates_table(estimates(total, step_bytes.published(args.size, args.bits).lm.layers), what),
     ]
     if near:
         out.append(measured_table(near))

@@ -6,19 +6,31 @@ is strong (dense products, plain attention, the codec's convolutions and LSTM) t
 
 from __future__ import annotations
 
-import functools
+import importlib
+import os
+import platform
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
 
 import reference
-from reference import forms
+from reference import forms, matmul
+from reference.contract import Packed
 
+from .. import tuning
 from .attention import cross_attention, prefix_attention
+from .choices import Choices, default
 from .engine import Engine, Launch
+from .folding import Foldable
 from .int4_matmul import int4_matmul
 
-__all__ = ["Engine", "Launch", "MetalOps", "on_gpu", "on_interpreter"]
+stock = importlib.import_module("reference.attention")  # the package has a function of that name
+
+BUFFER_LIMITS = ("MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")
+"""How much work MLX puts into a command buffer before it hands it to the GPU."""
+
+__all__ = ["Choices", "Engine", "Launch", "MetalOps", "on_gpu", "on_interpreter"]
 
 
 class MetalOps:
@@ -31,11 +43,16 @@ class MetalOps:
     def __init__(self, name: str, engine: Engine):
         self.name = name
         self.engine = engine
-        self.int4_matmul = forms.int4_matmul(functools.partial(int4_matmul, engine))
-        self.prefix_attention = forms.prefix_attention(functools.partial(prefix_attention, engine))
-        self.cross_attention = forms.cross_attention(functools.partial(cross_attention, engine))
+        self.int4_matmul = forms.int4_matmul(_or_stock(int4_matmul, engine, matmul.int4_matmul))
+        self.prefix_attention = forms.prefix_attention(_or_stock(prefix_attention, engine, stock.prefix_attention))
+        self.cross_attention = forms.cross_attention(_or_stock(cross_attention, engine, stock.cross_attention))
+        self.missing, self.compile = engine.missing, engine.compile
 
-    pack = staticmethod(reference.pack)
+    def pack(self, weight: Packed) -> Packed:
+        """Return the matrix as `mx.quantize` lays it out, as one that a norm can be folded into."""
+        plain = reference.pack(weight)
+        return Foldable(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
+
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)
     write_cache = staticmethod(reference.write_cache)
@@ -54,9 +71,38 @@ class MetalOps:
         return stored
 
 
-def on_gpu() -> MetalOps:
-    """Return the kernels on this machine's Metal GPU."""
-    return MetalOps("metal", Engine(mx.fast.metal_kernel, probe=True))
+def _or_stock(
+    own: Callable[..., mx.array | None], engine: Engine, composed: Callable[..., mx.array]
+) -> Callable[..., mx.array]:
+    """Make an operation of ours one that stock MLX computes where ours gives None."""
+
+    def operation(*nouns: Any) -> mx.array:
+        result = own(engine, *nouns)
+        return composed(*nouns) if result is None else result
+
+    return operation
+
+
+def on_gpu(tuned: Mapping[str, Any] | None = None) -> MetalOps:
+    """Return the kernels on this machine's Metal GPU, with the choices of `tuned` in place of the defaults.
+
+    Its "environment" holds MLX's limits of a command buffer, which MLX reads when it first uses the GPU.
+    """
+    choices, knobs = chosen(), dict(tuned or {})
+    for name, value in dict(knobs.pop("environment", {})).items():
+        if name in BUFFER_LIMITS:
+            os.environ.setdefault(name, str(value))
+    try:
+        choices = choices.changed(knobs)
+    except ValueError as e:
+        tuning.refused("metal", e)
+    return MetalOps("metal", Engine(mx.fast.metal_kernel, probe=True, choices=choices))
+
+
+def chosen() -> Choices:
+    """Return the choices for this machine's GPU: the defaults of its generation."""
+    macos = tuple(int(part) for part in platform.mac_ver()[0].split(".") if part.isdigit())
+    return default(str(mx.device_info().get("architecture", "")), macos, str(vars(mx)["__version__"]))
 
 
 def on_interpreter(**options: Any) -> MetalOps:

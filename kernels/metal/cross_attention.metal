@@ -18,8 +18,8 @@
   threadgroup float sums[M * TEAM];
   threadgroup float outs[M * TEAM * D];
 
-  const int B = x_shape[0];  // x [B, K], M <= B
-  const int K = x_shape[1];
+  const int B = x_shape[0];  // x [B, 1, K], M <= B
+  const int K = w_shape[1] * (32 / BITS);
   const int H = k_shape[1];  // k, v [M, H, S, D]
   const int S = k_shape[2];
   const int h = int(threadgroup_position_in_grid.x);

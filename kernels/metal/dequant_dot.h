@@ -21,7 +21,7 @@ inline void dequant_dot(
     const device uint* w,    // [R, K·BITS/32]
     const device S* scales,  // [R, K/GROUP]
     const device S* biases,  // [R, K/GROUP]
-    thread const X& x,
+    thread X& x,
     int K,
     uint lane,
     thread float (&acc)[R][M]) {

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
 
-from .. import BackendUnavailable
+from .choices import Choices
 
 SOURCES = pathlib.Path(__file__).parent
 SIMD = 32
 
 Constants = tuple[tuple[str, "mx.Dtype | int"], ...]
+
+NOT_COMPILED = "Unable to build metal library"
+"""What MLX says where Metal does not take a kernel's source."""
+_recorded: ContextVar[dict[Any, Launch] | None] = ContextVar("_recorded", default=None)
 
 _METAL_TYPES = {mx.float16: "float16_t", mx.bfloat16: "bfloat16_t", mx.float32: "float"}
 _DTYPE_NAMES = {mx.float16: "f16", mx.bfloat16: "bf16", mx.float32: "f32", mx.int32: "i32", mx.uint32: "u32"}
@@ -53,37 +58,111 @@ class Launch:
         return self.file, self.constants, self.threads, self.simdgroups, switches, tuple(self.inputs), dtypes
 
 
+class Refused(RuntimeError):
+    """A GPU's pipeline takes no threadgroup that the kernel can run with, or Metal does not compile the kernel."""
+
+
+class Plan(NamedTuple):
+    """What stays the same between launches of equal arguments: the kernel, and all of its call but the inputs."""
+
+    kernel: Any
+    arguments: dict[str, Any]
+
+
+Describe = Callable[[], "Launch | None"]
+
+
 class Engine:
-    """Builds each kernel once and launches it.
+    """Builds each kernel once, plans each launch once, and launches.
 
     `build` is `mx.fast.metal_kernel` or `interpreter.metal_kernel`; `options` go along with every launch (the
     interpreter's check, seed and fp). With `probe`, each variant runs once, on zeros, when it is first used: a pipeline
-    that takes fewer threads than the launch has is found there, where it can be answered with fewer simdgroups, and
-    not in the middle of a lazy graph.
+    that takes fewer threads than the launch has is found there, where it can be answered with fewer simdgroups or with
+    stock MLX, and not in the middle of a lazy graph.
     """
 
     def __init__(
-        self, build: Callable[..., Any], options: Mapping[str, Any] | None = None, *, probe: bool = False
-    ) -> None:
+        self, build: Callable[..., Any], options: Mapping[str, Any] | None = None, *, probe: bool = False,
+        choices: Choices | None = None,
+    ) -> None:  # fmt: skip
+        self.choices = choices or Choices()
         self._build = build
         self._options = dict(options or {})
         self._probe = probe
         self._kernels: dict[Any, tuple[Any, int]] = {}
+        self._refused: set[Any] = set()
+        self._plans: dict[Hashable, Plan | None] = {}
+
+    def choose(self, choices: Choices) -> None:
+        """Change the choices; kernels that are built stay."""
+        self.choices = choices
+        self._plans = {}
 
     def source(self, file: str) -> str:
         """Return the text of a file in this folder."""
         return (SOURCES / file).read_text()
 
-    def launch(self, launch: Launch) -> mx.array:
-        """Run a launch and return its result.
+    def launch(self, key: Hashable, inputs: list[mx.array], describe: Describe) -> mx.array | None:
+        """Launch a kernel and return its result; None where stock MLX is to compute it.
 
-        Raises BackendUnavailable if the GPU's pipeline takes no threadgroup size that the kernel can run with.
+        `key` holds all that the launch depends on but the values in its inputs. Only the first launch of a key is
+        described: None by choice, or a launch, which may be refused (one warning says so).
         """
-        kernel, simdgroups = self._kernels.get(launch.variant) or self._fitting(launch)
-        return self._call(kernel, launch, simdgroups, launch.inputs)
+        if (recorded := _recorded.get()) is not None:
+            return self._record(recorded, describe)
+        try:
+            plan = self._plans[key]
+        except KeyError:
+            plan = self._plans[key] = self._plan(describe())
+        if plan is None:
+            return None
+        result: list[mx.array] = plan.kernel(inputs=inputs, **plan.arguments)
+        return result[0]
+
+    def missing(self, run: Callable[[], object]) -> list[Launch]:
+        """Return the launches of `run` whose kernels were not built yet, one of each kernel.
+
+        Nothing is launched meanwhile: in this thread launches give zeros.
+        """
+        if not self._probe:
+            return []
+        found: dict[Any, Launch] = {}
+        token = _recorded.set(found)
+        try:
+            run()
+        finally:
+            _recorded.reset(token)
+        return [found[v] for v in found if v not in self._kernels and v not in self._refused]
+
+    def compile(self, launches: Sequence[Launch], progress: Callable[[int, int], None] | None = None) -> None:
+        """Build kernels before they are needed; `progress` takes how many are done, and how many there are."""
+        for done, launch in enumerate(launches):
+            if progress is not None:
+                progress(done, len(launches))
+            self._plan(launch)
+        if progress is not None:
+            progress(len(launches), len(launches))
+
+    def _record(self, recorded: dict[Any, Launch], describe: Describe) -> mx.array | None:
+        launch = describe()
+        if launch is None or launch.variant in self._refused:
+            return None
+        recorded.setdefault(launch.variant, launch)
+        return mx.zeros(launch.shape, dtype=launch.dtype)
+
+    def _plan(self, launch: Launch | None) -> Plan | None:
+        if launch is None or launch.variant in self._refused:
+            return None
+        try:
+            kernel, simdgroups = self._kernels.get(launch.variant) or self._fitting(launch)
+        except Refused as e:
+            self._refused.add(launch.variant)
+            warnings.warn(f"stock MLX computes what {launch.file} would: {e}", stacklevel=4)
+            return None
+        return Plan(kernel, self._arguments(launch, simdgroups))
 
     def _fitting(self, launch: Launch) -> tuple[Any, int]:
-        """Build a launch's kernel, with as many simdgroups as its pipeline takes."""
+        """Build a launch's kernel, with as many simdgroups as its pipeline takes. Raises Refused if it takes none."""
         simdgroups, reason = launch.simdgroups, ""
         while True:
             kernel = self._make(launch, simdgroups)
@@ -92,10 +171,7 @@ class Engine:
                 break
             reason = refusal
             if simdgroups <= 1:
-                raise BackendUnavailable(
-                    f"{launch.file} cannot run on this GPU: {reason}. Use `--backend native` or `--backend reference`, "
-                    "and report the chip and this line"
-                )
+                raise Refused(f"it cannot run on this GPU ({reason}). Please report the chip and this line")
             simdgroups //= 2
         if reason:
             warnings.warn(
@@ -109,35 +185,36 @@ class Engine:
     def _refusal(self, kernel: Any, launch: Launch, simdgroups: int) -> str:
         """Run a kernel once, on zeros in one threadgroup; return what its pipeline objects to, or "".
 
-        MLX compiles a kernel and compares its threads with the pipeline's limit when the launch is encoded.
+        MLX compiles a kernel and compares its threads with the pipeline's limit when the launch is encoded. Raises
+        Refused for a kernel that Metal does not compile, with its compiler's first error.
         """
-        zeros = {name: mx.zeros(a.shape, dtype=a.dtype) for name, a in launch.inputs.items()}
+        zeros = [mx.zeros(a.shape, dtype=a.dtype) for a in launch.inputs.values()]
         try:
-            mx.eval(self._call(kernel, launch, simdgroups, zeros, alone=True))
+            mx.eval(kernel(inputs=zeros, **self._arguments(launch, simdgroups, alone=True)))
         except (RuntimeError, ValueError) as e:
-            if "allowed threads per threadgroup" not in str(e):
-                raise
-            return str(e).rstrip(".")
+            if "allowed threads per threadgroup" in str(e):
+                return str(e).rstrip(".")
+            if NOT_COMPILED in str(e):
+                lines = str(e).splitlines()
+                first = next((line for line in lines if "error:" in line), lines[0])
+                raise Refused(f"Metal does not compile it ({first.strip()}). Please report the chip and this") from e
+            raise
         return ""
 
-    def _call(
-        self, kernel: Any, launch: Launch, simdgroups: int, inputs: Mapping[str, mx.array], alone: bool = False
-    ) -> mx.array:
-        """Call a kernel; only its first threadgroup where `alone`."""
+    def _arguments(self, launch: Launch, simdgroups: int, alone: bool = False) -> dict[str, Any]:
+        """Return all of a kernel's call but its inputs; only its first threadgroup where `alone`."""
         threads = simdgroups * SIMD or launch.threads
         x, y, z = (1, 1, 1) if alone else launch.grid
         if launch.along_x == "simdgroups":
             x = -(-x // simdgroups)
-        result: list[mx.array] = kernel(
-            inputs=list(inputs.values()),
-            template=[],
-            grid=(x * threads, y, z),
-            threadgroup=(threads, 1, 1),
-            output_shapes=[launch.shape],
-            output_dtypes=[launch.dtype],
+        return {
+            "template": [],
+            "grid": (x * threads, y, z),
+            "threadgroup": (threads, 1, 1),
+            "output_shapes": [launch.shape],
+            "output_dtypes": [launch.dtype],
             **self._options,
-        )
-        return result[0]
+        }
 
     def _make(self, launch: Launch, simdgroups: int, *, bound: bool = True) -> Any:
         """Build a kernel. MLX caches libraries by name, so the name holds all that the source depends on.

@@ -8,11 +8,13 @@
 // residual are four more launches. Here the weights are read once, whatever M is, and it is one launch. Each
 // threadgroup measures the norm of its M rows itself: x is a few KB and stays in the cache.
 //
-// Constants: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM also NW, NB, the dtypes of its weights. Defined by the
-// host: NORM, BIAS, GELU, RESIDUAL.
+// With FOLDED the norm is in the epilogue: constants of the matrix take the place of a pass over x (see folding.py).
+//
+// Constants: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM or FOLDED also NW, with NORM NB, the dtypes of its
+// weights. Defined by the host: NORM, FOLDED, BIAS, GELU, RESIDUAL.
 
-  const int K = x_shape[1];  // x [M, K]
-  const int N = w_shape[0];  // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
+  const int K = w_shape[1] * (32 / BITS);  // x [M, K], whatever axes its rows have
+  const int N = w_shape[0];                // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
   const uint simd = simdgroup_index_in_threadgroup;
   const uint lane = thread_index_in_simdgroup;
 
@@ -24,6 +26,12 @@
   rows.bias = norm_bias;      // [K]
   rows.K = K;
   rows.template measure<SIMDGROUPS>(eps[0], shared, simd, lane);
+#elif FOLDED
+  FoldedRows<M, T, NW> rows;
+  rows.x = x;
+  rows.weight = norm_weight;  // [K]
+  rows.K = K;
+  rows.start(lane);
 #else
   PlainRows<M, T> rows;
   rows.x = x;
@@ -62,7 +70,14 @@
   }
   const int column = n + int(lane) / M;
   const int row = int(lane) % M;
+#if FOLDED
+  float offset = 0, rstd = 0;  // of this lane's row: mean - shift, and 1/sqrt(var + eps)
+  rows.finish(eps[0], row, offset, rstd);
+#endif
   if (int(lane) < R * M) {
+#if FOLDED
+    value = rstd * (value - offset * folded[column]) + folded[N + column];  // [2, N]
+#endif
 #if BIAS
     value += float(bias[column]);  // [N]
 #endif

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import mlx.core as mx
 
@@ -11,88 +10,123 @@ from reference.arguments import check_int4_matmul
 from reference.contract import Epilogue, Norm, Packed
 
 from .engine import SIMD, Engine, Launch
+from .folding import Foldable, Folded
 
 DECODE_ROWS = 8
 # A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
 LEAST_OUTPUTS = 8
 
 
-def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array | None:
     """Compute residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
 
     Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
+    None where stock MLX is to compute it. x and residual are taken as they lie: a decode step has no reshapes.
     """
     weight = weight.plain()
-    n, k = check_int4_matmul(x, weight, norm, epilogue)
-    bias, activation, residual = epilogue
+    n, bias, residual = weight.w.shape[0], epilogue.bias, epilogue.residual
     if n < LEAST_OUTPUTS:
-        rows = (0, LEAST_OUTPUTS - n)
-        w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in weight.arrays())
-        bias = None if bias is None else mx.pad(bias, [rows])
-        residual = None if residual is None else mx.pad(residual, [*[(0, 0)] * (residual.ndim - 1), rows])
-        wide = Packed(w, scales, biases, weight.group_size, weight.bits)
-        return int4_matmul(engine, x, wide, norm, Epilogue(bias, activation, residual))[..., :n]
-
-    m = math.prod(x.shape[:-1])
+        return _padded(engine, x, weight, norm, epilogue)
+    m = x.size // max(x.shape[-1], 1) if x.ndim else 0
     decode = m <= DECODE_ROWS
-    constants: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size)]
-    inputs = {"x": x.reshape(m, k), "w": weight.w, "scales": weight.scales, "biases": weight.biases}
-    if norm is not None and not decode:
-        # In x's type again, which wider weights of the norm change.
-        inputs["x"] = mx.fast.layer_norm(inputs["x"], norm[0], norm[1], norm[2]).astype(x.dtype)
-    if bias is not None:
-        inputs["bias"] = bias
-    if residual is not None:
-        inputs["residual"] = residual.reshape(m, n)
-    defines = {"BIAS": bias is not None, "GELU": activation == "gelu", "RESIDUAL": residual is not None}
+    folded: Folded | None = None
+    if norm is not None:
+        if not decode or engine.choices.norm == "apart":
+            check_int4_matmul(x, weight, norm, epilogue)
+            # In x's type again, which wider weights of the norm change.
+            x, norm = mx.fast.layer_norm(x, norm[0], norm[1], norm[2]).astype(x.dtype), None
+        elif engine.choices.norm == "folded" and isinstance(weight, Foldable):
+            folded = weight.folded(norm)
 
-    if decode:
-        outputs = outputs_of_a_simdgroup(n)
-        # Two simdgroups are MLX's choice. With a norm every threadgroup measures the rows anew, and more share that.
-        simdgroups = 8 if norm is not None else 2
+    inputs = [x, weight.w, weight.scales, weight.biases]
+    if bias is not None:
+        inputs.append(bias)
+    if residual is not None:
+        inputs.append(residual)
+    if norm is not None:
+        inputs += [norm[0], norm[1] if folded is None else folded, scalar(norm[2])]
+    key = (
+        "int4_matmul", weight.bits, weight.group_size, bias is None, epilogue.activation, residual is None,
+        folded is None, tuple([(a.shape, a.dtype) for a in inputs]),
+    )  # fmt: skip
+
+    def describe() -> Launch | None:
+        check_int4_matmul(x, weight, norm, epilogue)
+        if engine.choices.by_stock("int4_matmul", m, x.shape[-1], x.dtype):
+            return None
+        return _launch(engine, inputs, weight, norm, epilogue, folded is not None)
+
+    return engine.launch(key, inputs, describe)
+
+
+def _launch(
+    engine: Engine, inputs: list[mx.array], weight: Packed, norm: Norm | None, epilogue: Epilogue, folded: bool
+) -> Launch:
+    """Describe a launch; `inputs` are those of the kernel, in order."""
+    x, n = inputs[0], weight.w.shape[0]
+    m = x.size // x.shape[-1]
+    bias, activation, residual = epilogue
+    constants: list[tuple[str, mx.Dtype | int]] = [("T", x.dtype), ("BITS", weight.bits), ("GROUP", weight.group_size)]
+    names = ["x", "w", "scales", "biases"]
+    names += ["bias"] if bias is not None else []
+    names += ["residual"] if residual is not None else []
+    defines = {"BIAS": bias is not None, "GELU": activation == "gelu", "RESIDUAL": residual is not None}
+    shape = (*x.shape[:-1], n)
+    if m <= DECODE_ROWS:
+        choices, outputs = engine.choices, outputs_of_a_simdgroup(n, min(engine.choices.outputs, SIMD // m))
         constants += [("M", m), ("R", outputs)]
         if norm is not None:
-            inputs |= {"norm_weight": norm[0], "norm_bias": norm[1], "eps": scalar(norm[2])}
-            constants += [("NW", norm[0].dtype), ("NB", norm[1].dtype)]
-        launch = Launch(
+            names += ["norm_weight", "folded" if folded else "norm_bias", "eps"]
+            constants += [("NW", norm[0].dtype), *([] if folded else [("NB", norm[1].dtype)])]
+        return Launch(
             "int4_matmul.metal",
-            inputs,
+            dict(zip(names, inputs, strict=True)),
             output="y",
-            shape=(m, n),
+            shape=shape,
             dtype=x.dtype,
             constants=tuple(constants),
             grid=(n // outputs, 1, 1),
             along_x="simdgroups",
-            simdgroups=simdgroups,
+            simdgroups=choices.norm_simdgroups if norm is not None and not folded else choices.product_simdgroups,
             headers=("gelu.h", "wide_loads.h", "norm_rows.h", "dequant_dot.h"),
-            defines=defines | {"NORM": norm is not None},
+            defines=defines | {"NORM": norm is not None and not folded, "FOLDED": folded},
         )
-    else:
-        bm, bn = (32, 64) if m <= 32 else (64, 64)
-        constants += [("BM", bm), ("BN", bn)]
-        launch = Launch(
-            "int4_matmul_tiled.metal",
-            inputs,
-            output="y",
-            shape=(m, n),
-            dtype=x.dtype,
-            constants=tuple(constants),
-            grid=(-(-n // bn), -(-m // bm), 1),
-            threads=4 * SIMD,
-            headers=("simdgroup_matrix.h", "gelu.h"),
-            defines=defines,
-        )
-    y = engine.launch(launch)
-    return y.reshape(*x.shape[:-1], n)
+    bm, bn = (32, 64) if m <= 32 else (64, 64)
+    constants += [("BM", bm), ("BN", bn)]
+    return Launch(
+        "int4_matmul_tiled.metal",
+        dict(zip(names, inputs, strict=True)),
+        output="y",
+        shape=shape,
+        dtype=x.dtype,
+        constants=tuple(constants),
+        grid=(-(-n // bn), -(-m // bm), 1),
+        threads=4 * SIMD,
+        headers=("simdgroup_matrix.h", "gelu.h"),
+        defines=defines,
+    )
 
 
-def outputs_of_a_simdgroup(n: int) -> int:
+def _padded(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array | None:
+    """Compute a product of fewer than 8 outputs as one of 8."""
+    n, _ = check_int4_matmul(x, weight, norm, epilogue)
+    bias, activation, residual = epilogue
+    rows = (0, LEAST_OUTPUTS - n)
+    w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in weight.arrays())
+    bias = None if bias is None else mx.pad(bias, [rows])
+    residual = None if residual is None else mx.pad(residual, [*[(0, 0)] * (residual.ndim - 1), rows])
+    wide = Packed(w, scales, biases, weight.group_size, weight.bits)
+    y = int4_matmul(engine, x, wide, norm, Epilogue(bias, activation, residual))
+    return None if y is None else y[..., :n]
+
+
+def outputs_of_a_simdgroup(n: int, most: int = 4) -> int:
     """Return the outputs that a simdgroup of a decode product makes, R in the kernels: a divisor of `n`.
 
     Four are MLX's choice. Where n is not a multiple, fewer take the place of a guard, which would stand between the
     loads of every simdgroup.
     """
-    return 4 if n % 4 == 0 else 2 if n % 2 == 0 else 1
+    return next(r for r in (8, 4, 2, 1) if r <= most and n % r == 0)
 
 
 @functools.cache

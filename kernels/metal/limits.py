@@ -45,18 +45,9 @@ class Measuring(Engine):
     def _most(self, launch: Launch, simdgroups: int) -> int | None:
         zeros = [mx.zeros(a.shape, dtype=a.dtype) for a in launch.inputs.values()]
         kernel = self._make(launch, simdgroups, bound=False)
+        sizes = {"grid": (TOO_MANY, 1, 1), "threadgroup": (TOO_MANY, 1, 1)}
         try:
-            mx.eval(
-                kernel(
-                    inputs=zeros,
-                    template=[],
-                    grid=(TOO_MANY, 1, 1),
-                    threadgroup=(TOO_MANY, 1, 1),
-                    output_shapes=[launch.shape],
-                    output_dtypes=[launch.dtype],
-                    **self._options,
-                )
-            )
+            mx.eval(kernel(inputs=zeros, **(self._arguments(launch, simdgroups) | sizes)))
         except (RuntimeError, ValueError) as e:
             told = re.search(r"allowed threads per threadgroup \((\d+)\)", str(e))
             return int(told[1]) if told else None

@@ -101,3 +101,58 @@ struct NormalizedRows {
     }
   }
 };
+
+// For a norm folded into the epilogue: rows give (x - shift) · weight, and sum x - shift and its square as they are read,
+// each lane of what it reads. The shift is the mean of a row's first 32 values: near the mean, so that the difference of
+// two large numbers is never what is left of the variance, also where one value is far from all others.
+template <int M, typename T, typename W>
+struct FoldedRows {
+  const device T* x;       // [M, K]
+  const device W* weight;  // [K]
+  int K;
+  float shift[M];
+  float sum[M];
+  float squares[M];
+
+  void start(uint lane) {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      shift[m] = metal::simd_sum(float(x[m * K + int(lane)])) / 32.0f;
+      sum[m] = 0;
+      squares[m] = 0;
+    }
+  }
+
+  template <int N, int V>
+  void load(int first, int k, thread float (&out)[N][V]) {
+    float a[V];
+    load_neighbors<V>(weight + k, a);
+#pragma unroll
+    for (int m = 0; m < N; m++) {
+      const int row = metal::min(first + m, M - 1);
+      load_neighbors<V>(x + (row * K + k), out[m]);
+#pragma unroll
+      for (int i = 0; i < V; i++) {
+        out[m][i] -= shift[row];
+        if (first + m < M) {  // known when compiled; a second tile may repeat the last row
+          sum[row] += out[m][i];
+          squares[row] += out[m][i] * out[m][i];
+        }
+        out[m][i] *= a[i];
+      }
+    }
+  }
+
+  // By a whole simdgroup, once all is read: mean - shift and 1/sqrt(var + eps) of `row`, a lane's own.
+  void finish(float eps, int row, thread float& offset, thread float& rstd) const {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+      const float mean = metal::simd_sum(sum[m]) / float(K);
+      const float square = metal::simd_sum(squares[m]) / float(K);
+      if (m == row) {
+        offset = mean;
+        rstd = metal::precise::rsqrt(metal::max(square - mean * mean, 0.0f) + eps);
+      }
+    }
+  }
+};

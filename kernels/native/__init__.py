@@ -5,6 +5,7 @@ Lazy like every MLX operation: they run on the CPU stream they were made under w
 Settings, each also an environment variable read at first use:
 
 - instruction set, `set_isa` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["isas"]`;
+- layout, `set_layout`: how `pack` lays matrices out;
 - threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
 - activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8";
 - kept keys and values, `set_caches` / INSTRUCT_MUSICGEN_CACHES: "float32" (default) or "float16".
@@ -12,7 +13,8 @@ Settings, each also an environment variable read at first use:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from types import ModuleType
 from typing import Any, Literal, NoReturn
@@ -27,7 +29,7 @@ from reference.contract import Epilogue, Norm, Packed, Prefix
 from . import cores
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
-from .settings import ACTIVATIONS, CACHES, Settings
+from .settings import ACTIVATIONS, CACHES, LAYOUTS, Settings
 
 name = "native"
 NO_NORM = (None, None, 0.0)
@@ -41,8 +43,8 @@ if _wrong := _settings.read_environment():
 
 __all__ = [
     "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "info",
-    "int4_matmul", "linear", "lstm", "name", "pack", "prefix_attention", "set_activations", "set_caches", "set_isa",
-    "set_threads", "stream", "unavailable", "weight_dtype", "write_cache",
+    "int4_matmul", "knobs", "linear", "lstm", "name", "pack", "prefix_attention", "set_activations", "set_caches",
+    "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use", "weight_dtype", "write_cache",
 ]  # fmt: skip
 
 
@@ -112,6 +114,37 @@ def set_caches(caches: Literal["float32", "float16"]) -> None:
     _settings.choose("caches", caches)
 
 
+def set_layout(layout: Literal["interleaved", "plain"]) -> None:
+    """Set how `pack` lays matrices out from now on: "interleaved", the order in which they are read, or "plain".
+
+    Raises ValueError for another.
+    """
+    _settings.choose("layout", layout)
+
+
+def knobs() -> dict[str, list[Any]]:
+    """Return what `bench tune` may set, each with its values, the default first.
+
+    What an environment variable sets is left to it.
+    """
+    count = _ext().threads()
+    some = sorted({count, *(n for n in (count - 1, count // 2) if n >= 1)}, reverse=True)
+    found: dict[str, list[Any]] = {"threads": some, "isa": ["auto", *_ext().isas()[1:]], "layout": list(LAYOUTS)}
+    fixed = {"threads": "INSTRUCT_MUSICGEN_THREADS", "isa": "INSTRUCT_MUSICGEN_ISA"}
+    return {name: values for name, values in found.items() if not os.environ.get(fixed.get(name, ""))}
+
+
+def use(values: Mapping[str, Any]) -> None:
+    """Set knobs. Raises ValueError for one that is not known, or whose value cannot be."""
+    known = knobs()
+    setters: dict[str, Callable[[Any], None]] = {"threads": set_threads, "isa": set_isa, "layout": set_layout}
+    for name, value in values.items():
+        if name not in setters:
+            raise ValueError(f"{name} is not known; use some of {', '.join(setters)}")
+        if name in known:
+            setters[name](value)
+
+
 def stream(words: npt.NDArray[np.uint64]) -> int:
     """Load each of `words` [n] once on all threads, for measuring bandwidth, and return their bitwise or.
 
@@ -148,7 +181,7 @@ def pack(weight: Packed) -> Packed:
         return weight
     weight = weight.plain()
     arguments.check_packed(weight)
-    return Interleaved.of(_ext(), weight)
+    return weight if _settings.layout == "plain" else Interleaved.of(_ext(), weight)
 
 
 def _packed(weight: Packed) -> tuple[list[mx.array], Layout]:

@@ -8,19 +8,21 @@ from dataclasses import dataclass
 import mlx.core as mx
 
 ACTIVATIONS = ("float32", "int16", "int8")  # in the order of src/ops/activations.h
+LAYOUTS = ("interleaved", "plain")
 CACHES = {"float32": mx.float32, "float16": mx.float16}
 
 
 @dataclass
 class Settings:
-    """The precision of activations in packed products, and of keys and values that are kept from step to step."""
+    """The precision of activations in packed products and of kept keys and values; how matrices are laid out."""
 
     activations: str = "int16"
     caches: str = "float32"
+    layout: str = "interleaved"
 
     def choose(self, name: str, value: str) -> None:
         """Set one. Raises ValueError for a value that is not known."""
-        known = ACTIVATIONS if name == "activations" else tuple(CACHES)
+        known = {"activations": ACTIVATIONS, "caches": tuple(CACHES), "layout": LAYOUTS}[name]
         if value not in known:
             raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
         setattr(self, name, value)

@@ -56,7 +56,7 @@ def make(
     by, clap = _ranking(arguments)
     source = None if arguments.input == STREAM else arguments.input
     made = of(model, text, seed, source=source, options=recorded(arguments))
-    with progress_bar(arguments.quiet) as progress:
+    with progress_bar(model, arguments.quiet) as progress:
         return candidates(
             model, clip, text, arguments.candidates, seed=seed, rank_by=by, clap=clap, max_steps=arguments.max_steps,
             window_frames=window, progress=progress, made=made, **sampling(arguments),

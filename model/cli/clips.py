@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..config import FRAME_RATE
 from ..errors import UsageError
-from ..progress import new_bar
+from ..progress import Progress, new_bar
+from ..stages import COMPILE
 from .opening import Tell, asked_of, note, told
 
 if TYPE_CHECKING:
@@ -97,8 +99,11 @@ def tell_of_level(saved: Saved, path: Path, tell: Tell) -> None:
 
 
 @contextmanager
-def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all."""
+def progress_bar(model: InstructMusicGen, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr if that is a terminal; what this yields takes the steps done and the steps in all.
+
+    Kernels that are compiled before the first step move it as well.
+    """
     from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = MofNCompleteColumn(), TextColumn("{task.fields[rtf]}"), TimeElapsedColumn(), TimeRemainingColumn()
@@ -118,4 +123,12 @@ def progress_bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
             doing = "editing" if done < total else "decoding"
             bar.update(task, description=doing, completed=done, total=total, rtf=rtf)
 
+        @contextmanager
+        def stage(name: str) -> Iterator[Progress | None]:
+            compiling = partial(bar.update, task, description="compiling kernels")
+            yield (lambda done, total: compiling(completed=done, total=total)) if name == COMPILE else None
+            if name == COMPILE:
+                bar.update(task, description="reading clip and text", completed=0, total=None)
+
+        model.announce = stage
         yield advance

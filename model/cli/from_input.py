@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
     text = told_sentence(model, arguments)
     seed = drawn(arguments.seed, arguments.quiet)
     start = time.perf_counter()
-    with progress_bar(arguments.quiet) as progress:
+    with progress_bar(model, arguments.quiet) as progress:
         split = split_of(model, clip, original, text, seed, arguments, window, progress)
     wall = time.perf_counter() - start
     made = records.of(model, text, seed, source=None if source == STREAM else source, options=recorded(arguments))

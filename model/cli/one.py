@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
     )  # fmt: skip
     record = made.of(model, text, seed, source=None if source == STREAM else source, options=recorded(arguments))
     place = sys.stdout.buffer if target == STREAM else target
-    with progress_bar(arguments.quiet) as progress:
+    with progress_bar(model, arguments.quiet) as progress:
         done = edit(
             model, clip, order, place, kind=arguments.format or "wav", tags=lambda frames: record.sized(frames).tags(),
             progress=progress, tell=tell,

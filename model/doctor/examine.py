@@ -12,6 +12,7 @@ from typing import Any
 import mlx.core as mx
 
 import kernels
+from kernels import tuning
 from reference.contract import Ops
 
 from . import judge, machine
@@ -107,12 +108,14 @@ def _operation(found: Backend, ops: Ops, operation: str, group: Iterable[Case]) 
 
 def _detail(ops: Ops) -> str:
     """How a backend runs here."""
+    tuned = f"tuning: {tuning.status(ops.name)}" if ops.name in tuning.TUNED else ""
     if ops.name == "native":
         from kernels import native
 
         info = native.info()
-        return f"{info['isa']}, {info['threads']} threads, {info['activations']} activations, {info['caches']} caches"
-    return str(mx.default_device()) if ops.name == "reference" else ""
+        how = f"{info['isa']}, {info['threads']} threads, {info['activations']} activations, {info['caches']} caches"
+        return f"{how}, {tuned}"
+    return str(mx.default_device()) if ops.name == "reference" else tuned
 
 
 def _limits(tell: Callable[[str], None]) -> tuple[list[dict[str, Any]], str]:

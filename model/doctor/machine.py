@@ -13,6 +13,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from .. import memory as limits
+
 PACKAGES = ("instruct-musicgen-mlx", "mlx", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub",
             "soundfile", "soxr")  # fmt: skip
 PEAK = 3.01e9
@@ -61,7 +63,14 @@ def verdict() -> dict[str, Any]:
         f"{found}: the published bundle (2.2 GiB, with T5-base) had a peak of {PEAK / 1e9:.1f} GB in a 5 s edit, "
         f"measured on Linux with weights of its size; here are {limit / 1e9:.1f} GB of {of}"
     )
-    return {"verdict": found, "needs": PEAK, "limit": limit, "text": text}
+    held = limits.report()
+    if mx.metal.is_available():  # elsewhere MLX has no such limits
+        text += "; MLX: " + ", ".join(f"{name} {_size(value)}" for name, value in held.items())
+    return {"verdict": found, "needs": PEAK, "limit": limit, "mlx": held, "text": text}
+
+
+def _size(value: int | str) -> str:
+    return value if isinstance(value, str) else f"{value / 1e9:.2f} GB"
 
 
 def _processor() -> str:

@@ -11,6 +11,9 @@ import pytest
 
 from bench import cli
 from bench.roofline import apple_chips as chips
+from bench.roofline.command import compute
+from bench.roofline.estimates import estimates, estimates_table
+from bench.step_bytes import published
 
 from .test_printed import number, printed, same
 
@@ -107,3 +110,16 @@ def test_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert cli.main(["roofline", "--no-measure"]) == 0
     body = [line for line in capsys.readouterr().out.splitlines() if "│" in line]
     assert max(map(len, body)) <= 60 and any("68.25" in line and "26.7" in line and "1.69" in line for line in body)
+
+
+@pytest.mark.parametrize("size", ("small", "large"))
+def test_estimates_are_ranges_above_what_the_bytes_take(size: str) -> None:
+    parts = compute(size, 4, 5.0, 1, 12)
+    layers = published(size, 4).lm.layers
+    found = estimates(sum(parts.values()), layers)
+    assert [e.chip for e in found] == ["M1", "M2 Max", "M4 Max", "M5"]
+    for e in found:
+        assert e.least < e.redesigned[0] < e.redesigned[1] < e.as_is[0] < e.as_is[1]
+        assert e.redesigned[1] < e.stock[0] < e.stock[1]
+    text = "\n".join(estimates_table(found, size).notes)
+    assert "no time was measured on any Apple GPU" in text and "Guessed" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from kernels import BackendUnavailable, interpreter, metal
+from kernels import interpreter, metal
 from kernels.metal.engine import SIMD
 from kernels.metal.limits import TOO_MANY, Measuring
 
@@ -95,21 +96,70 @@ def test_a_probe_runs_one_threadgroup_once() -> None:
     assert first == second and first[0] == name and first[2] != probed
 
 
-def test_a_chip_that_no_threadgroup_fits_is_said_so() -> None:
-    ops = metal.MetalOps("interpreter", metal.Engine(limited(SIMD - 1, []), probe=True))
-    with pytest.raises(BackendUnavailable, match=r"prefix_attention\.metal cannot run on this GPU.*\(31\).*--backend"):
+@pytest.mark.parametrize("name", ("decode", "prefill", "attention", "attention, split", "text", "prompt"))
+def test_stock_mlx_computes_what_no_threadgroup_fits(name: str) -> None:
+    """The result is right, one line for each kernel says so, and it is not tried again."""
+    log: Log = []
+    ops = metal.MetalOps("interpreter", metal.Engine(limited(SIMD - 1, log), probe=True))
+    with pytest.warns(UserWarning, match=r"^stock MLX computes what \w+\.metal would: .*\(31\)") as told:
+        CASES[name](ops)
+    assert len(told) == len({kernel.split("_SIMDGROUPS")[0] for kernel, *_ in log})
+    before = len(log)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        CASES[name](ops)
+    assert len(log) == before
+
+
+def failing(message: str) -> Callable[..., Any]:
+    """Return a builder of kernels whose launches raise RuntimeError with a message."""
+
+    def build(**options: Any) -> Any:
+        def call(**arguments: Any) -> list[mx.array]:
+            raise RuntimeError(message)
+
+        return call
+
+    return build
+
+
+def test_stock_mlx_computes_what_metal_does_not_compile() -> None:
+    said = "[metal::Device] Unable to build metal library from source\nprogram:3:5: error: no matching function\n  dot("
+    ops = metal.MetalOps("interpreter", metal.Engine(failing(said), probe=True))
+    with pytest.warns(UserWarning, match=r"program:3:5: error: no matching function\)\. Please report"):
         CASES["attention"](ops)
 
 
 def test_other_errors_of_a_probe_are_not_hidden() -> None:
-    def build(**options: Any) -> Any:
-        def call(**arguments: Any) -> list[mx.array]:
-            raise RuntimeError("Unable to build metal library from source")
+    with pytest.raises(RuntimeError, match="Insufficient Memory"):
+        said = "[METAL] Command buffer execution failed: Insufficient Memory"
+        CASES["attention"](metal.MetalOps("interpreter", metal.Engine(failing(said), probe=True)))
 
-        return call
 
-    with pytest.raises(RuntimeError, match="Unable to build"):
-        CASES["attention"](metal.MetalOps("interpreter", metal.Engine(build, probe=True)))
+def test_kernels_are_compiled_before_they_are_needed() -> None:
+    """`missing` launches nothing and finds each kernel once; `compile` tells how far it is; then nothing is probed."""
+    log: Log = []
+    ops = metal.MetalOps("interpreter", metal.Engine(limited(128, log), probe=True))
+
+    def run() -> None:
+        for name in ("attention", "decode"):
+            with contextlib.suppress(AssertionError):  # in zeros
+                CASES[name](ops)
+
+    launches, told = ops.missing(run), list[tuple[int, int]]()
+    assert log == [] and [launch.file for launch in launches] == ["prefix_attention.metal", "int4_matmul.metal"]
+    with pytest.warns(UserWarning, match="in place of 256"):
+        ops.compile(launches, lambda done, total: told.append((done, total)))
+    assert told == [(0, 2), (1, 2), (2, 2)]
+    assert ops.missing(run) == []
+    before = len(log)
+    CASES["attention"](ops)
+    CASES["decode"](ops)
+    assert len(log) == before + 2
+
+
+def test_an_engine_without_a_probe_compiles_nothing_ahead() -> None:
+    assert metal.Engine(limited(1024, [])).missing(lambda: pytest.fail("was run")) == []
 
 
 @pytest.mark.parametrize("most", (1024, 384, 128))

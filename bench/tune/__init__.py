@@ -1,0 +1,1 @@
+"""`bench tune`: the fastest settings of a backend on this machine."""

@@ -1,0 +1,175 @@
+"""`bench tune`: find a backend's fastest settings on this machine, and keep them for `kernels.load` to use."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+import kernels
+from kernels import tuning
+from model.errors import UsageError, UserError
+from model.synthetic import PRESETS
+
+from .. import console, options, stats, tables
+from ..processes.child import Child
+from ..tables import Table
+from .search import MAX_ROUNDS, MIN_ROUNDS, Found, Knobs, search
+
+WORKLOAD = "bench.tune.workload:column"
+SHARE = 0.75
+"""Of the time, for the search; the rest is for measuring what it found against the defaults."""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
+    """Add the options of `bench tune`."""
+    p = subparsers.add_parser("tune", help="find this machine's fastest settings, used from then on")
+    p.add_argument("--backend", choices=("auto", *tuning.TUNED), default="auto", help="what to tune (default auto)")
+    p.add_argument("--size", choices=tuple(PRESETS), default="large", help="whose shapes to measure (default large)")
+    p.add_argument("--bits", type=int, choices=(4, 8), default=4, help="of the projections (default 4)")
+    p.add_argument("--seconds", type=float, default=150.0, help="to measure for, at most about (default 150)")
+    p.add_argument(
+        "--start", action="append", default=[], metavar="NAME=VALUE", help="a setting to begin with (may be repeated)"
+    )
+    p.add_argument("--dry-run", action="store_true", help="measure and print, keep nothing")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, measure what was found against the settings that it began with, print, keep."""
+    options.within("--seconds", args.seconds, 1, 3600)
+    backend = args.backend if args.backend != "auto" else kernels.load().name
+    if backend not in tuning.TUNED:
+        raise UserError(f"the {backend} backend has nothing to tune; use one of {', '.join(tuning.TUNED)}")
+    try:
+        kernels.load(backend)
+    except kernels.BackendUnavailable as e:
+        raise UserError(str(e)) from e
+    candidates = knobs(backend)
+    start = dict(_setting(text, candidates) for text in args.start)
+    measured = Measured({"backend": backend, "size": args.size, "bits": args.bits})
+    found = search(candidates, measured, args.seconds * SHARE, start, tell=lambda knob: _tell(f"{backend}: {knob}"))
+    _tell("what was found, against what it began with")
+    before, after = measured([start, found.knobs], args.seconds * (1 - SHARE))
+    ratio = stats.paired_ratio(before, after)
+    step = {**measured.of, "milliseconds": [1e3 * stats.summarize(each).median for each in (before, after)]}
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    result = tuning.Tuning(tuning.Key.of(backend), found.knobs, ratio.estimate, now, step)
+    kept = None if args.dry_run else tuning.save(result)
+    if args.json:
+        tried = [{"knob": t.knob, "value": t.value, "ratio": t.ratio, "taken": t.taken} for t in found.tried]
+        print(json.dumps(asdict(result) | {"interval": ratio, "tried": tried, "kept": kept and str(kept)}))
+    else:
+        table(result, found, ratio).show(console.output())
+    if kept:
+        console.ERRORS.print(f"kept in {kept}; used from now on", highlight=False, markup=False, soft_wrap=True)
+    return 0
+
+
+def _tell(what: str) -> None:
+    console.ERRORS.print(f"measuring {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+def knobs(backend: str) -> dict[str, Sequence[Any]]:
+    """Return each knob of a backend with its values, the default first."""
+    if backend == "native":
+        from kernels import native
+
+        return dict(native.knobs())
+    from kernels.metal import chosen
+    from kernels.metal.choices import MANY, NORMS, Route
+
+    now = chosen()
+    stock = [list(now.stock), []]
+    for operation, first, last in (
+        ("int4_matmul", 2, 2), ("int4_matmul", 9, 16), ("int4_matmul", 17, MANY), ("cross_attention", 1, 8),
+        ("prefix_attention", 1, MANY),
+    ):  # fmt: skip
+        stock.append([*now.stock, Route(operation, first, last)])
+    limits = [{}, {"MLX_MAX_OPS_PER_BUFFER": 200, "MLX_MAX_MB_PER_BUFFER": 200}]
+    limits.append({"MLX_MAX_OPS_PER_BUFFER": 1000, "MLX_MAX_MB_PER_BUFFER": 400})
+    return {
+        "norm": [now.norm, *(n for n in NORMS if n != now.norm)],
+        "outputs": [4, 2, 8],
+        "product_simdgroups": [2, 4, 8],
+        "norm_simdgroups": [8, 4, 2],
+        "attention_simdgroups": [8, 4, 16],
+        "stock": [[list(route) for route in routes] for routes in stock],
+        "environment": limits,
+    }
+
+
+class Measured:
+    """Steps under several settings, round by round in turn.
+
+    What needs another environment (MLX's limits of a buffer) runs in a process of its own. `of`: what the steps are of.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], make: str = WORKLOAD) -> None:
+        self.of: dict[str, Any] = {}
+        self._settings, self._make = dict(settings), make
+
+    def __call__(self, candidates: Sequence[Knobs], seconds: float) -> list[list[float]]:
+        """Return the samples of each setting, MIN_ROUNDS at least."""
+        groups: dict[str, list[int]] = {}
+        for n, each in enumerate(candidates):
+            groups.setdefault(json.dumps(each.get("environment", {}), sort_keys=True), []).append(n)
+        samples: list[list[float]] = [[] for _ in candidates]
+        with ExitStack() as stack:
+            children: list[tuple[Child, list[int]]] = []
+            for environment, members in groups.items():
+                variables = {name: str(value) for name, value in json.loads(environment).items()}
+                child = stack.enter_context(Child("tuning", {tuning.VARIABLE: "off", **variables}))
+                asked = {**self._settings, "candidates": [candidates[n] for n in members]}
+                self.of = child.ask("load", make=self._make, settings=asked)
+                children.append((child, members))
+            end = time.monotonic() + seconds
+            while len(samples[0]) < MIN_ROUNDS or (time.monotonic() < end and _unsure(samples)):
+                for child, members in children[:: 1 if len(samples[0]) % 2 else -1]:
+                    for n, sample in zip(members, child.ask("round")):
+                        samples[n].append(sample)
+        return samples
+
+
+def _unsure(samples: Sequence[Sequence[float]]) -> bool:
+    """Whether more rounds are worth their time; asked every few of them."""
+    count = len(samples[0])
+    return count < MAX_ROUNDS and (count % MIN_ROUNDS > 0 or any(stats.unsure(samples[0], s) for s in samples[1:]))
+
+
+def _setting(text: str, candidates: Mapping[str, Sequence[Any]]) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in candidates:
+        raise UsageError(f"--start {text} must be NAME=VALUE with a name of {', '.join(candidates)}")
+    parse: Callable[[str], Any] = json.loads
+    try:
+        given = parse(value)
+    except ValueError:
+        given = value
+    if given not in candidates[name]:
+        known = ", ".join(json.dumps(each) for each in candidates[name])
+        raise UsageError(f"--start {text}: {name} can be {known}")
+    return name, given
+
+
+def table(result: tuning.Tuning, found: Found, ratio: stats.Interval) -> Table:
+    """Return what was tried, a row for each value, with what came of it."""
+    rows = [
+        [t.knob, json.dumps(t.value), tables.ratio(t.ratio, MIN_ROUNDS), "taken" if t.taken else ""]
+        for t in found.tried
+    ]
+    before, after = result.step["milliseconds"]
+    knobs = ", ".join(f"{name}={json.dumps(value)}" for name, value in found.knobs.items()) or "the defaults"
+    notes = [
+        f"{result.key.backend} on {result.key.architecture}; {result.key.system}; MLX {result.key.mlx}",
+        f"Found: {knobs}. A step of {result.step.get('layers')} layers: {before:.3g} ms before, {after:.3g} ms with "
+        f"it, {ratio.estimate:.3g}x ({ratio.low:.3g}-{ratio.high:.3g}), in pairs after the search.",
+        "Each value against the best before it; taken where the low end of the interval is above 1.01x.",
+    ]
+    notes += [f"No time was left for {knob}: give more --seconds." for knob in found.untried]
+    return Table("bench tune", ["knob", "value", "faster", ""], rows, notes)

@@ -1,0 +1,107 @@
+"""What can be chosen of the Metal kernels: which products stock MLX computes, and the shape of our launches."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import mlx.core as mx
+
+NORMS = ("inside", "folded", "apart")
+"""Where the layer norm of a decode product is computed: by each of its threadgroups before the product; in its epilogue
+from constants of the matrix; or in a launch of stock MLX before it."""
+MANY = 1 << 30
+TABLE_OF = "0.32."
+"""The MLX versions that the default routes were read from."""
+
+
+class Route(NamedTuple):
+    """Rows of an operation, first to last, that stock MLX computes; with `nax`, only where its NAX kernels apply."""
+
+    operation: str
+    first: int
+    last: int
+    nax: bool = False
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The choices of one engine.
+
+    norm: one of NORMS. outputs: of a simdgroup of a decode product. product_simdgroups, norm_simdgroups: of its
+    threadgroups without and with a norm (every threadgroup of those measures the rows anew, and more share that).
+    attention_simdgroups: of both attention kernels; more than 8 is for chips from M3 on.
+    """
+
+    norm: Literal["inside", "folded", "apart"] = "inside"
+    outputs: int = 4
+    product_simdgroups: int = 2
+    norm_simdgroups: int = 8
+    attention_simdgroups: int = 8
+    stock: tuple[Route, ...] = ()
+
+    def by_stock(self, operation: str, rows: int, k: int = 0, dtype: mx.Dtype = mx.float16) -> bool:
+        """Whether stock MLX computes an operation of so many rows (and K features of a dtype)."""
+        nax = k % 64 == 0 and dtype != mx.float32  # which NAX would take as TF32
+        return any(r.operation == operation and r.first <= rows <= r.last and (nax or not r.nax) for r in self.stock)
+
+    def json(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return asdict(self) | {"stock": [list(route) for route in self.stock]}
+
+    def changed(self, knobs: Mapping[str, Any]) -> Choices:
+        """Return the choices with some replaced, as `json` has them. Raises ValueError for what cannot be chosen."""
+        known = {**knobs}
+        if "stock" in known:
+            known["stock"] = _routes(known["stock"])
+        try:
+            made = replace(self, **known)
+        except TypeError as e:
+            raise ValueError(f"{sorted(knobs)}: {e}") from None
+        made._check()
+        return made
+
+    def _check(self) -> None:
+        if self.norm not in NORMS:
+            raise ValueError(f"norm={self.norm!r} is not known; use one of {', '.join(NORMS)}")
+        for name, most in (
+            ("outputs", 8), ("product_simdgroups", 8), ("norm_simdgroups", 8), ("attention_simdgroups", 16),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value not in (1, 2, 4, 8, 16) or value > most:
+                raise ValueError(f"{name}={value!r} cannot be; use a power of two up to {most}")
+
+
+def _routes(given: Sequence[Any]) -> tuple[Route, ...]:
+    routes = []
+    for each in given:
+        operation, first, last, nax = [*each, False][:4]
+        if not (isinstance(operation, str) and isinstance(first, int) and isinstance(last, int)):
+            raise ValueError(f"stock={each!r} must be an operation with its first and last row")
+        routes.append(Route(operation, first, last, bool(nax)))
+    return tuple(routes)
+
+
+def generation(architecture: str) -> int:
+    """Return the number in "applegpu_g16s" (13: M1, 14: M2, 15: M3, 16: M4, 17: M5); 0 for another name."""
+    found = re.fullmatch(r"applegpu_g(\d+)\w*", architecture)
+    return int(found[1]) if found else 0
+
+
+def default(architecture: str, macos: tuple[int, ...], mlx: str) -> Choices:
+    """Return what to choose before anything was measured, by the chip's generation, macOS and MLX.
+
+    From MLX's source and its maintainers' published measurements: on M3 and later stock's `qmv_wide` reads the weights
+    once up to 13 rows and more, and a tile of 32 rows is mostly empty there; on M5, from macOS 26.2 on, stock's
+    products of many 16-bit rows use the neural accelerators (NAX), with K a multiple of 64. All else is ours. Routes
+    are of MLX 0.32; with another version all is ours until `bench tune` has measured it.
+    """
+    routes: list[Route] = []
+    if mlx.startswith(TABLE_OF):
+        if generation(architecture) >= 15:
+            routes.append(Route("int4_matmul", 9, 16))
+        if generation(architecture) >= 17 and macos >= (26, 2):
+            routes.append(Route("int4_matmul", 17, MANY, nax=True))
+    return Choices(stock=tuple(routes))

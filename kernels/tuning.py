@@ -1,0 +1,150 @@
+"""What `bench tune` found fastest on this machine: kept in the user's cache, and used by `kernels.load` from then on.
+
+A tuning belongs to one machine, system, MLX and state of the kernels; with any other it is not used.
+INSTRUCT_MUSICGEN_TUNING=off leaves it out, INSTRUCT_MUSICGEN_CACHE names the folder.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import tempfile
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+VARIABLE = "INSTRUCT_MUSICGEN_TUNING"
+HERE = Path(__file__).parent
+TUNED = ("metal", "native")
+"""Backends that have something to tune."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a tuning was measured on."""
+
+    backend: str
+    architecture: str
+    system: str
+    mlx: str
+    kernels: str
+
+    @classmethod
+    def of(cls, backend: str) -> Key:
+        """Return this machine's."""
+        told = mx.device_info()
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        chip = f"{told.get('architecture', platform.machine())}, {told.get('device_name', '')}, {cores} cores"
+        macos = platform.mac_ver()[0]
+        system = f"macOS {macos}" if macos else platform.system()
+        return cls(backend, chip, system, str(vars(mx)["__version__"]), kernel_hash(backend))
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Knobs by name, how many times faster a step was with them than with the defaults, and on what."""
+
+    key: Key
+    knobs: dict[str, Any]
+    gain: float = 1.0
+    created: str = ""
+    step: dict[str, Any] = field(default_factory=dict)
+    """What was measured: the model's dimensions, and milliseconds before and after."""
+
+
+@functools.cache
+def kernel_hash(backend: str) -> str:
+    """Of all that the backend's kernels are made of."""
+    folder = HERE / backend
+    suffixes = (".metal", ".h", ".py") if backend == "metal" else (".so", ".py")
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.iterdir() if p.suffix in suffixes):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def folder() -> Path:
+    """Return where tunings are kept."""
+    if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
+        return Path(own).expanduser().absolute() / "tuning"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    return base / "instruct-musicgen" / "tuning"
+
+
+def path(backend: str) -> Path:
+    """Return the file of a backend's tuning: one for each backend, the last."""
+    return folder() / f"{backend}.json"
+
+
+def save(tuning: Tuning) -> Path:
+    """Keep a tuning, whole or not at all. Raises OSError."""
+    target = path(tuning.key.backend)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".part", delete=False) as file:
+        file.write(json.dumps(asdict(tuning), indent=2) + "\n")
+    os.replace(file.name, target)
+    return target
+
+
+def kept(backend: str) -> Tuning | None:
+    """Return the backend's tuning, wherever it was measured; None without. Raises ValueError for another file."""
+    try:
+        raw = json.loads(path(backend).read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{path(backend)} cannot be read ({e})") from None
+    try:
+        tuning = Tuning(Key(**raw.pop("key")), **raw)
+    except (TypeError, AttributeError, KeyError) as e:
+        raise ValueError(f"{path(backend)} is no tuning ({e})") from None
+    if not (isinstance(tuning.knobs, dict) and isinstance(tuning.gain, (int, float))):
+        raise ValueError(f"{path(backend)} is no tuning (knobs {tuning.knobs!r}, gain {tuning.gain!r})")
+    return tuning
+
+
+def off() -> bool:
+    """Whether the user wants none."""
+    return os.environ.get(VARIABLE, "").strip().lower() in ("off", "0", "no")
+
+
+def in_use(backend: str) -> Tuning | None:
+    """Return the tuning to use here; None where there is none that fits. A warning for a bad file."""
+    if off() or backend not in TUNED:
+        return None
+    try:
+        tuning = kept(backend)
+    except ValueError as e:
+        warnings.warn(f"{e}; not used. `bench tune` writes it anew", stacklevel=3)
+        return None
+    return tuning if tuning is not None and tuning.key == Key.of(backend) else None
+
+
+def refused(backend: str, error: Exception) -> None:
+    """Warn that a tuning's knobs cannot be set."""
+    warnings.warn(f"{path(backend)}: {error}; not used. `bench tune` writes it anew", stacklevel=3)
+
+
+def status(backend: str) -> str:
+    """Say in one line what is tuned, for reports."""
+    if backend not in TUNED:
+        return "nothing to tune"
+    if off():
+        return f"off ({VARIABLE})"
+    try:
+        tuning = kept(backend)
+    except ValueError as e:
+        return f"not used: {e}"
+    if tuning is None:
+        return "none; `bench tune` makes one"
+    knobs = ", ".join(f"{name}={json.dumps(value)}" for name, value in tuning.knobs.items()) or "the defaults"
+    line = f"{knobs} ({tuning.gain:.3g}x, {tuning.created[:10]})"
+    now = Key.of(backend)
+    other = [name for name, value in asdict(now).items() if value != getattr(tuning.key, name)]
+    return f"not used, made for another {', '.join(other)}: {line}" if other else line

@@ -1,0 +1,59 @@
+"""What MLX may keep of a GPU's memory while edits run.
+
+MLX keeps the buffers that it has freed, to use them again. An adapter's pass over 10 s and a prompt's pass need
+hundreds of MB that a step has no use for; on a machine with 8 GB they take the place of the weights.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import mlx.core as mx
+
+from .errors import UserError
+
+CACHE = "INSTRUCT_MUSICGEN_CACHE_LIMIT_MB"
+WIRED = "INSTRUCT_MUSICGEN_WIRED_LIMIT_MB"
+CACHE_MB = 512
+"""Many times what the layers of a step use and free (some MB), so that a step never waits for an allocation; and small
+against the weights. Not tuned: no Apple GPU was at hand."""
+
+
+def limit() -> None:
+    """Set MLX's limits, where there is a Metal GPU. Raises UserError for a variable that is no number of megabytes.
+
+    Freed buffers: CACHE_MB. Wired memory, which macOS does not page out while the GPU is idle between steps: all that
+    Metal recommends for a GPU's work (macOS 15 and later; before, MLX has no such limit).
+    """
+    cache, wired = _megabytes(CACHE), _megabytes(WIRED)
+    if not mx.metal.is_available():
+        return
+    mx.set_cache_limit((CACHE_MB if cache is None else cache) << 20)
+    most = int(mx.device_info().get("max_recommended_working_set_size", 0))
+    mx.set_wired_limit(most if wired is None else min(wired << 20, most))
+
+
+def release() -> None:
+    """Give back the buffers of a prefill before the steps: what steps use is allocated once, in the first of them."""
+    mx.clear_cache()
+
+
+def report() -> dict[str, Any]:
+    """Return the limits and what MLX holds now, in bytes, for `doctor`."""
+    return {
+        "cache limit": CACHE_MB << 20 if (told := _megabytes(CACHE)) is None else told << 20,
+        "wired limit": "what Metal recommends" if (told := _megabytes(WIRED)) is None else told << 20,
+        "active": mx.get_active_memory(),
+        "cached": mx.get_cache_memory(),
+        "peak": mx.get_peak_memory(),
+    }
+
+
+def _megabytes(variable: str) -> int | None:
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > 9:
+        raise UserError(f"{variable}={text} is no number of megabytes; give a whole number, 0 for none")
+    return int(text)

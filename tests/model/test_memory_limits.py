@@ -1,0 +1,74 @@
+"""Memory stays flat over many windows, and its limits are knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlx.core as mx
+import pytest
+
+import kernels
+from model import InstructMusicGen, memory
+from model.bundle.bundle import demo_path, open_bundle
+from model.errors import UserError
+from model.windows import Window
+
+from .. import backends
+
+
+@pytest.mark.parametrize("backend", [b for b in backends.names() if b != "interpreter"])
+def test_memory_is_flat_over_many_windows(backend: str) -> None:
+    """What is held when a window's steps begin does not grow from window to window, but by the codes that it made."""
+    held: list[int] = []
+
+    @contextmanager
+    def listen(stage: str) -> Iterator[None]:
+        if stage == "steps":
+            held.append(mx.get_active_memory() + mx.get_cache_memory())
+        yield
+
+    model = InstructMusicGen(open_bundle(demo_path()), kernels.load(backend), listen)
+    plan = [Window(0, 12, 0), *(Window(6 * n, 12, 6) for n in range(1, 9))]
+    model.edit_codes(mx.zeros((1, 4, 60), dtype=mx.int32), "Add Piano.", greedy=True, plan=plan)
+    assert len(held) == len(plan)
+    codes = 9 * 60 * 4 * 4
+    assert max(held[1:]) - min(held[1:]) <= 8 * codes, held
+
+
+def test_a_prefill_s_buffers_are_given_back_before_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def listen(stage: str) -> Iterator[None]:
+        told.append(stage)
+        yield
+
+    monkeypatch.setattr(mx, "clear_cache", lambda: told.append("released"))
+    model = InstructMusicGen(open_bundle(demo_path()), kernels.load("reference"), listen)
+    model.edit_codes(mx.zeros((1, 4, 4), dtype=mx.int32), "Add Piano.", greedy=True)
+    assert told[-3:] == ["adapter", "released", "steps"]
+
+
+def test_limits_are_set_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: dict[str, int] = {}
+    monkeypatch.setattr(mx.metal, "is_available", lambda: True)
+    monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 6 << 30})
+    monkeypatch.setattr(mx, "set_cache_limit", lambda n: said.__setitem__("cache", n))
+    monkeypatch.setattr(mx, "set_wired_limit", lambda n: said.__setitem__("wired", n))
+    memory.limit()
+    assert said == {"cache": 512 << 20, "wired": 6 << 30}
+    monkeypatch.setenv(memory.CACHE, "100")
+    monkeypatch.setenv(memory.WIRED, "99999")
+    memory.limit()
+    assert said == {"cache": 100 << 20, "wired": 6 << 30}, "no more than Metal recommends, which MLX would refuse"
+    monkeypatch.setenv(memory.WIRED, "0")
+    memory.limit()
+    assert said["wired"] == 0
+
+
+@pytest.mark.parametrize("value", ("-1", "1.5", "many", "1" * 12))
+def test_a_limit_that_is_no_number_is_refused_on_every_machine(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv(memory.CACHE, value)
+    with pytest.raises(UserError, match="whole number"):
+        memory.limit()

@@ -71,7 +71,7 @@ class Packing:
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_norm_is_right_and_has_no_fault(norm: NormChoice, dtype: mx.Dtype, rows: int) -> None:
     case = dataclasses.replace(CASE, rows=(rows,), dtype=dtype, scale_dtype=dtype)
-    check(Packing(norm, check=True), case.arguments())  # type: ignore[arg-type]
+    check(Packing(norm, check=True), case.arguments())
 
 
 def error(norm: NormChoice, row: np.ndarray, **options: Any) -> float:

@@ -67,7 +67,7 @@ def test_a_planted_knob_and_a_planted_environment_are_found_in_processes_of_thei
     assert found.knobs == {"outputs": 2, "environment": {"PLANTED": 1}}
     assert measured.of["tuning"] == "off", "what is measured must not begin with an older tuning"
     before, after = measured([{}, found.knobs], 0)
-    assert 2.5 < np.median(before) / np.median(after) < 6
+    assert 2 < min(before) / min(after) < 6, "four times as fast, where nothing else holds a step up"
 
 
 @pytest.mark.backend("native")

@@ -80,7 +80,7 @@ def test_native_is_tuned_away_from_a_slow_instruction_set(monkeypatch: pytest.Mo
     config = dataclasses.replace(config, adapter=dataclasses.replace(config.adapter, layers=2))
 
     def measure(candidates: Sequence[Knobs], seconds: float) -> list[list[float]]:
-        work = Workload(config, native, candidates)  # type: ignore[arg-type]
+        work = Workload(config, native, candidates)
         return [list(samples) for samples in zip(*(work.round() for _ in range(7)))]
 
     try:

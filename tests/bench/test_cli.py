@@ -24,7 +24,7 @@ def test_the_result_says_where_it_comes_from(saved: Any) -> None:
     e = json.loads(saved.read_text())["environment"]
     assert e["machine"] and e["cores"] >= 1 and e["libraries"]["mlx"] and e["commit"] and "dirty" in e
     assert e["native"] == environment.native_info()  # the instruction set and precision that its kernels ran with
-    name = f"{e['slug']}-{e['commit']}-edit-demo-bundle-4bit.json"
+    name = f"{e['slug']}-{e['commit']}-edit-tiny-4bit.json"
     assert results.default_path(results.load(saved)).name == name
 
 

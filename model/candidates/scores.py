@@ -17,8 +17,9 @@ WHAT = {
     "clap": "cosine of the sound's CLAP embedding with the instrument's name; negative for No",
 }
 """Every score by its name."""
-RANKING: str | None = "gap"
-"""What candidates are ranked by unless another score is asked for; None: by none, in the order of their seeds."""
+RANKING: str | None = "fit"
+"""What candidates are ranked by unless another score is asked for: of the scores here, the only one that beat chance on
+the demo (docs/candidates.md). None: by none, in the order of their seeds."""
 
 
 def scores(likelihood: LogProbabilities, edit: Array, clip: Array, verb: Verb | None) -> dict[str, float]:

@@ -138,7 +138,7 @@ def _candidates(group: argparse._ArgumentGroup) -> None:
     add(
         "--rank-by",
         choices=("gap", "first gap", "probability", "guided", "fit", "clap", "none"),
-        help="the score that they are ranked by (default: clap where torch and its checkpoint are there, else gap); "
+        help="the score that they are ranked by (default: clap where torch and its checkpoint are there, else fit); "
         "what each is stands in song.json",
     )
     add("--clap", metavar="PATH_OR_REPO", help="the CLAP checkpoint (default laion/clap-htsat-unfused)")

@@ -51,7 +51,6 @@ def test_a_product_of_a_peer_is_the_matrix_times_the_rows(make: str) -> None:
     if make == "ours":
         column, about = products.ours(96, 128, [1, 3], 2, backend="reference")
     else:
-        pytest.importorskip("onnx")
         column, about = products.onnxruntime(96, 128, [1, 3], 2, activations="float32")
     assert set(about["errors"]) == {"1", "3"} and all(error < 1e-5 for error in about["errors"].values())
     assert column.copies == about["copies"] > 1  # more of them than the cache holds

@@ -31,9 +31,9 @@ def test_candidates_are_files_of_their_own_seeds_the_best_first(clip: Path, bund
     done = run(*command(clip, bundle, "--candidates", "3", "--seed", "4"))
     assert done.code == 0, done
     page = json.loads((clip.parent / "song.json").read_text())
-    assert page["ranked_by"] == "gap" and page["sentence"] == TEXT and page["input"] == "clip.wav"
-    gaps = [each["scores"]["gap"] for each in page["candidates"]]
-    assert gaps == sorted(gaps, reverse=True) and {each["seed"] for each in page["candidates"]} == {4, 5, 6}
+    assert page["ranked_by"] == "fit" and page["sentence"] == TEXT and page["input"] == "clip.wav"
+    fits = [each["scores"]["fit"] for each in page["candidates"]]
+    assert fits == sorted(fits, reverse=True) and {each["seed"] for each in page["candidates"]} == {4, 5, 6}
     assert set(page["scores"]) == set(page["candidates"][0]["scores"])
     for each in page["candidates"]:
         assert each["file"] == f"song-{each['rank']}.wav"

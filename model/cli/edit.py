@@ -9,9 +9,11 @@ from .clips import check_names
 
 def run(arguments: argparse.Namespace) -> None:
     """Edit one file or many, in the way that is asked for."""
+    from ..installation import check_kernels
     from . import several
 
     several.check(arguments)
+    check_kernels()  # before anything imports them
     if several.asked(arguments):
         several.run(arguments)
         return

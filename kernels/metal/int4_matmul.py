@@ -50,13 +50,17 @@ def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, 
         folded is None, tuple([(a.shape, a.dtype) for a in inputs]),
     )  # fmt: skip
 
+    # The tiled kernel takes rows as one axis.
+    arrays = inputs if decode else [a.reshape(m, -1) if a is x or a is residual else a for a in inputs]
+
     def describe() -> Launch | None:
         check_int4_matmul(x, weight, norm, epilogue)
         if engine.choices.by_stock("int4_matmul", m, x.shape[-1], x.dtype):
             return None
-        return _launch(engine, inputs, weight, norm, epilogue, folded is not None)
+        return _launch(engine, arrays, weight, norm, epilogue, folded is not None)
 
-    return engine.launch(key, inputs, describe)
+    y = engine.launch(key, arrays, describe)
+    return y if y is None or decode else y.reshape(*x.shape[:-1], n)
 
 
 def _launch(

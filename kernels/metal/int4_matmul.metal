@@ -13,8 +13,8 @@
 // Constants: T result and x, BITS, GROUP, M, R, SIMDGROUPS; with NORM or FOLDED also NW, with NORM NB, the dtypes of its
 // weights. Defined by the host: NORM, FOLDED, BIAS, GELU, RESIDUAL.
 
-  const int K = w_shape[1] * (32 / BITS);  // x [M, K], whatever axes its rows have
-  const int N = w_shape[0];                // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
+  const int K = x_shape[x_ndim - 1];  // x [M, K], whatever axes its rows have
+  const int N = w_shape[0];           // w [N, K·BITS/32]; scales, biases [N, K/GROUP]
   const uint simd = simdgroup_index_in_threadgroup;
   const uint lane = thread_index_in_simdgroup;
 

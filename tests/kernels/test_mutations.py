@@ -229,7 +229,7 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ("int4_matmul.metal", FIVE_ROWS, [
         ("groups of 32 only", "scales + size_t(n) * (K / GROUP)", "scales + size_t(n) * (K / 32)"),
     ]),
-    ("int4_matmul.metal", flat_rows, [("eps lost", "eps[0]", "0.0f")]),
+    ("int4_matmul.metal", flat_rows, [("eps lost", "measure<SIMDGROUPS>(eps[0],", "measure<SIMDGROUPS>(0.0f,")]),
     ("dequant_dot.h", FIVE_ROWS, [
         ("always two words a lane", "r * words + k / PER_WORD", "r * words + k / (2 * PER_WORD) * 2"),
         ("steps of two words", "k += 32 * VALUES", "k += 32 * 16"),

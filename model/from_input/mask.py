@@ -29,7 +29,8 @@ FRAMES = 3
 SHARPNESS = 2.0
 """q; larger removes more of what goes, and of what stays."""
 EXCESS: dict[Verb, float] = {"Only": 1.0, "No": 8.0}
-"""b; larger takes more away. Where one of many goes, 4 leaves more of it on the demo than the 10 dB that people call gone."""
+"""b; larger takes more away. Where one of many goes, 4 leaves more of it on the demo than the 10 dB that people call
+gone."""
 QUIET = 1e-10
 """Power of a band below which neither side says anything: half passes."""
 BLOCK = 4096

@@ -39,8 +39,8 @@ def run(plant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
 
     class Planted(Child):
         def __init__(self, label: str, environment: Mapping[str, str] | None = None) -> None:
-            command = [sys.executable, str(program)] if label == "fused" else None
-            super().__init__(label, environment, command=command)
+            other = {"command": [sys.executable, str(program)]} if label == "fused" else {}
+            super().__init__(label, environment, **other)
 
     monkeypatch.setattr(edit, "Child", Planted)
     return cli.main(["--columns", "fused", "--backend", "native", "--seconds", "0.2", "--repeat", "1"])

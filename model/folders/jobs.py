@@ -83,7 +83,9 @@ def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterat
                     others = ", ".join(COLUMNS[1:])
                     raise ValueError(f"the first line must name the columns: input, and perhaps {others}")
             elif len(cells) != len(names):
-                raise ValueError(f"it has {len(cells)} fields, the first line {len(names)}; quote what holds commas")
+                raise ValueError(
+                    f"{len(cells)} fields where the first line names {len(names)}; put quotes around what holds commas"
+                )
             else:
                 yield _line(path, {k: cell.strip() for k, cell in zip(names, cells)}, out, seed, suffix)
     except UnicodeDecodeError:

@@ -108,6 +108,13 @@ def test_large_mean_does_not_spoil_the_norm(ops: Ops, rows: int) -> None:
     check(ops, arguments)
 
 
+@pytest.mark.parametrize("rows", ((1, 20), (3, 4), (2, 1, 35)))
+def test_rows_of_several_axes_are_all_computed(ops: Ops, rows: tuple[int, ...]) -> None:
+    """More rows than a decode product takes, as a prefill brings them: [clips, positions, features]."""
+    case = Matmul(14, rows, 24, 2, 64, 4, mx.float32, mx.float32, "contiguous", norm=True, bias=True, residual=True)
+    assert check(ops, case.arguments()).shape == (*rows, 24)
+
+
 @pytest.mark.parametrize("rows", (2, 20))
 def test_nearly_constant_rows(ops: Ops, rows: int) -> None:
     """Where the variance is no more than eps, eps is what divides."""

@@ -14,7 +14,7 @@ __all__ = ["Chunk", "InstructMusicGen"]
 def __getattr__(name: str) -> object:
     """Import the pipeline, and MLX with it, only when it is asked for."""
     if name in __all__:
-        from .installation import check_kernels
+        from .system.installation import check_kernels
 
         check_kernels()
         from . import pipeline

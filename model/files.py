@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from .errors import UserError
-from .signals import ending_cleanly
+from .system.signals import ending_cleanly
 
 Explain = Callable[[Path, OSError], UserError]
 IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY, errno.EXDEV)

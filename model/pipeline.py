@@ -11,22 +11,23 @@ import mlx.core as mx
 import kernels
 from reference.contract import Ops
 
-from . import checks, streaming, threads
+from . import checks, streaming
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
 from .bundle.names.keys import Keys
-from .clip_codes import ClipCodes
 from .config import HOP
-from .editor import ROWS_TOGETHER, Array, CodeEditor, Step
-from .encodec import Decoding, EnCodec
+from .decoding.clip_codes import ClipCodes
+from .decoding.editor import ROWS_TOGETHER, Array, CodeEditor, Step
+from .decoding.job import GUIDANCE, job
+from .decoding.job import clip as checked_clip
+from .decoding.sampling import Sampling
 from .errors import UserError
-from .job import GUIDANCE, job
-from .job import clip as checked_clip
+from .network.encodec import Decoding, EnCodec
 from .progress import Progress, finished
-from .sampling import Sampling
 from .stages import Announce, unheard
 from .streaming import Chunk
-from .threads import evaluated
+from .system import threads
+from .system.threads import evaluated
 
 __all__ = ["GUIDANCE", "ROWS_TOGETHER", "Array", "Chunk", "InstructMusicGen", "Step"]
 

@@ -14,13 +14,13 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from . import checks
-from .clip_codes import ClipCodes
 from .config import FRAME_RATE, SAMPLE_RATE
-from .editor import CodeEditor, Step
-from .encodec import Decoding
-from .job import Job
+from .decoding.clip_codes import ClipCodes
+from .decoding.editor import CodeEditor, Step
+from .decoding.job import Job
+from .network.encodec import Decoding
 from .progress import Progress
-from .threads import evaluated
+from .system.threads import evaluated
 
 MAX_CHUNK = 1e6
 """Seconds; longer than any clip."""

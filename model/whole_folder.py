@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import UserError
-from .signals import ending_cleanly
+from .system.signals import ending_cleanly
 
 BUNDLE_FILES = {"config.json", "model.safetensors", "compression_state_dict.bin", "encodec", "t5"}
 

@@ -18,12 +18,12 @@ import numpy as np
 import kernels
 from model.bundle.bundle import open_bundle
 from model.config import FRAME_RATE, HOP
-from model.decode import Decoder, DecoderState
-from model.delay_pattern import positions, with_special
+from model.decoding.decode import Decoder, DecoderState
+from model.decoding.delay_pattern import positions, with_special
+from model.decoding.sampling import Sampling
+from model.network.text import text_kv
 from model.pipeline import ROWS_TOGETHER, InstructMusicGen
-from model.sampling import Sampling
 from model.stages import unheard
-from model.text import text_kv
 from reference.contract import Ops
 
 from ..machine import hardware

@@ -10,10 +10,10 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from model import windows
-from model.adapter import Adapter
 from model.config import HOP
-from model.state import LayerPrefix
+from model.decoding import windows
+from model.network.adapter import Adapter
+from model.network.state import LayerPrefix
 
 
 @dataclasses.dataclass(frozen=True)

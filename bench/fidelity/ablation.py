@@ -11,9 +11,9 @@ import numpy as np
 
 from bench.console import track
 from model.bundle import tensors as layout
+from model.network.projection import Weights
+from model.network.transformer import Layer
 from model.pipeline import InstructMusicGen
-from model.projection import Weights
-from model.transformer import Layer
 
 from .distribution import kl
 from .teacher_forcing import Chunk, Float32, Networks, chunk_logits, job

@@ -11,8 +11,8 @@ import mlx.core as mx
 import numpy as np
 
 from bench.console import track
+from model.network.walk import Walk
 from model.pipeline import InstructMusicGen
-from model.walk import Walk
 from reference.contract import Ops
 
 from .distribution import relative_error

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.console import track
-from model.adapter import Adapter
-from model.decode import Decoder, guide
-from model.delay_pattern import delayed, frame_index, positions, undelayed, with_special
+from model.decoding.decode import Decoder, guide
+from model.decoding.delay_pattern import delayed, frame_index, positions, undelayed, with_special
+from model.decoding.sampling import Sampling
+from model.network.adapter import Adapter
+from model.network.transformer import LanguageModel
 from model.pipeline import InstructMusicGen
-from model.sampling import Sampling
-from model.transformer import LanguageModel
 
 from .inputs import Material
 

@@ -16,10 +16,10 @@ import mlx.nn
 import kernels
 from model.bundle.bundle import open_bundle
 from model.config import LMConfig
-from model.decode import DecoderState
-from model.projection import Weights
-from model.state import LayerPrefix
-from model.transformer import LanguageModel
+from model.decoding.decode import DecoderState
+from model.network.projection import Weights
+from model.network.state import LayerPrefix
+from model.network.transformer import LanguageModel
 from reference.precision import compute_dtype
 
 nn: Any = mlx.nn  # has no types for a checker to see

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from model import spectra
 from model.config import HOP, SAMPLE_RATE
+from model.decoding.windows import Window, plan
 from model.pipeline import InstructMusicGen
 from model.progress import Progress
-from model.windows import Window, plan
 
 SIDE = SAMPLE_RATE // 10
 """Samples on each side of a place that are compared: 100 ms."""

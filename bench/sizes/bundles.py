@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from model.cache import cache
 from model.config import PACKED_BITS
 from model.errors import UsageError, UserError
+from model.system.cache import cache
 
 BITS = (*PACKED_BITS, 16)
 

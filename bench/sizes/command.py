@@ -8,8 +8,8 @@ import shutil
 import sys
 from typing import Any
 
-from model.cache import cache
 from model.errors import UsageError
+from model.system.cache import cache
 
 from .bundles import stored
 

@@ -17,12 +17,12 @@ import kernels
 from kernels import native
 from model.bundle.tensors import stored
 from model.config import AdapterConfig, Config, Quantization
-from model.decode import DecoderState, guide
-from model.projection import Weights
-from model.sampling import Sampling
-from model.state import LayerPrefix
+from model.decoding.decode import DecoderState, guide
+from model.decoding.sampling import Sampling
+from model.network.projection import Weights
+from model.network.state import LayerPrefix
+from model.network.transformer import LanguageModel
 from model.synthetic import PRESETS
-from model.transformer import LanguageModel
 from reference.contract import Ops
 
 from ..machine import hardware

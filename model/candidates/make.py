@@ -10,16 +10,17 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, checks, instructions, windows
+from .. import audio, checks, instructions
 from ..config import FRAME_RATE, HOP, SAMPLE_RATE
-from ..likelihood import Likelihood
+from ..decoding import windows
+from ..decoding.likelihood import Likelihood
+from ..decoding.sampling import Sampling
 from ..pipeline import GUIDANCE, ROWS_TOGETHER, Array, InstructMusicGen
 from ..progress import Progress, finished
 from ..results import made as records
 from ..results.edited import Edited, taken
 from ..results.made import Made
 from ..results.page import Sound, page
-from ..sampling import Sampling
 from . import memory
 from .clap import Clap, clap_of
 from .scores import RANKING, WHAT, scores

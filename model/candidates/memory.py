@@ -9,7 +9,7 @@ import mlx.core as mx
 import psutil
 
 from ..config import FRAME_RATE, HOP, Config
-from ..delay_pattern import positions
+from ..decoding.delay_pattern import positions
 from ..errors import UserError
 
 MARGIN = 0.9

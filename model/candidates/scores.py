@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..decoding.likelihood import LogProbabilities
 from ..instructions import Verb
-from ..likelihood import LogProbabilities
 from ..spectra import Array, log_mel
 
 WHAT = {

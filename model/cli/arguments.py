@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from ..errors import UsageError
-from .edit_arguments import add_edit
+from .editing.arguments import add_edit
 from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
 from .values import instrument_names, integer, path
 

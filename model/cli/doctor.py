@@ -12,7 +12,7 @@ from ..errors import UserError
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, print the report, and fail if something differs."""
-    from ..installation import check_kernels
+    from ..system.installation import check_kernels
 
     check_kernels()
     import kernels

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from .clips import check_names
+from .editing.clips import check_names
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Edit one file or many, in the way that is asked for."""
-    from ..installation import check_kernels
-    from . import several
+    from ..system.installation import check_kernels
+    from .editing import several
 
     several.check(arguments)
     check_kernels()  # before anything imports them
@@ -20,14 +20,14 @@ def run(arguments: argparse.Namespace) -> None:
     arguments.input = arguments.inputs[0]
     check_names(arguments.input, arguments.output)
     if arguments.from_input:
-        from . import from_input
+        from .editing import from_input
 
         from_input.run(arguments)
     elif arguments.candidates:
-        from . import candidates
+        from .editing import candidates
 
         candidates.run(arguments)
     else:
-        from . import one
+        from .editing import one
 
         one.run(arguments)

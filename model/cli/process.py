@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from ..errors import UsageError, UserError
-from ..signals import ending_cleanly
+from ..system.signals import ending_cleanly
 
 
 def run(command: Callable[[], int], *, interrupted: str, out_of_memory: str) -> int:

@@ -16,10 +16,10 @@ from reference.contract import Ops
 from .. import audio
 from ..bundle.bundle import demo_path, open_bundle
 from ..config import HOP
-from ..delay_pattern import positions
+from ..decoding.delay_pattern import positions
+from ..decoding.windows import Window
 from ..instructions import sentence
 from ..pipeline import InstructMusicGen
-from ..windows import Window
 from .judge import Finding, Watched, explain
 
 FRAMES = 16

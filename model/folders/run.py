@@ -18,16 +18,16 @@ from ..candidates import memory
 from ..candidates.make import need_of
 from ..candidates.scores import scores
 from ..config import HOP
+from ..decoding.likelihood import Likelihood
+from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..from_input import original as originals
 from ..from_input.guides import guided
 from ..from_input.split import encoded, split, suffix_bits
-from ..likelihood import Likelihood
 from ..pipeline import InstructMusicGen
 from ..progress import Progress, finished
 from ..results import made as records
 from ..results.made import Made
-from ..sampling import Sampling
 from .batches import Task, batches
 from .jobs import Job
 

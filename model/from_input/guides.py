@@ -13,11 +13,11 @@ from .. import checks
 from ..audio import Samples
 from ..candidates.make import check_memory
 from ..config import HOP
+from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..instructions import Verb, Vocabulary, meaning, sentence
 from ..pipeline import GUIDANCE, Array, InstructMusicGen
 from ..progress import Progress, finished
-from ..sampling import Sampling
 from .mask import EXCESS, SHARPNESS, Floats, Mask, mask, powers
 
 

@@ -19,12 +19,12 @@ import numpy as np
 from .. import streaming
 from ..audio import Saved
 from ..config import HOP, SAMPLE_RATE
+from ..decoding.job import Job, job
+from ..decoding.sampling import Sampling
 from ..errors import UserError
-from ..job import Job, job
 from ..pipeline import InstructMusicGen
 from ..progress import Progress
 from ..results import made as records
-from ..sampling import Sampling
 from .clip import LongClip, resampled
 from .kept import Kept
 from .sinks import FileSink, PipeSink, Raw, Sink

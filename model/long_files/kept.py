@@ -14,9 +14,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from ..cache import cache
+from ..decoding.windows import Window
 from ..errors import UsageError, UserError
-from ..windows import Window
+from ..system.cache import cache
 
 FORMAT = 1
 DAYS = 30

@@ -18,13 +18,13 @@ from reference.contract import Norm, Ops
 from .. import audio
 from ..bundle.bundle import Bundle
 from ..config import SAMPLE_RATE, Quantization
-from ..delay_pattern import delayed, with_special
+from ..decoding.delay_pattern import delayed, with_special
 from ..errors import UserError
 from ..instructions import UPSTREAM
+from ..network.projection import Projection, Weights
+from ..network.transformer import Layer
+from ..network.walk import Walk
 from ..pipeline import InstructMusicGen
-from ..projection import Projection, Weights
-from ..transformer import Layer
-from ..walk import Walk
 from .gptq import Parts, factor, quantize
 
 TEXTS = UPSTREAM.sentences()

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..formats.safetensors_file import Shapes
 from ..formats.tensor_writer import Layout, TensorWriter
-from ..t5 import tensor_shapes
+from ..network.t5 import tensor_shapes
 from .numbers import Random
 
 BUCKETS = 32

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench import cli
 from bench.seams.measure import Layout, jumps, shifted
 from model.config import HOP
-from model.windows import plan
+from model.decoding.windows import plan
 
 
 @given(total=st.integers(1, 300), window=st.integers(1, 60), data=st.data())

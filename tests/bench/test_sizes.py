@@ -15,7 +15,7 @@ import pytest
 from bench import cli
 from bench.peers import command as peers
 from bench.sizes import bundles as sizes
-from model.cache import cache
+from model.system.cache import cache
 
 from .conftest import full_disk
 

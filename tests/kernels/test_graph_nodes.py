@@ -9,9 +9,9 @@ import mlx.core as mx
 from bench.edit.evidence import primitives
 from kernels import metal
 from model.bundle.bundle import demo_path, open_bundle
-from model.decode import DecoderState
+from model.decoding.decode import DecoderState
+from model.network.state import LayerPrefix, TextKV
 from model.pipeline import InstructMusicGen
-from model.state import LayerPrefix, TextKV
 
 LAUNCHES, OTHERS = 8, 24
 """A layer's, at most: launches of kernels (the write into the cache is one), and nodes that are no kernel or a view."""

@@ -11,11 +11,11 @@ import pytest
 
 import reference
 from model import InstructMusicGen
-from model.adapter import Adapter
 from model.bundle.bundle import open_bundle
-from model.decode import DecoderState
-from model.projection import Weights
-from model.transformer import LanguageModel
+from model.decoding.decode import DecoderState
+from model.network.adapter import Adapter
+from model.network.projection import Weights
+from model.network.transformer import LanguageModel
 
 from .golden import CONFIG, TEXTS, assert_equal, tensors
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from model import InstructMusicGen, audio, checks
 from model.bundle.bundle import demo_path
-from model.sampling import Sampling
+from model.decoding.sampling import Sampling
 
 NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, 6400).astype(np.float32)
 TEXT = "Only Drums."

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from model import InstructMusicGen
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from model.network.rows import row_by_row, together
 from model.pipeline import ROWS_TOGETHER
-from model.rows import row_by_row, together
 from model.synthetic import write_bundle
 from model.synthetic.t5 import T5Dims
 from tests import backends
@@ -116,8 +116,8 @@ def test_one_seed_is_every_rows_seed(models: Callable[..., Any]) -> None:
 
 
 def test_every_step_names_its_rows(models: Callable[..., Any]) -> None:
-    from model.sampling import Sampling
-    from model.windows import Window
+    from model.decoding.sampling import Sampling
+    from model.decoding.windows import Window
 
     m, texts = models("reference", 32), [TEXTS[0], TEXTS[1], TEXTS[0]]
     arguments = codes(3, 5, 0), texts, [Window(0, 5, 0)], Sampling(), 3.0, [1, 2, 3]

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.delay_pattern import delayed, positions, undelayed
+from model.decoding.delay_pattern import delayed, positions, undelayed
 
 SPECIAL = 99
 

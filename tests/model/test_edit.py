@@ -65,8 +65,8 @@ def test_progress_counts_every_position(m: InstructMusicGen, codes: mx.array) ->
 
 
 def test_closing_the_generator_cancels(m: InstructMusicGen, codes: mx.array) -> None:
-    from model.sampling import Sampling
-    from model.windows import Window
+    from model.decoding.sampling import Sampling
+    from model.decoding.windows import Window
 
     run = m.edit_steps(codes, TEXTS, [Window(0, codes.shape[2], 0)], Sampling(greedy=True), 3.0, 0)
     first = next(run)

@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reference
-from model import InstructMusicGen, convolution, encodec
-from model.convolution import Conv, ConvTranspose, Lstm
+from model import InstructMusicGen
+from model.network import convolution, encodec
+from model.network.convolution import Conv, ConvTranspose, Lstm
 
 from .golden import assert_close, assert_equal, tensors
 

@@ -15,12 +15,12 @@ import pytest
 from model import InstructMusicGen
 from model.bundle.codec_weights import load_codec
 from model.config import FRAME_RATE
-from model.decode import Decoder, DecoderState
-from model.delay_pattern import delayed, frame_index, undelayed
-from model.encodec import EnCodec
-from model.sampling import Sampling, top_k
-from model.t5 import T5Encoder
-from model.windows import plan
+from model.decoding.decode import Decoder, DecoderState
+from model.decoding.delay_pattern import delayed, frame_index, undelayed
+from model.decoding.sampling import Sampling, top_k
+from model.decoding.windows import plan
+from model.network.encodec import EnCodec
+from model.network.t5 import T5Encoder
 
 from .conftest import Converted
 from .golden import Golden, assert_close, assert_equal, recording

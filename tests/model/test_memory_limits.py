@@ -11,8 +11,8 @@ import pytest
 import kernels
 from model import InstructMusicGen, memory
 from model.bundle.bundle import demo_path, open_bundle
+from model.decoding.windows import Window
 from model.errors import UserError
-from model.windows import Window
 
 from .. import backends
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from model import windows
 from model.bundle import info
 from model.bundle.bundle import demo_path, open_bundle
 from model.bundle.positions import variance_step
 from model.config import AdapterConfig
 from model.convert.convert import convert
+from model.decoding import windows
 from model.errors import UsageError
 from model.pipeline import InstructMusicGen
 

@@ -12,8 +12,8 @@ import pytest
 import reference
 from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
-from model.decode import Decoder
-from model.sampling import Sampling
+from model.decoding.decode import Decoder
+from model.decoding.sampling import Sampling
 from reference import oracle
 
 from .golden import RELATIVE, TEXTS, assert_close, tensors

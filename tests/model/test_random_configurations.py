@@ -24,8 +24,8 @@ from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
 from model.cli import main
 from model.config import Quantization
-from model.decode import Decoder
-from model.sampling import Sampling
+from model.decoding.decode import Decoder
+from model.decoding.sampling import Sampling
 from tests import backends
 from tests.numpy_model import adapter, bundles, codec, files, generate, random_upstream, text
 from tests.numpy_model.random_upstream import CodecShape, Shape, T5Shape

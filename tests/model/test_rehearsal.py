@@ -16,11 +16,11 @@ from kernels import metal
 from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
 from model.config import AdapterConfig, CodecConfig, Config, LMConfig, Quantization
+from model.decoding.windows import Window
 from model.progress import Progress
 from model.stages import COMPILE
 from model.synthetic import write_bundle
 from model.synthetic.t5 import T5Dims
-from model.windows import Window
 
 from ..backends import load
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.sampling import Sampling, nucleus, row_keys, top_k
+from model.decoding.sampling import Sampling, nucleus, row_keys, top_k
 
 
 def distribution(seed: int, size: int, *, ties: bool = False) -> np.ndarray:

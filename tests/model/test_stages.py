@@ -11,8 +11,8 @@ import pytest
 import reference
 from model import InstructMusicGen
 from model.bundle.bundle import demo_path, open_bundle
+from model.decoding.windows import Window
 from model.stages import STAGES
-from model.windows import Window
 
 
 class Listener:

@@ -12,10 +12,10 @@ import pytest
 import kernels
 from model import InstructMusicGen
 from model.bundle.bundle import demo_path, open_bundle
-from model.decode import Decoder, DecoderState
-from model.sampling import Sampling
-from model.state import KVCache, LayerState
-from model.step_queue import StepQueue
+from model.decoding.decode import Decoder, DecoderState
+from model.decoding.sampling import Sampling
+from model.decoding.step_queue import StepQueue
+from model.network.state import KVCache, LayerState
 
 from .. import backends
 

@@ -14,7 +14,7 @@ from tokenizers.models import WordLevel
 import reference
 from model.bundle.bundle import demo_path
 from model.errors import UserError
-from model.t5 import MAX_TOKENS, T5Encoder, Tokenizer
+from model.network.t5 import MAX_TOKENS, T5Encoder, Tokenizer
 
 from .golden import TEXTS, A, assert_equal, tensors
 

@@ -90,8 +90,8 @@ def test_the_codec_is_loaded_once_by_threads_that_meet(monkeypatch: pytest.Monke
 
 
 def test_steps_can_be_read_in_another_thread(model: InstructMusicGen) -> None:
-    from model import windows
-    from model.sampling import Sampling
+    from model.decoding import windows
+    from model.decoding.sampling import Sampling
 
     codes = mx.array(np.ones((1, 4, 10), np.int32))
     run = model.edit_steps(codes, ["Only Drums."], [windows.Window(0, 10, 0)], Sampling(greedy=True), 3.0, 0)
@@ -143,7 +143,7 @@ def test_a_forked_child_refuses_instead_of_hanging(before: str, prepare: str, lo
 
 
 def test_this_process_is_no_forked_child() -> None:
-    from model import threads
+    from model.system import threads
 
     assert os.getpid() == threads.LOADED_IN
     threads.check(os.getpid())

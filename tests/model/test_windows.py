@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.windows import plan
+from model.decoding.windows import plan
 
 
 @st.composite

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from model.config import FRAME_RATE
-from model.windows import Window
+from model.decoding.windows import Window
 
 
 def upstream_plan(total: int, max_duration: float, extend_stride: float) -> list[Window]:

@@ -15,15 +15,15 @@ from model.candidates import memory
 from model.candidates.make import candidates, ranked
 from model.candidates.scores import WHAT, fit, scores
 from model.config import AdapterConfig, Config, LMConfig
-from model.decode import Decoder
-from model.delay_pattern import delayed, with_special
+from model.decoding.decode import Decoder
+from model.decoding.delay_pattern import delayed, with_special
+from model.decoding.likelihood import Likelihood, LogProbabilities
+from model.decoding.sampling import Sampling
 from model.errors import UserError
-from model.likelihood import Likelihood, LogProbabilities
+from model.network.text import text_kv
 from model.progress import finished
 from model.results.edited import Edited
 from model.results.made import Made
-from model.sampling import Sampling
-from model.text import text_kv
 
 TEXT = "Music piece. Instruct: Only Drums."
 

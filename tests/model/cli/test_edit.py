@@ -138,7 +138,7 @@ def test_caches_of_16_bits_are_kept_when_asked(
     tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kernels import native
-    from model.state import KVCache
+    from model.network.state import KVCache
 
     monkeypatch.setattr(native._settings, "caches", "float32")  # undone at the end
     made: set[mx.Dtype] = set()

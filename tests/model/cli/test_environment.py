@@ -144,7 +144,7 @@ def test_a_signal_that_ends_the_conversion_leaves_nothing(tmp_path: Path, name: 
 
 def test_nohup_is_respected(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys\nfrom model.signals import ending_cleanly\n"
+        "import os, signal, sys\nfrom model.system.signals import ending_cleanly\n"
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
         "with ending_cleanly():\n    os.kill(os.getpid(), signal.SIGHUP)\nprint('alive')"
     )

@@ -123,13 +123,13 @@ def test_a_checkpoint_of_other_settings_is_refused(
 def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: Path) -> None:
     import torch
 
-    from model.decode import Decoder
+    from model.decoding.decode import Decoder
+    from model.decoding.sampling import Sampling
     from model.demo.training.codec.train import load_codec
     from model.demo.training.edits.network import Model, delayed
     from model.demo.training.edits.tokenizer import Tokens, vocabulary
     from model.demo.training.edits.train import Settings
     from model.pipeline import InstructMusicGen
-    from model.sampling import Sampling
 
     ours = InstructMusicGen.from_pretrained(bundle, "reference")
     codec, _ = load_codec(trained / "codec" / "last.pt")

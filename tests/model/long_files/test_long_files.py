@@ -15,11 +15,11 @@ import soundfile
 
 from model import InstructMusicGen, audio, files
 from model.audio_files import spool
+from model.decoding.sampling import Sampling
 from model.errors import UsageError, UserError
 from model.long_files import clip as clips
 from model.long_files import kept
 from model.long_files.edit import Order, edit
-from model.sampling import Sampling
 from tests import backends
 
 TEXT = "Music piece. Instruct: Only Drums."

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from model.candidates.clap import Clap, clap_of
 from model.candidates.scores import scores
+from model.decoding.likelihood import Likelihood
+from model.decoding.sampling import Sampling
 from model.instructions import meaning
-from model.likelihood import Likelihood
 from model.pipeline import InstructMusicGen
 from model.progress import finished
-from model.sampling import Sampling
 
 from ....spectra import RATE, Array, distance, log_mel
 from ..edits.sentences import canonical

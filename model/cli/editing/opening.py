@@ -9,16 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import instructions
-from ..bundle import hub
-from ..config import FRAME_RATE
-from ..errors import UsageError, UserError
-from ..instructions import VERBS, Asked
-from .names import DEFAULT_REPO
-from .process import say
+from ... import instructions
+from ...bundle import hub
+from ...config import FRAME_RATE
+from ...errors import UsageError, UserError
+from ...instructions import VERBS, Asked
+from ..names import DEFAULT_REPO
+from ..process import say
 
 if TYPE_CHECKING:
-    from ..pipeline import InstructMusicGen
+    from ...pipeline import InstructMusicGen
 
 Tell = Callable[[str], None]
 
@@ -63,7 +63,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def recorded(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a file's record names."""
-    from ..results.made import OPTIONS
+    from ...results.made import OPTIONS
 
     return {name: getattr(arguments, name) for name in OPTIONS}
 
@@ -94,7 +94,7 @@ def asked_of(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
 
 def _model(name: str | None, tell: Tell) -> str | Path:
     """Return the bundle to use, and what the user must know of the choice."""
-    from ..bundle.bundle import DEMO
+    from ...bundle.bundle import DEMO
 
     if name is not None:
         return name
@@ -115,7 +115,7 @@ def _model(name: str | None, tell: Tell) -> str | Path:
 
 
 def _load(name: str | Path, arguments: argparse.Namespace) -> InstructMusicGen:
-    from .. import InstructMusicGen  # checks that `kernels` is ours
+    from ... import InstructMusicGen  # checks that `kernels` is ours
 
     import kernels  # isort: skip
 

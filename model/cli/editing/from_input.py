@@ -8,24 +8,24 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, UserError
+from ...errors import UsageError, UserError
 from .clips import STREAM, drawn, progress_bar, standard_input, tell_of_clip, told_sentence
 from .opening import backend_of, opened, recorded, sampling, told
 
 if TYPE_CHECKING:
-    from ..audio import Clip
-    from ..from_input.original import Original
-    from ..from_input.split import Split
-    from ..pipeline import InstructMusicGen
-    from ..progress import Progress
-    from ..results.made import Made
+    from ...audio import Clip
+    from ...from_input.original import Original
+    from ...from_input.split import Split
+    from ...pipeline import InstructMusicGen
+    from ...progress import Progress
+    from ...results.made import Made
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load, edit, split the original, write both parts or none."""
-    from .. import audio
-    from ..from_input import original as originals
-    from ..results import made as records
+    from ... import audio
+    from ...from_input import original as originals
+    from ...results import made as records
 
     tell = told(arguments)
     source, target = arguments.input, arguments.output
@@ -75,7 +75,7 @@ def _check_rest(rest: Path, source: Path, target: Path) -> None:
 
 def as_written(original: Original, paths: list[Path], source: Path) -> Original:
     """Return the original in numbers that every file of these names holds exactly."""
-    from ..from_input.split import suffix_bits
+    from ...from_input.split import suffix_bits
 
     wanted = [suffix_bits(Path("out.wav") if path == STREAM else path, original) for path in paths]
     bits = None if wanted == [None] * len(wanted) else min(each for each in wanted if each is not None)
@@ -90,8 +90,8 @@ def split_of(
     window: int | None, progress: Progress,
 ) -> Split:  # fmt: skip
     """Make the guides' edits, and split the original by them."""
-    from ..from_input.guides import guided
-    from ..from_input.split import split
+    from ...from_input.guides import guided
+    from ...from_input.split import split
 
     found = guided(
         model, clip.samples, text, seed=seed, seeds=arguments.guides or 1, max_steps=arguments.max_steps,
@@ -104,8 +104,8 @@ def split_of(
 
 def files(split: Split, made: Made, target: Path, rest: Path | None) -> dict[Path, bytes]:
     """Return the content of every file that is written."""
-    from ..from_input.split import encoded
-    from ..results.made import residual
+    from ...from_input.split import encoded
+    from ...results.made import residual
 
     made = made.sized(len(split.output.samples))
     contents = {target: encoded(target if target != STREAM else Path("out.wav"), split.output, made.tags())}

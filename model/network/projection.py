@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from reference.contract import Norm, Ops, Packed
 
-from .config import Config
+from ..config import Config
 
 EPS = 1e-5
 """Of the LM's layer norms (torch's default, which upstream keeps)."""

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from . import checks, windows
-from .config import HOP, AdapterConfig
+from .. import checks
+from ..config import HOP, AdapterConfig
+from . import windows
 from .sampling import Sampling
 from .windows import Window
 

@@ -13,12 +13,12 @@ import mlx.core as mx
 
 from reference.contract import Compiling
 
-from .config import AdapterConfig
+from ..config import AdapterConfig
+from ..network.state import LayerPrefix, TextKV
+from ..network.transformer import LanguageModel
+from ..stages import COMPILE, Announce
 from .decode import DecoderState
 from .delay_pattern import positions
-from .stages import COMPILE, Announce
-from .state import LayerPrefix, TextKV
-from .transformer import LanguageModel
 from .windows import Window
 
 

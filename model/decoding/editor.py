@@ -13,25 +13,26 @@ import numpy.typing as npt
 
 from reference.contract import Ops
 
-from . import checks, memory, threads
-from .adapter import ADAPTER_OWN, Adapter
-from .bundle.bundle import Bundle
-from .bundle.damage import explanation
+from .. import checks, memory
+from ..bundle.bundle import Bundle
+from ..bundle.damage import explanation
+from ..errors import UserError
+from ..network.adapter import ADAPTER_OWN, Adapter
+from ..network.projection import Weights
+from ..network.rows import together
+from ..network.t5 import T5Encoder, Tokenizer
+from ..network.text import TextConditioner, padded, text_kv
+from ..network.transformer import LanguageModel
+from ..progress import Progress, finished
+from ..stages import Announce, unheard
+from ..system import threads
+from ..system.threads import evaluated
 from .clip_codes import ClipCodes
 from .decode import Decoder, NotFinite
-from .errors import UserError
 from .job import GUIDANCE, layout
 from .likelihood import Likelihood
-from .progress import Progress, finished
-from .projection import Weights
 from .rehearsal import Rehearsal
-from .rows import together
 from .sampling import Sampling
-from .stages import Announce, unheard
-from .t5 import T5Encoder, Tokenizer
-from .text import TextConditioner, padded, text_kv
-from .threads import evaluated
-from .transformer import LanguageModel
 from .windows import Edit, Window
 
 Array: TypeAlias = mx.array | npt.ArrayLike

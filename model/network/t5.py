@@ -17,9 +17,9 @@ import numpy.typing as npt
 
 from reference.contract import Ops
 
-from .errors import UserError
-from .formats.safetensors_file import FLOATS, Shapes, lazy, read_header, read_json
-from .formats.settings import XpConfig
+from ..errors import UserError
+from ..formats.safetensors_file import FLOATS, Shapes, lazy, read_header, read_json
+from ..formats.settings import XpConfig
 from .projection import Projection
 
 MAPS = (*(f"SelfAttention.{p}" for p in "qkvo"), "DenseReluDense.wi", "DenseReluDense.wo")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from . import memory
-from .adapter import Adapter
+from .. import memory
+from ..network.adapter import Adapter
+from ..network.state import KVCache, LayerPrefix, LayerState, TextKV
+from ..network.transformer import LanguageModel, Layer, sinusoid
+from ..stages import Announce, unheard
 from .delay_pattern import delayed, positions
 from .likelihood import Tally
 from .sampling import Sampling, row_keys
-from .stages import Announce, unheard
-from .state import KVCache, LayerPrefix, LayerState, TextKV
 from .step_queue import StepQueue
-from .transformer import LanguageModel, Layer, sinusoid
 
 
 class NotFinite(ArithmeticError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from . import checks
+from .. import checks
 
 SMALLEST = 1e-30
 """Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""

@@ -8,20 +8,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .clips import STREAM, at_rate, drawn, progress_bar, standard_input, tell_of_clip, tell_of_level, told_sentence
 from .opening import note, opened, recorded, sampling, told
 
 if TYPE_CHECKING:
-    from ..audio import Clip
-    from ..candidates.clap import Clap
-    from ..candidates.make import Candidates
-    from ..pipeline import InstructMusicGen
+    from ...audio import Clip
+    from ...candidates.clap import Clap
+    from ...candidates.make import Candidates
+    from ...pipeline import InstructMusicGen
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load, edit, rank, write all files or none."""
-    from .. import audio
+    from ... import audio
 
     target: Path = arguments.output
     if target == STREAM:
@@ -50,8 +50,8 @@ def make(
     model: InstructMusicGen, clip: Clip, text: str, seed: int, arguments: argparse.Namespace, window: int | None
 ) -> Candidates:
     """Make the candidates of a clip as the command line says."""
-    from ..candidates.make import candidates
-    from ..results.made import of
+    from ...candidates.make import candidates
+    from ...results.made import of
 
     by, clap = _ranking(arguments)
     source = None if arguments.input == STREAM else arguments.input
@@ -65,8 +65,8 @@ def make(
 
 def _ranking(arguments: argparse.Namespace) -> tuple[str | None, Clap | None]:
     """Return what is ranked by: CLAP where it is asked for or ready, else the score that was measured to be best."""
-    from ..candidates import clap
-    from ..candidates.scores import RANKING
+    from ...candidates import clap
+    from ...candidates.scores import RANKING
 
     by = arguments.rank_by
     if by == "clap" or arguments.clap or (by is None and clap.ready()):
@@ -85,7 +85,7 @@ def files(
     found: Candidates, clip: Clip, target: Path, rate: int, arguments: argparse.Namespace
 ) -> dict[Path, bytes | str]:
     """Return the content of every file that is written."""
-    from ..audio import encoded
+    from ...audio import encoded
 
     contents: dict[Path, bytes | str] = {}
     listed: list[Mapping[str, Any]] = []
@@ -108,7 +108,7 @@ def files(
 def _page(found: Candidates, listed: list[Mapping[str, Any]]) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from ..candidates.scores import WHAT
+    from ...candidates.scores import WHAT
 
     made = asdict(found.best.made)
     for own in ("seed", "part", "frames"):

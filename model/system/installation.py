@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-from .errors import UserError
+from ..errors import UserError
 
 
 class ShadowedKernels(UserError, ImportError):

@@ -11,12 +11,12 @@ from .opening import backend_of, opened, recorded, sampling, told
 
 def run(arguments: argparse.Namespace) -> None:
     """Check everything that can be checked, load, edit, write, report."""
-    from .. import audio, instructions
-    from ..long_files import clip as clips
-    from ..long_files import kept
-    from ..long_files.edit import Order, edit
-    from ..results import made
-    from ..sampling import Sampling
+    from ... import audio, instructions
+    from ...decoding.sampling import Sampling
+    from ...long_files import clip as clips
+    from ...long_files import kept
+    from ...long_files.edit import Order, edit
+    from ...results import made
 
     tell = told(arguments)
     source, target = arguments.input, arguments.output

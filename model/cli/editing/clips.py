@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..config import FRAME_RATE
-from ..errors import UsageError
-from ..progress import Progress, new_bar
-from ..stages import COMPILE
+from ...config import FRAME_RATE
+from ...errors import UsageError
+from ...progress import Progress, new_bar
+from ...stages import COMPILE
 from .opening import Tell, asked_of, note, told
 
 if TYPE_CHECKING:
-    from ..audio import Clip, Samples, Saved
-    from ..long_files.clip import LongClip
-    from ..pipeline import InstructMusicGen
+    from ...audio import Clip, Samples, Saved
+    from ...long_files.clip import LongClip
+    from ...pipeline import InstructMusicGen
 
 
 STREAM = Path("-")
@@ -45,7 +45,7 @@ def standard_input() -> BinaryIO:
 
 def tell_of_clip(clip: Clip | LongClip, source: Path, tell: Tell, *, mixed: bool = True) -> None:
     """Print what there is to know of an input; `mixed`: the output is mono."""
-    from .. import audio
+    from ... import audio
 
     named = "standard input" if source == STREAM else source
     for each in clip.notes:
@@ -77,7 +77,7 @@ def drawn(seed: int | None, quiet: bool) -> int:
 
 def at_rate(edited: Samples, clip: Clip, rate: int) -> Samples:
     """Resample an edit of a clip, or of its beginning, to `rate`, at which it is as long as its input."""
-    from .. import audio
+    from ... import audio
 
     if rate == clip.rate:
         return edited
@@ -88,7 +88,7 @@ def at_rate(edited: Samples, clip: Clip, rate: int) -> Samples:
 
 def tell_of_level(saved: Saved, path: Path, tell: Tell) -> None:
     """Print what became of a peak above full scale."""
-    from ..audio import decibels
+    from ...audio import decibels
 
     if saved.gain != 1:
         tell(f"{path}: the peak was above full scale ({decibels(saved.peak)}), more than the format holds; scaled by "

@@ -13,8 +13,8 @@ import mlx.core as mx
 
 from reference.contract import Ops
 
+from ..config import CodecConfig
 from . import codec_stream
-from .config import CodecConfig
 from .convolution import Conv, ConvTranspose, Lstm, Residual
 from .rows import row_by_row
 

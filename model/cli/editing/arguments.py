@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
-from .values import instruction, instrument, integer, number, path, seed
+from ..names import BACKENDS, DEFAULT_REPO, KEYS_HELP
+from ..values import instruction, instrument, integer, number, path, seed
 
 
 def add_edit(parser: argparse.ArgumentParser) -> None:

@@ -8,16 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError, UserError
-from ..progress import new_bar
+from ...errors import UsageError, UserError
+from ...progress import new_bar
+from ..process import say
 from .opening import Tell, backend_of, opened, recorded, sampling, told
-from .process import say
 
 if TYPE_CHECKING:
-    from ..folders.jobs import Job
-    from ..folders.run import Settings
-    from ..folders.table import Line
-    from ..instructions import Vocabulary
+    from ...folders.jobs import Job
+    from ...folders.run import Settings
+    from ...folders.table import Line
+    from ...instructions import Vocabulary
 
 ASKING = ("instruction", "only", "no", "add")
 EVERY = 2.0
@@ -73,7 +73,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find the files, do this shard's, write each as it is done, list them in results.csv."""
-    from ..folders import jobs, shard, table
+    from ...folders import jobs, shard, table
 
     tell, out = told(arguments), arguments.output
     if out.exists() and not out.is_dir():
@@ -107,8 +107,8 @@ def _do(
     arguments: argparse.Namespace, mine: list[Job], path: Path, before: dict[str, Line], tell: Tell
 ) -> dict[str, str]:  # fmt: skip
     """Do the jobs; return each output's status. What was done is in the table however it ends."""
-    from ..folders import table
-    from ..folders.run import edit_files
+    from ...folders import table
+    from ...folders.run import edit_files
 
     model, window, loaded = opened(arguments, tell)
     if not arguments.quiet:
@@ -150,8 +150,8 @@ def _do(
 
 def settings_of(arguments: argparse.Namespace, window: int | None, vocabulary: Vocabulary) -> Settings:
     """Return how every file is edited."""
-    from ..folders.run import Settings
-    from ..instructions import VERBS, chosen
+    from ...folders.run import Settings
+    from ...instructions import VERBS, chosen
 
     said = arguments.instruction
     for verb in VERBS:

@@ -1,8 +1,8 @@
 """The codec's layers over a signal that comes in parts.
 
 Each part is given with whether it is the last; what comes out, joined, is what the layer makes of the whole signal, up
-to rounding. The same parts give the same bits, and each row of a batch is computed alone (see `model.rows`). All parts
-but the last must be longer than a layer's padding.
+to rounding. The same parts give the same bits, and each row of a batch is computed alone (see
+`model.network.rows`). All parts but the last must be longer than a layer's padding.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The steps of an edit, from a clip's codes and a sentence to the edited codes: windows, positions, tokens."""

@@ -17,8 +17,8 @@ from model.errors import UserError
 from model.formats import torch_file, torch_writer
 from tests.numpy_model import golden_folder
 
+from .convert.upstream_files import State, values
 from .golden import FOLDERS, A, Golden
-from .upstream_files import State, values
 
 GOLDEN = A.folder
 Tensors = dict[str, mx.array]

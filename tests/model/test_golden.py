@@ -23,8 +23,8 @@ from model.network.encodec import EnCodec
 from model.network.t5 import T5Encoder
 
 from .conftest import Converted
+from .decoding.upstream_windows import upstream_plan
 from .golden import Golden, assert_close, assert_equal, recording
-from .upstream_windows import upstream_plan
 
 
 @pytest.fixture(scope="module")

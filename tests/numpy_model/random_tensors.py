@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.synthetic.numbers import Random
-from tests.model import torch_pickles
+from tests.model.formats import torch_pickles
 
 from .numbers import Array
 

@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from model.bundle.bundle import demo_path
-from tests.model.fake_hub import COMMIT, Hub, serving
+from tests.model.bundle.fake_hub import COMMIT, Hub, serving
 
 ROOT = Path(__file__).parents[3]
 REPO = "owner/bundle"

@@ -5,15 +5,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
 from model.config import HOP
-from model.decoding import windows
 from model.network.adapter import Adapter
 from model.network.state import LayerPrefix
+
+from ..variants import CLIP
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def clip(frames: int, batch: int) -> mx.array:
     """Load the shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
     from model import audio
 
-    samples = audio.load(Path(windows.__file__).parent / "demo" / "clip.flac").samples
+    samples = audio.load(CLIP).samples
     n = frames * HOP
     tiled = np.tile(samples, -(-n // len(samples)))[:n]
     return mx.array(np.stack([np.roll(tiled, row * HOP) for row in range(batch)]))

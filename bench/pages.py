@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from model import files
 from model.errors import UserError
+from model.system import machine
 
 from . import results
 from .figures import INSTALL
-from .machine import hardware
 from .tables import pipes
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def make(name: str, variants: Sequence[Variant], draw: Callable[[], bytes], **va
     bundle = variants[0].bundle
     text = render(
         Path(__file__).parent / name / "page.md",
-        variants=variants, machine=f"{hardware.processor()}, {hardware.cores()} cores; MLX {version('mlx')}",
+        variants=variants, machine=f"{machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}",
         lm=bundle.config.lm, random_weights=bundle.random_weights, plot=bool(pictures),
         no_matplotlib=f"None: matplotlib is not installed; {INSTALL}.",
         **values,

@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.system.machine import cores
+
 from ..stats import Samples
 from . import hardware
 
@@ -58,7 +60,7 @@ def _reader(buffer: Bytes) -> tuple[Callable[[], Any], str]:
             return lambda: native.stream(words), f"C++ loop, {native.info()['threads']} threads"
     except (ImportError, AttributeError):  # no MLX, or an extension built before it had the loop
         pass
-    threads = hardware.cores()
+    threads = cores()
     parts, pool = np.array_split(buffer, threads), ThreadPoolExecutor(threads)
     return lambda: list(pool.map(np.ndarray.max, parts)), f"numpy maximum, {threads} threads"
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model.system import machine
+
 from . import hardware
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,10 +89,10 @@ def _version(name: str) -> str | None:
 def collect() -> Environment:
     """Describe this machine and checkout."""
     return Environment(
-        machine=hardware.processor(),
+        machine=machine.processor(),
         slug=hardware.slug(),
-        cores=hardware.cores(),
-        memory=hardware.memory(),
+        cores=machine.cores(),
+        memory=machine.memory(),
         os=platform.platform(),
         python=platform.python_version(),
         libraries={name: v for name in LIBRARIES if (v := _version(name)) is not None},

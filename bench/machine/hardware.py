@@ -1,10 +1,9 @@
-"""What this machine is, by py-cpuinfo and psutil: processor, memory, caches, and how much of it others are using."""
+"""What results need of the machine besides `model.system.machine`: its cache, a name for files, and others' load."""
 
 from __future__ import annotations
 
 import functools
 import os
-import platform
 import re
 import time
 from collections.abc import Iterable
@@ -13,6 +12,8 @@ from typing import NamedTuple
 
 import psutil
 
+from model.system.machine import cores, processor
+
 DEFAULT_CACHE_BYTES = 32 << 20
 CPU_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
 """The times that a core is not idle, as psutil names them; not every system has all."""
@@ -20,29 +21,6 @@ IDLE = 0.25
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 MIN_SPAN = 0.1
 """Seconds below which the system's counters, which count ticks of 10 ms, say nothing."""
-
-
-@functools.cache
-def processor() -> str:
-    """Return the processor's name as the system gives it."""
-    from cpuinfo import get_cpu_info
-
-    return get_cpu_info().get("brand_raw") or platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def memory() -> int:
-    """Return the bytes of physical memory."""
-    return int(psutil.virtual_memory().total)
-
-
-def available() -> int:
-    """Return the bytes of memory that can be used without swapping."""
-    return int(psutil.virtual_memory().available)
 
 
 @functools.cache

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import mlx.core as mx
-import psutil
 
 from ..config import FRAME_RATE, HOP, Config
 from ..decoding.delay_pattern import positions
 from ..errors import UserError
+from ..system import machine
 
 MARGIN = 0.9
 """Share of the free memory that may be used."""
@@ -67,7 +67,7 @@ def check(need: Need, count: int, free: int | None = None) -> None:
 
 def available() -> int:
     """Bytes that are free for this process: of the machine, of its control group, and of a GPU's working set."""
-    free = int(psutil.virtual_memory().available)
+    free = machine.available()
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),

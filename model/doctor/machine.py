@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 
 from .. import memory as limits
+from ..system import machine
 
 PACKAGES = ("instruct-musicgen-mlx", "mlx", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub",
             "soundfile", "soxr")  # fmt: skip
@@ -44,18 +42,13 @@ def versions() -> dict[str, str]:
 def hardware() -> dict[str, Any]:
     """Processor, cores, bytes of memory, and what MLX tells about its device."""
     told = dict(mx.device_info())
-    return {"processor": _processor(), "cores": os.cpu_count(), "memory": memory(), "device": told}
-
-
-def memory() -> int:
-    """Bytes of physical memory."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {"processor": machine.processor(), "cores": os.cpu_count(), "memory": machine.memory(), "device": told}
 
 
 def verdict() -> dict[str, Any]:
     """Whether an edit with the published bundle fits: `fits`, `tight` or `too little`, and why."""
     info = mx.device_info()
-    limit, of = memory(), "memory"
+    limit, of = machine.memory(), "memory"
     if mx.metal.is_available() and "max_recommended_working_set_size" in info:
         limit, of = int(info["max_recommended_working_set_size"]), "memory that Metal recommends for a GPU's work"
     found = "fits" if 0.75 * limit >= PEAK else "tight" if limit >= PEAK else "too little"
@@ -71,15 +64,3 @@ def verdict() -> dict[str, Any]:
 
 def _size(value: int | str) -> str:
     return value if isinstance(value, str) else f"{value / 1e9:.2f} GB"
-
-
-def _processor() -> str:
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        asked = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
-        return asked.stdout.strip() or platform.machine()
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or platform.machine()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.machine import bandwidth, hardware, openblas
+from model.system import machine
 
 SGEMM = """
 import mlx.core as mx
@@ -44,8 +45,8 @@ def test_numpy_reads_where_the_extension_is_not_built(monkeypatch: pytest.Monkey
 
 
 def test_the_machine_has_a_name_memory_and_a_cache() -> None:
-    assert hardware.processor() and hardware.slug().endswith(f"-{hardware.cores()}c")
-    assert 0 < hardware.available() <= hardware.memory() and hardware.cache_bytes() >= 1 << 16
+    assert machine.processor() and hardware.slug().endswith(f"-{machine.cores()}c")
+    assert 0 < machine.available() <= machine.memory() and hardware.cache_bytes() >= 1 << 16
     span = hardware.Busy(1.0, 3.0, 1.0)
     assert hardware.others([span, span]) == 2.0 and hardware.others([hardware.Busy(0.01, 3.0, 1.0)]) is None
 

@@ -18,19 +18,8 @@ from model.cli.process import run
 from model.errors import UsageError
 
 SUBCOMMANDS = [
-    "edit",
-    "kernels",
-    "roofline",
-    "compare",
-    "report",
-    "tune",
-    "env",
-    "sizes",
-    "peers",
-    "quality",
-    "fidelity",
-    "seams",
-]
+    "edit", "kernels", "roofline", "compare", "report", "tune", "env", "sizes", "peers", "quality", "fidelity", "seams",
+]  # fmt: skip
 DEFAULT = "edit"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from .. import console, options, results, stats
 from ..machine import openblas
 from ..machine.bandwidth import Bandwidth
 from ..processes.child import Child
+from ..processes.turns import Turns
 from ..records import EditColumn, EditResult, EditSettings, Round
 from ..sizes import bundles as sizes
 from . import summary, tables
@@ -70,21 +71,19 @@ def measure(args: argparse.Namespace) -> EditResult:
     more_seconds = (MORE_SECONDS / 2 if args.quick else MORE_SECONDS) if args.repeat is None else 0.0
     left_out = {} if args.columns is not None else _left_out(args)
     origin = results.origin()
-    with ExitStack() as stack, console.progress() as bar:
+    with Turns(EditColumn, Round) as turns, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (settings.repeat + 1) + 1)
-        running: list[tuple[Child, EditColumn]] = []
+        advance = partial(bar.advance, task)
         for label in labels:
-            child = stack.enter_context(Child(label, openblas.environment() if label == "openblas" else None))
+            child = Child(label, openblas.environment() if label == "openblas" else None)
             backend = settings.backend if label == "fused" else "reference"
             slow = label != "fused" or backend in ("reference", "interpreter")
             asked = {name: getattr(settings, name) for name in ("seconds", "batch", "steps")}
             asked |= {"model": model, "keys": keys, "backend": backend, "limit": settings.limit if slow else None}
-            column = results.convert(child.ask("load", make="bench.edit.session:column", settings=asked), EditColumn)
-            column.label = label
-            running.append((child, column))
-            bar.advance(task)
-        columns = [column for _, column in running]
-        stream = stack.enter_context(Child("bandwidth"))
+            turns.start(child, "bench.edit.session:column", asked)
+            advance()
+        columns = turns.columns
+        stream = turns.enter_context(Child("bandwidth"))
         metal = {"metal": columns[0].backend == "metal"}
         answer = stream.ask("load", make="bench.machine.bandwidth:column", settings=metal)
         bandwidth = results.convert(answer, Bandwidth)
@@ -96,10 +95,7 @@ def measure(args: argparse.Namespace) -> EditResult:
 
         while n < settings.repeat or more():
             bandwidth.rounds.append(stream.ask("round"))
-            # Each round runs the columns in the opposite order of the one before, so that a drift hits all alike.
-            for child, column in running[:: 1 if n % 2 == 0 else -1]:
-                column.rounds.append(results.convert(child.ask("round"), Round))
-                bar.advance(task)
+            turns.round(n, advance)
             n += 1
             if n >= settings.repeat:
                 bar.update(task, total=len(labels) * (n + 2) + 1)

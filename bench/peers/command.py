@@ -13,21 +13,21 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
 from model.cli.names import BACKENDS
 from model.errors import UserError
+from model.system import machine
 
 from .. import console, options, results, tables
-from ..machine import hardware
 from ..processes.child import WORKER, Child
+from ..processes.turns import Turns
 from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
 from ..sizes import bundles as sizes
-from .in_turn import measured_products
-from .products import check_rows
+from .products import check_rows, measured
 from .table import tables_of
 
 PLAIN_MLX, TORCH = "bench.peers.plain_mlx:make", "bench.peers.transformers_torch:make"
@@ -119,7 +119,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
             others.append(Peer(f"transformers, torch {dtype}", python, asked, bytes_ * decoder_parameters(lm)))
     else:
         left_out["transformers"] = missing
-    available = hardware.available()
+    available = machine.available()
     groups, too_large = in_groups(first, others, available)
     for peer in too_large:
         left_out[peer.label] = (
@@ -133,7 +133,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
         for group in groups:
             columns += _in_turn(mine, [first, *group], args.repeat, left_out, bar, task)
     matrix = (lm.ffn, lm.dim)
-    found = measured_products(matrix, check_rows(args.rows), args.backend, args.repeat, left_out)
+    found = measured(matrix, check_rows(args.rows), args.backend, args.repeat, left_out)
     settings = PeerSettings(name=f"{args.size}-{args.bits}bit", repeat=args.repeat, product=matrix, **common)
     return PeersResult(**origin, settings=settings, columns=columns, products=found, left_out=left_out)
 
@@ -156,27 +156,17 @@ def _in_turn(
     mine: PeerColumn, peers: Sequence[Peer], repeat: int, left_out: dict[str, str], bar: Progress, task: TaskID
 ) -> list[PeerColumn]:
     """Run `peers`, the first of which is ours: its rounds go to `mine` and, as `beside`, to each of the others."""
-    running: list[tuple[Child, PeerColumn]] = []
-    with ExitStack() as stack:
+    with Turns(PeerColumn, PeerRound) as turns:
         for peer in peers:
             bar.update(task, description=f"loading {peer.label}")
-            child = stack.enter_context(Child(peer.label, command=[peer.python or sys.executable, *WORKER[1:]]))
-            try:
-                record = child.ask("load", make=TORCH if peer.python else PLAIN_MLX, settings=peer.settings)
-                child.ask("round")  # warm-up
-                running.append((child, results.convert({"label": peer.label, **record}, PeerColumn)))
-            except UserError as e:
-                if peer is peers[0]:
-                    raise
-                left_out[peer.label] = str(e)
+            child = Child(peer.label, command=[peer.python or sys.executable, *WORKER[1:]])
+            turns.start(child, TORCH if peer.python else PLAIN_MLX, peer.settings, left_out)
             bar.advance(task)
         bar.update(task, description="measuring")
         for n in range(repeat):
-            for child, column in running[:: 1 if n % 2 == 0 else -1]:
-                column.rounds.append(results.convert(child.ask("round"), PeerRound))
-                bar.advance(task)
-    (_, first), *others = running
+            turns.round(n, partial(bar.advance, task))
+    first, *others = turns.columns
     mine.rounds += first.rounds
-    for _, column in others:
+    for column in others:
         column.beside = first.rounds
-    return [column for _, column in others]
+    return others

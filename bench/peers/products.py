@@ -1,7 +1,8 @@
 """One packed matrix times some rows, cold, in our backend and in onnxruntime: the columns of the products' table.
 
 The matrix is quantized without an offset (bias = -8 scale), which both can hold, so that all multiply the same numbers.
-Each call multiplies by copies of it that together exceed the cache, as a decode step reads one matrix after another.
+Each call multiplies by copies of it that together exceed the cache, as a decode step reads one matrix after another
+(of a tiny matrix by as many as a graph can hold without taking minutes to build).
 """
 
 from __future__ import annotations
@@ -16,11 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 from model.errors import UserError
+from model.system.machine import cores
 
 from ..machine import hardware
+from ..processes.child import Child
+from ..processes.turns import Turns
+from ..records import ProductColumn
+from ..stats import Samples
 
 GROUP = 64
-MAX_BYTES = 256 << 20
+CALLS = 5
+"""Calls of a round, each over all copies of the matrix."""
+MAX_BYTES, MAX_COPIES = 256 << 20, 256
 LEVELS = {"int8": 4, "float32": 1}
 """Kinds of activations that MatMulNBits rounds to, by its accuracy level."""
 
@@ -68,7 +76,7 @@ class Products:
 def _given(n: int, k: int, rows: list[int]) -> tuple[list[Matrix], dict[int, Floats]]:
     """Return the copies of the matrix, each of its own numbers, and an input for each number of rows."""
     rng = np.random.default_rng(0)
-    copies = max(1, min(4 * hardware.cache_bytes(), MAX_BYTES) // (n * k // 2))
+    copies = max(1, min(min(4 * hardware.cache_bytes(), MAX_BYTES) // (n * k // 2), MAX_COPIES))
     matrices = [Matrix.random(rng, n, k) for _ in range(copies)]
     return matrices, {m: rng.standard_normal((m, k), dtype=np.float32) for m in rows}
 
@@ -130,7 +138,7 @@ def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -
     graph = helper.make_graph(nodes, "products", [given], outputs, constants)
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     options = runtime.SessionOptions()
-    options.intra_op_num_threads = hardware.cores()
+    options.intra_op_num_threads = cores()
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     session = runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
@@ -156,3 +164,24 @@ def check_rows(text: str) -> list[int]:
     if not all(1 <= m <= 1024 for m in rows):
         raise UserError(f"--rows {text} is not a list of numbers from 1 to 1024; as in --rows 1,2,4")
     return list(dict.fromkeys(rows))
+
+
+def measured(
+    matrix: tuple[int, int], rows: list[int], backend: str, repeat: int, left_out: dict[str, str]
+) -> list[ProductColumn]:
+    """Measure a matrix [n, k] by each number of rows; `left_out` is told which columns are missing and why."""
+    n, k = matrix
+    if k % GROUP:
+        left_out["the product"] = f"the matrix has {k} columns, no multiple of {GROUP}"
+        return []
+    asked = {"n": n, "k": k, "rows": rows, "calls": CALLS}
+    with Turns(ProductColumn, dict[str, Samples]) as turns:
+        turns.start(Child("ours"), f"{__name__}:ours", asked | {"backend": backend}, left_out)
+        if reason := unavailable():
+            left_out["onnxruntime"] = reason
+        for kind in LEVELS if not reason else ():
+            own = asked | {"activations": kind}
+            turns.start(Child(f"onnxruntime, {kind}"), f"{__name__}:onnxruntime", own, left_out)
+        for turn in range(repeat):
+            turns.round(turn)
+    return turns.columns

@@ -27,6 +27,7 @@ def products_table(result: PeersResult) -> tables.Table:
     """Return a row for each column and number of rows."""
     n, k = result.settings.product
     ours, rows = result.products[0], []
+    cold = "so that each is read from memory" if ours.copies * n * k / 2 > result.environment.cache else "in the cache"
     for m in ours.rounds[0]:
         own = product_samples(ours, m)
         for column in result.products:
@@ -38,7 +39,7 @@ def products_table(result: PeersResult) -> tables.Table:
             rows.append([label, note, time, ratio, f"{column.errors[m]:.1e}"])
     notes = [
         f"{result.environment.describe()}; {result.created[:10]}",
-        f"4 bits, groups of 64; {ours.copies} copies of the matrix in turn, so that each is read from memory; "
+        f"4 bits, groups of 64; {ours.copies} copies of the matrix in turn, {cold}; "
         f"medians of {len(ours.rounds)} rounds in turn. onnxruntime: MatMulNBits with activations rounded as named. "
         "Error: relative L2 distance from the float64 product.",
     ]

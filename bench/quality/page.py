@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from csv import DictReader
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -38,33 +40,8 @@ class Measure(NamedTuple):
         return unit + (f" ({self.better} is better)" if self.better else "")
 
 
-MEASURES = {
-    "CLAP": Measure("higher", 3, "cosine of the recording and the instruction"),
-    "CLAP change": Measure("higher", 3, "CLAP of the result minus that of the input"),
-    "CLAP removed": Measure(
-        "lower", 3, "removals only: cosine with the name of what was to go; a stem still there keeps it high"
-    ),
-    "CLAP removed change": Measure("lower", 3, "the same, minus the input's"),
-    "CLAP remains": Measure("higher", 3, "removals only: cosine with what should remain"),
-    "CLAP remains change": Measure("higher", 3, "the same, minus the input's"),
-    "SI-SDR": Measure("higher", 2, "dB, likeness to the true stems at any volume"),
-    "SI-SDRi": Measure("higher", 2, "dB, SI-SDR minus the input's, where the input is not the answer already"),
-    "log-mel to truth": Measure("lower", 2, "dB, mean distance of log-mel spectrograms to the true stems"),
-    "nearest": Measure(
-        "higher",
-        2,
-        "share of only and remove edits to which the true answer is nearer (log-mel, all through the "
-        "codec) than any other stem, mix without one, or the input",
-    ),
-    "notes F1": Measure("higher", 2, "F1 of the notes that basic-pitch hears, against the true answer's"),
-    "onset F": Measure("higher", 2, "F of onsets within 50 ms of the true answer's"),
-    "log-mel to input": Measure(
-        None, 2, "dB, mean distance of log-mel spectrograms to the input: how much was changed at all"
-    ),
-    "log-mel to reference": Measure(
-        "lower", 2, "dB, mean distance of log-mel spectrograms to the first variant's result with the same seed"
-    ),
-}
+with Path(__file__).with_name("measures.csv").open(encoding="utf-8", newline="") as _file:
+    MEASURES = {m["measure"]: Measure(m["better"] or None, int(m["digits"]), m["what"]) for m in DictReader(_file)}
 AXES = {0: "clips", 1: "instructions", 2: "seeds"}
 
 

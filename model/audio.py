@@ -19,7 +19,7 @@ import soxr
 from . import checks, files
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
-from .audio_files.reading import Limits, Mono, Samples, read_mono
+from .audio_files.reading import Keep, Limits, Mono, Samples, read_mono
 from .audio_files.writing import encode, file_format
 from .config import HOP, SAMPLE_RATE
 from .errors import UserError
@@ -95,14 +95,12 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
         return load_open(name, file, sample_rate=sample_rate)
 
 
-def load_open(
-    name: str, file: Seekable, channels: list[Samples] | None = None, *, sample_rate: int = SAMPLE_RATE
-) -> Clip:
+def load_open(name: str, file: Seekable, keep: Keep | None = None, *, sample_rate: int = SAMPLE_RATE) -> Clip:
     """Do what `load` does with a file that is open; `name` is for messages.
 
-    channels, if given, is filled with blocks of all samples as they were decoded: float32 [n, channels].
+    keep, if given, is told blocks of all samples as they were decoded, float32 [n, channels], and their rate.
     """
-    mono = read_mix(name, file, channels, sample_rate)
+    mono = read_mix(name, file, keep, sample_rate)
     frames = scaled(len(mono.samples), mono.rate, sample_rate)
     samples = resample(mono.samples.read(), mono.rate, sample_rate, frames)
     source_frames = len(mono.samples)
@@ -110,12 +108,12 @@ def load_open(
     return Clip(samples, sample_rate, mono.rate, source_frames, mono.channels, mono.peak, tuple(mono.notes))
 
 
-def read_mix(name: str, file: Seekable, channels: list[Samples] | None = None, sample_rate: int = SAMPLE_RATE) -> Mono:
+def read_mix(name: str, file: Seekable, keep: Keep | None = None, sample_rate: int = SAMPLE_RATE) -> Mono:
     """Read the mono mix of a file, at its own rate. Raises what `load` raises, and warns as it does."""
     view = View.whole(file)
     if not view.end:
         raise UserError(f"{name}: empty file; give a clip with sound in it")
-    mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK, channels)
+    mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK, keep)
     frames, rate = len(mono.samples), mono.rate
     if mono.peak < SILENCE:
         raise UserError(f"{name}: silent (peak {decibels(mono.peak)}); give a clip with sound in it")

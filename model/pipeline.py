@@ -175,10 +175,15 @@ class InstructMusicGen(CodeEditor):
             raise UserError(f"{self.bundle.codec_path}: the codec's samples are NaN or infinite; get a whole copy")
         return audio
 
-    def heard(self, parts: Iterable[mx.array], rows: int, samples: int) -> ClipCodes:
-        """Return the codes of a batch whose audio comes in parts float32 [rows,n], encoded when a window needs them."""
-        codes = self.codec.encoded(parts)
-        return ClipCodes(self._announced(codes), rows, -(-samples // HOP), self.lm.config.special)
+    def heard(self, parts: Iterable[mx.array], rows: int, samples: int, copies: int = 1) -> ClipCodes:
+        """Return the codes of a batch whose audio comes in parts float32 [rows,n], encoded when a window needs them.
+
+        copies: how many times each row stands in the batch; it is encoded once.
+        """
+        codes = self._announced(self.codec.encoded(parts))
+        if copies > 1:
+            codes = (mx.repeat(part, copies, axis=0) for part in codes)
+        return ClipCodes(codes, rows * copies, -(-samples // HOP), self.lm.config.special)
 
     def _announced(self, codes: Iterator[mx.array]) -> Iterator[mx.array]:
         while True:

@@ -8,7 +8,7 @@ the clip is.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -53,7 +53,7 @@ def chunk_frames(seconds: float) -> int:
 def chunks(
     editor: CodeEditor, decode: Decoding, clip: ClipCodes, job: Job, samples: int, frames: int, *,
     edited: mx.array | None = None, heard: Heard | None = None, progress: Progress | None = None,
-) -> Iterator[Chunk]:  # fmt: skip
+) -> Generator[Chunk, None, None]:  # fmt: skip
     """Edit a batch and yield its audio [B,samples] in chunks of at least `frames` frames, the last one excepted.
 
     Rows that do not run together (see `CodeEditor.batches`) take turns, so that every chunk has all rows; the caches of

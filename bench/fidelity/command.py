@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 
 from model.audio import clip_files
-from model.cli.values import instruction
+from model.values import instruction
 
 from .. import options, pages
 from ..variants import CLIP, TEXTS, add_variant_arguments, chosen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
@@ -16,6 +17,8 @@ from .pieces import Part, Pieces, View
 from .spool import Spool
 
 Samples = npt.NDArray[np.float32]
+Keep = Callable[[Samples, int], None]
+"""Takes each block of samples [n, channels] as it was decoded, and its rate in Hz."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,12 @@ def _cut(view: View, starts: list[int]) -> list[View]:
     return [View(view.file, start, stop) for start, stop in zip(starts, [*starts[1:], view.end])]
 
 
-def read_mono(name: str, view: View, limits: Limits, block: int, channels: list[Samples] | None = None) -> Mono:
+def read_mono(name: str, view: View, limits: Limits, block: int, keep: Keep | None = None) -> Mono:
     """Decode every part, `block` samples at a time. UserError for bad files.
 
-    No copy of every channel is held, unless `channels` is a list to hold them.
+    No copy of every channel is held; `keep`, if given, is told each block.
     """
-    mix = _Mix(name, limits, channels)
+    mix = _Mix(name, limits, keep)
     parts = recordings(view)
     for n, part in enumerate(parts):
         where = f"{name}, recording {n + 1} of {len(parts)}" if len(parts) > 1 else name
@@ -114,8 +117,8 @@ def _unreadable(where: str, e: Undecodable) -> UserError:
 class _Mix:
     """Blocks of channels in, one mono clip out."""
 
-    def __init__(self, name: str, limits: Limits, channels_kept: list[Samples] | None = None) -> None:
-        self.name, self.limits, self.channels_kept = name, limits, channels_kept
+    def __init__(self, name: str, limits: Limits, keep: Keep | None = None) -> None:
+        self.name, self.limits, self.keep = name, limits, keep
         self.rate = self.channels = self.frames = 0
         self.peak = self.channel_power = self.power = 0.0
         self.mono_peak = 0.0
@@ -167,8 +170,8 @@ class _Mix:
             )
         if not len(block):
             return
-        if self.channels_kept is not None:
-            self.channels_kept.append(block)
+        if self.keep is not None:
+            self.keep(block, rate)
         self.peak = max(self.peak, float(np.abs(block).max()))
         one = block.shape[1] == 1
         mono = block[:, 0] if one else block.mean(axis=1, dtype=np.float64).astype(np.float32)

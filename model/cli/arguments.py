@@ -10,9 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from ..errors import UsageError
+from ..values import instrument_names, integer, path
 from .editing.arguments import add_edit
 from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
-from .values import instrument_names, integer, path
 
 NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
 
@@ -43,6 +43,7 @@ def _parser() -> Parser:
     _convert(commands.add_parser("convert", help="make a bundle from upstream's files"))
     _info(commands.add_parser("info", help="what a bundle holds, or how a file was made"))
     _download(commands.add_parser("download", help="fetch a bundle, to work offline"))
+    _studio(commands.add_parser("studio", help="a page to edit and listen, and an HTTP API"))
     _doctor(commands.add_parser("doctor", help="check every operation and a short edit on this machine"))
     return parser
 
@@ -128,6 +129,43 @@ def _download(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_command("download"))
     parser.add_argument("repo", nargs="?", metavar="REPO", help=f"owner/name (default {DEFAULT_REPO})")
     parser.add_argument("--revision", help="branch, tag or commit of the repo (default main)")
+
+
+def _studio(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Serve a page on which clips are edited, compared and kept, and an HTTP API (docs/studio.md). Needs "
+        "pip install 'instruct-musicgen-mlx[studio]'."
+    )
+    parser.set_defaults(run=_command("studio"))
+    add = parser.add_argument
+    add(
+        "--model",
+        nargs="+",
+        action="extend",
+        metavar="PATH_OR_REPO",
+        help=f"bundles to choose from, the first by default (default: {DEFAULT_REPO} if it is in the cache, and demo)",
+    )
+    add("--backend", choices=BACKENDS, default="auto", help="as of edit")
+    add(
+        "--host",
+        default="127.0.0.1",
+        help="where to listen (default 127.0.0.1: this machine alone); elsewhere a token is needed, which is printed",
+    )
+    add("--port", type=integer(0, 65535), default=7860, help="0: any that is free (default 7860)")
+    add("--data", type=path, metavar="DIR", help="where edits are kept (default: in your home's data folder)")
+    add(
+        "--token",
+        metavar="T",
+        help="what requests must know, also INSTRUCT_MUSICGEN_STUDIO_TOKEN (default: none on this machine, else made)",
+    )
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name under which the studio is reached, as through a proxy; may be given again",
+    )
+    add("--open", action=argparse.BooleanOptionalAction, default=None, help="open the page in a browser")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

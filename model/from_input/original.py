@@ -67,30 +67,35 @@ def load(source: str | os.PathLike[str] | BinaryIO) -> tuple[audio.Clip, Origina
     """
     with audio.opened(source) as (name, file):
         kept: list[npt.NDArray[np.float32]] = []
-        clip = audio.load_open(name, file, kept)
+        clip = audio.load_open(name, file, lambda block, _: kept.append(block))
         if len({block.shape[1] for block in kept}) > 1 or sum(map(len, kept)) != clip.source_frames:
             raise UserError(
                 f"{name}: recordings of different rates or channels are joined; convert it to one WAV first"
             )
-        whole = _whole_numbers(file, clip)
+        whole = whole_numbers(file, clip.source_frames, clip.source_rate)
         return clip, whole or Original(np.concatenate(kept), clip.source_rate, None)
 
 
-def _whole_numbers(file: Seekable, clip: audio.Clip) -> Original | None:
-    """Read PCM to the bit: 24 bits and less are whole in float32 too, 32 are not. None where it is no single PCM."""
+def whole_numbers(file: Seekable, frames: int, rate: int, start: int = 0, stop: int | None = None) -> Original | None:
+    """Read frames [start, stop) of PCM to the bit: 24 bits and less are whole in float32 too, 32 are not.
+
+    None where the file is no single PCM of `frames` frames at `rate` Hz.
+    """
+    stop = frames if stop is None else stop
     file.seek(0)
     try:
         with soundfile.SoundFile(file) as opened:
             bits = PCM.get(opened.subtype)
-            if bits is None or (opened.frames, opened.samplerate) != (clip.source_frames, clip.source_rate):
+            if bits is None or (opened.frames, opened.samplerate) != (frames, rate):
                 return None
-            values = opened.read(dtype="int32", always_2d=True)
+            opened.seek(start)
+            values = opened.read(stop - start, dtype="int32", always_2d=True)
     except (soundfile.LibsndfileError, OSError):
         return None
-    if len(values) != clip.source_frames:
+    if len(values) != stop - start:
         return None
     bits = max(bits, 16)
-    return Original(values.astype(_wide(bits)) >> (32 - bits), clip.source_rate, bits)
+    return Original(values.astype(_wide(bits)) >> (32 - bits), rate, bits)
 
 
 def _wide(bits: int) -> type[np.int32] | type[np.int64]:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import soundfile
 
@@ -19,7 +19,6 @@ from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
-    from ..pipeline import InstructMusicGen
 
 PROGRAM = "instruct-musicgen-mlx"
 KEY = "instruct-musicgen"
@@ -89,8 +88,20 @@ class Made:
         return replace(self, frames=frames)
 
 
+class Maker(Protocol):
+    """A model, or what is known of one before it is loaded."""
+
+    @property
+    def bundle(self) -> Bundle:
+        """Its files."""
+
+    @property
+    def backend(self) -> str:
+        """The name of the operations that it runs on."""
+
+
 def of(
-    model: InstructMusicGen, sentence: str, seed: int, *, source: Path | None = None,
+    model: Maker, sentence: str, seed: int, *, source: Path | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Made:  # fmt: skip
     """Record an edit by a model. `source`: the input's file; options: any of `OPTIONS`, defaults are left out."""

@@ -1,4 +1,7 @@
-"""Values of the command line's options, checked one by one."""
+"""Values that people give, on the command line or over HTTP, checked one by one.
+
+What is wrong raises argparse's ArgumentTypeError, which says what to write instead.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .. import instructions, instruments
+from . import instructions, instruments
 
 
 def path(text: str) -> Path:
@@ -77,6 +80,14 @@ def number(low: float, high: float = math.inf) -> Callable[[str], float]:
     return parsed
 
 
+def flag(text: str) -> bool:
+    """For argparse: true or false."""
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r:.60} must be true or false")
+    return known[text.lower()]
+
+
 def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
     try:
         return kind(text)
@@ -88,3 +99,11 @@ def _check_range(text: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
         raise argparse.ArgumentTypeError(f"{text} must be {limit}")
+
+
+TOP_K = integer(0)
+"""Takes `top_k`: 0 stands for all tokens."""
+TEMPERATURE = number(0)
+"""Takes a temperature: 0 stands for the most probable token."""
+GUIDANCE = number(-1e5, 1e5)
+"""Takes the strength of guidance."""

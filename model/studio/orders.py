@@ -1,0 +1,108 @@
+"""What a request asks for, checked before any work is done, in the command line's words."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from .. import instructions, values
+from ..errors import UserError
+from ..from_input.guides import asked_for
+from ..instructions import Asked, Vocabulary
+from .board import Board
+from .jobs import Settings, Source
+from .limits import Limits
+from .refused import Refused, not_found
+from .shelf import DEFAULTS, Shelf
+
+FIELDS = (
+    "model", "prompt", "seed", "n", "guidance", "temperature", "top_k", "from_input", "start", "end", "source",
+)  # fmt: skip
+SECONDS = values.number(0)
+
+
+class Order(NamedTuple):
+    """A checked request: what to do, with which part of the clip, and the earlier edit it is of, if so."""
+
+    model: str
+    prompt: str
+    sentence: str
+    note: str | None
+    settings: Settings
+    start: float
+    end: float | None
+    source: Source | None
+
+
+def read(fields: Mapping[str, str], shelf: Shelf, limits: Limits) -> Order:
+    """Check a form's fields. Raises Refused, naming the field, the value and the fix."""
+    if unknown := [name for name in fields if name not in FIELDS]:
+        raise Refused(f"{unknown[0]!r:.60} is no field; the fields are file, {', '.join(FIELDS)}", unknown[0][:60])
+    model = shelf.get(fields.get("model") or shelf.first)
+    vocabulary = model.bundle.config.instructions
+    prompt = fields.get("prompt", "")
+    said = asked(prompt, vocabulary, limits)
+    seed = value(fields, "seed", values.seed, DEFAULTS["seed"])
+    settings = Settings(
+        secrets.randbelow(2**53) if seed is None else seed,  # a number that a page can hold
+        value(fields, "n", values.integer(1, limits.candidates), 1),
+        value(fields, "guidance", values.GUIDANCE, DEFAULTS["guidance"]),
+        value(fields, "temperature", values.TEMPERATURE, DEFAULTS["temperature"]),
+        value(fields, "top_k", values.TOP_K, DEFAULTS["top_k"]),
+        value(fields, "from_input", values.flag, False),
+    )
+    if settings.from_input:
+        try:
+            asked_for(said.text, vocabulary)
+        except UserError as e:
+            raise Refused(str(e).replace("leave --from-input out", "leave from_input out"), "from_input") from e
+    start, end = value(fields, "start", SECONDS, 0.0), value(fields, "end", SECONDS, None)
+    if end is not None and end <= start:
+        raise Refused(f"end: {end:g} must be behind start, {start:g}", "end")
+    return Order(model.id, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source")))
+
+
+def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:
+    """Return what goes to the model for a prompt. Raises Refused for one that is empty or too long."""
+    try:
+        prompt = values.instruction(prompt)
+    except argparse.ArgumentTypeError as e:
+        raise Refused(f"prompt: {e}", "prompt") from e
+    if len(prompt) > limits.prompt:
+        raise Refused(f"prompt: has {len(prompt)} characters; at most {limits.prompt} are taken", "prompt")
+    return instructions.asked(prompt, vocabulary)
+
+
+def value(fields: Mapping[str, str], name: str, parsed: Callable[[str], Any], otherwise: Any) -> Any:
+    """Return a field's value; `otherwise` where it is empty. Raises Refused, in the command line's words."""
+    text = fields.get(name, "")
+    if not text:
+        return otherwise
+    try:
+        return parsed(text)
+    except (argparse.ArgumentTypeError, ValueError, OverflowError) as e:
+        raise Refused(f"{name}: {' '.join(str(e).split()):.300}", name) from e
+
+
+def _source(text: str | None) -> Source | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"([0-9a-f]{16})/(input|[1-9][0-9]{0,2})", text)
+    if found is None:
+        raise Refused(f"source: {text!r:.60} must be JOB/NUMBER, or JOB/input", "source")
+    return Source(found[1], 0 if found[2] == "input" else int(found[2]))
+
+
+def source_file(board: Board, source: Source) -> tuple[str, str]:
+    """Return the name and the path of an earlier edit or input. Raises Refused where there is none."""
+    job = board.get(source.job)
+    folder = board.store.path(job)
+    if source.candidate == 0:
+        return job.input.name, str(folder / "input.wav")
+    if job.state != "done" or job.candidate(source.candidate) is None:
+        raise not_found(f"source: job {job.id} has no edit {source.candidate}")
+    stem = job.input.name.rpartition(".")[0] or job.input.name
+    return f"{stem}-{source.candidate}.wav", str(folder / f"{source.candidate}.wav")

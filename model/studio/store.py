@@ -1,0 +1,102 @@
+"""Jobs on disk: a folder each, whose job.json is written whole after everything that it names."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from ..errors import UserError
+from ..files import write_whole
+from .jobs import ID, Job
+
+RECORD = "job.json"
+LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part|\d+\.f32")
+"""What a killed studio leaves in a job's folder: files that were being written, and samples of an unfinished edit."""
+
+
+class Store:
+    """The folder DATA/jobs, of one studio at a time."""
+
+    def __init__(self, data: Path) -> None:
+        """Make the folder and take it. Raises UserError where it can't be written, or another studio has it."""
+        self.folder = data / "jobs"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = open(data / "lock", "ab")  # noqa: SIM115 - as long as this process
+        except OSError as e:
+            raise UserError(f"{data}: cannot be written ({e.strerror or e}); choose another --data") from e
+        _take(self._lock.fileno(), data)
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._lock.close()
+
+    def path(self, job: Job | str) -> Path:
+        """Return a job's folder."""
+        return self.folder / (job if isinstance(job, str) else job.id)
+
+    def save(self, job: Job) -> None:
+        """Write job.json, whole. Raises UserError where the disk refuses."""
+        write_whole({self.path(job) / RECORD: msgspec.json.encode(job)}, make_folders=False)
+
+    def new(self, name: str) -> Path:
+        """Make the folder of a job that is not yet one: without job.json it is gone at the next start."""
+        path = self.path(name)
+        path.mkdir()
+        return path
+
+    def delete(self, name: str) -> None:
+        """Remove a job's folder: at once out of sight, also if the program is killed meanwhile."""
+        gone = self.folder / f".{name}.gone"
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(self.path(name), gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def tidy(self, job: Job, *, results: bool = False) -> None:
+        """Remove what is unfinished of a job; results: all edits too."""
+        with contextlib.suppress(FileNotFoundError):
+            for each in self.path(job).iterdir():
+                if LEFTOVER.fullmatch(each.name) or (results and each.name not in (RECORD, "input.wav")):
+                    each.unlink(missing_ok=True)
+
+    def free(self) -> int:
+        """Return how many bytes the disk has free."""
+        return shutil.disk_usage(self.folder).free
+
+    def whole(self, job: Job) -> bool:
+        """Whether all files that a finished job names are there."""
+        names = [f"{each.number}.wav" for each in job.candidates] + ["input.wav"]
+        return all((self.path(job) / name).is_file() for name in names)
+
+    def jobs(self) -> Iterator[Job]:
+        """Yield the jobs that are there, in no order; what never became a job, or has been deleted, is removed."""
+        for path in list(self.folder.iterdir()):
+            if path.name.endswith(".gone") and path.name.startswith("."):
+                shutil.rmtree(path, ignore_errors=True)
+            elif re.fullmatch(ID, path.name) and path.is_dir():
+                try:
+                    job = msgspec.json.decode((path / RECORD).read_bytes(), type=Job)
+                except FileNotFoundError:
+                    shutil.rmtree(path, ignore_errors=True)
+                    continue
+                except (msgspec.MsgspecError, UnicodeDecodeError, OSError):
+                    continue  # another version's: left alone
+                if job.id == path.name:
+                    yield job
+
+
+def _take(descriptor: int, data: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this system
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        raise UserError(f"{data} is in use by another studio; stop that one, or choose another --data") from e

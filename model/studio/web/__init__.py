@@ -1,0 +1,1 @@
+"""The studio's HTTP: routes, forms, streams, and who may call them."""

@@ -1,0 +1,99 @@
+"""Jobs: ask for one, look at it, hear of its course, listen, cancel it, delete it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ... import values
+from .. import orders
+from ..jobs import FINAL
+from ..refused import Refused
+from . import sound
+from .requests import Studio, studio_of, submitted
+from .streams import Stream
+from .watchers import changed
+
+PAUSE = 0.1
+"""Seconds between two events of a job."""
+HEARTBEAT = 15
+"""Seconds after which a silent stream says that it lives."""
+LISTED = 200
+
+
+async def create(request: Request) -> Response:
+    """Queue an edit."""
+    job = await submitted(request)
+    return JSONResponse(studio_of(request).board.view(job.id), 202, {"Location": f"/jobs/{job.id}"})
+
+
+async def index(request: Request) -> Response:
+    """List the jobs, the newest first."""
+    limit = orders.value(request.query_params, "limit", values.integer(1, 1000), LISTED)
+    return JSONResponse({"jobs": await to_thread.run_sync(studio_of(request).board.views, limit)})
+
+
+async def show(request: Request) -> Response:
+    """Show a job."""
+    return JSONResponse(studio_of(request).board.view(request.path_params["job"]))
+
+
+async def remove(request: Request) -> Response:
+    """Cancel a job, or delete one that is over."""
+    canceled = await to_thread.run_sync(studio_of(request).board.remove, request.path_params["job"])
+    return Response(status_code=204) if canceled is None else JSONResponse(canceled)
+
+
+async def events(request: Request) -> Response:
+    """Tell of a job's course, as server-sent events."""
+    studio, name = studio_of(request), request.path_params["job"]
+    studio.board.get(name)
+    return Stream(_told(studio, name), "text/event-stream", {"Cache-Control": "no-store"})
+
+
+async def _told(studio: Studio, name: str) -> AsyncGenerator[bytes, None]:
+    with studio.watchers.watching(name) as event:
+        while not studio.watchers.closing:
+            try:
+                view = studio.board.view(name)
+            except Refused:  # deleted
+                return
+            yield f"event: job\ndata: {json.dumps(view)}\n\n".encode()
+            if view["state"] in FINAL:
+                return
+            await asyncio.sleep(PAUSE)
+            while not await changed(event, HEARTBEAT):
+                yield b": waiting\n\n"
+
+
+async def hear(request: Request) -> Response:
+    """Give a file of a job, or a candidate's samples while they are made."""
+    studio, name = studio_of(request), request.path_params["name"]
+    job = studio.board.get(request.path_params["job"])
+    if found := re.fullmatch(r"([1-9][0-9]{0,2})\.f32", name):
+        return sound.live(studio.board, studio.watchers, job, int(found[1]))
+    return await to_thread.run_sync(sound.finished, studio.board, job, name)
+
+
+async def archive(request: Request) -> Response:
+    """Give all files of a job in one."""
+    board = studio_of(request).board
+    return await to_thread.run_sync(sound.archive, board, board.get(request.path_params["job"]))
+
+
+ROUTES = [
+    Route("/jobs", create, methods=["POST"]),
+    Route("/jobs", index, methods=["GET"]),
+    Route("/jobs/{job}", show, methods=["GET"]),
+    Route("/jobs/{job}", remove, methods=["DELETE"]),
+    Route("/jobs/{job}/events", events, methods=["GET"]),
+    Route("/jobs/{job}/audio/{name}", hear, methods=["GET"]),
+    Route("/jobs/{job}/files.zip", archive, methods=["GET"]),
+]

@@ -1,0 +1,89 @@
+"""From a form to a job in the queue."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from anyio import to_thread
+from starlette.requests import Request
+
+from .. import clips, orders
+from ..board import Board
+from ..jobs import Candidate, Job, new_id
+from ..limits import Limits
+from ..orders import Order
+from ..refused import Refused
+from ..shelf import Shelf
+from .forms import drain, form
+from .watchers import Watchers
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What requests need: the jobs, the models, those who wait, and the bounds."""
+
+    board: Board
+    shelf: Shelf
+    watchers: Watchers
+    limits: Limits
+
+
+_decoding = threading.Lock()
+"""One clip is decoded at a time, so that the memory for it is taken once."""
+
+
+def studio_of(request: Request) -> Studio:
+    """Return the studio that a request is sent to."""
+    found = request.app.state.studio
+    assert isinstance(found, Studio)
+    return found
+
+
+Translate = Callable[[dict[str, str]], Mapping[str, str]]
+
+
+async def submitted(request: Request, translate: Translate = lambda fields: fields) -> Job:
+    """Read a form and queue its job.
+
+    translate: makes an order's fields of the form's. Raises Refused, and UserError for clips that can't be read.
+    """
+    studio = studio_of(request)
+    try:
+        with studio.board.place():
+            async with form(request, studio.limits) as sent:
+                order = orders.read(translate(sent.fields), studio.shelf, studio.limits)
+                if (sent.file is None) == (order.source is None):
+                    raise Refused("file: is missing; send a clip, or name an earlier edit in source", "file")
+                file = sent.file.file if sent.file is not None else None
+                name = sent.file.filename if sent.file is not None else None
+                return await to_thread.run_sync(_queued, studio, order, file, name or "clip")
+    except Refused:
+        await drain(request, studio.limits)
+        raise
+
+
+def _queued(studio: Studio, order: Order, file: BinaryIO | None, name: str) -> Job:
+    """Decode the clip and put the job into the queue, or leave nothing behind."""
+    board, own = studio.board, new_id()
+    folder = board.store.new(own)
+    try:
+        with _decoding:
+            if order.source is not None:
+                name, path = orders.source_file(board, order.source)
+                file = open(path, "rb")  # noqa: SIM115 - below
+            assert file is not None
+            with file:
+                place = folder / "input.wav"
+                clip = clips.take(file, name, order.start, order.end, place, studio.limits, order.source)
+        settings = order.settings
+        candidates = [Candidate(n + 1, (settings.seed + n) % 2**64) for n in range(settings.n)]
+        job = Job(own, order.model, order.prompt, order.sentence, order.note, settings, clip, candidates, time.time())
+        board.add(job)
+        return job
+    except BaseException:
+        board.store.delete(own)
+        raise

@@ -1,0 +1,146 @@
+"""What can be heard of a job: samples while they are made, finished files, and all of them in a zip."""
+
+from __future__ import annotations
+
+import json
+import threading
+import zipfile
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+import soundfile
+from anyio import to_thread
+from starlette.responses import FileResponse, Response
+
+from ... import audio, files
+from ...config import SAMPLE_RATE
+from ...from_input import original as originals
+from ...from_input.split import encoded, suffix_bits
+from ...results import made as records
+from ..board import Board
+from ..jobs import Job
+from ..refused import Refused, not_found
+from .streams import Stream
+from .watchers import Watchers, changed
+
+BLOCK = 1 << 16
+MEDIA = {"wav": "audio/wav", "flac": "audio/flac", "f32": "application/octet-stream"}
+_making = threading.Lock()
+
+
+def finished(board: Board, job: Job, name: str) -> Response:
+    """Return a file of a job by its name in the job's own table. Raises Refused for other names."""
+    table = {"input.wav": ("input.wav", f"{stem(job)}-input.wav")}
+    if job.state == "done":
+        for each in job.candidates:
+            base = f"{stem(job)}-{each.number}"
+            table[f"{each.number}.wav"] = (f"{each.number}.wav", f"{base}.wav")
+            table[f"{each.number}.flac"] = (f"{each.number}.flac", f"{base}.flac")
+            if each.residual:
+                table[f"{each.number}-residual.wav"] = (f"{each.number}-residual.wav", f"{base}-residual.wav")
+    if name not in table:
+        raise not_found(f"job {job.id} has no {name[:60]!r}" + ("" if job.final else "; it is not done"))
+    own, offered = table[name]
+    path = board.store.path(job) / own
+    if path.suffix == ".flac":
+        flac(path)
+    if not path.is_file():
+        raise not_found(f"job {job.id}: {own} is gone from the disk")
+    return FileResponse(
+        path, media_type=MEDIA[path.suffix[1:]], filename=offered, headers={"Cache-Control": "no-cache"}
+    )
+
+
+def flac(path: Path) -> None:
+    """Make a candidate's FLAC of its WAV, once. Raises Refused where FLAC can't hold it."""
+    with _making:
+        if path.is_file():
+            return
+        wav = path.with_suffix(".wav")
+        tags = records.read(wav).tags()
+        try:
+            if records.read(wav).options.get("from_input"):
+                _, kept = originals.load(wav)
+                data = encoded(path, kept.as_bits(suffix_bits(path, kept)), tags)
+            else:
+                data = audio.encoded(path, soundfile.read(wav, dtype="float32")[0], SAMPLE_RATE, tags=tags)[0]
+        except audio.UserError as e:
+            raise Refused(f"{path.name}: {e}") from e
+        files.write_whole({path: data}, make_folders=False)
+
+
+def archive(board: Board, job: Job) -> FileResponse:
+    """Return a zip of a finished job: its candidates, its input and edits.json, which says how they were made."""
+    if job.state != "done":
+        raise not_found(f"job {job.id} has no files.zip; it is {job.state}")
+    path = board.store.path(job) / "files.zip"
+    with _making:
+        if not path.is_file():
+            files.write_with(path, partial(_zip, board, job))
+    headers = {"Cache-Control": "no-cache"}
+    return FileResponse(path, media_type="application/zip", filename=f"{stem(job)}.zip", headers=headers)
+
+
+def _zip(board: Board, job: Job, file: BinaryIO) -> None:
+    folder = board.store.path(job)
+    names = ["input.wav", *(f"{each.number}.wav" for each in job.candidates)]
+    names += [f"{each.number}-residual.wav" for each in job.candidates if each.residual]
+    view = board.view(job.id)
+    view["made"] = [asdict(records.read(folder / f"{each.number}.wav")) for each in job.candidates]
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
+        for name in names:
+            packed.write(folder / name, name)
+        packed.writestr("edits.json", json.dumps(view, indent=1) + "\n")
+
+
+def stem(job: Job) -> str:
+    """Return the input's name without its extension."""
+    return job.input.name.rpartition(".")[0] or job.input.name
+
+
+def live(board: Board, watchers: Watchers, job: Job, number: int) -> Response:
+    """Return a candidate's samples from the start, as they are made. Raises Refused where there are none to come."""
+    if job.candidate(number) is None or job.settings.from_input:
+        raise not_found(f"job {job.id} has no samples of candidate {number} while it is made")
+    headers = {"X-Sample-Rate": str(SAMPLE_RATE), "Cache-Control": "no-store"}
+    return Stream(samples(board, watchers, job, number), MEDIA["f32"], headers)
+
+
+async def samples(board: Board, watchers: Watchers, job: Job, number: int) -> AsyncGenerator[bytes, None]:
+    """Yield a candidate's samples, float32 little-endian, until the last one is made or the job ends without it."""
+    growing = board.store.path(job) / f"{number}.f32"
+    whole = growing.with_suffix(".wav")
+    file: BinaryIO | None = None
+    try:
+        with watchers.watching(job.id) as event:
+            while not watchers.closing:
+                over = job.final  # asked before reading, so that nothing comes after the last read
+                if file is None:
+                    file = await to_thread.run_sync(_opened, growing, whole, job)
+                part = await to_thread.run_sync(file.read, BLOCK) if file else b""
+                if part:
+                    yield part
+                elif over:
+                    return
+                else:
+                    await changed(event, 5)
+    finally:
+        if file is not None:
+            file.close()
+
+
+def _opened(growing: Path, whole: Path, job: Job) -> BinaryIO | None:
+    """Open what there is of a candidate's samples: the file that grows, or the finished one behind its header."""
+    try:
+        return open(growing, "rb")
+    except FileNotFoundError:
+        pass
+    try:
+        file = open(whole, "rb")  # noqa: SIM115 - the caller closes it
+    except FileNotFoundError:
+        return None
+    file.seek(-4 * job.input.samples, 2)
+    return file

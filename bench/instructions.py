@@ -128,7 +128,7 @@ def truth(instruction: Instruction, found: Stems) -> npt.NDArray[np.float32] | N
 
 
 def with_remains(instruction: Instruction, found: Stems) -> Instruction:
-    """For a removal without `remains`: the other stems' names."""
+    """Fill in `remains` of a removal that has none: the other stems' names."""
     if instruction.verb != "remove" or instruction.remains or instruction.stem not in found:
         return instruction
     others = [name for name in found if name != instruction.stem]

@@ -21,7 +21,7 @@ SCHEMA = 2
 OPERATIONS = (
     "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
 )  # fmt: skip
-"""As `kernels.OPERATIONS`, which needs MLX."""
+"""Equal to `kernels.OPERATIONS`, which can't be read without MLX."""
 STOCK = "stock MLX"
 SGEMM = "float32 sgemm"
 """A yardstick, not a backend of ours: the BLAS that the native backend calls, on the dequantized matrix."""
@@ -177,7 +177,7 @@ class ProductColumn:
     label: str
     rounds: list[dict[str, Samples]] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
-    """By rows: relative L2 distance from the float64 product."""
+    """Relative L2 distance from the float64 product, by number of rows."""
     copies: int = 1
     ran_on: str = ""
     versions: dict[str, str] = field(default_factory=dict)

@@ -68,7 +68,7 @@ def measured(summary: Summary, *, projected: bool = False) -> str:
 
 
 def ratio(interval: Interval, n: int, *, projected: bool = False) -> str:
-    """How many times faster, with the interval where there were rounds enough for one."""
+    """Say how many times faster, with the interval where there were rounds enough for one."""
     mark = "~" if projected else ""
     if n < MIN_ROUNDS:
         return f"{mark}{interval.estimate:.3g}x"

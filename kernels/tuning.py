@@ -60,7 +60,7 @@ class Tuning:
 
 @functools.cache
 def kernel_hash(backend: str) -> str:
-    """Of all that the backend's kernels are made of."""
+    """Return the hash of all files that the backend's kernels are made from."""
     folder = HERE / backend
     suffixes = (".metal", ".h", ".py") if backend == "metal" else (".so", ".py")
     digest = hashlib.sha256()
@@ -103,14 +103,14 @@ def kept(backend: str) -> Tuning | None:
     try:
         tuning = Tuning(Key(**raw.pop("key")), **raw)
     except (TypeError, AttributeError, KeyError) as e:
-        raise ValueError(f"{path(backend)} is no tuning ({e})") from None
+        raise ValueError(f"{path(backend)} is not a tuning ({e})") from None
     if not (isinstance(tuning.knobs, dict) and isinstance(tuning.gain, (int, float))):
-        raise ValueError(f"{path(backend)} is no tuning (knobs {tuning.knobs!r}, gain {tuning.gain!r})")
+        raise ValueError(f"{path(backend)} is not a tuning (knobs {tuning.knobs!r}, gain {tuning.gain!r})")
     return tuning
 
 
 def off() -> bool:
-    """Whether the user wants none."""
+    """Tell whether the user has switched tuning off."""
     return os.environ.get(VARIABLE, "").strip().lower() in ("off", "0", "no")
 
 

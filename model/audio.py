@@ -46,7 +46,7 @@ SUFFIXES = {
     ".wav", ".wave", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2", ".aiff", ".aif", ".aifc", ".au",
     ".snd", ".caf", ".m4a", ".mp4", ".aac",
 }  # fmt: skip
-"""Of files that are taken out of a folder; a file that is named itself may be called anything."""
+"""Suffixes of the files that are taken out of a folder; a file that is named itself may have any."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .config import FRAME_RATE, HOP
 
 SEEDS = 2**64
 FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "int8": 2.0**7, "uint8": 2.0**7}
-"""Of integer samples, by dtype; uint8 has its zero at 128."""
+"""Full scale of integer samples, by dtype; uint8 has its zero at 128."""
 
 
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:

@@ -114,5 +114,5 @@ class Config:
     """The instruments, and the kind of sentences, that it was trained on."""
 
     def packing(self, module: str) -> Quantization | None:
-        """How a module's matrix is stored; None: as floats."""
+        """Return how a module's matrix is packed; None if it is stored as floats."""
         return self.recipe.get(module, self.quantization if re.fullmatch(PROJECTION, module) else None)

@@ -7,7 +7,7 @@ class UserError(Exception):
     """A file, name or value is wrong; the message names it and the fix. The command line exits with 1.
 
     The message is one line and printable whatever a file's names hold: line breaks become spaces, control characters
-    (a terminal would obey them) question marks.
+    (which a terminal would execute) question marks.
     """
 
     def __init__(self, message: object) -> None:

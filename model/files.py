@@ -96,7 +96,7 @@ def check_writable(path: Path, *, make_folders: bool = True, explain: Explain = 
 
 
 def is_stream(path: Path) -> bool:
-    """Whether it is a pipe or a device of characters (/dev/null), to write into."""
+    """Tell whether it is a pipe or a device of characters (/dev/null), to write into."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

@@ -41,7 +41,7 @@ class Vocabulary:
             instruments.checked(name)
         plain = [instruments.plain(name) for name in self.instruments]
         if twins := {name for name in plain if plain.count(name) > 1}:
-            raise ValueError(f"{sorted(twins)[0]!r:.40} stands there twice")
+            raise ValueError(f"{sorted(twins)[0]!r:.40} is named twice")
 
     def sentences(self) -> tuple[str, ...]:
         """Every trained sentence, the three verbs of an instrument side by side."""

@@ -43,7 +43,7 @@ def checked(name: str) -> str:
     """
     name = name.strip()
     if not 0 < len(name) <= 40 or not name.isprintable() or not re.search(r"\w", name):
-        raise ValueError(f"{name!r:.60} is no instrument's name; write one of 1 to 40 characters, as Drums")
+        raise ValueError(f"{name!r:.60} is not an instrument's name; write one of 1 to 40 characters, as Drums")
     if re.search(r"[.,;:!?]|\s(?:and|or|but)\s", name, re.IGNORECASE):
         raise ValueError(f"{name!r:.60} must be one instrument's name, as Drums")
     return name
@@ -102,7 +102,7 @@ def _table(own: Sequence[str]) -> dict[str, str]:
 
 
 def _bare(phrase: str) -> str:
-    """Without what stands before a noun."""
+    """Return a phrase without articles and the like before its noun."""
     phrase = plain(phrase)
     while found := _DETERMINER.match(phrase):
         phrase = phrase[found.end() :]
@@ -110,5 +110,5 @@ def _bare(phrase: str) -> str:
 
 
 def _numbers(form: str) -> tuple[str, ...]:
-    """Return a noun as it is, and in the other number."""
+    """Return a noun as it is, and its plural or singular."""
     return (form, form[:-1]) if form.endswith("s") else (form, f"{form}s")

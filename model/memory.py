@@ -21,7 +21,7 @@ against the weights. Not tuned: no Apple GPU was at hand."""
 
 
 def limit() -> None:
-    """Set MLX's limits, where there is a Metal GPU. Raises UserError for a variable that is no number of megabytes.
+    """Set MLX's limits, where there is a Metal GPU. Raises UserError for a variable that is not a number of megabytes.
 
     Freed buffers: CACHE_MB. Wired memory, which macOS does not page out while the GPU is idle between steps: all that
     Metal recommends for a GPU's work (macOS 15 and later; before, MLX has no such limit).
@@ -55,5 +55,5 @@ def _megabytes(variable: str) -> int | None:
     if not text:
         return None
     if not text.isdecimal() or len(text) > 9:
-        raise UserError(f"{variable}={text} is no number of megabytes; give a whole number, 0 for none")
+        raise UserError(f"{variable}={text} is not a number of megabytes; give a whole number, 0 for none")
     return int(text)

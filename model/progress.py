@@ -31,7 +31,7 @@ def finished(run: Generator[Any, None, Result], progress: Progress | None) -> Re
 
 
 def bars_shown() -> bool:
-    """Whether standard error is a terminal that can move its cursor, whatever the environment says of colors."""
+    """Tell whether standard error is a terminal that can move its cursor, whatever the environment says of colors."""
     try:
         return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
     except (AttributeError, ValueError):  # none, or closed

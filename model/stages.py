@@ -20,5 +20,5 @@ What it enters may be a function that takes how much of the stage is done and ho
 
 
 def unheard(_stage: str) -> AbstractContextManager[None]:
-    """Announce a stage to nobody."""
+    """Announce nothing: the default."""
     return nullcontext()

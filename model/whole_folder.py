@@ -68,7 +68,7 @@ def _check_target(out: Path) -> None:
 
 
 def _stem(out: Path) -> str:
-    """How temporary names of `out` begin; short enough for any file system (255 bytes) whatever comes behind."""
+    """Return how `out`'s temporary names begin, short enough for any file system (255 bytes) with what follows."""
     return f".{os.fsencode(out.name)[:200].decode(errors='ignore')}."
 
 

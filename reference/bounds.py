@@ -42,7 +42,7 @@ def _epilogue(a: Arguments) -> dict[str, Any]:
 
 
 def int4_matmul(a: Arguments, activation_bits: int | None = None) -> Float64:
-    """Of a packed product."""
+    """Bound a packed product."""
     dense, magnitude = _packed(a)
     return tolerance.matmul(
         a["x"], dense, magnitude, dtype=a["x"].dtype, activation_bits=activation_bits, **_epilogue(a)
@@ -50,13 +50,13 @@ def int4_matmul(a: Arguments, activation_bits: int | None = None) -> Float64:
 
 
 def linear(a: Arguments) -> Float64:
-    """Of a dense product."""
+    """Bound a dense product."""
     dense = oracle.float64(a["w"])
     return tolerance.matmul(a["x"], dense, np.abs(dense), dtype=a["x"].dtype, **_epilogue(a))
 
 
 def prefix_attention(a: Arguments) -> Float64:
-    """Of both softmaxes, the gate and the sum."""
+    """Bound both softmaxes, the gate and the sum."""
     q, k, v, pq, pk, pv, gate = (
         oracle.float64(a[n]) for n in ("q", "k", "v", "prefix_q", "prefix_k", "prefix_v", "gate")
     )
@@ -75,7 +75,7 @@ def prefix_attention(a: Arguments) -> Float64:
 
 
 def cross_attention(a: Arguments, activation_bits: int | None = None) -> Float64:
-    """Of the projected attention to the text; exactly 0 for rows without text."""
+    """Bound the projected attention to the text; exactly 0 for rows without text."""
     x, k, v, dtype, norm = a["x"], oracle.float64(a["k"]), oracle.float64(a["v"]), a["x"].dtype, a.get("norm")
     dense, magnitude = _packed(a)
     rows, heads, _, dim = k.shape
@@ -89,7 +89,7 @@ def cross_attention(a: Arguments, activation_bits: int | None = None) -> Float64
 
 
 def attention(a: Arguments) -> Float64:
-    """Of plain attention."""
+    """Bound plain attention."""
     q, k, v = (oracle.float64(a[name]) for name in "qkv")
     dtype, mask = a["q"].dtype, a.get("mask")
     inside = tolerance.attention(q, k, v, scale=a["scale"], dtype=dtype)
@@ -101,7 +101,7 @@ def attention(a: Arguments) -> Float64:
 
 
 def convolution(a: Arguments, expected: Float64) -> Float64:
-    """Of a convolution, transposed or not: a sum of taps · C products with x and w rounded to x's dtype."""
+    """Bound a convolution, transposed or not: a sum of taps · C products with x and w rounded to x's dtype."""
     x, w, dtype = oracle.float64(a["x"]), oracle.float64(a["w"]), a["x"].dtype
     size = w.shape[1] * w.shape[2]
     x_norm = float(np.abs(x).max()) * size**0.5
@@ -115,7 +115,7 @@ def convolution(a: Arguments, expected: Float64) -> Float64:
 
 
 def lstm(a: Arguments) -> Float64:
-    """Of an LSTM: gates contract (|tanh'|, |sigmoid'| <= 1, forget < 1), so a step's error adds up over few frames."""
+    """Bound an LSTM: gates contract (|tanh'|, |sigmoid'| <= 1, forget < 1), so errors add up over few frames only."""
     size, frames, dtype = a["w_hh"].shape[1], a["x"].shape[1], a["x"].dtype
     step = tolerance.SIGMAS * (tolerance.EPS32 * size**0.5 + tolerance.EPS[dtype] * 4)
     return np.asarray(step * min(frames, 8))

@@ -228,7 +228,7 @@ class Ops(Protocol):
 
 @runtime_checkable
 class Compiling(Protocol):
-    """What a backend's operations have besides where their kernels are compiled on the user's machine."""
+    """What a backend has in addition where its kernels are compiled on the user's machine."""
 
     def missing(self, run: Callable[[], object]) -> Sequence[Any]:
         """Return the kernels that `run` would launch and that are not compiled yet; nothing is computed meanwhile."""

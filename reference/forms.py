@@ -1,4 +1,4 @@
-"""The public, functional form of each operation that takes many arrays, over an implementation that takes nouns.
+"""The public, functional form of each operation that takes many arrays, over one that takes `Packed`, `Prefix` etc.
 
 A backend writes `implementation(x, packed, norm, epilogue)`; callers may say `int4_matmul(x, w, scales, biases, bits=8,
 residual=r)`, as `reference.contract.Ops` has it. The long signatures are written here once, for all backends.
@@ -19,7 +19,7 @@ Operation = Callable[..., mx.array]
 def packed(
     w: mx.array | Packed, scales: mx.array | None, biases: mx.array | None, group_size: int, bits: int
 ) -> Packed:
-    """Return the matrix that a caller gave as a noun or in its parts. Raises ValueError if it is given half."""
+    """Return the matrix that a caller gave as a `Packed` or in its parts. Raises ValueError if parts are missing."""
     if isinstance(w, Packed):
         if scales is not None or biases is not None:
             raise ValueError("scales and biases are part of a packed matrix; give the matrix alone, or its parts")
@@ -132,6 +132,9 @@ def cross_attention(implementation: Callable[..., mx.array]) -> Operation:
 
 
 def _named(form: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """Name a form after its operation; its code is no operation's, for those who watch which code runs."""
+    """Name a form after its operation.
+
+    Its code object stays `form`, so that a profiler that counts the operations' code by name counts each call once.
+    """
     form.__name__ = form.__qualname__ = name
     return form

@@ -53,7 +53,7 @@ def dequantize(w: Array, scales: Array, biases: Array, *, group_size: int, bits:
 
 
 def gelu(x: Float64) -> Float64:
-    """x · Phi(x) through erf."""
+    """Compute x · Phi(x), with Phi from erf."""
     return np.asarray(0.5 * x * (1.0 + _erf(x / math.sqrt(2.0))), dtype=np.float64)
 
 

@@ -6,7 +6,7 @@ import mlx.core as mx
 
 
 def on_cpu() -> bool:
-    """Whether MLX computes on the CPU now."""
+    """Tell whether MLX computes on the CPU now."""
     return bool(mx.default_device().type == mx.DeviceType.cpu)
 
 
@@ -16,12 +16,12 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
 
 
 def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """As the activations: nothing is rounded on its way into a cache."""
+    """Return the activations' dtype: nothing is rounded on its way into a cache."""
     return compute_dtype(stored)
 
 
 def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """As the activations: a weight that had to be widened at every step would cripple the baseline."""
+    """Return the activations' dtype: widening weights at every step would cripple the baseline."""
     return compute_dtype(stored)
 
 

@@ -112,7 +112,7 @@ def _verdict(name: str, a: Samples, b: Samples, confidence: float, threshold: fl
 
 
 def _memory(a: Samples, b: Samples) -> float:
-    """By how much slower memory can have slowed b against a, at most: as if what it reads were not overlapped."""
+    """Return how much slower memory can have slowed b against a, at most: as if no read overlapped any computing."""
     if not a.stream or not b.stream:
         return 1.0
     growth = float(stats.level(b.stream) / stats.level(a.stream))
@@ -120,7 +120,7 @@ def _memory(a: Samples, b: Samples) -> float:
 
 
 def _contention(run: Samples) -> float:
-    """By how much others' load can have moved the ratio, either way: at most what it costs a program on all cores.
+    """Return how much others' load can have moved the ratio, either way: at most what it costs a program on all cores.
 
     It comes and goes: two runs under the same load may differ by all of it.
     """

@@ -108,7 +108,7 @@ def _unsure(columns: list[EditColumn]) -> bool:
 
 
 def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:
-    """Return the model's place, made first if it must be; its name goes into the settings."""
+    """Return the model's folder or repo, making it first if it isn't there; set its name in the settings."""
     from model.bundle.bundle import demo_path
 
     if args.model:

@@ -56,7 +56,7 @@ class Counted:
 
 
 def primitives(*arrays: mx.array) -> dict[str, int]:
-    """How often each primitive stands in the graph of arrays not yet evaluated, by MLX's (or the extension's) name."""
+    """Count each primitive in the graph of arrays not yet evaluated, by MLX's (or the extension's) name."""
     graph = io.StringIO()
     mx.export_to_dot(graph, *arrays)
     return dict(Counter(re.findall(r'label ="([^"]+)"', graph.getvalue())))

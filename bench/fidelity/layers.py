@@ -100,7 +100,7 @@ def _through(walk: Walk, index: int) -> tuple[Walk, dict[str, mx.array]]:
 
 
 def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: Chunk) -> Comparison:
-    """Both models over the same chunk, layer by layer; nothing of a layer is kept once it is compared."""
+    """Compare both models over the same chunk, layer by layer; nothing of a layer is kept once it is compared."""
     texts = [model.condition([text]) for model in (reference, other)]
     right, own = (Walk.start(m.lm, m.adapter, part.tokens, part.clip, t) for m, t in zip((reference, other), texts))
     ends = {"text condition": error(*texts), "embedded tokens": error(right.x, own.x)}

@@ -41,13 +41,13 @@ class MatrixError:
 
     @property
     def row_scaled(self) -> bool:
-        """Whether one row's is, in a matrix that as a whole is not scaled."""
+        """Whether one row's size is, in a matrix that as a whole is not scaled."""
         chance = SIGMAS * self.error / math.sqrt(self.inputs)
         return not self.scaled and abs(self.row_gain - 1) > max(GAIN, chance)
 
 
 def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[MatrixError]:
-    """Each matrix, read, unpacked, and let go again."""
+    """Compare each matrix, one in memory at a time."""
     out = []
     for module in modules:
         r, w = dense(reference, module), dense(other, module)

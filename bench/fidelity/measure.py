@@ -148,6 +148,6 @@ def _by_step(rows: Sequence[np.ndarray]) -> list[float]:
 
 
 def _same_weights(a: Variant, b: Variant) -> bool:
-    """Whether both read the same file the same way, so that no part can cost anything."""
+    """Tell whether both read the same file the same way, so that no part can cost anything."""
     plain = not isinstance(a.bundle, Quantized) and not isinstance(b.bundle, Quantized)
     return plain and a.bundle.path.resolve() == b.bundle.path.resolve()

@@ -81,7 +81,7 @@ def _layers(f: Fidelity) -> str:
 
 
 def _matrices(f: Fidelity) -> str:
-    """By kind of matrix: the weights' own error, and the matrix whose size is most off."""
+    """Return, for each kind of matrix, the weights' own error and the matrix whose size is most off."""
     kinds: dict[str, list[MatrixError]] = {}
     for each in f.matrices:
         kinds.setdefault(kind(each.module), []).append(each)

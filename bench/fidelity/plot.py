@@ -45,7 +45,7 @@ def _by_step(axes: Any, lines: Mapping[str, Sequence[float]], title: str, unit: 
 
 
 def _apart(means: Sequence[float]) -> bool:
-    """Whether they need a logarithmic axis to be seen beside each other (and have one: all are above 0)."""
+    """Tell whether they need a logarithmic axis to be seen beside each other (and have one: all are above 0)."""
     return bool(means) and min(means) > 0 and max(means) > 10 * min(means)
 
 

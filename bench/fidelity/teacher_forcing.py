@@ -48,7 +48,7 @@ def generated(job: Decoder, material: Material, seed: int, label: str = "model")
 
 
 def expected(target: mx.array, special: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """For each position but the last, the tokens that follow it, and which of them the pattern holds; [S-1,K]."""
+    """Return the tokens that follow each position but the last, and which of them the pattern holds; both [S-1,K]."""
     frames = target.shape[2]
     sequence, _ = delayed(target, frames, special)
     inside = frame_index(frames, target.shape[1]) >= 0

@@ -79,7 +79,7 @@ def against_sgemm(case: KernelCase) -> list[str]:
 
 
 def traffic_table(result: KernelsResult) -> tables.Table:
-    """How often each Metal kernel asks for the bytes that it must read, counted in the interpreter."""
+    """Return how often each Metal kernel asks for the bytes that it must read, counted in the interpreter."""
     rows = []
     for case in result.cases:
         if (t := case.traffic) is not None:

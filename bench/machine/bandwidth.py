@@ -1,4 +1,4 @@
-"""How fast this machine can stream memory: the yardstick for everything that reads weights.
+"""How fast this machine can stream memory: what everything that reads weights is compared with.
 
 On the CPU: all cores read a buffer many times larger than the cache through the native extension's `stream`, which
 loads every cache line once and writes nothing; where that is not built, through numpy's maximum of bytes, which reaches

@@ -150,7 +150,7 @@ def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -
 
 
 def unavailable() -> str | None:
-    """Why onnxruntime cannot be measured here; None where it can."""
+    """Return why onnxruntime cannot be measured here; None where it can."""
     missing = [name for name in ("onnxruntime", "onnx") if importlib.util.find_spec(name) is None]
     return f"{' and '.join(missing)} not installed; pip install 'instruct-musicgen-mlx[bench]'" if missing else None
 

@@ -60,7 +60,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip, its name, and its true stems, if there are."""
+    """A clip, its name, and its true stems if it has any."""
 
     name: str
     samples: Samples

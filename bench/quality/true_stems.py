@@ -22,7 +22,7 @@ Samples = npt.NDArray[np.float32]
 
 
 def notes_missing() -> str:
-    """Why notes cannot be told here; empty where they can."""
+    """Return why notes cannot be scored here; empty where they can."""
     if importlib.util.find_spec("onnxruntime") is None:
         return "onnxruntime is not installed (pip install onnxruntime)"
     return ""

@@ -123,7 +123,7 @@ def traffic(result: KernelsResult) -> bytes:
 
 
 def kernels(result: KernelsResult) -> bytes:
-    """How many times faster than stock MLX each kernel is."""
+    """Draw how many times faster than stock MLX each kernel is."""
     cases = [c for c in result.cases if STOCK in c.columns and len(c.columns) > 1]
     labels = list(dict.fromkeys(label for c in cases for label in c.columns if label != STOCK))
     axes = _axes(10, 0.4 * len(cases) + 1.8)

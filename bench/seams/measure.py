@@ -38,12 +38,12 @@ class Layout:
 
 @dataclass
 class Seams:
-    """Of one layout: the mean jumps of each clip, in dB, at the seams and at the same places inside a window."""
+    """One layout's mean jumps of each clip, in dB, at the seams and at the same places inside a window."""
 
     layout: Layout
     seams: int
     steps: int
-    """Of the whole clips, their seams' repeated delays included."""
+    """Steps of the whole clips, the delays repeated at seams included."""
     at: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURES})
     inside: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURES})
 

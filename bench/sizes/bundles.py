@@ -12,7 +12,7 @@ BITS = (*PACKED_BITS, 16)
 
 
 def path(size: str, bits: int) -> Path:
-    """Where a size's bundle is kept."""
+    """Return the folder of a size's bundle."""
     return cache() / "sizes" / f"{size}-{bits}bit"
 
 

@@ -23,7 +23,7 @@ from .search import MAX_ROUNDS, MIN_ROUNDS, Found, Knobs, search
 
 WORKLOAD = "bench.tune.workload:column"
 SHARE = 0.75
-"""Of the time, for the search; the rest is for measuring what it found against the defaults."""
+"""Share of the time that the search may take; the rest is for measuring its result against the defaults."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -107,7 +107,8 @@ def knobs(backend: str) -> dict[str, Sequence[Any]]:
 class Measured:
     """Steps under several settings, round by round in turn.
 
-    What needs another environment (MLX's limits of a buffer) runs in a process of its own. `of`: what the steps are of.
+    What needs another environment (MLX's limits of a buffer) runs in a process of its own. `of`: the model
+    whose steps they are.
     """
 
     def __init__(self, settings: Mapping[str, Any], make: str = WORKLOAD) -> None:
@@ -137,7 +138,7 @@ class Measured:
 
 
 def _unsure(samples: Sequence[Sequence[float]]) -> bool:
-    """Whether more rounds are worth their time; asked every few of them."""
+    """Tell whether more rounds are worth their time; asked every few of them."""
     count = len(samples[0])
     return count < MAX_ROUNDS and (count % MIN_ROUNDS > 0 or any(stats.unsure(samples[0], s) for s in samples[1:]))
 

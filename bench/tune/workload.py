@@ -117,7 +117,7 @@ def _random(name: str, dtype: mx.Dtype, shape: Sequence[int]) -> mx.array:
 
 
 def column(backend: str, size: str, bits: int, candidates: Sequence[Knobs]) -> tuple[Workload, dict[str, Any]]:
-    """Make the steps in a process of its own; tell what they are of."""
+    """Make the steps in a process of its own; return them and a description of the model."""
     config = geometry(size, bits)
     work = Workload(config, kernels.load(backend), candidates)
     return work, {"size": size, "bits": bits, "layers": config.lm.layers}

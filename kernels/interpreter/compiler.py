@@ -49,9 +49,10 @@ class Compiler:
     version: str
 
     def flags(self, *, check: bool, fp: str, resume: bool = False) -> list[str]:
-        """Options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast".
+        """Return the options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast".
 
-        `resume` goes on after undefined behavior; counters may then hold loads that the compiler leaves out without.
+        With `resume` a launch continues after undefined behavior; its counters may then include loads that the compiler
+        would otherwise optimize away.
         """
         flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
         if not check:
@@ -129,7 +130,7 @@ def compiler() -> Compiler:
 
 @functools.cache
 def stdlib_hash() -> str:
-    """Of the C++ beside this file: what is compiled or linted depends on it."""
+    """Return the hash of the C++ beside this file, on which all that is compiled or linted depends."""
     digest = hashlib.sha256()
     for path in sorted([*(HERE / "metal_stdlib").iterdir(), *(HERE / "runtime").iterdir()]):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())

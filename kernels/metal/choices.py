@@ -43,7 +43,7 @@ class Choices:
     stock: tuple[Route, ...] = ()
 
     def by_stock(self, operation: str, rows: int, k: int = 0, dtype: mx.Dtype = mx.float16) -> bool:
-        """Whether stock MLX computes an operation of so many rows (and K features of a dtype)."""
+        """Tell whether stock MLX computes an operation of so many rows (and K features of a dtype)."""
         nax = k % 64 == 0 and dtype != mx.float32  # which NAX would take as TF32
         return any(r.operation == operation and r.first <= rows <= r.last and (nax or not r.nax) for r in self.stock)
 

@@ -135,7 +135,7 @@ def knobs() -> dict[str, list[Any]]:
 
 
 def use(values: Mapping[str, Any]) -> None:
-    """Set knobs. Raises ValueError for one that is not known, or whose value cannot be."""
+    """Set knobs. Raises ValueError for an unknown knob, or for a value that it cannot have."""
     known = knobs()
     setters: dict[str, Callable[[Any], None]] = {"threads": set_threads, "isa": set_isa, "layout": set_layout}
     for name, value in values.items():
@@ -155,17 +155,17 @@ def stream(words: npt.NDArray[np.uint64]) -> int:
 
 
 def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """float32: activations are few and sums are float32 anyway; weights stay in `stored` (any float)."""
+    """Return float32: activations are few and sums are float32 anyway; weights stay in `stored` (any float)."""
     return mx.float32
 
 
 def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """As `set_caches` says."""
+    """Return the dtype that `set_caches` chose."""
     return CACHES[_settings.caches]
 
 
 def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """As stored: 16-bit weights are widened on their way through the registers."""
+    """Return `stored`: 16-bit weights are widened in registers as they are read."""
     return stored
 
 

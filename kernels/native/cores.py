@@ -36,7 +36,7 @@ def fewer() -> int:
 
 
 def _quotas(root: Path) -> list[int]:
-    """Of every cgroup from this process's own up to the root, versions 2 and 1."""
+    """Return the CPU quotas of every cgroup from this process's own up to the root, versions 2 and 1."""
     quotas = []
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = ([*line.split(":", 2), "", ""])[:3]

@@ -18,7 +18,7 @@ class Interleaved(Packed):
 
     data: mx.array
     dtype: mx.Dtype
-    """Of scales and biases."""
+    """The dtype of scales and biases."""
     _extension: ModuleType
     _shape: tuple[int, int]
 

@@ -1,4 +1,4 @@
-"""What users choose of how the native backend computes, from the environment or by a call."""
+"""The native backend's settings, from the environment or by a call."""
 
 from __future__ import annotations
 

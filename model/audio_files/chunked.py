@@ -31,7 +31,7 @@ class Layout:
     name: int
     """Bytes of a chunk's name."""
     size: str
-    """Of a chunk, as struct names it."""
+    """The format of a chunk's size, as `struct` writes it."""
     included: bool
     """Whether a chunk's size counts its own header."""
     align: int
@@ -78,11 +78,11 @@ SVX = Layout((b"8SVX", b"16SV"), 8, 12, 4, ">I", False, 2, b"BODY", 0, b"VHDR", 
 CAF = Layout((CAF_MARK,), 0, 8, 4, ">q", False, 1, b"data", 4, b"desc", _caf_frame)
 KINDS = {b"RIFF": (WAV,), b"RF64": (WAV,), b"BW64": (WAV,), b"RIFX": (RIFX,), b"FORM": (AIFF, SVX), b"caff": (CAF,),
          b"riff": (W64,)}  # fmt: skip
-"""By a file's first four bytes."""
+"""Layouts by a file's first four bytes."""
 
 
 def layout(head: bytes) -> Layout | None:
-    """Of a file that begins so (40 bytes do); None: it is none of these formats."""
+    """Return the layout of a file by its first bytes (40 suffice); None if it has none of these formats."""
     return next((kind for kind in KINDS.get(head[:4], ()) if head[kind.mark :].startswith(kind.marks)), None)
 
 
@@ -144,7 +144,7 @@ def part(view: View, kind: Layout) -> Part:
 
 
 def _chunks(view: View, at: int, kind: Layout) -> bool:
-    """Whether nothing but whole chunks follows: then a size of 0 before them is meant."""
+    """Tell whether nothing but whole chunks follows: then a size of 0 before them is meant."""
     while at < view.end:
         head = view.at(at, kind.header)
         if len(head) < kind.header or not _is_name(head):
@@ -181,11 +181,11 @@ def _patched(view: View, kind: Layout, at: int, there: int, sizes64: bytes, comm
 
 
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
-"""Of a sample, by encoding."""
+"""Bytes of a sample, by encoding."""
 
 
 def is_au(head: bytes) -> bool:
-    """Whether a file that begins so is Sun's."""
+    """Tell whether a file with these first bytes is Sun's."""
     if head[:4] not in (b".snd", b"dns.") or len(head) < 24:
         return False
     offset, _, encoding, rate, channels = struct.unpack_from((">" if head[:1] == b"." else "<") + "5I", head, 4)
@@ -193,7 +193,7 @@ def is_au(head: bytes) -> bool:
 
 
 def au_starts(view: View) -> list[int]:
-    """As `starts`."""
+    """Return where each Sun file in it starts, as `starts` does for chunks."""
     found, at = [view.start], view.start + 24
     magic = view.at(view.start, 4)
     while (at := view.find(magic, at)) >= 0:
@@ -204,7 +204,7 @@ def au_starts(view: View) -> list[int]:
 
 
 def au_part(view: View) -> Part:
-    """As `part`."""
+    """Return one Sun file, as `part` does for chunks."""
     header = bytearray(view.at(view.start, 24))
     order = ">" if header[:1] == b"." else "<"
     offset, size, encoding, _, channels = struct.unpack_from(f"{order}5I", header, 4)

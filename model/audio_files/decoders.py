@@ -79,7 +79,7 @@ def _blocks(file: soundfile.SoundFile, data: Pieces, samples: int) -> Iterator[B
 
 
 def demuxer(head: bytes) -> str:
-    """ffmpeg's name for the container of a file that begins so (40 bytes do); "": none that is read here."""
+    """Return ffmpeg's name for a file's container by its first bytes (40 suffice), or "" if it is not read here."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return "mov"
     if head[:4] == b"\x1a\x45\xdf\xa3":
@@ -92,7 +92,7 @@ def demuxer(head: bytes) -> str:
 
 
 def shortage(view: View) -> str:
-    """How much of an MP4 is there, where a box is cut off; "": all of it."""
+    """Say how much of an MP4 is there if a box is cut off; "" if all of it is."""
     at = view.start
     while at + 8 <= view.end:
         head = view.at(at, 16)

@@ -22,7 +22,8 @@ KBPS = {
     (2, 1): (32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256),
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""By version (2 stands for 2.5 too) and layer; layer 3 of version 2 as its layer 2 (ISO 11172-3, 13818-3)."""
+"""Bit rates by version (2 stands for 2.5 too) and layer; version 2's layer 3 has those of its layer 2
+(ISO 11172-3, 13818-3)."""
 _SYNC = re.compile(rb"\xff[\xe2-\xff]", re.DOTALL)
 
 
@@ -38,7 +39,7 @@ class Frame(NamedTuple):
 
 
 def frame(head: bytes) -> Frame | None:
-    """Of 4 bytes; None: they are no frame's (nor is one of free bit rate)."""
+    """Read a frame's header of 4 bytes; None if it is none, or one of free bit rate."""
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return None
     version, layer = {3: 1, 2: 2, 0: 3}.get(head[1] >> 3 & 3, 0), 4 - (head[1] >> 1 & 3)
@@ -62,7 +63,7 @@ def tag(head: bytes) -> int:
 
 
 def is_mpeg(view: View, at: int) -> bool:
-    """Whether three frames, or a whole file of them, lie at this place of the file."""
+    """Tell whether three frames, or a whole file of them, lie at this place of the file."""
     for n in range(3):
         found = frame(view.at(at, 4))
         if found is None:

@@ -1,4 +1,4 @@
-"""Ogg: its links. A file that was joined, or recorded from a radio, has several, each with headers of its own."""
+"""The links of an Ogg file: one that was joined, or recorded from a radio, has several, each with its own headers."""
 
 from __future__ import annotations
 

@@ -20,10 +20,10 @@ class Seekable(Protocol):
         """Return the next bytes."""
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Go somewhere."""
+        """Move to an offset."""
 
     def tell(self) -> int:
-        """Where it is."""
+        """Return the current offset."""
 
 
 @dataclass(frozen=True)

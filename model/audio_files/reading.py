@@ -99,7 +99,7 @@ def read_mono(name: str, view: View, limits: Limits, block: int, keep: Keep | No
 
 
 def _take_other(mix: _Mix, view: View, container: str, where: str, first: Undecodable) -> None:
-    """By a decoder that knows more; `first` is why libsndfile could not."""
+    """Take a part by a decoder that knows more formats; `first` says why libsndfile could not."""
     if container == "mov" and (short := shortage(view)):
         raise UserError(f"{where}: truncated ({short} are there); get a whole copy")
     try:

@@ -115,7 +115,7 @@ def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
 
 
 def stays_packed(module: str) -> bool:
-    """Whether a packed module is computed with as it is stored: projections and heads, which every step reads."""
+    """Tell whether a packed module is computed with as it is stored: projections and heads, which every step reads."""
     return module.startswith(("layers.", "linears."))
 
 

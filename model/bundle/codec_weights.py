@@ -210,7 +210,9 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
     width = config.n_filters * 2 ** len(config.ratios)
     largest = max(width * width * 4, width * config.bins)
     if len(config.ratios) > 8 or config.lstm > 8 or config.codebooks > 64 or largest > MAX_WEIGHTS:
-        raise UserError(f"{path}: its dimensions ({config.n_filters} filters, ratios {config.ratios}) are no EnCodec's")
+        raise UserError(
+            f"{path}: its dimensions ({config.n_filters} filters, ratios {config.ratios}) are not EnCodec's"
+        )
     return config
 
 

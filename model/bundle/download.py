@@ -78,7 +78,7 @@ def plan(name: str, revision: str | None = None) -> list[Repo]:
     }  # fmt: skip
     for what, patterns in needed.items():
         if not any(fnmatch(file, pattern) for file in names for pattern in patterns):
-            raise UserError(f"{name} has no {what}: it is no bundle")
+            raise UserError(f"{name} has no {what}; it is not a bundle")
     if any(file.startswith("t5/") for file in names):
         return [bundle]
     config = next(file for file in bundle.files if file.name == "config.json")

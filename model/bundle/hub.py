@@ -53,7 +53,7 @@ def local(name_or_path: str | Path) -> Path | None:
 
 
 def is_repo_name(name: str) -> bool:
-    """Whether it has the form of a repo name, and not of a file's."""
+    """Tell whether it has the form of a repo name, and not of a file's."""
     if name.endswith((".ckpt", ".bin", ".pt", ".pth", ".safetensors")):
         return False
     return REPO.fullmatch(name) is not None and ".." not in name and "--" not in name
@@ -191,7 +191,7 @@ def _not_cached(name: str, revision: str | None, reason: str) -> str:
 
 
 def repo_folder(name: str) -> Path:
-    """Where the cache keeps a repo."""
+    """Return the folder in which the cache keeps a repo."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
@@ -201,7 +201,7 @@ WANTED = ("config.json", "model.safetensors", "compression_state_dict.bin")
 
 
 def cached(name: str) -> bool:
-    """Whether a whole bundle of this name is in the cache, without asking the network."""
+    """Tell whether a whole bundle of this name is in the cache, without asking the network."""
     return not _missing(name)
 
 
@@ -229,7 +229,7 @@ def _missing(name: str) -> list[str]:
 
 
 def _missing_shards(folder: Path) -> list[str]:
-    """Of "model-00001-of-00003.safetensors" and so on, those that are not there."""
+    """Return those of "model-00001-of-00003.safetensors" and so on that are not there."""
     return missing_shards([path.name for path in folder.glob("model-*-of-*.safetensors")])
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.floating[Any]]
 
 SIGNIFICANT = 5.0
-"""Of Student's t, the largest over all places of the step: chance alone hardly reaches 3.5 in 500 rows."""
+"""Student's t, the largest over all places of the step: chance alone hardly reaches 3.5 in 500 rows."""
 CLEARER = 3.0
 """Logarithm of how much likelier the levels must be with a step than with a slope."""
 OUTLIER = 6.0
@@ -97,7 +97,7 @@ def _split(levels: Floats, least: int) -> tuple[int, float]:
 
 
 def _is_jump(levels: Floats, place: int) -> bool:
-    """Whether a step at the place explains the levels clearly better than a straight line does."""
+    """Tell whether a step at the place explains the levels clearly better than a straight line does."""
     parts = levels[:place], levels[place:]
     step = sum(float(((part - part.mean()) ** 2).sum()) for part in parts)
     rows = np.arange(len(levels)) - (len(levels) - 1) / 2

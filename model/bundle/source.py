@@ -30,7 +30,7 @@ class Source:
         return math.prod(self.shape[:-1]), columns
 
     def shaped(self, shape: Shape) -> Source:
-        """With another shape of as many values."""
+        """Return the same source with another shape of as many values."""
         assert math.prod(shape) == math.prod(self.shape)
         return replace(self, shape=shape)
 

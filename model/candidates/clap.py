@@ -85,7 +85,7 @@ class Clap:
 
 
 def ready(checkpoint: str = CHECKPOINT) -> bool:
-    """Whether torch is installed and the checkpoint is in the cache: nothing has to be fetched."""
+    """Tell whether torch is installed and the checkpoint is in the cache: nothing has to be fetched."""
     return importlib.util.find_spec("torch") is not None and isinstance(
         try_to_load_from_cache(checkpoint, "config.json"), str
     )

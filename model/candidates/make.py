@@ -28,7 +28,7 @@ from .scores import RANKING, WHAT, scores
 
 @dataclass(frozen=True)
 class Candidates:
-    """Edits of one clip, the best first; `ranked_by` names the score, None: in the order of their seeds."""
+    """Edits of one clip, the best first by the score that `ranked_by` names, or in the order of their seeds if None."""
 
     edits: tuple[Edited, ...]
     ranked_by: str | None

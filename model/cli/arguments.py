@@ -18,7 +18,7 @@ NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises UsageError instead of printing the usage and exiting; takes -1e3 for a number, as Python 3.14 does."""
+    """A parser that raises UsageError instead of exiting, and takes -1e3 for a number, as Python 3.14 does."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> None:
     name = arguments.repo or DEFAULT_REPO
     if hub.local(name) or not hub.is_repo_name(name):
         raise UsageError(
-            f"{name}: is no name of a Hugging Face repo (owner/name)"
+            f"{name}: is not the name of a Hugging Face repo (owner/name)"
             + (", but a folder or file here: use it with --model" if hub.local(name) else "")
         )
     repos = download.plan(name, arguments.revision)

@@ -175,7 +175,7 @@ def _normalized(stored: Mapping[str, torch_file.Tensor], path: Path) -> dict[str
         if short.startswith("cp_transformer.layers."):
             continue
         if short in result:
-            raise UserError(f"{path}: {name} is there twice under different prefixes")
+            raise UserError(f"{path}: {name} is there twice, under different prefixes; remove one of them")
         result[short] = tensor
     return result
 

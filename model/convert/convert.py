@@ -192,7 +192,7 @@ def _trained_frames(upstream: Upstream, asked: int | None) -> int | None:
 
 
 def _group_size(lm: LMConfig, asked: int | None) -> int:
-    """`asked` if it divides the inputs of every projection; without it the published 64, or 32 where only that does."""
+    """Return `asked` if it divides the inputs of every projection; by default 64, as published, or 32 if 64 doesn't."""
     fits = [size for size in GROUP_SIZES if lm.dim % size == 0 and lm.ffn % size == 0]
     if asked is None and fits:
         return min(64, max(fits))
@@ -205,7 +205,7 @@ def _group_size(lm: LMConfig, asked: int | None) -> int:
 
 
 def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], Path]) -> tuple[Pack, str]:
-    """How the recipe packs a module, and what it was calibrated on; `dense` makes the 16-bit bundle where it must."""
+    """Return the recipe's packing function, and its calibration data; `dense` makes the 16-bit bundle if needed."""
     if not recipe.calibrated:
         return lambda module, weight, quantization, dtype: recipe.pack(weight, quantization, dtype), ""
     with Console(stderr=True).status("encoding clips") if bars_shown() else nullcontext():

@@ -54,7 +54,7 @@ class Step(NamedTuple):
 class CodeEditor:
     """The language model, its adapter and the reading of texts, on one backend's operations.
 
-    The LM and the adapter are loaded at once; T5 is loaded to read a text and let go, since the text is read once for a
+    The LM and the adapter are loaded at once; T5 is loaded to read a text and freed, since the text is read once for a
     clip and T5 would cost a fifth of the memory.
     """
 

@@ -32,12 +32,12 @@ class Case(NamedTuple):
     make: Callable[[Random], dict[str, Any]]
 
     def arguments(self) -> dict[str, Any]:
-        """By name, as the contract has them."""
+        """Return the arguments by name, as the contract has them."""
         return self.make(Random(self.dtype))
 
     @property
     def label(self) -> str:
-        """For a report: `int4_matmul float16, 2 rows, ...`."""
+        """The case in words for a report: `int4_matmul float16, 2 rows, ...`."""
         return f"{self.operation} {str(self.dtype).rpartition('.')[2]}, {self.shape}"
 
 

@@ -59,7 +59,7 @@ class Edit:
 
 
 def plan() -> list[Window]:
-    """Two windows, the second of which goes on from the first's last frames: prefill and single steps."""
+    """Return two windows, the second continuing from the first's last frames: a prefill, then single steps."""
     return [Window(0, FRAMES, 0), Window(FRAMES - PROMPT, FRAMES, PROMPT)]
 
 

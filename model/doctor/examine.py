@@ -55,7 +55,7 @@ class Report:
 
     @property
     def problems(self) -> list[Finding]:
-        """Of all backends, the first of each operation first."""
+        """All backends' problems, the first of each operation first."""
         found = [problem for backend in self.backends for problem in backend.problems]
         firsts = {(p.backend, p.operation): p for p in reversed(found)}
         return [*reversed(firsts.values())]
@@ -107,7 +107,7 @@ def _operation(found: Backend, ops: Ops, operation: str, group: Iterable[Case]) 
 
 
 def _detail(ops: Ops) -> str:
-    """How a backend runs here."""
+    """Say how a backend runs here."""
     tuned = f"tuning: {tuning.status(ops.name)}" if ops.name in tuning.TUNED else ""
     if ops.name == "native":
         from kernels import native

@@ -27,7 +27,7 @@ T5 = 0.9e9
 
 
 def versions() -> dict[str, str]:
-    """Of Python, the system and the packages in use."""
+    """Return the versions of Python, the system and the packages in use."""
     found = {"python": platform.python_version(), "system": platform.platform()}
     if sys.platform == "darwin":
         found["macOS"] = platform.mac_ver()[0]
@@ -46,7 +46,7 @@ def hardware() -> dict[str, Any]:
 
 
 def verdict() -> dict[str, Any]:
-    """Whether an edit with the published bundle fits: `fits`, `tight` or `too little`, and why."""
+    """Tell whether an edit with the published bundle fits: `fits`, `tight` or `too little`, and why."""
     info = mx.device_info()
     limit, of = machine.memory(), "memory"
     if mx.metal.is_available() and "max_recommended_working_set_size" in info:

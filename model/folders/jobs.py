@@ -13,7 +13,7 @@ from ..audio import SUFFIXES
 from ..errors import UsageError, UserError
 
 COLUMNS = ("input", "sentence", "output", "seed")
-"""Of a manifest; only the first is needed."""
+"""Columns of a manifest; only the first is needed."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Settings:
     """How every file is edited. `options` go into each record; guides: seeds of a mask (`--from-input`), or None."""
 
     sentence: str | None
-    """For jobs without one of their own."""
+    """The sentence of jobs without one of their own."""
     sampling: Mapping[str, Any] = field(default_factory=dict)
     """temperature, top_k, top_p, guidance, greedy."""
     max_steps: int | None = None
@@ -69,9 +69,9 @@ class Outcome:
     made: Made | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
-    """Of sound."""
+    """Seconds of sound."""
     took: float = 0.0
-    """Of a clock; a batch's time is shared out equally among its files."""
+    """Seconds of wall time; a batch's time is shared equally among its files."""
     error: str = ""
 
     def line(self) -> dict[str, str]:

@@ -21,7 +21,7 @@ class Shard(NamedTuple):
     source: str = ""
 
     def holds(self, name: str) -> bool:
-        """Whether a file of this name is this shard's: of all shards exactly one says so."""
+        """Tell whether a file of this name is this shard's: of all shards exactly one says so."""
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
         return int.from_bytes(digest[:8], "big") % self.size == self.number - 1
 
@@ -97,5 +97,5 @@ def _array(known: Mapping[str, str]) -> Shard | None:
 def _checked(rank: str, size: str, name: str, size_name: str) -> Shard:
     """Return ranks from 0 as a shard."""
     if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
-        raise UsageError(f"{name}={rank} is no rank of {size_name}={size}; give --shard I/N")
+        raise UsageError(f"{name}={rank} is not a rank of {size_name}={size}; give --shard I/N")
     return Shard(int(rank) + 1, int(size), name)

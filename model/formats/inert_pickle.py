@@ -157,7 +157,7 @@ class _Machine:
         if isinstance(target, Placeholder):
             target = target.items
         if type(target) is not list:
-            raise MalformedPickleError("its pickle appends to what is no list")
+            raise MalformedPickleError("its pickle appends to something that is not a list")
         target.extend(items)
 
     def op_setitem(self, _: Any) -> None:
@@ -177,7 +177,7 @@ class _Machine:
             elif type(target) is dict:
                 target[_key(key)] = value
             else:
-                raise MalformedPickleError("its pickle sets items of what is no dict")
+                raise MalformedPickleError("its pickle sets items of something that is not a dict")
 
     # Names, and what the pickle would have called.
 
@@ -188,7 +188,7 @@ class _Machine:
     def op_stack_global(self, _: Any) -> None:
         name, module = self.stack.pop(), self.stack.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
-            raise MalformedPickleError("its pickle names a class by something that is no text")
+            raise MalformedPickleError("its pickle names a class by something that is not text")
         self.stack.append(symbol(module, name))
 
     def _call(self, function: Any, args: Any) -> None:
@@ -199,7 +199,7 @@ class _Machine:
         elif isinstance(function, Placeholder) and not function.made_by.endswith(".getattr"):
             self.stack.append(Placeholder(f"{function.made_by}()"))
         else:
-            raise MalformedPickleError("its pickle calls what is no class")
+            raise MalformedPickleError("its pickle calls something that is not a class")
 
     def op_reduce(self, _: Any) -> None:
         args, function = self.stack.pop(), self.stack.pop()

@@ -11,7 +11,7 @@ INERT_MODULES = {
     "enum", "fractions", "functools", "itertools", "math", "numbers", "pathlib", "random", "re", "string", "time",
     "typing", "uuid", "zoneinfo",
 }  # fmt: skip
-"""Of the standard library, those whose objects honest checkpoints refer to (optimizer partials, paths, settings)."""
+"""Modules of the standard library to whose objects honest checkpoints refer (optimizer partials, paths, settings)."""
 INERT_BUILTINS = {
     "bool", "bytearray", "bytes", "complex", "dict", "float", "frozenset", "int", "list", "long", "object", "range",
     "set", "slice", "str", "tuple", "unicode",
@@ -19,7 +19,7 @@ INERT_BUILTINS = {
 
 
 class MalformedPickleError(Exception):
-    """The pickle is damaged, or refers to something that a checkpoint has no use for."""
+    """The pickle is damaged, or refers to something that no checkpoint needs."""
 
 
 @dataclass(frozen=True)

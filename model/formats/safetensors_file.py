@@ -73,7 +73,7 @@ def read_header(path: Path) -> Header:
     except (ValueError, RecursionError) as e:
         raise UserError(f"cannot read {path}: {e}") from e
     if not isinstance(entries, dict):
-        raise UserError(f"cannot read {path}: its header is no object")
+        raise UserError(f"cannot read {path}: its header is not an object")
     entries.pop("__metadata__", None)
     header: Header = {}
     spans = []

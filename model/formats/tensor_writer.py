@@ -61,13 +61,13 @@ class TensorWriter:
         """Append the next tensor of the layout. ValueError if it is another one, or doesn't have its shape."""
         expected, (dtype, shape) = next(self._pending, ("nothing more", (mx.float32, ())))
         if name != expected or tuple(value.shape) != tuple(shape):
-            raise ValueError(f"wrote {name} {tuple(value.shape)} where {expected} {tuple(shape)} is due")
+            raise ValueError(f"wrote {name} {tuple(value.shape)} where {expected} {tuple(shape)} is expected")
         if isinstance(value, mx.array):
             if value.dtype != dtype:
-                raise ValueError(f"{name} is {value.dtype} where {dtype} is due")
+                raise ValueError(f"{name} is {value.dtype} where {dtype} is expected")
             value = np.array(value.view(mx.uint16) if dtype == mx.bfloat16 else value, copy=False)
         elif f"mlx.core.{value.dtype.name}" != str(dtype):
-            raise ValueError(f"{name} is {value.dtype} where {dtype} is due")
+            raise ValueError(f"{name} is {value.dtype} where {dtype} is expected")
         value = np.ascontiguousarray(value)
         if value.size:
             self._file.write(value.view(np.uint8).data if value.ndim else value.tobytes())

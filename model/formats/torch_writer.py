@@ -36,7 +36,7 @@ class Lazy:
 
     @property
     def nbytes(self) -> int:
-        """Of its values."""
+        """Bytes of its values."""
         return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
@@ -58,7 +58,9 @@ def save(path: str | Path, tree: Any, wrote: Callable[[int], None] | None = None
         for key, tensor in enumerate(pickler.tensors):
             value = tensor.make() if isinstance(tensor, Lazy) else tensor
             if value.shape != tensor.shape or value.dtype.name != str(tensor.dtype):
-                raise ValueError(f"a tensor of {value.shape} {value.dtype} where {tensor.shape} {tensor.dtype} is due")
+                raise ValueError(
+                    f"a tensor of {value.shape} {value.dtype} where {tensor.shape} {tensor.dtype} is expected"
+                )
             entry(f"data/{key}", np.ascontiguousarray(value).tobytes())
             if wrote is not None:
                 wrote(value.nbytes)

@@ -81,7 +81,7 @@ def asked_for(text: str, vocabulary: Vocabulary) -> str:
     if found is None or found[0] == "Add":
         raise UserError(
             f'"{text:.80}": the input\'s own sound is kept for sentences that say Only or No and one instrument; '
-            "leave --from-input out"
+            "omit --from-input"
         )
     return sentence(*found)
 

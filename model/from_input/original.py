@@ -49,7 +49,7 @@ class Original:
             values = given << shift if shift > 0 else (given + (1 << (-shift - 1))) >> -shift
             return Original(np.clip(values, low, high).astype(_wide(bits)), self.rate, bits)
         if np.abs(self.samples).max(initial=0) > 1:
-            raise UserError("its peak is above full scale, which whole numbers cannot hold; write a .wav")
+            raise UserError("its peak is above full scale, which integer samples cannot hold; write a .wav")
         scaled = np.rint(self.samples.astype(np.float64) * (1 << (bits - 1)))
         return Original(np.minimum(scaled, (1 << (bits - 1)) - 1).astype(_wide(bits)), self.rate, bits)
 

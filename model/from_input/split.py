@@ -16,7 +16,7 @@ from .mask import Mask
 from .original import Original
 
 SECONDS = 0.064
-"""Of a spectrum; two are a quarter of it apart."""
+"""Length of a spectrum's window; windows are a quarter of it apart."""
 BLOCK = 4096
 """Quarters of a spectrum that are worked on at a time, so that memory does not grow with the clip."""
 

@@ -58,7 +58,7 @@ class Kept:
         self._file: Any = None
 
     def there(self) -> bool:
-        """Whether an edit of this output is unfinished."""
+        """Tell whether an edit of this output is unfinished."""
         return self.path.is_file()
 
     def resume(self) -> mx.array | None:

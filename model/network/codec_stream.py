@@ -45,7 +45,7 @@ class ConvStream:
         return y
 
     def ready(self, samples: int, last: bool) -> int:
-        """How many outputs the next `samples` will complete."""
+        """Return how many outputs the next `samples` will complete."""
         seen = self.left if self.state is None else self.state.shape[1]
         return self.layer.complete(seen + samples + (self.right if last else 0))
 

@@ -44,7 +44,7 @@ class Conv:
         return self._valid(seen, residual), seen[:, count * self.stride :]
 
     def complete(self, samples: int) -> int:
-        """How many outputs `samples` of an unpadded signal complete."""
+        """Return how many outputs `samples` of an unpadded signal complete."""
         return max((samples - self.weight.shape[1]) // self.stride + 1, 0)
 
     def _valid(self, x: mx.array, residual: mx.array | None) -> mx.array:

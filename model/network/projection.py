@@ -13,7 +13,7 @@ from reference.contract import Norm, Ops, Packed
 from ..config import Config
 
 EPS = 1e-5
-"""Of the LM's layer norms (torch's default, which upstream keeps)."""
+"""Epsilon of the LM's layer norms (torch's default, which upstream keeps)."""
 Matrix = mx.array | Packed
 """[N,K], dense or quantized."""
 

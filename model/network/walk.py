@@ -1,4 +1,4 @@
-"""A window through the layers one at a time, decoder and adapter side by side: for what looks at single layers."""
+"""A window through the layers one at a time, decoder and adapter side by side, to calibrate or measure each."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class Walk:
         return replace(self, x=layer(self.x, state), a=a)
 
     def adapted(self, index: int) -> bool:
-        """Whether layer `index` has a prefix."""
+        """Tell whether layer `index` has a prefix."""
         return 0 <= index - self.adapter.config.start_layer < self.adapter.config.layers

@@ -116,7 +116,7 @@ class Calibration:
         return Walk.start(lm, self._model.adapter, both, clip, self._conditions[text])
 
     def _moments(self) -> Iterator[dict[str, mx.array]]:
-        """Of each layer in turn: x^T x [K,K] by module; those that share an input share the array."""
+        """Yield each layer's x^T x [K,K] by module; modules that share an input share the array."""
         for index in range(self._bundle.config.lm.layers):
             names = [n for n in self._bundle.tensors if n.startswith(f"layers.{index}.")]
             layer = Layer(Weights(self._bundle.reload(names), self._bundle.config, cast(Ops, self._recorder)), index)

@@ -14,7 +14,7 @@ from ..config import Quantization
 from . import recipes
 
 DAMPING = 0.01
-"""Of H's mean diagonal, added to it: inputs that were never seen cost something too. GPTQ's own choice."""
+"""Share of H's mean diagonal that is added to it, so that inputs never seen cost something too; GPTQ's own choice."""
 
 Parts = recipes.Parts
 Float64 = npt.NDArray[np.float64]
@@ -70,7 +70,7 @@ def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Qua
 
 
 def _errors(weight: mx.array, packed: Parts, moment: mx.array, quantization: Quantization) -> mx.array:
-    """Of each row's products with the inputs, squared and summed [N]."""
+    """Return the squared error of each row's products with the inputs, summed over them: [N]."""
     w, scales, biases = packed
     made = mx.dequantize(
         w,

@@ -39,7 +39,10 @@ class Recipe:
     other: tuple[tuple[str, int, int | None], ...] = ()
 
     def quantization(self, module: str, default: Quantization) -> Quantization | None:
-        """Of one module, by canonical name; None keeps it as floats. Matrices of layers, heads and adapter only."""
+        """Return how to pack a module, by canonical name; None keeps it as floats.
+
+        Only matrices of layers, heads and the adapter are packed.
+        """
         if not _MATRIX.fullmatch(module):
             return None
         for pattern, bits, group_size in self.other:
@@ -124,7 +127,7 @@ def plain(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Part
 
 
 def search(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
-    """As `plain`, with scales of less squared error.
+    """Pack as `plain` does, with scales of less squared error.
 
     Each group takes, among `mx.quantize`'s own choice and several clipped ranges refitted by least squares (the
     integers fixed, then the scale and bias; REFITS times), what leaves the least squared error after the scale and bias

@@ -52,7 +52,7 @@ class Made:
     input: str = ""
     """The input's name, without folders."""
     input_sha256: str | None = None
-    """Of the input's bytes; None where they came through a pipe."""
+    """SHA-256 of the input's bytes; None where they came through a pipe."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Those of `OPTIONS` that were not left at their defaults."""
     frames: int = 0
@@ -133,7 +133,7 @@ def read(path: Path) -> Made:
 
 
 def is_whole(path: Path, made: Made) -> bool:
-    """Whether a file is there, was made as `made` says, and can be read to its end."""
+    """Tell whether a file is there, was made as `made` says, and can be read to its end."""
     try:
         found = read(path)
         with soundfile.SoundFile(path) as file:

@@ -41,7 +41,7 @@ def check(made_in: int | None = None) -> None:
 
 @functools.cache
 def _alive(_: int) -> bool:
-    """Whether MLX can evaluate anything in this process: a child of it tries, which may be killed if it hangs."""
+    """Tell whether MLX can evaluate anything in this process: a child of it tries, which may be killed if it hangs."""
     child = os.fork()
     if child == 0:
         try:

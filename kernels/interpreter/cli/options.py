@@ -110,7 +110,7 @@ def parse_dtype(name: str) -> mx.Dtype:
     """Return MLX's dtype of a name, Metal's names included."""
     value = getattr(mx, _NICKNAMES.get(name, name), None)
     if not isinstance(value, mx.Dtype):
-        raise UsageError(f"{name!r} is no dtype; use float32, float16, bfloat16, uint32, int8, bool, ...")
+        raise UsageError(f"{name!r} is not a dtype; use float32, float16, bfloat16, uint32, int8, bool, ...")
     return value
 
 
@@ -141,7 +141,7 @@ def load(path: Path) -> mx.array:
     try:
         return mx.array(np.ascontiguousarray(a).astype(a.dtype.newbyteorder("=")).reshape(a.shape))
     except (RuntimeError, TypeError, ValueError) as e:
-        raise UsageError(f"{path} holds {a.dtype}, which MLX cannot: {e}") from None
+        raise UsageError(f"{path} holds {a.dtype}, a dtype that MLX does not have: {e}") from None
 
 
 def expectations(texts: list[str], outputs: list[Buffer], folder: Path) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def eliminate(match: Match, wanted: Shapes, named: Container[str]) -> None:
 
 
 def _in_parts(name: str, sources: Mapping[str, Source]) -> bool:
-    """Whether some of a tensor that may be stored in parts (gates, positions) is there."""
+    """Tell whether some of a tensor that may be stored in parts (gates, positions) is there."""
     return any(each.startswith(f"{name}.") for each in sources)
 
 
@@ -78,7 +78,7 @@ def _plays(stems: list[str], modules: list[dict[str, Source]], names: list[str],
 
 
 def _fits(module: Mapping[str, Source], shape: Shape) -> bool:
-    """Whether a module has a tensor's shape, dense or packed."""
+    """Tell whether a module has a tensor's shape, dense or packed."""
     weight, scales = module.get("weight"), module.get("scales")
     if weight is None:
         return False

@@ -56,7 +56,7 @@ def named(keys: Keys, stored: Iterable[str], path: Path) -> dict[str, str | None
             break
     if unused := [entry for entry in keys if entry not in used]:
         listed = ", ".join(unused[:20])
-        raise UserError(f"{path}: no tensor is called {listed}, of which --keys speaks; see the names with info --keys")
+        raise UserError(f"{path}: no tensor is called {listed}, which --keys names; see the names with info --keys")
     return found
 
 

@@ -119,7 +119,7 @@ def _norms(claims: Mapping[str, Claim], grids: Mapping[str, Grid], dim: int | No
     crossing = any(_which_norm(s) == "norm_cross" for s in distinct)
 
     def numbered(numbers: set[int]) -> Mapping[int, str] | None:
-        """With a norm that says it is of the cross-attention there are two to number, else three."""
+        """Name the numbered norms: two if another one says that it is the cross-attention's, else three."""
         if crossing:
             return {0: "norm1", 1: "norm2"} if 0 in numbers else {1: "norm1", 2: "norm2", 3: "norm2"}
         if 0 in numbers:

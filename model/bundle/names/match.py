@@ -34,7 +34,7 @@ class Match:
     """What became of every stored tensor."""
 
     sources: dict[str, Source] = field(default_factory=dict)
-    """By canonical name."""
+    """What each canonical tensor is made of, by name."""
     aside: dict[str, str] = field(default_factory=dict)
     """Stored tensors that are not needed, and why."""
     left: list[Source] = field(default_factory=list)
@@ -133,9 +133,10 @@ def _layers(found: Match, claims: Mapping[str, Claim], sources: Mapping[str, Sou
 
 
 def _drop_dead(found: Match, layer: Mapping[str, Claim], told: dict[str, list[str]]) -> None:
-    """Of upstream's checkpoints: beside audiocraft's `in_proj_weight` of the self-attention q, k and v are dead.
+    """Drop the tensors of upstream's checkpoints that nothing reads.
 
-    In the cross-attention `in_proj_weight` itself is, once q, k and v are there.
+    In the self-attention, q, k and v are dead beside audiocraft's `in_proj_weight`; in the cross-attention,
+    `in_proj_weight` itself is dead once q, k and v are there.
     """
     for side, keep_joint in (("self_attn", True), ("cross_attn", False)):
         joint = [n for n, ms in told.items() if len(ms) == 3 and ms[0].startswith(side) and "in" in layer[n].local]
@@ -279,7 +280,7 @@ def _positions(found: Match, of: Mapping[str, Claim], sources: Mapping[str, Sour
 
 
 def _as_tables(source: Source, dim: int | None, layers: int | None) -> Source:
-    """With three axes [layers + 1, rows, dim], where some of them are stored as one."""
+    """Return position tables with three axes [layers + 1, rows, dim], also where several are stored as one."""
     shape = tuple(n for n in source.shape if n != 1) if len(source.shape) > 3 else source.shape
     if len(shape) == 2 and dim and layers and math.prod(shape) % ((layers + 1) * dim) == 0:
         shape = (layers + 1, math.prod(shape) // ((layers + 1) * dim), dim)

@@ -57,7 +57,7 @@ def tell_of_clip(clip: Clip | LongClip, source: Path, tell: Tell, *, mixed: bool
 
 
 def told_sentence(model: InstructMusicGen, arguments: argparse.Namespace) -> str:
-    """Return the sentence that goes in, and print it with what there is to mind."""
+    """Return the sentence that goes in, and print it with its note, if it has one."""
     asked = asked_of(model, arguments)
     if asked.note:
         told(arguments)(asked.note)

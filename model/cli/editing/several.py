@@ -25,7 +25,7 @@ EVERY = 2.0
 
 
 def asked(arguments: argparse.Namespace) -> bool:
-    """Whether it is about many files."""
+    """Tell whether it is about many files."""
     first: Path = arguments.inputs[0]
     return len(arguments.inputs) > 1 or first.is_dir() or first.suffix.lower() == ".csv"
 

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,11 +196,7 @@ def _ranks(arguments: argparse.Namespace, work: Workspace) -> None:
         work, arguments.bundle, arguments.set, arguments.songs, arguments.candidates, backend=arguments.backend,
         clap=clap, **_sampling(arguments),
     )  # fmt: skip
-    for line in lines(result):
-        print(line)
-    if arguments.out:
-        write_whole({arguments.out: json.dumps(result, indent=1) + "\n"})
-    work.append_log("ranks", {key: value for key, value in result.items() if key != "rows"})
+    _judged("ranks", result, lines(result), arguments.out, work)
 
 
 def _splits(arguments: argparse.Namespace, work: Workspace) -> None:
@@ -212,11 +208,16 @@ def _splits(arguments: argparse.Namespace, work: Workspace) -> None:
         work, arguments.bundle, arguments.set, arguments.songs, backend=arguments.backend, seeds=arguments.seeds,
         shapes=shapes, **_sampling(arguments),
     )  # fmt: skip
-    for line in lines(result):
+    _judged("splits", result, lines(result), arguments.out, work)
+
+
+def _judged(name: str, result: dict[str, Any], lines: Iterable[str], out: Path | None, work: Workspace) -> None:
+    """Print a judgment's lines, write it whole if asked to, and log it without its rows."""
+    for line in lines:
         print(line)
-    if arguments.out:
-        write_whole({arguments.out: json.dumps(result, indent=1) + "\n"})
-    work.append_log("splits", {key: value for key, value in result.items() if key != "rows"})
+    if out:
+        write_whole({out: json.dumps(result, indent=1) + "\n"})
+    work.append_log(name, {key: value for key, value in result.items() if key != "rows"})
 
 
 def _show(arguments: argparse.Namespace, work: Workspace) -> None:

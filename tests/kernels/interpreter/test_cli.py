@@ -68,7 +68,7 @@ def test_files_as_inputs(tmp_path: Path, capsys: Any) -> None:
     ("options", "message"),
     [
         ([], "has no output"),
-        (["-o", "out=floa[1]"], "is no dtype"),
+        (["-o", "out=floa[1]"], "is not a dtype"),
         (["-o", "out"], "is not NAME=DTYPE[SHAPE]"),
         (["-o", "out=float[1]"], "--grid needs"),
     ],

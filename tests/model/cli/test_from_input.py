@@ -87,7 +87,7 @@ def test_options_that_make_no_sense_are_refused(
 
 
 def test_sentences_that_name_nothing_to_cut_out_are_refused(stereo: Path, bundle: Path, run: Run) -> None:
-    run(*command(stereo, bundle, "-i", "make it brighter")).fails(1, "Only or No", "leave --from-input out")
+    run(*command(stereo, bundle, "-i", "make it brighter")).fails(1, "Only or No", "omit --from-input")
     assert os.listdir(stereo.parents[1]) == ["in"]
 
 

@@ -57,9 +57,10 @@ def test_what_was_not_trained_is_told_in_one_line(
 
 @pytest.mark.parametrize(("asked", "fragment"), [
     (("--only", "drums", "--no", "bass"), "not allowed with"), (("-i", "x", "--add", "bass"), "not allowed with"),
-    (("--only", ""), "--only: '' is no instrument"), (("--no", " "), "--no: '' is no instrument"),
-    (("--add", "x" * 41), "is no instrument's name"), (("--only", "drums and bass"), "must be one instrument's name"),
-    (("--only", "drums, bass"), "must be one instrument's name"), (("--no", "a\nb"), "is no instrument's name"),
+    (("--only", ""), "--only: '' is not an instrument"), (("--no", " "), "--no: '' is not an instrument"),
+    (("--add", "x" * 41), "is not an instrument's name"), (("--no", "a\nb"), "is not an instrument's name"),
+    (("--only", "drums and bass"), "must be one instrument's name"),
+    (("--only", "drums, bass"), "must be one instrument's name"),
     (("--no",), "--no: expected one argument"),
 ])  # fmt: skip
 def test_wrong_shortcuts(edit: tuple[str, ...], run: Run, asked: tuple[str, ...], fragment: str) -> None:

@@ -152,7 +152,7 @@ def test_opposites_are_the_instrument_its_absence_and_each_other_one() -> None:
         "Music piece. Instruct: Only Violin.", "Music piece. Instruct: No Violin."
     ]  # fmt: skip
     for text in ("Add Drums.", "make it brighter"):
-        with pytest.raises(UserError, match="leave --from-input out"):
+        with pytest.raises(UserError, match="omit --from-input"):
             opposites(text, UPSTREAM)
 
 

@@ -59,7 +59,7 @@ def draw_plan(rng: random.Random, styles: Sequence[Style], seconds: float) -> Pl
 
 
 def vary(rng: random.Random, figure: str, drop: float) -> list[Hit]:
-    """Read a figure and leave out each hit but the first with probability `drop`; the one before may hold over."""
+    """Read a figure and drop each hit but the first with probability `drop`; the hit before may last in its place."""
     hits: list[Hit] = []
     for hit in read_figure(figure):
         if hits and rng.random() < drop:

@@ -29,12 +29,14 @@ def test_every_example_is_run_by_a_test_here() -> None:
     assert EXAMPLES and all(f'"{path.name}"' in text for path in EXAMPLES)
 
 
+@pytest.mark.slow
 def test_a_clip_is_edited_from_python(tmp_path: Path) -> None:
     said = run(sys.executable, ROOT / "examples" / "edit_a_clip.py", cwd=tmp_path)
     samples, rate = soundfile.read(tmp_path / "edited.wav")
     assert said.startswith("edited.wav: 5.0 s") and (len(samples), rate) == (5 * 32_000, 32_000)
 
 
+@pytest.mark.slow
 @pytest.mark.backend("interpreter")
 def test_a_kernel_is_checked_without_a_mac(tmp_path: Path) -> None:
     file = ROOT / "examples" / "check_a_kernel.metal"

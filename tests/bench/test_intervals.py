@@ -13,6 +13,7 @@ from scipy import stats
 from bench.stats import _widening, differences, mean_interval, unit_means
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("units", [4, 8, 30])
 @pytest.mark.parametrize("skewed", [False, True])
 def test_coverage(units: int, skewed: bool) -> None:

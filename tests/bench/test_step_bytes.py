@@ -78,6 +78,7 @@ READ = re.compile(r"layers\.\d+\.(norm\w+|self_attn\.\w+|cross_attn\.(q|out)_pro
 """What a step reads of a bundle's file, beside a row of each embedding."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "bits, recipe, heads",
     [(4, "plain", 16), (4, "mixed", 8), (8, "plain", 16), (8, "mixed", 8), (16, "plain", 16)],

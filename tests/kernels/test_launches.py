@@ -60,6 +60,7 @@ def test_every_launch_fits_the_registers_of_every_chip(name: str) -> None:
             assert threads == 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", (128, 100, 64, 32))
 @pytest.mark.parametrize("name", CASES)
 def test_a_refused_launch_runs_with_fewer_simdgroups(name: str, limit: int) -> None:

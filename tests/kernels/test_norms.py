@@ -66,6 +66,7 @@ class Packing:
         return call(self._norm, arguments, check=self._check)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", (1, 2, 5))
 @pytest.mark.parametrize("dtype", (mx.float16, mx.bfloat16, mx.float32))
 @pytest.mark.parametrize("norm", NORMS)

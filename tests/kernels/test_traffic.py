@@ -11,6 +11,7 @@ from bench.kernels.cases import Draw
 pytestmark = pytest.mark.backend("interpreter")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", range(1, 9))
 def test_weights_are_read_once(rows: int) -> None:
     r = Draw()
@@ -49,6 +50,7 @@ def test_the_tiled_kernel_reads_the_weights_once_per_64_rows() -> None:
     assert row.ratios["weights"] == 3.0
 
 
+@pytest.mark.slow
 def test_stock_reads_the_weights_once_per_row() -> None:
     """MLX's decode kernel before M3: the count can tell the difference."""
     r = Draw()

@@ -49,6 +49,7 @@ def test_sound_of_any_library_is_the_same_sound(form: str, tmp_path: Path) -> No
     assert np.abs(audio.resample(value, 32_000, 32_000) - NOISE).max() <= exact
 
 
+@pytest.mark.slow
 def test_generate_takes_what_load_gives_and_lists(model: InstructMusicGen) -> None:
     want = np.array(model.generate(TEXT, mx.array(NOISE), 3))
     for value in (NOISE, NOISE.tolist(), NOISE.astype(np.float64)):

@@ -45,6 +45,7 @@ def stream(m: InstructMusicGen, texts: list[str], condition: mx.array, frames: i
     )
 
 
+@pytest.mark.slow
 def test_every_choice_is_clear(golden: Golden) -> None:
     """What lets float32 be asked for equal integers."""
     assert min(golden.config["info"]["margins"].values()) > 3e-3

@@ -17,6 +17,7 @@ from model.errors import UserError
 from .. import backends
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [b for b in backends.names() if b != "interpreter"])
 def test_memory_is_flat_over_many_windows(backend: str) -> None:
     """What is held when a window's steps begin does not grow from window to window, but by the codes that it made."""

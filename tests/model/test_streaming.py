@@ -73,6 +73,7 @@ def test_a_stream_joined_is_what_generate_returns(
     assert done == sorted(done) and done[-1] == chunks[-1].total
 
 
+@pytest.mark.slow
 def test_chunks_have_the_length_that_was_asked_for(m: InstructMusicGen) -> None:
     """But the first, which lacks what is not final, and the last, which has it more."""
     audio = noise(3 * SAMPLE_RATE + 100)
@@ -118,6 +119,7 @@ def test_what_is_final_does_not_depend_on_what_follows(m: InstructMusicGen) -> N
     assert_equal(mx.concatenate([first, rest[0]], axis=1), m.decode(codes))
 
 
+@pytest.mark.slow
 def test_progress_is_told_of_every_step(m: InstructMusicGen) -> None:
     seen: list[tuple[int, int]] = []
     chunks = list(m.stream(TEXTS, noise(2, SAMPLE_RATE), window_frames=20, progress=lambda *s: seen.append(s)))

@@ -46,6 +46,7 @@ def test_the_table_is_made_of_the_samples() -> None:
     assert any("7 copies" in note for note in table.notes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", ["ours", "onnxruntime"])
 def test_a_product_of_a_peer_is_the_matrix_times_the_rows(make: str) -> None:
     if make == "ours":

@@ -22,6 +22,7 @@ def clip() -> TrueStems:
     return TrueStems(dict(zip(STEMS, sketch(SETS["own"].song(5)))), lambda sound: sound)
 
 
+@pytest.mark.slow
 def test_the_true_answer_has_its_notes_onsets_and_is_nearest(clip: TrueStems) -> None:
     every = np.sum(list(clip.stems.values()), axis=0)
     only, remove = of(SENTENCES)

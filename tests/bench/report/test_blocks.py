@@ -40,6 +40,7 @@ def readme(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return path
 
 
+@pytest.mark.slow
 def test_update_fills_the_block_and_nothing_else(readme: Any, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     assert cli.main(["report", "--update", str(readme)]) == 0

@@ -44,6 +44,7 @@ def test_a_step_of_level_or_of_pitch_is_a_jump_and_steady_sound_is_none() -> Non
     assert jumps(np.zeros_like(low), 50) is None and jumps(low, 0) is None
 
 
+@pytest.mark.slow
 def test_the_table_says_what_was_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["seams", "--seconds", "1.4", "--seeds", "1", "--layouts", "20/10/0", "20/8/4"]) == 0
     out = capsys.readouterr().out

@@ -51,6 +51,7 @@ def test_a_size_is_made_once_under_a_bar(
     assert seen.count(1) == 1 and capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_relative_places_are_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The columns' processes run elsewhere."""
     monkeypatch.chdir(tmp_path)

@@ -60,6 +60,7 @@ def test_knobs_without_time_are_named() -> None:
     assert search({"a": [1, 2], "b": [1, 2]}, rounds({}), 0).untried == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_a_planted_knob_and_a_planted_environment_are_found_in_processes_of_their_own() -> None:
     measured = Measured({}, make="tests.bench.tune.planted:column")
     limits = {"outputs": [4, 2], "environment": [{}, {"PLANTED": 1}]}
@@ -70,6 +71,7 @@ def test_a_planted_knob_and_a_planted_environment_are_found_in_processes_of_thei
     assert 2 < min(before) / min(after) < 6, "four times as fast, where nothing else holds a step up"
 
 
+@pytest.mark.slow
 @pytest.mark.backend("native")
 @pytest.mark.serial
 @pytest.mark.skipif(len(native.info()["isas"]) < 2, reason="this machine has one instruction set")

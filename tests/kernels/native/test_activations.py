@@ -134,6 +134,7 @@ def test_the_setting_belongs_to_the_operation_made_under_it(native: ModuleType, 
         native.set_activations("int4")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("setting", "good"), [("activations", "int8"), ("caches", "float16")])
 def test_a_variable_sets_the_precision(setting: str, good: str) -> None:
     script, variable = f"import kernels; print(kernels.load('native').info()['{setting}'])", setting.upper()

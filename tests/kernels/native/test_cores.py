@@ -47,6 +47,7 @@ def test_slurm_counts_too_and_the_smallest_wins(tmp_path: Path, task: str, want:
     assert cores.limit(tree(tmp_path, files), {"SLURM_CPUS_PER_TASK": task}) == want
 
 
+@pytest.mark.slow
 def test_the_pool_follows_slurm_unless_it_is_told_otherwise() -> None:
     script = "import kernels.native as n; n.set_threads(5); n.set_threads(None); print(n.info()['threads'])"
     fresh = "import kernels.native as n; print(n.info()['threads'])"

@@ -68,6 +68,7 @@ def test_a_large_matrix_takes_its_bytes_and_no_more(native: ModuleType, rng: np.
     del ours
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 50, 251])

@@ -45,6 +45,7 @@ def opened(path: Path) -> Bundle:
         return open_bundle(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(way=dialects.ways())
 @pytest.mark.parametrize("bits", [4, 32])

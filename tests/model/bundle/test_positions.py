@@ -137,6 +137,7 @@ def test_a_bundle_cannot_have_been_trained_on_more_than_its_table(edited: Callab
     assert f"trained_frames is {wrong!r}" in refused(path)
 
 
+@pytest.mark.slow
 def test_windows_follow_the_entry_and_explicit_ones_override_it(edited: Callable[..., Path]) -> None:
     path = edited(32, config=lambda raw: raw["cp_transformer"].update(trained_frames=12))
     m = InstructMusicGen.from_pretrained(path, "reference")

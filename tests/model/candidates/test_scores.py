@@ -74,6 +74,7 @@ def test_without_guidance_there_is_no_gap(model: InstructMusicGen, clip: np.ndar
     assert all("gap" not in each.scores and "probability" in each.scores for each in found.edits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["reference", "native"])
 def test_each_candidate_is_what_its_seed_gives_alone(golden_bundle: Path, clip: np.ndarray, backend: str) -> None:
     """Ten of them: more than run together."""

@@ -121,6 +121,7 @@ def test_backend_that_cannot_run_here(clip: Path, bundle: Path, run: Run) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(mx.metal.is_available(), reason="auto takes the GPU here")
 def test_without_a_fused_backend_one_line_warns(clip: Path, bundle: Path) -> None:
     """The reference runs instead; the reason it gives is the native backend's own."""
@@ -181,6 +182,7 @@ def _program(*argv: str | Path, **options: object) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, **options)  # type: ignore[call-overload]
 
 
+@pytest.mark.slow
 def test_disk_full_during_convert_leaves_nothing(tmp_path: Path) -> None:
     """A process that may write 256 KiB a file stands for a full disk: write(2) fails after that."""
     done = _program(*convert(tmp_path / "out"), "--bits", "32", preexec_fn=_limit_files(1 << 18))
@@ -188,6 +190,7 @@ def test_disk_full_during_convert_leaves_nothing(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_disk_full_during_edit_leaves_nothing(clip: Path, bundle: Path) -> None:
     done = _program(*edit(clip, bundle), preexec_fn=_limit_files(1 << 12))
     assert done.returncode == 1 and "error: " in done.stderr and "Traceback" not in done.stderr, done.stderr
@@ -209,6 +212,7 @@ def test_small_disk(tmp_path: Path, run: Run) -> None:
         subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sending", [signal.SIGINT])
 def test_ctrl_c_during_generation(clip: Path, bundle: Path, sending: signal.Signals) -> None:
     """A minute of audio, interrupted once the bar on the terminal shows steps being made."""

@@ -57,6 +57,7 @@ def test_a_long_clip_has_the_samples_that_load_gives(
     assert (long.frames, long.source_frames, long.peak) == (len(short.samples), short.source_frames, short.peak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_rate", [False, True])
 @pytest.mark.parametrize(("suffix", "normalize"), [("wav", False), ("wav", True), ("flac", False), ("ogg", False)])
 def test_a_file_holds_what_generate_returns_and_save_writes(
@@ -111,6 +112,7 @@ def interrupted(at: int, error: type[BaseException] = KeyboardInterrupt) -> Call
     return progress
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 43, 60, 70, 88])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, Stop])
 def test_a_resumed_edit_has_the_bytes_of_an_uninterrupted_one(
@@ -143,6 +145,7 @@ def test_a_write_that_a_crash_cut_off_costs_its_window_only(
     assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "want.wav").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "message"), [
     ({"seed": 6}, "seed 5, not 6"), ({"text": "Only Bass."}, "not 'Only Bass.'"),
     ({"sampling": Sampling(top_k=9)}, "top-k 250, not 9"), ({"guidance": 2.0}, "guidance 3.0, not 2.0"),

@@ -157,6 +157,7 @@ def test_the_inputs_seen_are_those_of_the_whole_model(tmp_path: Path, clips: Pat
         np.testing.assert_allclose(np.array(found[-1][f"layers.2.{module}"]), expected, atol=close)
 
 
+@pytest.mark.slow
 def test_bundle_keeps_layout_and_size_and_names_what_was_done(tmp_path: Path, clips: Path) -> None:
     made = [
         convert(**SOURCE, out=tmp_path / name, recipe=name, clips=[clips] if "calibrated" in name else ())

@@ -110,6 +110,7 @@ def test_what_is_packed_how() -> None:
     assert set(named("mixed").overrides(LARGE, ADAPTER, eight).values()) == {eight}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> None:
     source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5"}
@@ -140,6 +141,7 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
     assert model.edit_codes(codes, "Music piece. Instruct: Only Drums.", greedy=True).shape == (1, 4, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", backends.names())
 def test_packed_heads_are_computed_with_as_stored(backend: str, tmp_path: Path) -> None:
     """Unpacked they were 16 bits in memory and at every step; the logits are those of the unpacked matrix."""

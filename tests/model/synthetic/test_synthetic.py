@@ -132,6 +132,7 @@ def command_on_a_terminal(*arguments: str) -> tuple[int, str, str]:
     return process.returncode, out, shown.decode()
 
 
+@pytest.mark.slow
 def test_the_command_shows_a_bar_where_there_is_a_terminal(tmp_path: Path) -> None:
     out = str(tmp_path / "tiny")
     code, said, error = command_on_a_terminal("tiny", out)
@@ -239,6 +240,7 @@ def test_a_random_model_listens_to_text_and_audio(tiny: Path) -> None:
     assert 0.01 < level < 1 and mx.isfinite(audio).all()
 
 
+@pytest.mark.slow
 def test_depth_does_not_blow_activations_up(tmp_path: Path) -> None:
     """48 layers at float16: finite logits whose spread is a usable temperature."""
     lm = LMConfig(dim=64, heads=2, ffn=128, layers=48, card=32, text_dim=24)

@@ -153,9 +153,9 @@ def test_what_cannot_be_fetched_is_one_line(tmp_path: Path, hub: Hub) -> None:
     home = tmp_path / "home"
     fails(run(hub, home, "download", "owner/none"), 1, "owner/none", "Hugging Face repo")
     fails(run(hub, home, "download", REPO, "--revision", "v9"), 1, "no revision 'v9'")
-    fails(run(hub, home, "download", "google-t5/t5-base"), 1, "it is no bundle")
+    fails(run(hub, home, "download", "google-t5/t5-base"), 1, "it is not a bundle")
     fails(run(hub, home, "download", tmp_path), 2, "use it with --model")
-    fails(run(hub, home, "download", "a b"), 2, "no name of a Hugging Face repo")
+    fails(run(hub, home, "download", "a b"), 2, "not the name of a Hugging Face repo")
     fails(run(hub, home, "download", REPO, HF_ENDPOINT="http://127.0.0.1:9"), 1, REPO)
     hub.repos.pop("google-t5/t5-base")
     fails(run(hub, home, "download", REPO), 1, "google-t5/t5-base")

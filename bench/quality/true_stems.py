@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ class TrueStems:
 
     def __init__(self, stems: Stems, through: Callable[[Samples], Samples]) -> None:
         self.stems, self._through = stems, through
+        self._answers: dict[tuple[Instruction, str], Any] = {}
+        """What is heard in each true answer, by measure."""
 
     @cached_property
     def candidates(self) -> dict[str, npt.NDArray[np.float32]]:
@@ -49,9 +52,13 @@ class TrueStems:
         wanted = truth(instruction, self.stems)
         if wanted is None or len(samples) < 4096:
             return {}
-        scores: dict[str, float | None] = {"onset F": onset_f(onsets(samples), onsets(wanted))}
-        if not notes_missing():
-            scores["notes F1"] = f1(piano_roll(samples), piano_roll(wanted))
+        measures: dict[str, tuple[Callable[[Samples], Any], Callable[[Any, Any], float]]]
+        measures = {"onset F": (onsets, onset_f)} | ({} if notes_missing() else {"notes F1": (piano_roll, f1)})
+        scores: dict[str, float | None] = {}
+        for name, (hear, compare) in measures.items():
+            if (instruction, name) not in self._answers:
+                self._answers[instruction, name] = hear(wanted)
+            scores[name] = compare(hear(samples), self._answers[instruction, name])
         if instruction.verb in ("only", "remove") and len(self.stems) > 1:
             spectrum = log_mel(samples)
             nearest = min(self.candidates, key=lambda name: distance(spectrum, self.candidates[name]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import cast
 
 import mlx.core as mx
@@ -69,9 +70,7 @@ def compare(ops: Ops) -> Edit:
     The edit runs twice: freely, as users run it, then with every call held against the reference's result for the same
     arguments, which names the operation. Whatever it raises is a finding.
     """
-    reference = InstructMusicGen(open_bundle(demo_path()), kernels.load("reference"))
-    clip = mx.array(audio.load(demo_path().parent / "clip.flac").samples[: (2 * FRAMES - PROMPT) * HOP])
-    right = _run(reference, clip)
+    clip, right = _reference()
     problems: list[Finding] = []
     watched, tie, sound = Watched(ops), None, 0.0
     try:
@@ -93,6 +92,14 @@ def compare(ops: Ops) -> Edit:
     return Edit(ops.name, right.edited.shape[2], tie, sound, watched.calls, problems)
 
 
+@cache
+def _reference() -> tuple[mx.array, Run]:
+    """Return the beginning of the shipped clip and the reference's edit of it, which serve every backend."""
+    reference = InstructMusicGen(open_bundle(demo_path()), kernels.load("reference"))
+    clip = mx.array(audio.load(demo_path().parent / "clip.flac").samples[: (2 * FRAMES - PROMPT) * HOP])
+    return clip, _run(reference, clip)
+
+
 def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> Run:
     """Return an edit; its parts take the codes and tokens of `given`, so that one part's fault is not another's."""
     codes = model.encode(clip)
@@ -108,7 +115,7 @@ def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> R
     asked = mx.array(given.codes) if given else codes
     edited = model.edit_codes(asked, TEXT, greedy=True, guidance=GUIDANCE, plan=plan())
     samples = model.decode(mx.array(given.edited) if given else edited)
-    mx.eval(codes, edited, samples)
+    mx.eval(codes, edited, samples, logits)
     return Run(np.array(codes), np.array(edited), np.array(samples), logits)
 
 

@@ -71,7 +71,7 @@ def test_a_row_of_a_batch_is_what_it_is_alone(
     models: Callable[..., Any], backend: str, bits: int, rows: int, seed: int, guidance: float,
     sampling: dict[str, Any], windows: tuple[int | None, int | None], text: list[str],
 ) -> None:  # fmt: skip
-    m, clip = models(backend, bits), codes(rows, 14, seed)
+    m, clip = models(backend, bits), codes(rows, 11, seed)
     texts, seeds = [text[i % len(text)] for i in range(rows)], [seed + 3 * i for i in range(rows)]
     options = dict(zip(("window_frames", "stride_frames"), windows)) | sampling | {"guidance": guidance}
     batch = m.edit_codes(clip, texts, seed=seeds, pad_texts=False, **options)

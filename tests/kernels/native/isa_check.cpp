@@ -11,6 +11,7 @@
 #include "isa_extremes.h"
 #include "isa_kernels.h"
 #include "isa_name.h"
+#include "isa_packed.h"
 
 namespace imn::IMN_ISA {
 extern const IsaKernels table;
@@ -19,154 +20,74 @@ using namespace imn;
 
 namespace {
 
-int passed = 0, failed = 0;
-uint32_t state = 12345;
-
-uint32_t bits32() {
-  state = state * 1664525u + 1013904223u;
-  return state ^ (state >> 15);
-}
-float uniform() { return float(int32_t(bits32())) / 2147483648.f; }
-
-void check(const char* what, int a, int b, int c, double error, double bound) {
-  if (error <= bound) {
-    ++passed;
-  } else {
-    ++failed;
-    std::printf("%s (%d, %d, %d): off by %g, bound %g\n", what, a, b, c, error, bound);
-  }
-}
-
 void quantized(const IsaKernels& k, int bits, int group, int kk, int n, int m) {
-  const int words = kk * bits / 32, groups = kk / group;
-  std::vector<uint32_t> w(size_t(n * words));
-  for (auto& v : w) v = bits32();
-  std::vector<float> wide(size_t(n * groups)), shift(size_t(n * groups)), x(size_t(m * padded(kk)), 0.f);
-  std::vector<uint16_t> scales(wide.size()), biases(wide.size());
-  for (auto& v : wide) v = uniform() * 0.1f;
-  for (auto& v : shift) v = uniform();
-  k.narrow(scales.data(), wide.data(), int64_t(wide.size()), DType::f16);
-  k.narrow(biases.data(), shift.data(), int64_t(shift.size()), DType::f16);
-  k.widen(wide.data(), scales.data(), int64_t(wide.size()), DType::f16);
-  k.widen(shift.data(), biases.data(), int64_t(shift.size()), DType::f16);
-  for (int r = 0; r < m; ++r) {
-    for (int i = 0; i < kk; ++i) x[size_t(r * padded(kk) + i)] = uniform() + 0.3f;
-  }
-  const Quantized q{w.data(), scales.data(), biases.data(), DType::f16, n, kk, group, bits};
+  const PackedCase c(k, DType::f16, bits, group, kk, n, m);
   std::vector<float> dense(size_t(n * padded(kk))), out(size_t(m * n));
-  k.dequantize(q, 0, n, 0, kk, dense.data(), padded(kk));
+  k.dequantize(c.q, 0, n, 0, kk, dense.data(), padded(kk));
   std::vector<float> scale_tables(size_t(table_size(n, kk, group)));
   for (int r = 0; r < m; r += kFloatRows) {
     const int some = m - r < kFloatRows ? m - r : kFloatRows;
     std::vector<float> packed(size_t(k.packed_size(some, kk, group, bits)));
-    k.pack(x.data() + r * padded(kk), padded(kk), some, kk, group, bits, packed.data());
-    k.product(q, packed.data(), some, 0, n, scale_tables.data(), out.data() + r * n, n);
+    k.pack(c.row(r), padded(kk), some, kk, group, bits, packed.data());
+    k.product(c.q, packed.data(), some, 0, n, scale_tables.data(), out.data() + r * n, n);
   }
-  std::vector<float> out8(out.size()), out16(out.size());
-  if (bits == 4) {
-    for (int width : {8, 16}) {
-      std::vector<float> codes(size_t(k.packed_size_integer(m, kk, group, width)));
-      k.pack_integer(x.data(), padded(kk), m, kk, group, width, codes.data());
-      k.product_integer(q, codes.data(), m, 0, n, width, scale_tables.data(), (width == 8 ? out8 : out16).data(), n);
-    }
+  const auto unpacked = [&](int j, int i) { return dense[size_t(j * padded(kk) + i)]; };
+  check("dequantize", bits, group, kk, c.worst_unpacked(unpacked), 1.2e-7);
+  check("product", bits * 1000 + group, kk, m, c.worst(out), 1e-6);
+  for (int width : {8, 16}) {
+    if (bits != 4) continue;
+    std::vector<float> codes(size_t(k.packed_size_integer(m, kk, group, width)));
+    k.pack_integer(c.x.data(), padded(kk), m, kk, group, width, codes.data());
+    k.product_integer(c.q, codes.data(), m, 0, n, width, scale_tables.data(), out.data(), n);
+    // Half a step of the largest, which is at most 1.3.
+    const double bound = width == 8 ? 1.3 / 254 : 1.3 / 65534 + 1e-6;
+    check(width == 8 ? "product, 8-bit x" : "product, 16-bit x", bits * 1000 + group, kk, m, c.worst(out), bound);
   }
-  double worst = 0, worst8 = 0, worst16 = 0, unpack = 0;
-  for (int j = 0; j < n; ++j) {
-    for (int r = 0; r < m; ++r) {
-      double sum = 0, size = 0;
-      for (int i = 0; i < kk; ++i) {
-        const uint32_t code = w[size_t(j * words + i * bits / 32)] >> (i * bits % 32) & ((1u << bits) - 1);
-        const double s = wide[size_t(j * groups + i / group)], b = shift[size_t(j * groups + i / group)];
-        const double weight = s * code + b, xi = x[size_t(r * padded(kk) + i)];
-        sum += weight * xi;
-        size += (std::fabs(s * code) + std::fabs(b)) * std::fabs(xi);
-        unpack =
-            std::fmax(unpack, std::fabs(dense[size_t(j * padded(kk) + i)] - weight) / (std::fabs(s * code) + std::fabs(b)));
-      }
-      worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / size);
-      if (bits == 4) worst16 = std::fmax(worst16, std::fabs(out16[size_t(r * n + j)] - sum) / size);
-      if (bits == 4) worst8 = std::fmax(worst8, std::fabs(out8[size_t(r * n + j)] - sum) / size);
-    }
-  }
-  check("dequantize", bits, group, kk, unpack, 1.2e-7);
-  check("product", bits * 1000 + group, kk, m, worst, 1e-6);
-  // Half a step of the largest, which is at most 1.3.
-  check("product, 16-bit x", bits * 1000 + group, kk, m, worst16, 1.3 / 65534 + 1e-6);
-  check("product, 8-bit x", bits * 1000 + group, kk, m, worst8, 1.3 / 254);
 }
 
-// Interleaved weights: any number of outputs, all activations, groups in two parts, and the way there and back.
+// Interleaved weights: any number of outputs, all activations, groups in two
+// parts, and the way there and back.
 void interleaved(const IsaKernels& k, DType dtype, int bits, int group, int kk, int n, int m) {
-  const int words = kk * bits / 32, groups = kk / group;
-  std::vector<uint32_t> w(size_t(n * words));
-  for (auto& v : w) v = bits32();
-  std::vector<float> wide(size_t(n * groups)), shift(size_t(n * groups)), x(size_t(m * padded(kk)), 0.f);
-  const size_t size = size_of(dtype);
-  std::vector<uint8_t> scales(wide.size() * size), biases(wide.size() * size);
-  for (auto& v : wide) v = uniform() * 0.1f;
-  for (auto& v : shift) v = uniform();
-  k.narrow(scales.data(), wide.data(), int64_t(wide.size()), dtype);
-  k.narrow(biases.data(), shift.data(), int64_t(shift.size()), dtype);
-  k.widen(wide.data(), scales.data(), int64_t(wide.size()), dtype);
-  k.widen(shift.data(), biases.data(), int64_t(shift.size()), dtype);
-  for (int r = 0; r < m; ++r) {
-    for (int i = 0; i < kk; ++i) x[size_t(r * padded(kk) + i)] = uniform() + 0.3f;
-  }
-  const Quantized q{w.data(), scales.data(), biases.data(), dtype, n, kk, group, bits};
+  const PackedCase c(k, dtype, bits, group, kk, n, m);
+  const int groups = c.groups;
   Interleaved il{nullptr, dtype, n, kk, group, bits};
   std::vector<uint8_t> data(size_t(il.bytes()), 0xEE);
   il.data = data.data();
-  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.interleave(q, il, n0, data.data());
-  std::vector<uint32_t> back(w.size());
-  std::vector<uint8_t> scales_back(scales.size()), biases_back(biases.size());
-  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.deinterleave(il, n0, back.data(), scales_back.data(), biases_back.data());
-  check("interleave", bits * 1000 + group, kk, n, back != w || scales_back != scales || biases_back != biases, 0);
+  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.interleave(c.q, il, n0, data.data());
+  std::vector<uint32_t> back(c.w.size());
+  std::vector<uint8_t> scales(c.scales.size()), biases(c.biases.size());
+  for (int n0 = 0; n0 < n; n0 += kTileOutputs) k.deinterleave(il, n0, back.data(), scales.data(), biases.data());
+  check("interleave", bits * 1000 + group, kk, n, back != c.w || scales != c.scales || biases != c.biases, 0);
 
   const int64_t ld = il.tiles() * kTileOutputs;
   std::vector<float> columns(size_t(ld * kk));
   k.interleaved_columns(il, 0, groups, 0, n, columns.data(), ld);
-  double unpack = 0;
+  const auto unpacked = [&](int j, int i) { return columns[size_t(i * ld + j)]; };
+  check("interleaved columns", bits * 1000 + group, kk, n, c.worst_unpacked(unpacked), 2.4e-7);
   for (int width : {32, 16, 8}) {
     std::vector<float> arranged(size_t(k.arranged_size(m, kk, group, width))), out(size_t(m * n) + 1, 99.f), parts(out),
         alone(out);
-    k.arrange(x.data(), padded(kk), m, il, width, arranged.data());
+    k.arrange(c.x.data(), padded(kk), m, il, width, arranged.data());
     k.interleaved_product(il, arranged.data(), m, width, 0, groups, 0, n, out.data(), n);
     k.interleaved_product(il, arranged.data(), m, width, 0, groups / 2, 0, n, parts.data(), n);
     if (groups / 2 > 0)
       k.interleaved_product(il, arranged.data(), m, width, groups / 2, groups, 0, n, parts.data(), n);
     else
       parts = out;
-    int differ = 0;
     for (int r = 0; r < m; ++r) {
-      k.arrange(x.data() + r * padded(kk), padded(kk), 1, il, width, arranged.data());
+      k.arrange(c.row(r), padded(kk), 1, il, width, arranged.data());
       for (int n0 = 0; n0 < n; n0 += kTileOutputs) {
         k.interleaved_product(il, arranged.data(), 1, width, 0, groups, n0, n0 + kTileOutputs < n ? n0 + kTileOutputs : n,
                               alone.data() + r * n, n);
       }
     }
-    differ = std::memcmp(out.data(), parts.data(), out.size() * 4) != 0 ||
-             std::memcmp(out.data(), alone.data(), out.size() * 4) != 0;
+    const bool differ = std::memcmp(out.data(), parts.data(), out.size() * 4) != 0 ||
+                        std::memcmp(out.data(), alone.data(), out.size() * 4) != 0;
     check("interleaved, the same bits in parts and alone", bits * 1000 + group, width, m, differ || out.back() != 99.f, 0);
-    double worst = 0;
-    for (int j = 0; j < n; ++j) {
-      for (int r = 0; r < m; ++r) {
-        double sum = 0, total = 0;
-        for (int i = 0; i < kk; ++i) {
-          const uint32_t code = w[size_t(j * words + i * bits / 32)] >> (i * bits % 32) & ((1u << bits) - 1);
-          const double s = wide[size_t(j * groups + i / group)], b = shift[size_t(j * groups + i / group)];
-          const double weight = s * code + b, xi = x[size_t(r * padded(kk) + i)];
-          sum += weight * xi;
-          total += (std::fabs(s * code) + std::fabs(b)) * std::fabs(xi);
-          unpack = std::fmax(unpack, std::fabs(columns[size_t(i * ld + j)] - weight) / (std::fabs(s * code) + std::fabs(b)));
-        }
-        worst = std::fmax(worst, std::fabs(out[size_t(r * n + j)] - sum) / total);
-      }
-    }
     // Half a step of the largest, which is at most 1.3.
     const double bound = width == 32 ? 1e-6 : width == 16 ? 1.3 / 65278 + 1e-6 : 1.3 / 254;
-    check("interleaved product", bits * 1000 + group, width, m, worst, bound);
+    check("interleaved product", bits * 1000 + group, width, m, c.worst(out), bound);
   }
-  check("interleaved columns", bits * 1000 + group, kk, n, unpack, 2.4e-7);
 }
 
 void dense_and_attention(const IsaKernels& k, DType dtype, int d, int count, int m) {

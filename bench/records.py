@@ -19,7 +19,8 @@ from .stats import Samples, Seconds
 SCHEMA = 2
 
 OPERATIONS = (
-    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
+    "int4_matmul", "linear", "self_attention", "prefix_attention", "cross_attention", "attention", "conv1d",
+    "conv_transpose1d", "lstm",
 )  # fmt: skip
 """Equal to `kernels.OPERATIONS`, which can't be read without MLX."""
 STOCK = "stock MLX"

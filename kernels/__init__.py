@@ -25,19 +25,21 @@ if TYPE_CHECKING:
         lstm,
         pack,
         prefix_attention,
+        self_attention,
     )
     from reference.contract import Activation, Epilogue, Norm, Ops, Packed, Prefix
 
 BACKENDS = ("metal", "native", "reference", "interpreter")
 
 OPERATIONS = (
-    "int4_matmul", "linear", "prefix_attention", "cross_attention", "attention", "conv1d", "conv_transpose1d", "lstm",
+    "int4_matmul", "linear", "self_attention", "prefix_attention", "cross_attention", "attention", "conv1d",
+    "conv_transpose1d", "lstm",
 )  # fmt: skip
 """What `reference.contract.Ops` computes."""
 __all__ = [
     "BACKENDS", "OPERATIONS", "Activation", "BackendUnavailable", "Epilogue", "Norm", "Ops", "Packed", "Prefix",
     "attention", "available", "conv1d", "conv_transpose1d", "cross_attention", "int4_matmul", "linear", "load", "lstm",
-    "pack", "prefix_attention",
+    "pack", "prefix_attention", "self_attention",
 ]  # fmt: skip
 
 

@@ -5,6 +5,11 @@ Stock MLX at its best, nothing hand-written: `mx.quantized_matmul`, `mx.fast.sca
 
 from __future__ import annotations
 
+import sys
+from typing import cast
+
+import mlx.core as mx
+
 from . import forms, matmul
 from .arguments import check_packed
 from .attention import attention
@@ -12,8 +17,9 @@ from .attention import cross_attention as _cross_attention
 from .attention import prefix_attention as _prefix_attention
 from .cache import write_cache
 from .codec import conv1d, conv_transpose1d, lstm
-from .contract import Packed
+from .contract import Ops, Packed, Prefix
 from .precision import cache_dtype, compute_dtype, weight_dtype
+from .self_attention import composed
 
 name = "reference"
 
@@ -30,6 +36,21 @@ def pack(weight: Packed) -> Packed:
     return weight
 
 
+def self_attention(
+    qkv: mx.array,
+    cache: mx.array,
+    position: int,
+    prefix: Prefix | None = None,
+    *,
+    scale: float,
+    rows: slice = slice(None),
+    query_row: int = 0,
+) -> tuple[mx.array, mx.array]:
+    """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
+    ops = cast(Ops, sys.modules[__name__])
+    return composed(ops, qkv, cache, position, prefix, scale=scale, rows=rows, query_row=query_row)
+
+
 __all__ = [
     "attention",
     "cache_dtype",
@@ -43,6 +64,7 @@ __all__ = [
     "name",
     "pack",
     "prefix_attention",
+    "self_attention",
     "weight_dtype",
     "write_cache",
 ]

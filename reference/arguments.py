@@ -5,6 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 
 from .contract import Epilogue, Norm, Packed, Prefix
+from .heads import stack_heads
 
 FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 GROUP_SIZES = (32, 64, 128)
@@ -166,6 +167,36 @@ def check_write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice)
     if chosen.step < 1:
         raise ValueError(f"rows={rows} count backwards; reverse kv instead")
     return chosen.start, chosen.step
+
+
+def check_qkv(qkv: mx.array, cache: mx.array, prefix: Prefix | None, query_row: int) -> None:
+    """Check what `reference.contract.Ops.self_attention` has of its own, beside the operations it is made of."""
+    if not (qkv.ndim == 3 and qkv.size > 0):
+        raise ValueError(f"qkv has shape {qkv.shape}; it must be a non-empty [b,T,3·H·D]")
+    if not (cache.ndim == 5 and cache.size > 0 and cache.shape[0] == 2):
+        raise ValueError(f"cache has shape {cache.shape}; it must be a non-empty [2,B,H,S,D]")
+    heads, dim = cache.shape[2], cache.shape[4]
+    if qkv.shape[2] != 3 * heads * dim:
+        raise ValueError(f"qkv has shape {qkv.shape}; the cache's {heads} heads of {dim} need [b,T,{3 * heads * dim}]")
+    if prefix is not None and not (prefix.q.ndim == 4 and 0 <= query_row <= prefix.q.shape[2] - qkv.shape[1]):
+        raise ValueError(
+            f"query_row={query_row} and {qkv.shape[1]} queries do not fit prefix_q {prefix.q.shape}; it must be "
+            "[B',H,P',D] with a row for each"
+        )
+
+
+def check_self_attention(
+    qkv: mx.array, cache: mx.array, position: int, prefix: Prefix | None, rows: slice, query_row: int
+) -> tuple[int, int]:
+    """Check all of `reference.contract.Ops.self_attention`; return the first of the rows and their distance."""
+    check_qkv(qkv, cache, prefix, query_row)
+    parts, steps = stack_heads(qkv, cache.shape[2], cache.shape[4]), qkv.shape[1]
+    found = check_write_cache(cache, parts[1:], position, rows)
+    if prefix is not None:
+        own = cache[:1, rows].squeeze(0)
+        given = prefix._replace(q=prefix.q[:, :, query_row : query_row + steps])
+        check_prefix_attention(parts[:1].squeeze(0), own, own, given, position + steps)
+    return found
 
 
 def check_cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array, norm: Norm | None) -> None:

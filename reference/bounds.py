@@ -26,7 +26,11 @@ def bound(operation: str, a: Arguments, expected: Float64, activation_bits: int 
         return cross_attention(a, activation_bits)
     if operation in ("conv1d", "conv_transpose1d"):
         return convolution(a, expected)
-    return {"linear": linear, "prefix_attention": prefix_attention, "attention": attention, "lstm": lstm}[operation](a)
+    others = {
+        "linear": linear, "self_attention": self_attention, "prefix_attention": prefix_attention,
+        "attention": attention, "lstm": lstm,
+    }  # fmt: skip
+    return others[operation](a)
 
 
 def _packed(a: Arguments) -> tuple[Float64, Float64]:
@@ -72,6 +76,20 @@ def prefix_attention(a: Arguments) -> Float64:
     top_injected = np.abs(gate) * np.abs(pv).max(axis=(-2, -1))[..., None, None]
     total = main + np.abs(gate) * injected + tolerance.rounding(dtype, top, top_injected, top + top_injected)
     return np.asarray(total, dtype=np.float64)
+
+
+def self_attention(a: Arguments) -> Float64:
+    """Of the attention to a cache with the new keys and values in it, and to the prefix; of every element alike."""
+    q, k, v, _ = oracle.cached(a["qkv"], a["cache"], a["position"], a.get("rows", slice(None)))
+    steps, prefix, dtype = q.shape[2], a.get("prefix"), a["qkv"].dtype
+    arguments = {"q": mx.array(q.astype(np.float32)).astype(dtype), "k": k, "v": v, "scale": a["scale"]}
+    length = a["position"] + steps
+    if prefix is None:
+        seen = {"k": k[:, :, :length], "v": v[:, :, :length]}
+        return np.asarray(attention({**arguments, **seen}).max())
+    row = a.get("query_row", 0)
+    parts = {"prefix_q": prefix.q[:, :, row : row + steps], "prefix_k": prefix.k, "prefix_v": prefix.v}
+    return np.asarray(prefix_attention({**arguments, **parts, "gate": prefix.gate, "length": length}).max())
 
 
 def cross_attention(a: Arguments, activation_bits: int | None = None) -> Float64:

@@ -170,6 +170,27 @@ class Ops(Protocol):
         """
         ...
 
+    def self_attention(
+        self,
+        qkv: mx.array,
+        cache: mx.array,
+        position: int,
+        prefix: Prefix | None = None,
+        *,
+        scale: float,
+        rows: slice = slice(None),
+        query_row: int = 0,
+    ) -> tuple[mx.array, mx.array]:
+        """Put the keys and values of T positions into a cache and attend to it: all between a layer's two products.
+
+        qkv [b,T,3·H·D], the three maps side by side, of `rows` b of the B in rising order; cache [2,B,H,S,D] of any
+        float dtype with S >= position + T. As `write_cache`, and then causal attention to the `position` + T keys that
+        are there; with a prefix `prefix_attention`, whose prefix_q are the T rows of prefix.q [B',H,P',D] from
+        `query_row` on. Returns the result [b,T,H·D] in qkv's dtype, and the cache, which is written in place where
+        nothing else holds it.
+        """
+        ...
+
     def cross_attention(
         self,
         x: mx.array,

@@ -14,6 +14,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from .contract import Prefix
+
 Float64 = npt.NDArray[np.float64]
 Array = mx.array | npt.NDArray[Any]
 Norm = tuple[Array, Array, float]
@@ -142,6 +144,37 @@ def prefix_attention(
         out[row] = attention(q[row], k[row], v[row], scale=scale, mask="causal")
         out[row] += g * attention(q[row] + pq[shared], pk[shared], pv[shared], scale=scale)
     return out
+
+
+def self_attention(
+    qkv: Array,
+    cache: mx.array,
+    position: int,
+    prefix: Prefix | None = None,
+    *,
+    scale: float,
+    rows: slice = slice(None),
+    query_row: int = 0,
+) -> tuple[Float64, Float64]:
+    """Put keys and values, rounded to the cache's dtype, into the cache, and attend to what is there by then."""
+    q, k, v, kept = cached(qkv, cache, position, rows)
+    length = position + q.shape[2]
+    if prefix is None:
+        out = attention(q, k[:, :, :length], v[:, :, :length], scale=scale, mask="causal")
+    else:
+        own = prefix._replace(q=prefix.q[:, :, query_row : query_row + q.shape[2]])
+        out = prefix_attention(q, k, v, *own, scale=scale, length=length)
+    return out.transpose(0, 2, 1, 3).reshape(qkv.shape[0], qkv.shape[1], -1), kept
+
+
+def cached(qkv: Array, cache: mx.array, position: int, rows: slice) -> tuple[Float64, Float64, Float64, Float64]:
+    """Return q [b,H,T,D], all keys and values of the rows in use [b,H,S,D], and the cache [2,B,H,S,D] with the new."""
+    heads, dim = cache.shape[2], cache.shape[4]
+    parts = float64(qkv).reshape(*qkv.shape[:2], 3, heads, dim).transpose(2, 0, 3, 1, 4)
+    kept = float64(cache).copy()
+    fresh = float64(mx.array(parts[1:].astype(np.float32)).astype(cache.dtype))
+    kept[:, rows, :, position : position + qkv.shape[1]] = fresh
+    return parts[0], kept[0, rows], kept[1, rows], kept
 
 
 def cross_attention(

@@ -14,6 +14,7 @@ from bench.console import track
 from model.network.walk import Walk
 from model.pipeline import InstructMusicGen
 from reference.contract import Ops
+from reference.self_attention import composed
 
 from .distribution import relative_error
 from .teacher_forcing import Chunk
@@ -74,6 +75,10 @@ class Recorder:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
+
+    def self_attention(self, *arrays: Any, **options: Any) -> tuple[mx.array, mx.array]:
+        """Run it in its parts, of which `prefix_attention` is one."""
+        return composed(cast(Ops, self), *arrays, **options)
 
     def prefix_attention(self, *arrays: mx.array, **options: Any) -> mx.array:
         """Run the backend's, and once more with the gate, the last of the arrays, shut to know the gated part."""

@@ -17,6 +17,7 @@ import mlx.core as mx
 import reference
 from reference import forms, matmul
 from reference.contract import Packed
+from reference.self_attention import composed
 
 from .. import tuning
 from .attention import cross_attention, prefix_attention
@@ -52,6 +53,10 @@ class MetalOps:
         """Return the matrix as `mx.quantize` lays it out, as one that a norm can be folded into."""
         plain = reference.pack(weight)
         return Foldable(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
+
+    def self_attention(self, *arrays: Any, **options: Any) -> tuple[mx.array, mx.array]:
+        """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
+        return composed(self, *arrays, **options)
 
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)

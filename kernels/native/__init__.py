@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from reference import arguments, forms
 from reference.contract import Epilogue, Norm, Packed, Prefix
+from reference.tiles import Tiles
 
-from . import cores
+from . import cores, signals
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
 from .settings import ACTIVATIONS, CACHES, LAYOUTS, Settings
@@ -43,8 +44,8 @@ if _wrong := _settings.read_environment():
 
 __all__ = [
     "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "info",
-    "int4_matmul", "knobs", "linear", "lstm", "name", "pack", "prefix_attention", "set_activations", "set_caches",
-    "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use", "weight_dtype", "write_cache",
+    "int4_matmul", "knobs", "linear", "lstm", "name", "pack", "prefix_attention", "self_attention", "set_activations",
+    "set_caches", "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use", "weight_dtype", "write_cache",
 ]  # fmt: skip
 
 
@@ -115,10 +116,7 @@ def set_caches(caches: Literal["float32", "float16"]) -> None:
 
 
 def set_layout(layout: Literal["interleaved", "plain"]) -> None:
-    """Set how `pack` lays matrices out from now on: "interleaved", the order in which they are read, or "plain".
-
-    Raises ValueError for another.
-    """
+    """Set how `pack` lays matrices out from now on: "interleaved", as they are read, or "plain". Else ValueError."""
     _settings.choose("layout", layout)
 
 
@@ -146,10 +144,7 @@ def use(values: Mapping[str, Any]) -> None:
 
 
 def stream(words: npt.NDArray[np.uint64]) -> int:
-    """Load each of `words` [n] once on all threads, for measuring bandwidth, and return their bitwise or.
-
-    Raises RuntimeError if the backend is not available.
-    """
+    """Load each of `words` [n] once on all threads, for measuring bandwidth, and return their bitwise or."""
     found: int = _ext().stream(words)
     return found
 
@@ -176,9 +171,11 @@ def _explain(error: Exception, check: Callable[..., Any], *args: Any) -> NoRetur
 
 
 def pack(weight: Packed) -> Packed:
-    """Return the matrix in the order in which this backend reads it: as large, and made at once, not lazily."""
+    """Return the matrix in the order in which this backend reads it: as large, and begun at once, not lazily."""
     if isinstance(weight, Interleaved):
         return weight
+    if isinstance(weight, Tiles) and _settings.layout == "interleaved":
+        return Interleaved.settled(_ext(), weight)
     weight = weight.plain()
     arguments.check_packed(weight)
     return weight if _settings.layout == "plain" else Interleaved.of(_ext(), weight)
@@ -234,6 +231,28 @@ def write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice = slic
     return out
 
 
+def self_attention(
+    qkv: mx.array,
+    cache: mx.array,
+    position: int,
+    prefix: Prefix | None = None,
+    *,
+    scale: float,
+    rows: slice = slice(None),
+    query_row: int = 0,
+) -> tuple[mx.array, mx.array]:
+    """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
+    own, gate = ([], 0.0) if prefix is None else (list(prefix[:3]), prefix[3])
+    try:
+        at = range(cache.shape[1])[rows]
+        out, after = _ext().self_attention(
+            qkv, cache, position, (at.start, at.step, len(at)), own, gate, query_row, scale
+        )
+        return out, after
+    except (ValueError, TypeError, IndexError) as e:
+        _explain(e, arguments.check_self_attention, qkv, cache, position, prefix, rows, query_row)
+
+
 def _cross_attention(
     x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> mx.array:
@@ -250,6 +269,9 @@ int4_matmul = forms.int4_matmul(_int4_matmul)
 linear = forms.linear(_linear)
 prefix_attention = forms.prefix_attention(_prefix_attention)
 cross_attention = forms.cross_attention(_cross_attention)
+
+
+conv1d, conv_transpose1d, lstm = signals.operations(_ext)
 
 
 def attention(
@@ -270,52 +292,7 @@ def attention(
         ) from e
 
 
-def conv1d(
-    x: mx.array, w: mx.array, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
-) -> mx.array:
-    """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
-    try:
-        out: mx.array = _ext().conv1d(x, w, bias, stride, elu, residual)
-        return out
-    except (ValueError, TypeError) as e:
-        _explain_signal(e, x, w, bias, stride, residual)
-
-
-def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-    """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
-    try:
-        out: mx.array = _ext().conv_transpose1d(x, w, bias, stride, elu)
-        return out
-    except (ValueError, TypeError) as e:
-        _explain_signal(e, x, w, bias, stride, None)
-
-
-def lstm(
-    x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
-) -> tuple[mx.array, mx.array]:
-    """Run one LSTM layer from a state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
-    try:
-        out, after = _ext().lstm(x, w_ih, w_hh, bias, state)
-        return out, after
-    except (ValueError, TypeError) as e:
-        given = "" if state is None else f", state {state.shape} {state.dtype}"
-        raise ValueError(
-            f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape}{given} do not fit; "
-            "they must be float [B,L,C], [4C,C], [4C,C] and [4C], the state float32 [2,B,C]"
-        ) from e
-
-
 def _gelu(activation: str | None) -> bool:
     if activation not in (None, "gelu"):
         raise ValueError(f'activation={activation!r} is not known; use None or "gelu"')
     return activation == "gelu"
-
-
-def _explain_signal(
-    error: Exception, x: mx.array, w: mx.array, bias: mx.array, stride: int, residual: mx.array | None
-) -> NoReturn:
-    extra = "" if residual is None else f", residual {residual.shape} {residual.dtype}"
-    raise ValueError(
-        f"x {x.shape} {x.dtype}, w {w.shape} {w.dtype}, bias {bias.shape} and stride={stride}{extra} do not fit; "
-        "they must be float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
-    ) from error

@@ -6,7 +6,9 @@ from types import ModuleType
 
 import mlx.core as mx
 
+from reference import tiles
 from reference.contract import Packed
+from reference.tiles import Tiles
 
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)  # of scales and biases, as src/mlx/bindings.cpp numbers them
 
@@ -32,11 +34,18 @@ class Interleaved(Packed):
 
     @classmethod
     def of(cls, extension: ModuleType, weight: Packed) -> Interleaved:
-        """Reorder a matrix; evaluated at once, so that the original can be freed."""
+        """Reorder a matrix; begun at once, so that the original is soon freed, and the next one read meanwhile."""
         layout = (weight.group_size, weight.bits, 0, 0, 0)
         data: mx.array = extension.interleave([weight.w, weight.scales, weight.biases], layout)
-        mx.eval(data)
+        mx.async_eval(data)  # type: ignore[no-untyped-call]
         return cls(extension, data, weight.shape, weight.group_size, weight.bits, weight.scales.dtype)
+
+    @classmethod
+    def settled(cls, extension: ModuleType, weight: Tiles) -> Interleaved:
+        """Take a matrix that is stored in this order; begun at once."""
+        data: mx.array = extension.settle(weight.data)
+        mx.async_eval(data)  # type: ignore[no-untyped-call]
+        return cls(extension, data, weight.shape, weight.group_size, weight.bits, tiles.DTYPE)
 
     @property
     def shape(self) -> tuple[int, int]:

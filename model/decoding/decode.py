@@ -45,7 +45,7 @@ class DecoderState:
         self.lm, self.position, self.query_rows = lm, 0, query_rows
         self.prefix = [None] * start_layer + [*prefix] + [None] * (config.layers - start_layer - len(prefix))
         self.layers = [
-            LayerState(KVCache(lm.ops, rows, config.heads, slots, config.head_dim, lm.cache_dtype), own, given)
+            LayerState(KVCache(rows, config.heads, slots, config.head_dim, lm.cache_dtype), own, given)
             for own, given in zip(text, self.prefix, strict=True)
         ]
         self.positions = sinusoid(slots, config.dim).astype(lm.dtype)

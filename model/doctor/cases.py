@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 import numpy as np
 
+from reference.contract import Prefix
+
 DTYPES = (mx.float16, mx.bfloat16, mx.float32)
 OPERATIONS = (
     "int4_matmul",
     "linear",
+    "self_attention",
     "prefix_attention",
     "cross_attention",
     "attention",
@@ -129,6 +132,21 @@ def _attentions() -> Iterator[Shaped]:
         shape = f"{rows} rows, {steps} queries, {length} of {slots} keys, prefix {shared} x {frames}, heads of {dim}"
         return "prefix_attention", shape, make
 
+    def cached(
+        rows: int, steps: int, slots: int, position: int, dim: int, shared: int = 0, used: slice = slice(None)
+    ) -> Shaped:
+        def make(r: Random) -> dict[str, Any]:
+            own = len(range(rows)[used])
+            kv, q = ((shared, 2, n, dim) for n in (33, steps + 3))
+            prefix = {"prefix": Prefix(r(*q), r(*kv), r(*kv), mx.array([0.7])), "query_row": 2} if shared else {}
+            return {
+                "qkv": r(own, steps, 6 * dim), "cache": r(2, rows, 2, slots, dim), "position": position,
+                "scale": dim**-0.5, "rows": used, **prefix,
+            }  # fmt: skip
+
+        shape = f"{rows} rows, {steps} queries from {position} of {slots} on, prefix of {shared}, heads of {dim}"
+        return "self_attention", shape, make
+
     def cross(rows: int, text: int, steps: int, keys: int, dim: int, bits: int = 4, group: int = 32) -> Shaped:
         def make(r: Random) -> dict[str, Any]:
             return {
@@ -147,6 +165,11 @@ def _attentions() -> Iterator[Shaped]:
 
         return "attention", f"{rows} rows, {steps} queries, {keys} keys, heads of {dim}, mask {mask}", make
 
+    yield cached(2, 1, 60, 40, 64, shared=1)
+    yield cached(4, 1, 17, 16, 32, shared=2)
+    yield cached(1, 1, 30, 0, 64)
+    yield cached(4, 5, 40, 20, 64, shared=1, used=slice(1, None, 2))
+    yield cached(2, 14, 40, 3, 64, shared=1)
     yield prefix(2, 1, 1, 60, 41, 51, 64)
     yield prefix(2, 1, 1, 253, 250, 251, 64)
     yield prefix(1, 1, 1, 30, 30, 26, 32, array=True)

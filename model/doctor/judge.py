@@ -17,6 +17,9 @@ from reference.precision import on_cpu
 
 from .cases import OPERATIONS
 
+INPUTS = ("x", "q", "qkv")
+"""What an operation's first argument is called."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -47,16 +50,17 @@ def call(ops: Ops, operation: str, arguments: Mapping[str, Any], case: str) -> F
         mx.eval(results)
     except Exception as e:  # whatever a compiler, a driver or a kernel raises is what the report is for
         return Finding(ops.name, operation, case, explain(e), 0)
-    dtype = next(arguments[name] for name in ("x", "q") if name in arguments).dtype
+    dtype = next(arguments[name] for name in INPUTS if name in arguments).dtype
+    left_in = arguments["cache"].dtype if "cache" in arguments else mx.float32
     problem, error = judge(ops, operation, results[0], wanted[0], bound, dtype)
     for result, expected in zip(results[1:], wanted[1:], strict=True):
-        left, _ = judge(ops, operation, result, expected, bound, mx.float32, dtype)
+        left, _ = judge(ops, operation, result, expected, bound, left_in, dtype)
         problem = problem or (left and f"the state it leaves: {left}")
     return Finding(ops.name, operation, case, problem, error)
 
 
 def _parts(given: Any) -> list[Any]:
-    """Return an operation's result, and the float32 state that an LSTM leaves."""
+    """Return an operation's result, and the state that it leaves: an LSTM's, or a cache."""
     return list(given) if isinstance(given, tuple) else [given]
 
 
@@ -150,6 +154,6 @@ class Watched:
         bound = 2 * bounds.bound(operation, {**given, **_numbers(given)}, expected, self._bits)
         problem, _ = judge(self.ops, operation, result, expected, bound, right.dtype)
         if problem:
-            x = next(given[name] for name in ("x", "q") if name in given)
+            x = next(given[name] for name in INPUTS if name in given)
             case = f"call {self.calls} of a short edit, {list(x.shape)} {str(x.dtype).rpartition('.')[2]}"
             self.problems[operation] = Finding(self.name, operation, case, problem, 0)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import mlx.core as mx
 
-from .heads import merge_heads, unstack
+from reference.heads import merge_heads, unstack
+
 from .projection import Projection, Weights
 from .rows import distinct, row_by_row
 from .state import LayerPrefix

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import mlx.core as mx
 
 from reference.contract import Ops, Prefix
-
-from .heads import unstack
 
 
 class TextKV(NamedTuple):
@@ -23,18 +21,10 @@ class TextKV(NamedTuple):
         return TextKV(self.k[part], self.v[part])
 
 
-@dataclass(frozen=True)
-class LayerPrefix:
+class LayerPrefix(Prefix):
     """What the adapter gives one layer: q, k, v [B,H,n,D], and the raw scalar gate [1] of that second attention."""
 
-    q: mx.array
-    k: mx.array
-    v: mx.array
-    gate: mx.array
-
-    def at(self, row: int, steps: int) -> Prefix:
-        """Return the prefix as it is attended to from `steps` positions, whose query rows begin at `row`."""
-        return Prefix(self.q[:, :, row : row + steps], self.k, self.v, self.gate)
+    __slots__ = ()
 
     def rows(self, part: slice) -> LayerPrefix:
         """Return the prefix of some clips."""
@@ -47,19 +37,8 @@ class KVCache:
     Both live in one array [2,B,H,S,D], so that a step writes them with one update. The prefix is not in it.
     """
 
-    def __init__(self, ops: Ops, rows: int, heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
-        self.ops = ops
+    def __init__(self, rows: int, heads: int, slots: int, head_dim: int, dtype: mx.Dtype) -> None:
         self.kv = mx.zeros((2, rows, heads, slots, head_dim), dtype=dtype)
-
-    def write(self, kv: mx.array, position: int, rows: slice | None = None) -> tuple[mx.array, mx.array]:
-        """Put kv [2,B,H,T,D] at `position` of some rows, by default all.
-
-        Returns all slots of those rows, k and v [B,H,S,D]. Slots not yet written hold zeros.
-        """
-        own = slice(None) if rows is None else rows
-        self.kv = self.ops.write_cache(self.kv, kv, position, own)
-        k, v = unstack(self.kv[:, own])
-        return k, v
 
 
 @dataclass
@@ -71,16 +50,18 @@ class LayerState:
     prefix: LayerPrefix | None = None
     position: int = 0
     query_row: int = 0
-    rows: slice | None = None
-    """The cache's rows in use; None: all."""
+    rows: slice = field(default_factory=lambda: slice(None))
+    """The cache's rows in use."""
 
-    def write(self, kv: mx.array) -> tuple[mx.array, mx.array]:
-        """Put the keys and values of the positions that begin here into the cache; return all of it."""
-        return self.cache.write(kv, self.position, self.rows)
+    def attend(self, ops: Ops, qkv: mx.array, scale: float) -> mx.array:
+        """Attend from the positions that begin here, qkv [B,T,3·H·D]; their keys and values are in the cache then.
 
-    def prefix_at(self, steps: int) -> Prefix | None:
-        """Return the prefix for the next `steps` positions, or None for a layer without."""
-        return None if self.prefix is None else self.prefix.at(self.query_row, steps)
+        Returns [B,T,H·D].
+        """
+        out, self.cache.kv = ops.self_attention(
+            qkv, self.cache.kv, self.position, self.prefix, scale=scale, rows=self.rows, query_row=self.query_row
+        )
+        return out
 
     def of_clip(self, clip: int) -> LayerState:
         """Return the state of one clip's rows: its conditional one and, as many rows further down, the other."""

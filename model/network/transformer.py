@@ -11,8 +11,8 @@ import math
 import mlx.core as mx
 
 from reference.contract import Packed
+from reference.heads import merge_heads, stack_heads, unstack
 
-from .heads import merge_heads, stack_heads, unstack
 from .projection import Weights
 from .rows import row_by_row
 from .state import LayerState, TextKV
@@ -54,16 +54,8 @@ class Layer:
 
     def self_attention(self, x: mx.array, state: LayerState) -> mx.array:
         """x + out(SDPA(q, k, v) + gate · SDPA(q + prefix_q, prefix_k, prefix_v)); the second only with a prefix."""
-        qkv, steps = self.split(self.qkv(x, norm=self.norm1)), x.shape[1]
-        q = qkv[:1].squeeze(0)
-        k, v = state.write(qkv[1:])
-        length, prefix = state.position + steps, state.prefix_at(steps)
-        if prefix is None:
-            seen = (k[:, :, :length], v[:, :, :length])
-            out = self.ops.attention(q, *seen, scale=self.scale, mask="causal")
-        else:
-            out = self.ops.prefix_attention(q, k, v, *prefix, scale=self.scale, length=length)
-        return self.self_out(merge_heads(out), residual=x)
+        attended = state.attend(self.ops, self.qkv(x, norm=self.norm1), self.scale)
+        return self.self_out(attended, residual=x)
 
     def text_attention(self, x: mx.array, text: TextKV) -> mx.array:
         """x + out(SDPA(q, text_k, text_v)); 0 for the unconditional rows, the last ones: their keys and values are."""

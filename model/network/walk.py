@@ -43,7 +43,7 @@ class Walk:
             positions = self.adapter.positions(self.content.shape[1])[turn + 1]
             a, prefix = self.adapter.layer(turn, self.a, self.content, positions, layer)
         rows, steps, _ = self.x.shape
-        cache = KVCache(self.lm.ops, rows, self.lm.config.heads, steps, self.lm.config.head_dim, self.lm.cache_dtype)
+        cache = KVCache(rows, self.lm.config.heads, steps, self.lm.config.head_dim, self.lm.cache_dtype)
         state = LayerState(cache, layer.text_kv(self.text.astype(self.lm.dtype)), prefix)
         return replace(self, x=layer(self.x, state), a=a)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
+import pytest
 
+import kernels
 from bench.edit.evidence import primitives
-from kernels import metal
+from kernels import Ops, metal
 from model.bundle.bundle import demo_path, open_bundle
 from model.decoding.decode import DecoderState
 from model.network.state import LayerPrefix, TextKV
@@ -32,11 +34,11 @@ def traced(**options: Any) -> Any:
     return call
 
 
-def layer_nodes() -> dict[str, int]:
+def layer_nodes(ops: Ops) -> dict[str, int]:
     """Count the nodes of one layer of a guidance pair's step, by primitive."""
     counts = []
     for layers in (1, 2):  # of 4: what they differ by is a layer
-        model = InstructMusicGen(open_bundle(demo_path()), metal.MetalOps("interpreter", metal.Engine(traced)))
+        model = InstructMusicGen(open_bundle(demo_path()), ops)
         lm = model.lm
         c = lm.config
         lm.layers, lm.config = lm.layers[:layers], c.__class__(**{**vars(c), "layers": layers})
@@ -53,8 +55,13 @@ def layer_nodes() -> dict[str, int]:
 
 
 def test_a_layer_is_eight_launches_and_few_other_nodes() -> None:
-    nodes = layer_nodes()
+    nodes = layer_nodes(metal.MetalOps("interpreter", metal.Engine(traced)))
     nodes.pop("StopGradient")  # the stand-in's
     assert nodes.pop("CustomTransforms") == 7 and nodes.pop("SliceUpdate") == 1
     assert set(nodes) <= set(VIEWS), f"more launches: {set(nodes) - set(VIEWS)}"
     assert sum(nodes.values()) <= 11 <= OTHERS
+
+
+@pytest.mark.backend("native")
+def test_a_layer_is_seven_nodes_on_native() -> None:
+    assert layer_nodes(kernels.load("native")) == {"int4_matmul": 5, "self_attention": 1, "cross_attention": 1}

@@ -92,6 +92,7 @@ def test_several_streams(native: ModuleType, rng: np.random.Generator) -> None:
 OPERATIONS = [
     "int4_matmul",
     "linear",
+    "self_attention",
     "prefix_attention",
     "cross_attention",
     "attention",
@@ -108,6 +109,9 @@ def test_gradients_and_vmap_are_refused_clearly(native: ModuleType, rng: np.rand
     calls: dict[str, tuple[mx.array, Any]] = {
         "int4_matmul": (heads(rng, 2, 64), lambda x: native.int4_matmul(x, *packed.args)),
         "linear": (heads(rng, 2, 64), lambda x: native.linear(x, heads(rng, 5, 64))),
+        "self_attention": (
+            heads(rng, 1, 2, 48), lambda x: native.self_attention(x, mx.zeros((2, 1, 2, 3, 8)), 0, scale=1.0)[0]
+        ),
         "prefix_attention": (h, lambda x: native.prefix_attention(x, h, h, h, h, h, 0.5, scale=1.0, length=3)),
         "cross_attention": (
             heads(rng, 2, 1, 64), lambda x: native.cross_attention(x, *packed.args, h, h, scale=1.0)

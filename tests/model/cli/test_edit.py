@@ -138,18 +138,18 @@ def test_caches_of_16_bits_are_kept_when_asked(
     tmp_path: Path, clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from kernels import native
-    from model.network.state import KVCache
+    from model.network.state import LayerState
 
     monkeypatch.setattr(native._settings, "caches", "float32")  # undone at the end
     made: set[mx.Dtype] = set()
-    whole = KVCache.write
+    whole = LayerState.attend
 
-    def write(cache: KVCache, *args: Any) -> tuple[mx.array, mx.array]:
-        k, v = whole(cache, *args)
-        made.add(k.dtype)
-        return k, v
+    def attend(state: LayerState, *args: Any) -> mx.array:
+        out = whole(state, *args)
+        made.add(state.cache.kv.dtype)
+        return out
 
-    monkeypatch.setattr(KVCache, "write", write)
+    monkeypatch.setattr(LayerState, "attend", attend)
     command = ("edit", clip, "-i", TEXT, "--model", demo_path(), "--backend", "native", "--max-steps", "5", "-o")
     run(*command, tmp_path / "plain.wav")
     assert made == {mx.float32}

@@ -60,7 +60,7 @@ def test_every_operation_has_cases_of_every_dtype() -> None:
 
 
 def times(result: Any, factor: float) -> Any:
-    """A result scaled; of an LSTM without the state after it."""
+    """A result scaled; of an LSTM or a cache without the state after it."""
     return (result[0] * factor, result[1]) if isinstance(result, tuple) else result * factor
 
 
@@ -112,6 +112,7 @@ def stateless(plain: Operation) -> Operation:
 
 FAULTS = {
     "int4_matmul": (scaled, without("norm"), without("residual"), half), "linear": (raising, without("bias"), scaled),
+    "self_attention": (scaled, stateless, without("prefix"), without("query_row")),
     "prefix_attention": (gateless, scaled), "cross_attention": (every_row, scaled), "attention": (without("mask"),),
     "conv1d": (without("residual"), last_is_nan), "conv_transpose1d": (last_is_nan,),
     "lstm": (scaled, stateless, without("state")),
@@ -135,7 +136,9 @@ def rarely(when: Callable[[dict[str, Any]], bool]) -> Callable[[Operation], Oper
 
     def fault(plain: Operation) -> Operation:
         def call(*a: Any, **k: Any) -> Any:
-            names = ("q", "k") if plain.__name__.endswith("attention") else ("x", "w")
+            names = {"self_attention": ("qkv", "cache", "position"), "attention": ("q", "k")}.get(
+                plain.__name__, ("x", "w")
+            )
             wrong = when({**dict(zip(names, a)), **k})
             return times(plain(*a, **k), 1.1 if wrong else 1.0)
 
@@ -146,7 +149,7 @@ def rarely(when: Callable[[dict[str, Any]], bool]) -> Callable[[Operation], Oper
 
 SLOTS = FRAMES + 3
 ONLY_IN_EDITS = {
-    "prefix_attention": rarely(lambda a: a["k"].shape[2] == SLOTS and a["length"] == SLOTS - 2),
+    "self_attention": rarely(lambda a: a["cache"].shape[3] == SLOTS and a["position"] == SLOTS - 3),
     "int4_matmul": rarely(lambda a: a["x"].shape[1:-1] == (FRAMES + 1,)),  # in the adapter
     "lstm": rarely(lambda a: a["x"].shape[1] > 25),
     "conv_transpose1d": rarely(lambda a: a["x"].shape[1] > 25),
@@ -168,7 +171,7 @@ def test_a_fault_that_only_an_edit_meets_is_named(
 def test_a_fault_that_no_watched_call_shows_is_named_as_the_edits() -> None:
     """As a race would: wrong when it runs freely, right when every call is waited for."""
     calls = 0
-    plain = native.prefix_attention
+    plain = native.self_attention
 
     class Racing:
         name = "native"
@@ -176,10 +179,11 @@ def test_a_fault_that_no_watched_call_shows_is_named_as_the_edits() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(native, name)
 
-        def prefix_attention(self, *a: Any, **k: Any) -> mx.array:
+        def self_attention(self, *a: Any, **k: Any) -> tuple[mx.array, mx.array]:
             nonlocal calls
             calls += 1
-            return plain(*a, **k) * (3 if calls == 40 else 1)
+            out, cache = plain(*a, **k)
+            return out * (3 if calls == 40 else 1), cache
 
     (found,) = compare(Racing()).problems
     assert (found.backend, found.operation) == ("native", "edit")

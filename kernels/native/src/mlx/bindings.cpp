@@ -48,7 +48,7 @@ imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layou
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 6;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 7;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -62,6 +62,7 @@ NB_MODULE(_extension, m) {
   m.def(
       "interleave", [](const std::vector<array>& w, const Layout& layout) { return imn::interleave(weights(w, layout)); },
       "w"_a, "layout"_a);
+  m.def("settle", &imn::settle, "data"_a);
   m.def(
       "deinterleave",
       [](const std::vector<array>& w, const Layout& layout, int part) {
@@ -85,6 +86,14 @@ NB_MODULE(_extension, m) {
       "x"_a, "w"_a, "layout"_a, "k"_a, "v"_a, "scale"_a, "norm_weight"_a.none(), "norm_bias"_a.none(), "eps"_a,
       "activations"_a);
   m.def("attention", &imn::attention, "q"_a, "k"_a, "v"_a, "scale"_a, "mask"_a.none(), "causal"_a);
+  m.def(
+      "self_attention",
+      [](const array& qkv, const array& cache, int position, const std::tuple<int, int, int>& rows,
+         const std::vector<array>& prefix, const std::variant<float, array>& gate, int query_row, float scale) {
+        const auto& [first, step, count] = rows;
+        return imn::self_attention(qkv, cache, {position, first, step, count}, prefix, gate, query_row, scale);
+      },
+      "qkv"_a, "cache"_a, "position"_a, "rows"_a, "prefix"_a, "gate"_a, "query_row"_a, "scale"_a);
   m.def("write_cache", &imn::write_cache, "cache"_a, "kv"_a, "position"_a, "first"_a, "step"_a);
   m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
   m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);

@@ -16,11 +16,7 @@ class WriteCache : public Native {
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     const mx::array &cache = in[0], &kv = in[1];
-    const bool in_place = cache.flags().row_contiguous && cache.data_size() == cache.size() && cache.is_donatable();
-    if (in_place)
-      out.copy_shared_buffer(cache);
-    else
-      allocate(out);
+    const bool in_place = take_over(cache, out);
     const View whole = view(out);
     View part = view(kv);  // its shape, and where it goes
     part.data = whole.at(first_ * whole.strides[1] + position_ * whole.strides[3]);

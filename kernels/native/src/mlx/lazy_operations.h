@@ -29,6 +29,8 @@ PackedWeights interleaved_weights(const mx::array& data, int n, int k, int group
 // Quantized weights as an interleaved array of bytes; and back: part 0 the words, 1 the scales, 2 the biases.
 mx::array interleave(const PackedWeights& quantized);
 mx::array deinterleave(const PackedWeights& interleaved, int part);
+// Interleaved bytes from a file, flat, in memory as `interleave` gives it.
+mx::array settle(const mx::array& data);
 
 struct Projection {
   bool gelu = false;
@@ -46,6 +48,15 @@ mx::array cross_attention(const mx::array& x, const PackedWeights& w, const mx::
 mx::array attention(const mx::array& q, const mx::array& k, const mx::array& v, float scale, const Maybe& mask, bool causal);
 // cache [2,B,H,S,D] with kv [2,b,H,T,D] at `position` of rows first, first + step, ...; in the cache's dtype.
 mx::array write_cache(const mx::array& cache, const mx::array& kv, int position, int first, int step);
+
+// Where in a cache [2,B,H,S,D]: at `position` of `count` rows first, first + step, ...
+struct CacheRows {
+  int position, first, step, count;
+};
+// qkv [b,T,3 H D] and a cache; a prefix is q [B',H,n,D], k and v [B',H,P,D], or nothing. The result [b,T,H D] and the cache.
+std::vector<mx::array> self_attention(const mx::array& qkv, const mx::array& cache, const CacheRows& at,
+                                      const std::vector<mx::array>& prefix, const std::variant<float, mx::array>& gate,
+                                      int query_row, float scale);
 mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
 mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);
 // The result [B,L,C] and the state [2,B,C] after it.

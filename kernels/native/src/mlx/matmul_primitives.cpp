@@ -1,4 +1,8 @@
 // Products with packed and with dense weights as MLX primitives, and the orders of packed weights.
+#include <algorithm>
+#include <cstring>
+
+#include "../runtime/pool.h"
 #include "mlx/ops.h"
 #include "projection_inputs.h"
 #include "weights_buffer.h"
@@ -78,6 +82,22 @@ class Interleave : public Native {
   WeightsShape weights_;
 };
 
+// Bytes that are in the interleaved order already, to where weights lie.
+class Settle : public Native {
+ public:
+  Settle() : Native("settle", {}) {}
+
+  std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
+    return [from = in[0].data<char>(), to = static_cast<char*>(allocate_weights(out)), size = int64_t(out.nbytes())] {
+      constexpr int64_t kBytes = 512 << 10;
+      parallel_for(int((size + kBytes - 1) / kBytes), [&](int i) {
+        std::memcpy(to + i * kBytes, from + i * kBytes, size_t(std::min(kBytes, size - i * kBytes)));
+      });
+    };
+  }
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override { return {mx::Shape{int(in[0].size())}}; }
+};
+
 class Deinterleave : public Native {
  public:
   Deinterleave(WeightsShape weights, int part)
@@ -123,6 +143,11 @@ mx::array interleave(const PackedWeights& w) {
   std::vector<mx::array> inputs;
   for (const mx::array& a : w.arrays) inputs.push_back(mx::contiguous(a, false, mx::Device(mx::Device::cpu)));
   return make<Interleave>(mx::Shape{int(bytes)}, mx::uint8, std::move(inputs), shape);
+}
+
+mx::array settle(const mx::array& data) {
+  need(data.dtype() == mx::uint8 && data.size() > 0 && data.size() <= INT32_MAX, "data");
+  return make<Settle>(mx::Shape{int(data.size())}, mx::uint8, {mx::contiguous(data, false, mx::Device(mx::Device::cpu))});
 }
 
 mx::array deinterleave(const PackedWeights& w, int part) {

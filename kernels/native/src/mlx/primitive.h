@@ -88,6 +88,16 @@ class Native : public mx::Primitive {
     out.set_data(mx::allocator::malloc(out.nbytes()));
     return out.data<void>();
   }
+  // Gives `out` the memory of `in` where nothing else holds it, as MLX's own updates do; else memory of its own. Returns
+  // whether it is the former.
+  static bool take_over(const mx::array& in, mx::array& out) {
+    const bool in_place = in.flags().row_contiguous && in.data_size() == in.size() && in.is_donatable();
+    if (in_place)
+      out.copy_shared_buffer(in);
+    else
+      allocate(out);
+    return in_place;
+  }
 
  private:
   const char* name_;

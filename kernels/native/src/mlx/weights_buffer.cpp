@@ -28,7 +28,7 @@ void* allocate_weights(mx::array& out) {
     data[-1] = bytes;
     out.set_data(mx::allocator::Data(mx::allocator::Buffer(data - 1), [](mx::allocator::Buffer buffer) {
       size_t* word = static_cast<size_t*>(buffer.ptr());
-      free_pages(word + 1, *word);
+      free_pages(word + 1);
     }));
     return data;
   }

@@ -176,6 +176,15 @@ void many_queries(const Attention& op, int64_t shared, int64_t h, float* out, in
   }
 }
 
+// Head h's new keys or values of row b to their place among the old ones.
+void put(const View& fresh, const View& kept, const Attention& op, int64_t b, int64_t h) {
+  const int64_t steps = op.q.shape[2], d = op.q.shape[3];
+  for (int64_t t = 0; t < steps; ++t) {
+    void* to = const_cast<void*>(kept.at(Head(kept, b, h).offset + (op.length - steps + t) * kept.strides[2]));
+    store(to, kept.dtype, fresh, Head(fresh, b, h).offset + t * fresh.strides[2], d, fresh.strides[3]);
+  }
+}
+
 }  // namespace
 
 void attention(const Attention& op) {
@@ -185,6 +194,10 @@ void attention(const Attention& op) {
     const int64_t row = chunk / heads, h = chunk % heads;
     float* sums = scratch(kResult, rows * steps * ld);
     std::memset(sums, 0, size_t(rows * steps * ld) * 4);
+    for (int64_t r = 0; op.new_k && r < rows; ++r) {
+      put(op.new_k, op.k, op, row + r * shared, h);
+      put(op.new_v, op.v, op, row + r * shared, h);
+    }
     (steps >= kManyQueries ? many_queries : few_queries)(op, row, h, sums, ld);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t t = 0; t < steps; ++t) {

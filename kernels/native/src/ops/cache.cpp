@@ -6,9 +6,7 @@
 #include "operations.h"
 
 namespace imn {
-namespace {
 
-// `count` contiguous elements to `out`.
 void store(void* out, DType dtype, const View& from, int64_t offset, int64_t count, int64_t stride) {
   if (stride == 1 && from.dtype == dtype) {
     std::memcpy(out, from.at(offset), size_t(count) * size_of(dtype));
@@ -24,8 +22,6 @@ void store(void* out, DType dtype, const View& from, int64_t offset, int64_t cou
     isa_kernels().narrow(static_cast<char*>(out) + i * int64_t(size_of(dtype)), some, n, dtype);
   }
 }
-
-}  // namespace
 
 void copy_rows(const View& from, const View& to) {
   const int64_t rows = from.rows(), d = from.last();

@@ -42,7 +42,8 @@ struct Attention {
   float scale = 1;
   int64_t length = 0;  // keys in use
   bool causal = false;
-  View mask;  // [B,H,T,S] by strides, 0 where it broadcasts; or none
+  View new_k, new_v;  // [B,H,T,D], put at the positions before `length` of k and v first; or none
+  View mask;          // [B,H,T,S] by strides, 0 where it broadcasts; or none
   void* out = nullptr;
   DType out_dtype = DType::f32;
   int64_t out_strides[3] = {};  // of B, H and T; D is contiguous
@@ -52,6 +53,8 @@ void attention(const Attention& op);
 
 // `from`, row by row, to where `to`, of the same shape and with rows without gaps, points; in its dtype.
 void copy_rows(const View& from, const View& to);
+// `count` elements of `from`, `stride` apart, to `out`, where they have no gaps.
+void store(void* out, DType dtype, const View& from, int64_t offset, int64_t count, int64_t stride);
 
 void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu, const View& residual, void* out,
             DType out_dtype);

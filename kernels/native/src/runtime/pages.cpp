@@ -2,33 +2,80 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <mutex>
 #include <new>
+
+#include "pool.h"
 
 namespace imn {
 namespace {
 
 constexpr size_t kHuge = 2 << 20;
-constexpr size_t kPage = 64 << 10;  // a multiple of every system's pages
+constexpr size_t kArena = 64 << 20;
 
-size_t mapped(size_t bytes) { return (bytes + kPageHeader + kPage - 1) / kPage * kPage; }
+// A mapping that several matrices share, one behind the other, so that all of its pages can be huge; unmapped with the last
+// of them. It stands at its own beginning.
+struct Arena {
+  size_t matrices, size, used, touched;
+
+  static Arena* make(size_t bytes) {
+    const size_t size = (bytes + kHuge - 1) / kHuge * kHuge, room = size + kHuge;
+    void* got = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (got == MAP_FAILED) throw std::bad_alloc();
+    const uintptr_t from = reinterpret_cast<uintptr_t>(got), start = (from + kHuge - 1) / kHuge * kHuge;
+    if (start > from) munmap(got, start - from);
+    if (from + room > start + size) munmap(reinterpret_cast<void*>(start + size), from + room - start - size);
+#if defined(MADV_HUGEPAGE)
+    madvise(reinterpret_cast<void*>(start), size, MADV_HUGEPAGE);
+#endif
+    Arena* arena = new (reinterpret_cast<void*>(start)) Arena;
+    arena->matrices = 0, arena->size = size, arena->used = sizeof(Arena), arena->touched = kHuge;
+    return arena;
+  }
+  char* at(size_t offset) { return reinterpret_cast<char*>(this) + offset; }
+};
+
+// Of the arena that `data` lies in: where its header begins.
+Arena*& arena_of(char* data) { return *reinterpret_cast<Arena**>(data - kPageHeader); }
+
+std::mutex filling;
+Arena* current = nullptr;  // what is filled now
 
 }  // namespace
 
 void* allocate_pages(size_t bytes) {
-  const size_t size = mapped(bytes), room = size + kHuge;
-  void* got = mmap(nullptr, room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (got == MAP_FAILED) throw std::bad_alloc();
-  const uintptr_t from = reinterpret_cast<uintptr_t>(got), start = (from + kHuge - 1) / kHuge * kHuge;
-  if (start > from) munmap(got, start - from);
-  if (from + room > start + size) munmap(reinterpret_cast<void*>(start + size), from + room - start - size);
-  char* base = reinterpret_cast<char*>(start);
-#if defined(MADV_HUGEPAGE)
-  madvise(base, size / kHuge * kHuge, MADV_HUGEPAGE);  // only what fills whole ones, so that nothing is wasted
-#endif
-  return base + kPageHeader;
+  const size_t need = (bytes + 63) / 64 * 64 + kPageHeader;
+  Arena* arena;
+  size_t at, first, end;
+  {
+    std::lock_guard<std::mutex> lock(filling);
+    if (current == nullptr || current->size - current->used < need) {
+      current = Arena::make(std::max(kArena, need + 2 * kPageHeader));
+    }
+    arena = current;
+    ++arena->matrices;
+    at = (arena->used + 63) / 64 * 64 + kPageHeader;
+    arena->used = at + bytes;
+    first = arena->touched;
+    arena->touched = std::max(first, (arena->used + kHuge - 1) / kHuge * kHuge);
+    end = arena->touched;
+  }
+  // Zeroing its pages is most of what a fresh mapping costs: on all threads, and no two of them at the same page.
+  parallel_for(int((end - first) / kHuge),
+               [&](int page) { *static_cast<volatile char*>(arena->at(first + size_t(page) * kHuge)) = 0; });
+  char* data = arena->at(at);
+  arena_of(data) = arena;
+  return data;
 }
 
-void free_pages(void* data, size_t bytes) { munmap(static_cast<char*>(data) - kPageHeader, mapped(bytes)); }
+void free_pages(void* data) {
+  Arena* arena = arena_of(static_cast<char*>(data));
+  std::lock_guard<std::mutex> lock(filling);
+  if (--arena->matrices > 0) return;
+  if (arena == current) current = nullptr;
+  munmap(arena, arena->size);
+}
 
 }  // namespace imn

@@ -6,9 +6,9 @@
 
 namespace imn {
 
-// At least `bytes`, aligned to 64 bytes, with `kPageHeader` writable bytes before them. Throws std::bad_alloc.
+// At least `bytes`, aligned to 64 bytes, with a word before them that is the caller's. Throws std::bad_alloc.
 constexpr size_t kPageHeader = 64;
 void* allocate_pages(size_t bytes);
-void free_pages(void* data, size_t bytes);
+void free_pages(void* data);
 
 }  // namespace imn

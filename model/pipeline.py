@@ -11,7 +11,7 @@ import mlx.core as mx
 import kernels
 from reference.contract import Ops
 
-from . import checks, streaming
+from . import checks, memory, streaming
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
 from .bundle.names.keys import Keys
@@ -164,6 +164,7 @@ class InstructMusicGen(CodeEditor):
         threads.check(self._made_in)
         codec, tokens = self.codec, checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
         with self.announce("codec decode"):
+            memory.release()
             return self._checked(evaluated(codec.decode(tokens)))
 
     def decoding(self) -> Decoding:

@@ -16,6 +16,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from reference.tiles import Tiles
+
 from ..config import CodecConfig, Config, LMConfig
 from ..errors import UserError
 from ..formats.safetensors_file import lazy, read_header, read_json
@@ -29,6 +31,7 @@ from .names.elimination import eliminate
 from .names.match import Match, match
 from .source import Source
 from .stated import Stated
+from .tiled import TilesPart, expanded
 
 KEYS_FILE = "keys.json"
 IN_PARTS = re.compile(r"(cp_transformer\.(?:gates|pos_emb))\.\d+(?:\.(?:weight|scales|biases))?")
@@ -62,6 +65,16 @@ class Bundle:
         ]
         loaded = self._load(wanted)
         return {name: loaded[name] for name in names}
+
+    def tiles(self) -> dict[str, Tiles]:
+        """Return fresh lazy matrices by module, of those that are stored in the order of the native backend."""
+        parts = {
+            name.removesuffix(".weight"): source
+            for name, source in self.sources.items()
+            if isinstance(source, TilesPart) and source.part == 0
+        }
+        files = {path: lazy(path) for path in {part.file for part in parts.values()}}
+        return {module: part.tiles(files[part.file]) for module, part in parts.items()}
 
     def _load(self, wanted: Iterable[str]) -> dict[str, mx.array]:
         wanted = list(wanted)
@@ -179,6 +192,7 @@ def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[
     """
     stated = Stated(read_json(path / "config.json"), path / "config.json")
     stored, called = _stored(path)
+    stored = expanded(stored, stated)
     if keys is None and (path / KEYS_FILE).is_file():
         keys = path / KEYS_FILE
     given = key_map.named(key_map.read_keys(keys), [source.name for source in stored], path)

@@ -17,6 +17,7 @@ from rich.table import Table
 from ..config import FRAME_RATE
 from ..formats.safetensors_file import read_header
 from . import tensors as layout
+from . import tiled
 from .bundle import Bundle
 from .codec_weights import codec_config
 from .positions import variance_step
@@ -53,6 +54,7 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "notice": _notice(bundle),
         "dtype": str(bundle.config.dtype).rpartition(".")[2],
         "quantization": _quantization(bundle),
+        "layout": tiled.describe(bundle.raw_config, bundle.sources),
         "language_model": asdict(lm) | {"head_dim": lm.head_dim},
         "adapter": asdict(adapter) | {"seconds": adapter.max_n_frames / FRAME_RATE},
         "positions": _positions(bundle),
@@ -90,6 +92,7 @@ def show(description: Mapping[str, Any], console: Console | None = None) -> None
     rows = {
         "bundle": description["path"],
         "quantization": _quantization_text(description["quantization"], description["dtype"]),
+        "layout": _layout_text(description["layout"]),
         "language model": f"{lm['layers']} layers, dim {lm['dim']}, {lm['heads']} heads of {lm['head_dim']}, "
         f"ffn {lm['ffn']}, {lm['codebooks']} codebooks of {lm['card']}",
         "adapter": f"{adapter['layers']} layers from layer {adapter['start_layer']} on, windows of "
@@ -184,6 +187,12 @@ def _quantization_text(found: Mapping[str, Any] | None, dtype: str) -> str:
     each = [f"{q['modules']} projections in {q['bits']} bits, groups of {q['group_size']}; " for q in kinds]
     recipe = f" (recipe {found['recipe']})" if isinstance(found["recipe"], str) else ""
     return f"{''.join(each)}the rest {dtype}{recipe}"
+
+
+def _layout_text(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "as mx.quantize makes it"
+    return f"{found['name']} (version {found['version']}), {found['matrices']} matrices"
 
 
 def _bytes(path: Path) -> int:

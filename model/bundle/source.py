@@ -41,11 +41,15 @@ class Source:
 
     def read(self, file: Mapping[str, mx.array]) -> mx.array:
         """From the lazy tensors of its file; lazy."""
-        whole = file[self.name]
+        whole = self.whole(file)
         if self.rows is not None:
             start, stop = self.rows
             whole = whole.reshape(-1, whole.shape[-1] if whole.ndim else 1)[start:stop]
         return whole if whole.shape == self.shape else whole.reshape(self.shape)
+
+    def whole(self, file: Mapping[str, mx.array]) -> mx.array:
+        """Return the stored tensor, all of its rows; lazy."""
+        return file[self.name]
 
     def __str__(self) -> str:
         """Return the stored name, and which rows."""

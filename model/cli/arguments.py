@@ -82,6 +82,13 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     )
     add("--everyday", action="store_true", help="it was trained on everyday sentences too, without a preamble")
     add(
+        "--layout",
+        choices=("plain", "native"),
+        default="plain",
+        help="order of packed matrices in the file: as mx.quantize makes it, or as CPUs read them, which saves the "
+        "native backend a pass over them at each start; every backend reads both, to the same bits",
+    )
+    add(
         "--license",
         metavar="NAME",
         help="of weights that you trained from nothing; default: CC-BY-NC-4.0, the published weights'",

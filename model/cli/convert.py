@@ -19,7 +19,7 @@ def run(arguments: argparse.Namespace) -> None:
         adapter=arguments.adapter, base=arguments.base, t5=arguments.t5, out=arguments.out, bits=arguments.bits,
         group_size=arguments.group_size, recipe=arguments.recipe, clips=arguments.clips,
         trained_frames=arguments.trained_frames,
-        instructions=instructions, license=arguments.license,
+        instructions=instructions, license=arguments.license, native=arguments.layout == "native",
     )  # fmt: skip
     adapter = open_bundle(path).config.adapter
     if adapter.trained_frames is None:

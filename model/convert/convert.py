@@ -15,12 +15,14 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, TimeElapsedColumn
 
 import kernels
+from reference.contract import Packed
+from reference.tiles import lay_out
 
 from ..audio import clip_files
 from ..bundle import config_json as bundle_config
-from ..bundle import hub
+from ..bundle import hub, tiled
 from ..bundle import tensors as layout
-from ..bundle.bundle import check_codec, open_bundle
+from ..bundle.bundle import check_codec, open_bundle, stays_packed
 from ..bundle.codec_weights import load_codec, pretrained
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
@@ -56,6 +58,7 @@ def convert(
     trained_frames: int | None = None,
     instructions: Vocabulary | None = None,
     license: str | None = None,
+    native: bool = False,
 ) -> Path:
     """Write the bundle `out` from an Instruct-MusicGen checkpoint, its MusicGen base and T5.
 
@@ -67,9 +70,10 @@ def convert(
     The calibrated recipes run the 16-bit model over `clips` (files or folders) first, and need room on disk for it
     meanwhile. `trained_frames`: frames of the clips that the adapter was trained on, the default window; without it
     they are told by a step in the variance of the position table's rows, and left open where there is none.
-    `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `license`:
-    of weights that aren't the published ones or made from them, as `info` and the tags of edits tell it. `out` appears
-    whole or not at all. Returns its path.
+    `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `native`:
+    store packed matrices in the order that CPUs read them, so that the native backend needs not make it at each start;
+    every backend reads it. `license`: of weights that aren't the published ones or made from them, as `info` and the
+    tags of edits tell it. `out` appears whole or not at all. Returns its path.
 
     Raises UsageError for bits, a group size or trained frames that don't fit, UserError for files that can't be used,
     and when the disk is full.
@@ -78,6 +82,8 @@ def convert(
         raise UsageError(f"--bits {bits}: choose one of {', '.join(map(str, BITS))}")
     if group_size is not None and group_size not in GROUP_SIZES:
         raise UsageError(f"--group-size {group_size}: choose one of {', '.join(map(str, GROUP_SIZES))}")
+    if native and bits not in PACKED_BITS:
+        raise UsageError(f"--layout native orders packed matrices and --bits {bits} packs none; use --bits 4")
     chosen = recipes.named(recipe)
     if bits not in PACKED_BITS and recipe != "plain":
         raise UsageError(f"--recipe {recipe} quantizes and --bits {bits} does not; use --bits 4")
@@ -104,6 +110,8 @@ def convert(
         instructions or UPSTREAM,
     )  # fmt: skip
     stored = layout.stored(config)
+    if native:
+        stored = tiled.stored_so(stored, config, stays_packed)
     with new_folder(out) as part:
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
@@ -123,6 +131,8 @@ def convert(
         raw = bundle_config.render(config, codec, t5_name)
         if instructions:
             raw["instructions"] = instructions.entry()
+        if native:
+            raw["layout"] = tiled.NATIVE
         if license:
             raw["license"] = license
         if quantization:
@@ -226,13 +236,15 @@ def _write_tensors(path: Path, stored: Layout, upstream: Upstream, config: Confi
             if not np.isfinite(value).all():
                 raise UserError(f"{upstream.adapter_path}: {name} holds NaN or infinity; the checkpoint is damaged")
             module = name.removesuffix(".weight")
-            if f"{module}.scales" in stored:
-                q = config.packing(module)
-                assert q is not None
-                for part, made in zip(("weight", "scales", "biases"), pack(module, mx.array(value), q, config.dtype)):
-                    if part != "weight" and not mx.isfinite(made).all().item():
-                        raise _too_large(name, value)
-                    writer.write(f"{module}.{part}", made)
+            if q := config.packing(module):
+                parts = pack(module, mx.array(value), q, config.dtype)
+                if not all(mx.isfinite(part).all().item() for part in parts[1:]):
+                    raise _too_large(name, value)
+                if module + tiled.SUFFIX in stored:
+                    writer.write(module + tiled.SUFFIX, lay_out(Packed(*parts, q.group_size, q.bits)))
+                else:
+                    for part, made in zip(tiled.PARTS, parts):
+                        writer.write(f"{module}.{part}", made)
             else:
                 writer.write(name, _narrowed(name, value, config.dtype))
             mx.clear_cache()

@@ -63,7 +63,7 @@ class CodeEditor:
         self.bundle, self.ops, self.announce = bundle, ops, announce
         memory.limit()
         resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
-        weights = Weights(bundle.reload(resident), bundle.config, ops)
+        weights = Weights(bundle.reload(resident), bundle.config, ops, bundle.tiles())
         self.lm = LanguageModel(weights)
         self.adapter = Adapter(weights, self.lm, bundle.reload)
         self.conditioner = TextConditioner(weights)

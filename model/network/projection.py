@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 
 from reference.contract import Norm, Ops, Packed
+from reference.tiles import DTYPE, Tiles
 
 from ..config import Config
 
@@ -63,6 +64,8 @@ class Weights:
     tensors: MutableMapping[str, mx.array]
     config: Config
     ops: Ops
+    tiles: MutableMapping[str, Tiles] = field(default_factory=dict)
+    """Modules among them that are stored as tiles, which the same tensors are made of."""
 
     @property
     def dtype(self) -> mx.Dtype:
@@ -93,6 +96,8 @@ class Weights:
         dtype, packing = self.ops.weight_dtype(scales.dtype), self.config.packing(module)
         assert packing is not None
         biases = self.tensors.pop(f"{module}.biases")
+        if module in self.tiles and dtype == DTYPE:
+            return self.tiles.pop(module)
         return Packed(weight, scales.astype(dtype), biases.astype(dtype), packing.group_size, packing.bits)
 
     def _laid_out(self, matrix: Matrix) -> Projection:
@@ -105,7 +110,9 @@ def _joined(matrices: Sequence[Matrix]) -> list[Matrix]:
     for each in matrices:
         if joined and _quantization(joined[-1]) == _quantization(each):
             parts = [mx.concatenate(list(pair)) for pair in zip(_arrays(joined.pop()), _arrays(each))]
-            if isinstance(each, Packed):
+            if isinstance(each, Tiles):
+                each = Tiles(parts[0], each.group_size, each.bits)
+            elif isinstance(each, Packed):
                 each = Packed(parts[0], parts[1], parts[2], each.group_size, each.bits)
             else:
                 each = parts[0]
@@ -117,5 +124,5 @@ def _arrays(matrix: Matrix) -> list[mx.array]:
     return matrix.arrays() if isinstance(matrix, Packed) else [matrix]
 
 
-def _quantization(matrix: Matrix) -> tuple[int, int] | None:
-    return (matrix.bits, matrix.group_size) if isinstance(matrix, Packed) else None
+def _quantization(matrix: Matrix) -> tuple[int, int, bool] | None:
+    return (matrix.bits, matrix.group_size, isinstance(matrix, Tiles)) if isinstance(matrix, Packed) else None

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 
 import mlx.core as mx
 
+from reference.tiles import Tiles
+
 from ..bundle.bundle import Bundle, stays_packed
 from ..bundle.tensors import projections
 from ..config import Quantization
@@ -21,6 +23,10 @@ class Quantized(Bundle):
 
     recipe: Recipe
     default: Quantization
+
+    def tiles(self) -> dict[str, Tiles]:
+        """None: its matrices are made anew."""
+        return {}
 
     def _load(self, wanted: Iterable[str]) -> dict[str, mx.array]:
         tensors = super()._load(wanted)

@@ -33,6 +33,9 @@ class Shifted:
         self.tensors["cp_transformer.gates"] = whole.tensors["cp_transformer.gates"][:layers]
         self.codec_path, self.t5_path = whole.codec_path, whole.t5_path
 
+    def tiles(self) -> dict[str, Any]:
+        return {}
+
     def reload(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 

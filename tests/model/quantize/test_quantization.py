@@ -38,6 +38,9 @@ class Dequantized:
         self.config = replace(bundle.config, dtype=mx.float32, quantization=None)
         self.codec_path, self.t5_path = bundle.codec_path, bundle.t5_path
 
+    def tiles(self) -> dict[str, Any]:
+        return {}
+
     def reload(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 

@@ -1,0 +1,224 @@
+/** A job's recordings side by side: drawn and played while they are made, and compared when they are done. */
+
+import { isFinal, request } from "../api.js";
+import { Deck } from "../audio/deck.js";
+import { LivePlayer, canPlayLive } from "../audio/live.js";
+import { Sound, decode } from "../audio/sound.js";
+import { $, h, icon, say } from "../dom.js";
+import { short } from "./ask.js";
+import { TrackCard } from "./track.js";
+import { Transport } from "./transport.js";
+
+const WITHHELD =
+  "Browsers let a page play unfinished sound on https and on this machine’s own address only. The finished edits can be played here.";
+
+/** Fires "editthis" with {source, url, name}, and "problem" with a sentence. */
+export class Comparison extends EventTarget {
+  transport = new Transport();
+  #deck = new Deck();
+  /** @type {LivePlayer | null} */
+  #live = null;
+  /** @type {Map<string, TrackCard>} */
+  #cards = new Map();
+  #asked = new Set(); // the recordings that are fetched, or were
+  /** @type {import("../api.js").Job | null} */
+  #job = null;
+  #turn = 0;
+
+  constructor() {
+    super();
+    this.transport.addEventListener("state", () => {
+      const { selected, playing } = this.transport.player;
+      for (const card of this.#cards.values()) card.mark(selected, playing);
+    });
+    this.transport.addEventListener("move", () => {
+      const { position, duration } = this.transport.player;
+      for (const card of this.#cards.values()) card.view.setPlayhead(duration ? position / duration : 0);
+    });
+  }
+
+  /** Forget everything; nothing plays on. */
+  clear() {
+    this.#turn++;
+    this.#live?.close();
+    this.#live = null;
+    this.#deck.clear();
+    this.transport.use(null);
+    this.#cards.clear();
+    this.#asked.clear();
+    this.#job = null;
+    $("#tracks").replaceChildren();
+    say($("#job-live"), "");
+  }
+
+  /**
+   * Show what a job has by now.
+   * @param {import("../api.js").Job} job
+   * @param {number} rate of the model that makes it, Hz
+   */
+  update(job, rate) {
+    this.#job = job;
+    this.#card("0", "Input");
+    this.#load("0", job.input.file);
+    const expected = isFinal(job) ? 0 : job.settings.n;
+    for (let n = 1; n <= expected; n++) this.#card(String(n), `Candidate ${n}`);
+    for (const candidate of job.candidates) {
+      if (isFinal(job)) this.#finished(job, candidate);
+      else this.#growing(job, candidate, rate);
+    }
+    this.transport.setTracks([...this.#cards.values()].map((card) => [card.key, card.title]));
+    if (isFinal(job)) this.#settle();
+    else if (!this.transport.player) this.transport.use(this.#deck);
+    this.#tellLive();
+  }
+
+  #card(key, title) {
+    const known = this.#cards.get(key);
+    if (known) return known;
+    const { transport } = this;
+    const card = new TrackCard(key, title);
+    card.onselect = (shown) => transport.select(shown);
+    card.onseek = (shown, part) => {
+      transport.select(shown);
+      transport.player?.seek(part * transport.player.duration);
+    };
+    card.onplay = (shown) => {
+      if (transport.player?.playing && transport.player.selected === shown) transport.player.pause();
+      else if (transport.select(shown)) transport.player.play();
+    };
+    this.#cards.set(key, card);
+    $("#tracks").append(card.element);
+    return card;
+  }
+
+  #growing(job, candidate, rate) {
+    const key = String(candidate.number);
+    const card = this.#card(key, `Candidate ${key}`);
+    card.setFacts(candidate, job.ranked_by, job.candidates.length);
+    card.setMade(candidate.seconds ? candidate.ready_seconds / candidate.seconds : 0);
+    if (candidate.files.live && job.state === "running") this.#listenLive(job, rate).add(key, candidate.files.live);
+  }
+
+  #finished(job, candidate) {
+    const key = String(candidate.number);
+    const card = this.#card(key, `Candidate ${key}`);
+    const { wav, flac, residual } = candidate.files;
+    card.setFacts(candidate, job.ranked_by, job.candidates.length);
+    card.setMade(1);
+    if (!wav) return card.setActions(h("p", { class: "hint" }, "It was not finished."));
+    this.#load(key, wav);
+    if (residual) this.#load(`${key}r`, residual);
+    if (card.finished) return;
+    card.finished = true;
+    const name = `${short(job.prompt)} (${key}) of ${job.input.name}`;
+    const next = { source: `${job.id}/${key}`, url: wav, name };
+    const edit = () => this.dispatchEvent(new CustomEvent("editthis", { detail: next }));
+    const file = (format, url) =>
+      h(
+        "a",
+        { class: "button quiet", href: url, download: true, "aria-label": `Candidate ${key} as ${format}` },
+        icon("down"),
+        format,
+      );
+    card.setActions(
+      h(
+        "button",
+        { type: "button", class: "quiet", onclick: edit, "aria-label": `Edit candidate ${key}` },
+        "Edit this",
+      ),
+      residual ? card.makeResidualButton(() => this.#residual(key)) : null,
+      h("span", { class: "grow" }),
+      file("WAV", wav),
+      flac ? file("FLAC", flac) : null,
+    );
+  }
+
+  #residual(key) {
+    const shown = this.transport.player.selected === `${key}r`;
+    this.transport.select(shown ? key : `${key}r`);
+  }
+
+  /** Draw what is still coming, and play it where the browser lets. */
+  #listenLive(job, rate) {
+    if (this.#live) return this.#live;
+    const live = (this.#live = new LivePlayer(rate, job.input.seconds));
+    live.addEventListener("samples", ({ detail: key }) => this.#draw(key, live.sounds.get(key)));
+    live.addEventListener("state", () => this.#tellLive());
+    if (!canPlayLive()) return live;
+    request(job.input.file)
+      .then((response) => response.arrayBuffer())
+      .then((bytes) => this.#live === live && live.addWhole("0", bytes))
+      .catch(() => {}); // the deck, which needs it more, tells
+    const { playing, position } = this.#deck;
+    this.#deck.pause();
+    live.seek(position);
+    this.transport.use(live);
+    if (playing) live.play();
+    return live;
+  }
+
+  #tellLive() {
+    const live = this.#live;
+    if (!live || !this.#job || isFinal(this.#job)) return say($("#job-live"), "");
+    const waits = live.playing && live.waiting;
+    say(
+      $("#job-live"),
+      !canPlayLive() ? WITHHELD : waits ? "Waiting for more sound…" : "You can listen while it is made.",
+    );
+  }
+
+  /** Fetch and decode a recording, once; a failure is told, and the next update tries again. */
+  async #load(key, url) {
+    if (this.#asked.has(key)) return;
+    this.#asked.add(key);
+    const turn = this.#turn;
+    try {
+      const bytes = await (await request(url)).arrayBuffer();
+      const buffer = await decode(bytes);
+      if (turn !== this.#turn) return;
+      this.#deck.add(key, buffer);
+      this.#choose();
+      this.#draw(key, Sound.of(buffer));
+    } catch (error) {
+      if (turn !== this.#turn) return;
+      this.#asked.delete(key);
+      this.dispatchEvent(new CustomEvent("problem", { detail: error.message }));
+    }
+    if (turn === this.#turn && isFinal(this.#job)) this.#settle();
+  }
+
+  /** Until a person chooses, the best candidate is what is heard, or the input where there is none yet. */
+  #choose() {
+    if (this.transport.chosen || this.#deck.playing) return;
+    const ranked = [...this.#job.candidates].sort((a, b) => (a.rank ?? a.number) - (b.rank ?? b.number));
+    const keys = isFinal(this.#job) ? ranked.map(({ number }) => String(number)) : [];
+    const key = [...keys, "0"].find((wanted) => this.#deck.tracks.has(wanted));
+    if (key) this.#deck.select(key);
+  }
+
+  /** Everything is drawn to one scale, so that quiet looks quiet. */
+  #draw(key, sound) {
+    this.#cards.get(key.replace("r", ""))?.setSound(key, sound);
+    const loudest = Math.max(0.05, ...[...this.#cards.values()].map((card) => card.view.loudest));
+    for (const card of this.#cards.values()) card.view.setScale(1 / loudest);
+  }
+
+  /** Go over to the finished recordings once they are all here, at the place where the live ones are. */
+  #settle() {
+    const live = this.#live;
+    const deck = this.#deck;
+    const finished = [...this.#cards.values()].filter((card) => card.finished).map((card) => card.key);
+    if (live && !["0", ...finished].every((key) => deck.tracks.has(key))) return;
+    const from = this.transport.player;
+    if (from === deck) return;
+    this.#live = null;
+    if (from) {
+      deck.seek(from.position);
+      if (this.transport.chosen || from.playing) deck.select(from.selected);
+    }
+    this.transport.use(deck);
+    if (from?.playing) deck.play();
+    live?.close();
+    this.#tellLive();
+  }
+}

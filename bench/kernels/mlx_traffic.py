@@ -10,6 +10,7 @@ import functools
 import math
 import pathlib
 import re
+import warnings
 from typing import Any
 
 import mlx.core as mx
@@ -43,19 +44,22 @@ def _launch(
 ) -> tuple[Any, mx.array]:
     """Run `source`; `grid`: threadgroups along x and y, and the threads of each."""
     from kernels import interpreter
+    from kernels.interpreter.threads import ManyThreads
 
     kernel = interpreter.metal_kernel(f"stock_{name}", list(inputs), ["y"], source, header=headers)
     across, down, threads = grid
-    (y,) = kernel(
-        inputs=list(inputs.values()),
-        template=[("T", next(iter(inputs.values())).dtype)],
-        grid=(across * threads, down, 1),
-        threadgroup=(threads, 1, 1),
-        output_shapes=[shape],
-        output_dtypes=[mx.float16],
-        check=True,
-        strict=False,
-    )
+    with warnings.catch_warnings():  # MLX knows what its own launches take
+        warnings.simplefilter("ignore", ManyThreads)
+        (y,) = kernel(
+            inputs=list(inputs.values()),
+            template=[("T", next(iter(inputs.values())).dtype)],
+            grid=(across * threads, down, 1),
+            threadgroup=(threads, 1, 1),
+            output_shapes=[shape],
+            output_dtypes=[mx.float16],
+            check=True,
+            strict=False,
+        )
     return kernel, y
 
 

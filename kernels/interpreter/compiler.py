@@ -24,8 +24,14 @@ from .cache import cache_folder
 HERE = Path(__file__).parent
 CANDIDATES = ("clang++", *(f"clang++-{n}" for n in range(22, 15, -1)), "g++", *(f"g++-{n}" for n in range(16, 11, -1)))
 OLDEST = {"clang": 16, "gcc": 12 if platform.machine().lower() in ("x86_64", "amd64") else 13}  # with _Float16
-CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
-
+FP = ("off", "contract", "fast", "metal")
+"""Floating-point modes. "off" rounds every operation, "contract" fuses multiply-adds as Metal may, "fast" allows all
+that fast math does; "metal" has the fast functions' errors and flushes denormals."""
+_CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
+MATH_MODES = {"safe": [], "relaxed": ["-ffast-math", "-fno-finite-math-only"], "fast": ["-ffast-math"]}
+"""What MLX compiles a kernel with: `compile_options["math_mode"]`. They count in the mode "metal"."""
+METALS = {3: 14, 4: 17}
+"""The C++ that each Metal is: 3 up to macOS 15, 4 from macOS 26 on."""
 
 HEADER_LINES = 1_000_000
 """Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
@@ -41,6 +47,21 @@ class CompilerError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Mode:
+    """How a kernel is compiled.
+
+    `check` instruments every access; `fp` is one of FP, `math_mode` one of MATH_MODES, `metal` one of METALS. `resume`
+    goes on after undefined behavior; counters may then hold loads that the compiler leaves out without.
+    """
+
+    check: bool = False
+    fp: str = "off"
+    math_mode: str = "safe"
+    metal: int = 3
+    resume: bool = False
+
+
+@dataclass(frozen=True)
 class Compiler:
     """A C++ compiler that can build kernels: path, "gcc" or "clang", and its version line."""
 
@@ -48,14 +69,10 @@ class Compiler:
     family: str
     version: str
 
-    def flags(self, *, check: bool, fp: str, resume: bool = False) -> list[str]:
-        """Return the options for a kernel. `check` instruments every access; `fp` is "off", "contract" or "fast".
-
-        With `resume` a launch continues after undefined behavior; its counters may then include loads that the compiler
-        would otherwise optimize away.
-        """
-        flags = ["-std=c++20", "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
-        if not check:
+    def flags(self, mode: Mode) -> list[str]:
+        """Return the options for a kernel."""
+        flags = [*self._language(mode.metal), "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
+        if not mode.check:
             flags.append("-w")
         elif self.family == "gcc":
             flags.append("-Wuninitialized")
@@ -64,23 +81,38 @@ class Compiler:
             flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized"]
             flags.append("-ftrivial-auto-var-init=pattern")
         # Check mode reports an overflow, and goes on with the value that wraps as well.
-        flags += ["-fno-strict-aliasing", *([] if check else ["-fwrapv"]), "-fsigned-char", "-ftemplate-depth=2000"]
-        flags += [*_machine(), *CONTRACTION[fp]]
+        flags += ["-fno-strict-aliasing", "-fsigned-char", "-ftemplate-depth=2000", *([] if mode.check else ["-fwrapv"])]
+        flags += [*_machine(), *self._floating_point(mode)]
         flags.append("-Wno-narrowing")  # Metal's vectors take any numbers in braces
         if self.family == "gcc":
             flags += ["-fsingle-precision-constant", "-fno-tree-loop-distribute-patterns", "-fexcess-precision=16"]
         else:
             flags += ["-fbracket-depth=2000", *(["-Xclang", "-ffloat16-excess-precision=none"] if _x86() else [])]
-        if check:
+        if mode.check:
             lines = "-gline-tables-only" if self.family == "clang" else "-g1"
             # Clang leaves out a load that a store to the same place follows; check mode wants to see it.
             every = ["-mllvm", "-tsan-instrument-read-before-write=1"] if self.family == "clang" else []
             undefined = "bounds,alignment,shift-exponent,signed-integer-overflow"
             sanitizers = f"-fsanitize=thread,{undefined}"
             # A check that may go on hides from the compiler that a load before it and one behind it are the same.
-            ends = [] if resume else [f"-fno-sanitize-recover={undefined}"]
+            ends = [] if mode.resume else [f"-fno-sanitize-recover={undefined}"]
             return [*flags, "-O1", lines, sanitizers, *ends, *every]
         return [*flags, "-O2"]
+
+    def _language(self, metal: int) -> list[str]:
+        """Return the language that Metal is: clang's C++ of that year, with what clang adds to it."""
+        version = [f"-DMTL_METAL_VERSION={'310' if metal == 3 else '400'}"]
+        if self.family == "clang":
+            return [f"-std=c++{METALS[metal]}", *version]
+        # Without GNU's words g++ does not know hexadecimal floats, which clang does; and `linux` is a name like others.
+        return [f"-std=gnu++{METALS[metal]}", "-Ulinux", "-Uunix", *version]
+
+    def _floating_point(self, mode: Mode) -> list[str]:
+        if mode.fp != "metal":
+            return _CONTRACTION[mode.fp]
+        # Metal fuses within a statement; g++ 12 knows that only as all or nothing.
+        fused = "-ffp-contract=on" if self.family == "clang" else "-ffp-contract=fast"
+        return ["-DMTL_FP_METAL", fused, *MATH_MODES[mode.math_mode]]
 
 
 def _x86() -> bool:
@@ -163,7 +195,7 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
     return library
 
 
-def warnings(library: Path) -> list[tuple[int, str]]:
+def remarks(library: Path) -> list[tuple[int, str]]:
     """(line of the translation unit, message) of what the compiler remarked while it built a checked kernel."""
     try:
         text = library.with_suffix(".txt").read_text()

@@ -36,6 +36,7 @@ UNDEFINED = {"misaligned", "private-bounds", "integer-overflow", "shift"}
 TOLERATED = ("unwritten-output", "uninitialised-read", "ended-lanes", "misaligned", "integer-overflow", "shift")
 """What kernels on a GPU often get away with: `strict=False` records these without raising."""
 
+
 _EXPLAINED = {
     "store-to-input": "stores to an input",
     "uninitialised-read": "reads memory that nobody has written",

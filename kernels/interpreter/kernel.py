@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
-import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
 
+from . import threads
 from .buffers import fact_buffer, input_buffer, output, output_buffer, result, view
-from .compiler import Compiler, CompilerError, build, compiler, warnings
+from .compiler import FP, MATH_MODES, METALS, Compiler, CompilerError, Mode, build, compiler, remarks
 from .faults import TOLERATED, UNDEFINED, Counters, Issue, KernelFault, located
 from .frontend.signature import CONSTANT_BELOW, TYPE_NAMES, InputKind, Signature, TemplateValue, generate
 from .frontend.translate import unit
@@ -20,9 +20,7 @@ from .launch import Library
 from .static_checks import address_space, lint
 from .static_checks.banned import banned
 
-MAX_THREADS = 1024
-_BOUND = re.compile(r"\bmax_total_threads_per_threadgroup\s*\(\s*(\d+)\s*\)")
-FP = ("off", "contract", "fast")
+_Value = TypeVar("_Value", str, int)
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,8 @@ class MetalKernel:
     """Made by `metal_kernel`; call it as the object that `mx.fast.metal_kernel` returns.
 
     After a call with `check=True`: `counters` hold the bytes moved through each buffer, `threadgroup_bytes` the
-    threadgroup memory used, `issues` what was found.
+    threadgroup memory used, `issues` what was found. After any call `advice` holds what is no fault, but runs on some
+    chips only.
     """
 
     def __init__(
@@ -55,9 +54,9 @@ class MetalKernel:
     ) -> None:
         if not output_names:
             raise ValueError(f"[metal_kernel] Must specify at least one output for kernel {name}.")
-        mode = (compile_options or {}).get("math_mode", "safe")
-        if mode not in ("safe", "relaxed", "fast"):
-            raise ValueError(f"[metal_kernel] Unknown math_mode {mode!r}; use safe, relaxed or fast.")
+        self.math_mode = (compile_options or {}).get("math_mode", "safe")
+        if self.math_mode not in MATH_MODES:
+            raise ValueError(f"[metal_kernel] Unknown math_mode {self.math_mode!r}; use safe, relaxed or fast.")
         self.name, self.source, self.header = name, source, header
         self.input_names, self.output_names = list(input_names), list(output_names)
         self.ensure_row_contiguous, self.atomic_outputs = ensure_row_contiguous, atomic_outputs
@@ -65,6 +64,7 @@ class MetalKernel:
         self._variants: dict[Any, _Variant] = {}
         self._text_issues: list[Issue] | None = None
         self.issues: list[Issue] = []
+        self.advice: list[Issue] = []
         self.counters: dict[str, Counters] = {}
         self.threadgroup_bytes = 0
 
@@ -84,23 +84,27 @@ class MetalKernel:
         strict: bool = True,
         seed: int = 0,
         fp: str = "off",
+        metal: int = 3,
     ) -> list[mx.array]:
         """Run the kernel now; inputs are evaluated. `grid` counts threads. Returns the outputs.
 
         check: see every access (50 times slower or so) and raise KernelFault for what Metal forbids. strict=False
         only records the kinds in `faults.TOLERATED`. seed: the order in which threads, simdgroups and threadgroups
         run; results must not depend on it. fp: "off" rounds every operation, "contract" fuses multiply-adds as Metal
-        may, "fast" allows all that fast math does.
+        may, "fast" allows all that fast math does; "metal" has fast functions as far off as Metal's specification
+        allows, zeros in place of denormals, and the kernel's own math_mode. metal: the language, 3 (C++14, up to
+        macOS 15) or 4 (C++17, from macOS 26 on). A warning tells of more than 384 threads, which some chips refuse.
         """
         del stream  # there is one: this thread
         arrays = [a if isinstance(a, mx.array) else mx.array(a) for a in inputs]
-        self._check_call(arrays, output_shapes, output_dtypes, grid, threadgroup, fp)
+        self._check_call(arrays, output_shapes, output_dtypes, grid, threadgroup)
+        mode = Mode(check, _one_of("fp", fp, FP), self.math_mode, _one_of("metal", metal, tuple(METALS)))
         threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
         mx.eval(arrays)
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
         issues = [*self._forbidden(template or ())] if check else []
         try:
-            variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, False)
+            variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), mode)
         except CompilerError:
             if issues:  # what Metal lacks explains it better than the C++ compiler's words
                 raise KernelFault(issues) from None
@@ -108,14 +112,16 @@ class MetalKernel:
         issues += variant.lint
         if verbose:
             print(f"Generated source code for `{self.name}`:\n```\n{variant.signature.text}\n```")
-        most, why = self._most_threads()
-        if math.prod(threadgroup) > most:
-            detail = f"{math.prod(threadgroup)} threads in a threadgroup; {why} {most}"
-            raise KernelFault([*issues, Issue("threadgroup-size", self.name, detail=detail)])
+        if beyond := threads.too_many(self.name, self.header + self.source, threadgroup):
+            raise KernelFault([*issues, beyond])
+        if advice := threads.many(self.name, self.header + self.source, threadgroup):
+            warnings.warn(str(advice), threads.ManyThreads, stacklevel=2)
+        self.advice = [advice] if advice else []
         views = [view(a, contiguous=self.ensure_row_contiguous) for a in arrays]
         for resume in (False, True):
             if resume:  # undefined behavior ended the run: once more, with all that follows
-                variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), check, fp, True)
+                mode = replace(mode, resume=True)
+                variant = self._variant(kinds, tuple(output_dtypes), tuple(template or ()), mode)
             outputs = [output(shape, dtype, init_value) for shape, dtype in zip(output_shapes, output_dtypes)]
             keep: list[Any] = []
             buffers = [
@@ -126,7 +132,7 @@ class MetalKernel:
                 else fact_buffer(a.name, a.role, views[a.index], keep)
                 for a in variant.signature.arguments
             ]
-            outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check)
+            outcome = variant.library.run(buffers, grid, threadgroup, seed=seed, check=check, flush=fp == "metal")
             if not any(issue.kind in UNDEFINED for issue in outcome.issues):
                 break
         self.issues = [*issues, *outcome.issues]
@@ -169,11 +175,9 @@ class MetalKernel:
         kinds: tuple[InputKind, ...],
         dtypes: tuple[mx.Dtype, ...],
         template: tuple[tuple[str, TemplateValue], ...],
-        check: bool,
-        fp: str,
-        resume: bool,
+        mode: Mode,
     ) -> _Variant:
-        key = (kinds, dtypes, tuple((n, type(v), v) for n, v in template), check, fp, resume)
+        key = (kinds, dtypes, tuple((n, type(v), v) for n, v in template), mode)
         variant = self._variants.get(key)
         if variant is None:
             using = self._using or compiler()
@@ -184,16 +188,11 @@ class MetalKernel:
                     "input's shape, strides or ndim and no thread attribute; mention one, such as "
                     "thread_position_in_grid"
                 )
-            text = unit(signature, check=check, atomic_outputs=self.atomic_outputs)
-            path = build(text, using.flags(check=check, fp=fp, resume=resume), using, name=signature.name)
-            found = (*self._linted(signature), *self._warned(path)) if check else ()
+            text = unit(signature, check=mode.check, atomic_outputs=self.atomic_outputs)
+            path = build(text, using.flags(mode), using, name=signature.name)
+            found = (*self._linted(signature), *self._warned(path)) if mode.check else ()
             variant = self._variants[key] = _Variant(signature, Library(path, self.name), found)
         return variant
-
-    def _most_threads(self) -> tuple[int, str]:
-        """Return how many threads a threadgroup may have, and who says so."""
-        bounds = [int(n) for n in _BOUND.findall(self.header + self.source)]
-        return (min(bounds), "the kernel's own bound is") if bounds else (MAX_THREADS, "Metal has at most")
 
     def _linted(self, signature: Signature) -> tuple[Issue, ...]:
         """Return what clang says of address spaces, if there is a clang."""
@@ -208,7 +207,7 @@ class MetalKernel:
 
     def _warned(self, library: Path) -> Iterator[Issue]:
         """Variables that the compiler saw used before anything was assigned to them."""
-        for at, detail in warnings(library):
+        for at, detail in remarks(library):
             line, in_header = located(at)
             yield Issue("uninitialised-read", self.name, line, in_header, detail=detail)
 
@@ -236,7 +235,6 @@ class MetalKernel:
         dtypes: Sequence[mx.Dtype],
         grid: tuple[int, int, int],
         threadgroup: tuple[int, int, int],
-        fp: str,
     ) -> None:
         if len(inputs) != len(self.input_names):
             raise ValueError(
@@ -253,8 +251,12 @@ class MetalKernel:
         for dtype in (*(a.dtype for a in inputs), *dtypes):
             if dtype not in TYPE_NAMES:
                 raise ValueError(f"[metal_kernel] Metal has no {dtype}; use another dtype, such as float32")
-        if fp not in FP:
-            raise ValueError(f"[metal_kernel] fp={fp!r} is not known; use one of {', '.join(FP)}")
+
+
+def _one_of(name: str, value: _Value, known: Sequence[_Value]) -> _Value:
+    if value not in known:
+        raise ValueError(f"[metal_kernel] {name}={value!r} is not known; use one of {', '.join(map(str, known))}")
+    return value
 
 
 def metal_kernel(

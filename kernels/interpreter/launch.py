@@ -38,6 +38,7 @@ class _Launch(ctypes.Structure):
         ("seed", ctypes.c_uint),
         ("check", ctypes.c_uint),
         ("seconds", ctypes.c_uint),
+        ("flush", ctypes.c_uint),
     )
 
 
@@ -135,15 +136,23 @@ class Library:
         self._lines: dict[int, int] = {}
 
     def run(
-        self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int], *, seed: int, check: bool
+        self,
+        buffers: Sequence[Buffer],
+        grid: Sequence[int],
+        threadgroup: Sequence[int],
+        *,
+        seed: int,
+        check: bool,
+        flush: bool = False,
     ) -> Outcome:
-        """Run every threadgroup of the grid (in threads)."""
+        """Run every threadgroup of the grid (in threads). `flush` makes zeros of denormal single-precision numbers."""
+        launch = _Launch()
+        launch.grid[:], launch.threadgroup[:], launch.seed, launch.check = grid, threadgroup, seed, int(check)
+        launch.seconds, launch.flush = limit(), int(flush)
         with _lock:
-            return self._run(buffers, grid, threadgroup, seed=seed, check=check)
+            return self._run(launch, buffers, check)
 
-    def _run(
-        self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int], *, seed: int, check: bool
-    ) -> Outcome:
+    def _run(self, launch: _Launch, buffers: Sequence[Buffer], check: bool) -> Outcome:
         runtime, count = _runtime(), len(buffers)
         runtime.mtl_check_clear()
         addresses = [b.address + b.offset for b in buffers]
@@ -157,9 +166,7 @@ class Library:
                 raise MemoryError(f"kernel {self.name}: no address space to check {count} buffers in; use check=False")
             addresses = [region.mapped + b.offset for region, b in zip(regions, buffers)]
         pointers = (ctypes.c_void_p * max(count, 1))(*addresses)
-        launch = _Launch(self._entry, ctypes.cast(pointers, ctypes.c_void_p))
-        launch.grid[:], launch.threadgroup[:], launch.seed, launch.check = grid, threadgroup, seed, int(check)
-        launch.seconds = limit()
+        launch.entry, launch.buffers = self._entry, ctypes.cast(pointers, ctypes.c_void_p)
         used = ctypes.c_uint64()
         status = runtime.mtl_run(ctypes.byref(launch), ctypes.byref(used))
         names = [b.name for b in buffers]

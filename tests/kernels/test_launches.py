@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kernels import interpreter, metal
+from kernels.interpreter.threads import ManyThreads
 from kernels.metal.engine import SIMD
 from kernels.metal.limits import TOO_MANY, Measuring
 
@@ -52,12 +53,21 @@ def limited(limit: int, log: Log) -> Callable[..., Any]:
 @pytest.mark.parametrize("name", CASES)
 def test_every_launch_fits_the_registers_of_every_chip(name: str) -> None:
     log: Log = []
-    CASES[name](metal.MetalOps("interpreter", metal.Engine(limited(ALWAYS_FITS, log))))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ManyThreads)
+        CASES[name](metal.MetalOps("interpreter", metal.Engine(limited(ALWAYS_FITS, log))))
     assert log
     for kernel, threads, _ in log:
         assert threads <= ALWAYS_FITS
         if kernel.startswith(("prefix_attention_T", "cross_attention")):
             assert threads == 256
+
+
+@pytest.mark.parametrize("name", ("attention", "text"))
+def test_the_tuning_choice_of_512_threads_is_warned_of(name: str) -> None:
+    choices = metal.Choices(attention_simdgroups=16)
+    with pytest.warns(ManyThreads, match="512 threads in a threadgroup; M1 and M2"):
+        CASES[name](metal.MetalOps("interpreter", metal.Engine(interpreter.metal_kernel, choices=choices)))
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from kernels import Ops, metal
+from kernels.interpreter.compiler import FP
 
 from ..strategies import Matmul, PrefixAttention
 from . import test_cross_attention, test_int4_matmul, test_prefix_attention
@@ -75,7 +76,7 @@ CASES: dict[str, Case] = {
 }
 
 
-@pytest.mark.parametrize("fp", ("off", "contract", "fast"))
+@pytest.mark.parametrize("fp", FP)
 @pytest.mark.parametrize("name", CASES)
 def test_no_fault_in_any_order(name: str, fp: str) -> None:
     results = []

@@ -7,6 +7,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
+from kernels import metal
 from model import InstructMusicGen
 from model.bundle.bundle import open_bundle
 
@@ -44,3 +45,19 @@ def test_greedy_quantized(ops: Any, golden: Golden, converted: Converted, want: 
     reference = InstructMusicGen.from_pretrained(bundle, backend="reference")
     got = InstructMusicGen(open_bundle(bundle), ops).edit_codes(codes, golden.texts, greedy=True)
     assert_equal(got, reference.edit_codes(codes, golden.texts, greedy=True), ops.name)
+
+
+@pytest.mark.backend("interpreter")
+@pytest.mark.parametrize("bits", [4, 8, 32])
+def test_greedy_in_metals_arithmetic(
+    golden: Golden, converted: Converted, want: dict[str, mx.array], bits: int
+) -> None:
+    """Fast functions off, denormals flushed: the same tokens."""
+    bundle, codes = converted(golden, bits), want["short_condition_codes"][:, :, :-1]
+    m = InstructMusicGen(open_bundle(bundle), metal.on_interpreter(fp="metal"))
+    if bits == 32:
+        right = want["short_codes"]
+    else:
+        reference = InstructMusicGen.from_pretrained(bundle, backend="reference")
+        right = reference.edit_codes(codes, golden.texts, greedy=True)
+    assert_equal(m.edit_codes(codes, golden.texts, greedy=True), right, f"{bits} bits")

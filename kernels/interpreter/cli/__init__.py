@@ -21,9 +21,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..compiler import CompilerError, compiler
-from ..kernel import FP
+from ..compiler import FP, METALS, CompilerError, compiler
 from ..static_checks import lint
+from ..threads import ManyThreads
 from . import reports
 from .checking import Report, check
 from .kernel_file import UsageError, launch_lines
@@ -41,6 +41,13 @@ def _parser() -> Parser:
     p.add_argument("files", nargs="+", type=Path, metavar="FILE")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 5], help="thread orders to try (default 0 1 5)")
     p.add_argument("--fp", nargs="+", choices=FP, default=["off"], help="floating-point modes to try (default off)")
+    p.add_argument(
+        "--metal",
+        type=int,
+        choices=tuple(METALS),
+        default=3,
+        help="language: 3 is C++14 (up to macOS 15), 4 is C++17 (from macOS 26 on); default 3",
+    )
     p.add_argument("--lenient", action="store_true", help="strict=False: see README.md")
     p.add_argument(
         "--registers",
@@ -69,6 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn
+            warnings.simplefilter("ignore", ManyThreads)  # reports say it
             return _run(given[1:] if given[:1] == ["check"] else given)
     except BrokenPipeError:  # `metal-check ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -93,6 +93,7 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
                     strict=not args.lenient,
                     seed=seed,
                     fp=fp,
+                    metal=args.metal,
                 )
             except KernelFault as fault:
                 report.faults = fault.issues
@@ -127,7 +128,7 @@ def _fitting(
 
 
 def _note(report: Report, kernel: MetalKernel) -> None:
-    report.warnings += [issue for issue in kernel.issues if issue not in report.warnings]
+    report.warnings += [issue for issue in kernel.issues + kernel.advice if issue not in report.warnings]
     report.threadgroup_bytes, report.counters = kernel.threadgroup_bytes, kernel.counters
 
 

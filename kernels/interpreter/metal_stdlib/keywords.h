@@ -10,12 +10,23 @@
 #define METAL_INTERNAL inline __attribute__((always_inline))
 #define METAL_CONST const
 #define __METAL__ 1
+#ifdef MTL_METAL_VERSION
+#define __METAL_VERSION__ MTL_METAL_VERSION
+#else
 #define __METAL_VERSION__ 310
+#endif
 #define __HAVE_BFLOAT__ 1
 #define __METAL_MEMORY_SCOPE_SYSTEM__ 4
 
 namespace metal {
 template <class T> MTL_INLINE constexpr bool is_function_constant_defined(const T&) { return false; }
+
+struct os_log {  // nothing is logged
+  constexpr os_log(const char*, const char*) {}
+#define MTL_LOG(name) template <class... T> MTL_INLINE void name(const char*, T...) const {}
+  MTL_LOG(log) MTL_LOG(log_debug) MTL_LOG(log_info) MTL_LOG(log_error) MTL_LOG(log_fault)
+#undef MTL_LOG
+};
 
 #ifdef MTL_SIMT
 // Of unknown size, so that the compiler does not reckon with fewer threads at a time because of it.

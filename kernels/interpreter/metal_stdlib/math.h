@@ -48,7 +48,11 @@ using mtl_triple_t = typename mtl_triple<A, B, C, (mtl_width<A> + mtl_width<B> +
 MTL_INLINE float mtl_fract(float x) { float r = x - __builtin_floorf(x); return r < 1.0f ? r : 0.99999994f; }
 MTL_INLINE float mtl_fmin(float a, float b) { return b < a || a != a ? b : a; }
 MTL_INLINE float mtl_fmax(float a, float b) { return b > a || a != a ? b : a; }
+#ifdef MTL_SIMT
 MTL_INLINE float mtl_rsqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
+#else  // correctly rounded, as the precise one is
+MTL_INLINE float mtl_rsqrt(float x) { return (float)((double)1 / __builtin_sqrt((double)x)); }
+#endif
 MTL_INLINE float mtl_saturate(float x) { return mtl_fmin(mtl_fmax(x, 0.0f), 1.0f); }
 MTL_INLINE float mtl_sign(float x) { return x > 0.0f ? 1.0f : x < 0.0f ? -1.0f : x == 0.0f ? x : 0.0f; }
 MTL_INLINE float mtl_divide(float x, float y) { return x / y; }
@@ -59,25 +63,21 @@ MTL_INLINE float mtl_smoothstep(float a, float b, float x) {
   return t * t * (3.0f - 2.0f * t);
 }
 MTL_INLINE float mtl_exp10(float x) { return __builtin_powf(10.0f, x); }
-MTL_INLINE float mtl_sinpi(float x) { return __builtin_sinf(x * 3.14159265358979323846f); }
-MTL_INLINE float mtl_cospi(float x) { return __builtin_cosf(x * 3.14159265358979323846f); }
-MTL_INLINE float mtl_tanpi(float x) { return __builtin_tanf(x * 3.14159265358979323846f); }
+// x between -1/2 and 1/2 with the same sine of x · pi, exactly: x · pi itself would be off by many ulps.
+MTL_INLINE float mtl_half_turn(float x) {
+  const float r = x - 2.0f * __builtin_rintf(0.5f * x);
+  return r > 0.5f ? 1.0f - r : r < -0.5f ? -1.0f - r : r;
+}
+MTL_INLINE float mtl_quarter_on(float x) { return 0.5f - __builtin_fabsf(x - 2.0f * __builtin_rintf(0.5f * x)); }  // for cosines
+MTL_INLINE float mtl_sinpi(float x) { return __builtin_sinf(mtl_half_turn(x) * 3.14159265f); }
+MTL_INLINE float mtl_cospi(float x) { return __builtin_sinf(mtl_quarter_on(x) * 3.14159265f); }
+MTL_INLINE float mtl_tanpi(float x) { return mtl_sinpi(x) / mtl_cospi(x); }
 
-MTL_MATH1(acos, __builtin_acosf) MTL_MATH1(acosh, __builtin_acoshf) MTL_MATH1(asin, __builtin_asinf)
-MTL_MATH1(asinh, __builtin_asinhf) MTL_MATH1(atan, __builtin_atanf) MTL_MATH1(atanh, __builtin_atanhf)
-MTL_MATH1(ceil, __builtin_ceilf) MTL_MATH1(cos, __builtin_cosf) MTL_MATH1(cosh, __builtin_coshf)
-MTL_MATH1(cospi, mtl_cospi) MTL_MATH1(exp, __builtin_expf) MTL_MATH1(exp2, __builtin_exp2f)
-MTL_MATH1(exp10, mtl_exp10) MTL_MATH1(fabs, __builtin_fabsf) MTL_MATH1(floor, __builtin_floorf)
-MTL_MATH1(fract, mtl_fract) MTL_MATH1(log, __builtin_logf) MTL_MATH1(log2, __builtin_log2f)
-MTL_MATH1(log10, __builtin_log10f) MTL_MATH1(rint, __builtin_rintf) MTL_MATH1(round, __builtin_roundf)
-MTL_MATH1(rsqrt, mtl_rsqrt) MTL_MATH1(sin, __builtin_sinf) MTL_MATH1(sinh, __builtin_sinhf)
-MTL_MATH1(sinpi, mtl_sinpi) MTL_MATH1(sqrt, __builtin_sqrtf) MTL_MATH1(tan, __builtin_tanf)
-MTL_MATH1(tanh, __builtin_tanhf) MTL_MATH1(tanpi, mtl_tanpi) MTL_MATH1(trunc, __builtin_truncf)
-MTL_MATH1(saturate, mtl_saturate) MTL_MATH1(sign, mtl_sign)
-MTL_MATH2(atan2, __builtin_atan2f) MTL_MATH2(copysign, __builtin_copysignf) MTL_MATH2(divide, mtl_divide)
-MTL_MATH2(fdim, __builtin_fdimf) MTL_MATH2(fmax, mtl_fmax) MTL_MATH2(fmin, mtl_fmin)
-MTL_MATH2(fmod, __builtin_fmodf) MTL_MATH2(pow, __builtin_powf) MTL_MATH2(powr, __builtin_powf)
-MTL_MATH2(step, mtl_step)
+MTL_MATH1(ceil, __builtin_ceilf) MTL_MATH1(fabs, __builtin_fabsf) MTL_MATH1(floor, __builtin_floorf)
+MTL_MATH1(fract, mtl_fract) MTL_MATH1(rint, __builtin_rintf) MTL_MATH1(round, __builtin_roundf)
+MTL_MATH1(saturate, mtl_saturate) MTL_MATH1(sign, mtl_sign) MTL_MATH1(trunc, __builtin_truncf)
+MTL_MATH2(copysign, __builtin_copysignf) MTL_MATH2(fdim, __builtin_fdimf) MTL_MATH2(fmax, mtl_fmax)
+MTL_MATH2(fmin, mtl_fmin) MTL_MATH2(step, mtl_step)
 MTL_MATH3(fma, __builtin_fmaf) MTL_MATH3(mix, mtl_mix) MTL_MATH3(smoothstep, mtl_smoothstep)
 
 MTL_INLINE float nextafter(float x, float y) { return __builtin_nextafterf(x, y); }
@@ -87,7 +87,6 @@ MTL_INLINE bfloat ldexp(bfloat x, int n) { return bfloat(__builtin_ldexpf((float
 MTL_INLINE int ilogb(float x) { return __builtin_ilogbf(x); }
 MTL_INLINE float frexp(float x, int& n) { return __builtin_frexpf(x, &n); }
 MTL_INLINE float modf(float x, float& whole) { whole = __builtin_truncf(x); return x - whole; }
-MTL_INLINE float sincos(float x, float& c) { c = __builtin_cosf(x); return __builtin_sinf(x); }
 
 // Integers and all scalars.
 #define MTL_INTEGERS(M) M(char) M(uchar) M(signed char) M(short) M(ushort) M(int) M(uint) M(long) M(ulong)
@@ -217,30 +216,47 @@ template <class A, class B, class V = mtl_pair_t<A, B>> MTL_INLINE auto dot(cons
   return r;
 }
 template <class V, enable_if_t<(mtl_width<V> > 0), bool> = true> MTL_INLINE auto length_squared(const V& v) { return dot(v, v); }
-template <class V, enable_if_t<(mtl_width<V> > 0), bool> = true> MTL_INLINE auto length(const V& v) { return sqrt(dot(v, v)); }
-template <class V, enable_if_t<(mtl_width<V> > 0), bool> = true> MTL_INLINE auto normalize(const V& v) { return mtl_vec_t<V>(v) * rsqrt(dot(v, v)); }
-template <class A, class B, class V = mtl_pair_t<A, B>> MTL_INLINE auto distance(const A& a, const B& b) { return length(V(a) - V(b)); }
 template <class T> MTL_INLINE vec<T, 3> cross(vec<T, 3> a, vec<T, 3> b) {
   return vec<T, 3>(a.y * b.z - a.z * b.y, a.z * b.x - a.x * b.z, a.x * b.y - a.y * b.x);
 }
 
-// The two qualities of <metal_math> are one here: the host's libm.
-#define MTL_QUALITY                                                                                                  \
-  using metal::abs; using metal::acos; using metal::acosh; using metal::asin; using metal::asinh; using metal::atan; \
-  using metal::atan2; using metal::atanh; using metal::ceil; using metal::clamp; using metal::copysign;              \
-  using metal::cos; using metal::cosh; using metal::cospi; using metal::divide; using metal::exp; using metal::exp10; \
-  using metal::exp2; using metal::fabs; using metal::fdim; using metal::floor; using metal::fma; using metal::fmax;  \
-  using metal::fmin; using metal::fmod; using metal::fract; using metal::frexp; using metal::ldexp; using metal::log; \
-  using metal::log10; using metal::log2; using metal::max; using metal::min; using metal::mix; using metal::modf;    \
-  using metal::pow; using metal::powr; using metal::rint; using metal::round; using metal::rsqrt;                    \
-  using metal::saturate; using metal::sign; using metal::sin; using metal::sincos; using metal::sinh;                \
-  using metal::sinpi; using metal::sqrt; using metal::step; using metal::tan; using metal::tanh; using metal::tanpi; \
-  using metal::trunc; using metal::normalize; using metal::length; using metal::distance; using metal::dot;          \
-  using metal::isnan; using metal::isinf; using metal::isfinite; using metal::max3; using metal::min3;               \
-  using metal::smoothstep; using metal::nextafter; using metal::signbit; using metal::isnormal;
-namespace fast { MTL_QUALITY }
-namespace precise { MTL_QUALITY }
+// The two qualities of <metal_math>. With fp="metal" bare functions are the fast ones, as they are from macOS 15 on where MLX
+// compiles a kernel; otherwise both are the host's libm.
+#ifdef MTL_FP_METAL
+#include "fast_math.h"
+#define MTL_QUALITY(name, exact) mtl_fast_##name
+#else
+#define MTL_QUALITY(name, exact) exact
+#endif
+#include "two_qualities.inc"
 #undef MTL_QUALITY
+#define MTL_ONE_QUALITY                                                                                               \
+  using metal::abs; using metal::ceil; using metal::clamp; using metal::copysign; using metal::dot; using metal::fabs; \
+  using metal::fdim; using metal::floor; using metal::fma; using metal::fmax; using metal::fmin; using metal::fract;   \
+  using metal::frexp; using metal::isfinite; using metal::isinf; using metal::isnan; using metal::isnormal;            \
+  using metal::ldexp; using metal::max; using metal::max3; using metal::min; using metal::min3; using metal::mix;      \
+  using metal::modf; using metal::nextafter; using metal::rint; using metal::round; using metal::saturate;             \
+  using metal::sign; using metal::signbit; using metal::smoothstep; using metal::step; using metal::trunc;
+#define MTL_TWO_QUALITIES                                                                                              \
+  using metal::acos; using metal::acosh; using metal::asin; using metal::asinh; using metal::atan; using metal::atan2; \
+  using metal::atanh; using metal::cos; using metal::cosh; using metal::cospi; using metal::distance;                  \
+  using metal::divide; using metal::exp; using metal::exp10; using metal::exp2; using metal::fmod; using metal::length; \
+  using metal::log; using metal::log10; using metal::log2; using metal::normalize; using metal::pow;                   \
+  using metal::powr; using metal::rsqrt; using metal::sin; using metal::sincos; using metal::sinh;                     \
+  using metal::sinpi; using metal::sqrt; using metal::tan; using metal::tanh; using metal::tanpi;
+namespace fast { MTL_ONE_QUALITY MTL_TWO_QUALITIES }
+namespace precise {
+MTL_ONE_QUALITY
+#ifdef MTL_FP_METAL
+#define MTL_QUALITY(name, exact) exact
+#include "two_qualities.inc"
+#undef MTL_QUALITY
+#else
+MTL_TWO_QUALITIES
+#endif
+}  // namespace precise
+#undef MTL_ONE_QUALITY
+#undef MTL_TWO_QUALITIES
 #undef MTL_MATH1
 #undef MTL_MATH2
 #undef MTL_MATH3

@@ -29,6 +29,8 @@ template <class T> inline constexpr bool mtl_integer = __is_enum(T);
 MTL_INTEGER(bool) MTL_INTEGER(char) MTL_INTEGER(signed char) MTL_INTEGER(uchar) MTL_INTEGER(short) MTL_INTEGER(ushort)
 MTL_INTEGER(int) MTL_INTEGER(uint) MTL_INTEGER(long) MTL_INTEGER(ulong) MTL_INTEGER(long long) MTL_INTEGER(unsigned long long)
 #undef MTL_INTEGER
+template <bool> struct mtl_if {};
+template <> struct mtl_if<true> { using type = int; };
 
 // Brain float: Metal converts it to float implicitly, but nothing of floating point converts to it implicitly
 // (Metal Shading Language Specification 3.1, "bfloat"). Every operation of two bfloats is rounded to bfloat.
@@ -37,7 +39,7 @@ struct bfloat {
 
   bfloat() = default;
   // A template, as a float would convert to an integer parameter: `c ? b : 0.0f` could then be either type.
-  template <class I> requires mtl_integer<I> constexpr MTL_INLINE bfloat(I x) : bits(round((float)x)) {}
+  template <class I, typename mtl_if<mtl_integer<I>>::type = 0> constexpr MTL_INLINE bfloat(I x) : bits(round((float)x)) {}
   constexpr MTL_INLINE explicit bfloat(float x) : bits(round(x)) {}
   constexpr MTL_INLINE explicit bfloat(half x) : bits(round((float)x)) {}
 

@@ -21,7 +21,7 @@ from .assembly import Code, read
 from .unit import unit
 
 _FLAGS = [
-    "-x", "hip", "--offload-device-only", "-nogpuinc", "-nogpulib", "--offload-arch=gfx1100", "-std=c++20", "-O2", "-S",
+    "-x", "hip", "--offload-device-only", "-nogpuinc", "-nogpulib", "--offload-arch=gfx1100", "-std=c++14", "-O2", "-S",
     "-ffp-contract=on", "-fgpu-flush-denormals-to-zero", "-fno-exceptions", "-w", "-ftemplate-depth=2000",
     "-fbracket-depth=2000", "-Wno-narrowing",
 ]  # fmt: skip

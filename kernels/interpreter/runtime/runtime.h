@@ -19,6 +19,7 @@ struct mtl_launch {
   unsigned seed;
   unsigned check;
   unsigned seconds;  // of CPU time that a threadgroup may take; 0: any
+  unsigned flush;    // denormal single-precision numbers, in and out of operations, are zeros
 };
 
 enum mtl_status { MTL_OK = 0, MTL_THREADGROUP_MEMORY = 1, MTL_ABORTED = 2, MTL_SIGNAL = 3 };

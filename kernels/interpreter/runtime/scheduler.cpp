@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #include "context.h"
+#include "denormals.h"
 #include "issues.h"
 #include "signals.h"
 
@@ -237,6 +238,7 @@ int mtl_run(const mtl_launch* launch, uint64_t* threadgroup_bytes) {
   find_image((void*)launch->entry);
   catch_signals();
   rt.running = true;
+  const Denormals denormals(launch->flush);
 
   if (sigsetjmp(crash_trap, 0) == 0) {
     for (uint64_t k = 0; k < groups && !rt.abort; k++) {

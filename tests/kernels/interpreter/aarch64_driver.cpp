@@ -17,7 +17,8 @@ int main(int, char** argv) {
   mtl_launch launch = {};
   unsigned count = 0;
   in >> library >> launch.grid[0] >> launch.grid[1] >> launch.grid[2];
-  in >> launch.threadgroup[0] >> launch.threadgroup[1] >> launch.threadgroup[2] >> launch.seed >> launch.check >> count;
+  in >> launch.threadgroup[0] >> launch.threadgroup[1] >> launch.threadgroup[2] >> launch.seed >> launch.check;
+  in >> launch.flush >> count;
   std::vector<mtl_region> regions(count);
   std::vector<std::vector<char>> data(count);
   std::vector<std::string> names(count);

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from kernels.interpreter import compiler as compiler_module
-from kernels.interpreter import kernel, launch
+from kernels.interpreter import kernel
 from kernels.interpreter.compiler import HERE, Compiler
-from kernels.interpreter.launch import Buffer, Outcome
+from kernels.interpreter.launch import OUTPUT, Buffer, Library, Outcome, _Issue, _Launch, _Region
 from kernels.interpreter.static_checks import lint
 
 TOOLS = ("aarch64-linux-gnu-g++", "aarch64-linux-gnu-addr2line", "qemu-aarch64")
@@ -58,7 +58,7 @@ def _driver() -> Path:
     return program
 
 
-class Emulated(launch.Library):
+class Emulated(Library):
     """A compiled kernel that an emulator runs."""
 
     addr2line = TOOLS[1]
@@ -67,12 +67,11 @@ class Emulated(launch.Library):
         self.path, self.name = path, name
         self._lines: dict[int, int] = {}
 
-    def _run(
-        self, buffers: Sequence[Buffer], grid: Sequence[int], threadgroup: Sequence[int], *, seed: int, check: bool
-    ) -> Outcome:
+    def _run(self, launch: _Launch, buffers: Sequence[Buffer], check: bool) -> Outcome:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            words = [str(self.path), *map(str, (*grid, *threadgroup, seed, int(check), len(buffers)))]
+            sizes = (*launch.grid, *launch.threadgroup, launch.seed, int(check), launch.flush, len(buffers))
+            words = [str(self.path), *map(str, sizes)]
             for i, b in enumerate(buffers):
                 facts = (b.size, b.element, b.space, int(b.initialized), int(b.floating), b.offset)
                 words += [b.name, *map(str, facts)]
@@ -80,12 +79,12 @@ class Emulated(launch.Library):
             (folder / "launch.txt").write_text("\n".join(words))
             subprocess.run([TOOLS[2], "-L", LIBRARIES, _driver(), folder], check=True, timeout=120)
             for i, b in enumerate(buffers):
-                if b.space == launch.OUTPUT:
+                if b.space == OUTPUT:
                     ctypes.memmove(b.address, (folder / f"{i}.out").read_bytes(), b.size)
             status, used, image, *shared = (folder / "report.txt").read_text().split()
-            regions = (launch._Region * len(buffers)).from_buffer_copy((folder / "regions.bin").read_bytes())
+            regions = (_Region * len(buffers)).from_buffer_copy((folder / "regions.bin").read_bytes())
             raw = (folder / "issues.bin").read_bytes()
         names = [*(b.name for b in buffers), *shared]
-        found = (launch._Issue * (len(raw) // ctypes.sizeof(launch._Issue))).from_buffer_copy(raw)
+        found = (_Issue * (len(raw) // ctypes.sizeof(_Issue))).from_buffer_copy(raw)
         issues = self._named(found, names, int(image))
         return self._outcome(buffers, list(regions) if check else [], int(status), int(used), issues)

@@ -17,7 +17,7 @@ from kernels.metal.engine import Engine
 from kernels.metal.int4_matmul import int4_matmul
 from reference.contract import Epilogue, Packed
 
-from . import emulated, test_faults
+from . import emulated, test_faults, test_metal_arithmetic
 
 emulator = pytest.mark.skipif(emulated.missing() is not None, reason=str(emulated.missing()))
 
@@ -78,6 +78,12 @@ def test_our_matmul_gives_the_same_bits(monkeypatch: pytest.MonkeyPatch, dtype: 
     build = functools.partial(kernel.MetalKernel, using=emulated.compiler())
     there = int4_matmul(Engine(build, {"check": True}), x, weight, None, Epilogue())
     assert mx.array_equal(here, there)
+
+
+@emulator
+def test_metals_arithmetic(aarch64: Compiler) -> None:
+    test_metal_arithmetic.test_denormals_are_zeros_while_the_kernel_runs(aarch64)
+    test_metal_arithmetic.test_functions_are_off_by_what_is_stated_and_precise_ones_are_not(aarch64)
 
 
 @pytest.mark.skipif(lint.clang() is None, reason="no clang 16 or later: only it assembles for other machines")

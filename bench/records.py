@@ -42,6 +42,8 @@ class Round:
     peak_rss: dict[str, int] = field(default_factory=dict)
     mlx_peak: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    build_seconds: Samples = field(default_factory=list)
+    """Of a step's graph, without running it; empty where a backend runs what it is asked for at once."""
 
 
 @dataclass

@@ -32,6 +32,7 @@ from ..records import EditColumn, Geometry, Round
 from ..step_bytes import StepShape, prefill_flops, step_bytes
 from .clock import Clock, peak_rss
 from .evidence import Counted, primitives, reference_calls
+from .step_graph import StepGraph
 from .subset import StageSubset, clip, first_layers, repeat_prefixes
 from .summary import spread
 
@@ -92,6 +93,7 @@ class Session:
         self.parts = dataclasses.replace(self.whole, steps=min(settings.steps or self.total_steps, self.total_steps))
         self.text_tokens = 0
         self.step_primitives: dict[str, int] = {}
+        self._graph: StepGraph | None = None
 
     def warm_up(self) -> EditColumn:
         """Run a small round, a whole one if it is cheap, and find out what runs. Its times are not results."""
@@ -124,8 +126,12 @@ class Session:
         )
 
     def round(self) -> Round:
-        """Run a whole edit: seconds, memory and calls of each stage."""
-        return self._round(self.parts)
+        """Run a whole edit: seconds, memory and calls of each stage; then build graphs of a step, running none."""
+        done = self._round(self.parts)
+        if self.ops.name != "interpreter":  # which runs a kernel as it is called
+            self._graph = self._graph or StepGraph(self.model, self.rows, GUIDANCE)
+            done.build_seconds = self._graph.seconds()
+        return done
 
     def geometry(self) -> Geometry:
         """Return the model's dimensions and the run's."""

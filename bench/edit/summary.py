@@ -47,6 +47,11 @@ def step_samples(column: EditColumn) -> list[float]:
     return [r.seconds["steps"] / done for r in column.rounds]
 
 
+def build_samples(column: EditColumn) -> list[float]:
+    """Return the median seconds in which each round built the graph of a step; empty where none is built apart."""
+    return [stats.summarize(r.build_seconds).median for r in column.rounds if r.build_seconds]
+
+
 def audio_seconds(result: EditResult) -> float:
     """Return the seconds of audio that an edit makes, all rows of the batch together."""
     geometry = result.columns[0].geometry

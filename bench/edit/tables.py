@@ -34,6 +34,10 @@ def table(result: EditResult) -> Table:
             for c in columns
         ],
         "per step": [tables.measured(stats.summarize(summary.step_samples(c))) for c in columns],
+        "of it, building its graph": [
+            tables.measured(stats.summarize(built)) if (built := summary.build_samples(c)) else "-" for c in columns
+        ],
+        "nodes of its graph": [str(sum(c.step_primitives.values()) or "-") for c in columns],
         "bytes a step must read": [tables.size(summary.step_read(c)) for c in columns],
         "read at": [f"{summary.step_rate(c) / 1e9:.3g} GB/s" for c in columns],
         "of streaming bandwidth": [f"{100 * summary.step_rate(c) / summary.streaming(result):.0f} %" for c in columns],
@@ -108,6 +112,8 @@ def notes(result: EditResult) -> list[str]:
     if any(c.first_sound is not None for c in columns):
         out.append("To the first sound: until a stream's first chunk, of the first second, is there; once.")
     method = result.bandwidth.method
+    if any(summary.build_samples(c) for c in columns):
+        out.append("Building a step's graph: by the host, timed apart from running it; on a GPU it is mostly hidden.")
     out.append(f"Streaming bandwidth of this machine, in this run: {summary.streaming_range(result)}; {method}.")
     for c in columns:
         cut = [f"{stage} from {a} of {b}" for stage in STAGES for a, b in [summary.part(c, stage)] if a < b]

@@ -22,7 +22,7 @@ from reference import oracle
 from reference.contract import Packed
 
 from ..records import Traffic
-from . import mlx_traffic
+from . import mlx_kernels
 from .cases import Arguments, Case, Draw, call, cross_attention, error, exact, matmul, prefix_attention
 
 DIM, HEADS, HEAD_DIM, FFN = 2048, 32, 64, 8192
@@ -128,19 +128,19 @@ def ours() -> Iterator[Row]:
 def stock() -> Iterator[Row]:
     """MLX's kernels for the same work, without norm, bias, gelu, residual, gate and sums, which it launches apart."""
     r = Draw()
-    products: list[tuple[str, Callable[[mx.array, Packed], tuple[Any, mx.array]], int, int]] = [
-        ("MLX qmv_fast, M=1", mlx_traffic.qmv_fast, 1, DIM),
-        ("MLX qmv_fast, M=2", mlx_traffic.qmv_fast, 2, DIM),
-        ("MLX qmv_wide, M=2", mlx_traffic.qmv_wide, 2, DIM),
-        ("MLX qmm_t, M=64, N=256", mlx_traffic.qmm, 64, 256),
+    products: list[tuple[str, Callable[[mx.array, Packed], mlx_kernels.Stock], int, int]] = [
+        ("MLX qmv_fast, M=1", mlx_kernels.qmv_fast, 1, DIM),
+        ("MLX qmv_fast, M=2", mlx_kernels.qmv_fast, 2, DIM),
+        ("MLX qmv_wide, M=2", mlx_kernels.qmv_wide, 2, DIM),
+        ("MLX qmm_t, M=64, N=256", mlx_kernels.qmm, 64, 256),
     ]
     for name, product, m, n in products:
         x, w = r.normal(m, DIM), r.packed(n, DIM)
-        kernel, y = product(x, w)
+        kernel, y = product(x, w).run()
         yield compared(name, "int4_matmul", {"x": x, "w": w}, [kernel], y)
     for name, rows, steps in (("cache of two rows", 2, 1), ("prefix as two queries", 1, 2)):
         q, k, v = r.normal(rows, HEADS, steps, HEAD_DIM), *(r.normal(rows, HEADS, SLOTS, HEAD_DIM) for _ in "kv")
-        kernel, y = mlx_traffic.sdpa_vector(q, k, v)
+        kernel, y = mlx_kernels.sdpa_vector(q, k, v).run()
         arguments = {"q": q, "k": k, "v": v, "scale": HEAD_DIM**-0.5}
         yield compared(f"MLX sdpa_vector, {name}", "attention", arguments, [kernel], y)
 

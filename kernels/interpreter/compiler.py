@@ -50,8 +50,9 @@ class CompilerError(RuntimeError):
 class Mode:
     """How a kernel is compiled.
 
-    `check` instruments every access; `fp` is one of FP, `math_mode` one of MATH_MODES, `metal` one of METALS. `resume`
-    goes on after undefined behavior; counters may then hold loads that the compiler leaves out without.
+    `check` instruments every access; `fp` is one of FP, `math_mode` one of MATH_MODES, `metal` one of METALS. With
+    `resume` a launch continues after undefined behavior; its counters may then include loads that the compiler would
+    otherwise optimize away.
     """
 
     check: bool = False
@@ -81,7 +82,8 @@ class Compiler:
             flags += ["-Wno-everything", "-Wuninitialized", "-Wsometimes-uninitialized"]
             flags.append("-ftrivial-auto-var-init=pattern")
         # Check mode reports an overflow, and goes on with the value that wraps as well.
-        flags += ["-fno-strict-aliasing", "-fsigned-char", "-ftemplate-depth=2000", *([] if mode.check else ["-fwrapv"])]
+        flags += [] if mode.check else ["-fwrapv"]
+        flags += ["-fno-strict-aliasing", "-fsigned-char", "-ftemplate-depth=2000"]
         flags += [*_machine(), *self._floating_point(mode)]
         flags.append("-Wno-narrowing")  # Metal's vectors take any numbers in braces
         if self.family == "gcc":

@@ -103,6 +103,7 @@ def test_edit(tmp_path: Path) -> None:
         for row, value in {
             "RTF": float(np.median(mine["whole edit"])) / 0.2,
             "per step": step,
+            "of it, building its graph": float(np.median([np.median(r["build_seconds"]) for r in column["rounds"]])),
             "bytes a step must read": read,
             "read at": read / step,
             "of streaming bandwidth": 100 * read / step / stream,
@@ -118,6 +119,8 @@ def test_edit(tmp_path: Path) -> None:
             else:
                 same(rows[row][0][c], value)
             seen -= {row}
+        assert int(rows["nodes of its graph"][0][c]) == sum(column["step_primitives"].values()) > 0
+        seen -= {"nodes of its graph"}
     for stage in times[0]:
         ratio(rows[stage][0][2], [b / a for a, b in zip(times[0][stage], times[1][stage])])
     assert not seen  # no row without a check

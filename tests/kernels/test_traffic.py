@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from bench.kernels import mlx_traffic, traffic
+from bench.kernels import mlx_kernels, traffic
 from bench.kernels.cases import Draw
 
 pytestmark = pytest.mark.backend("interpreter")
@@ -55,5 +55,5 @@ def test_stock_reads_the_weights_once_per_row() -> None:
     """MLX's decode kernel before M3: the count can tell the difference."""
     r = Draw()
     x, w = r.normal(2, 512), r.packed(16, 512)
-    kernel, y = mlx_traffic.qmv_fast(x, w)
+    kernel, y = mlx_kernels.qmv_fast(x, w).run()
     assert traffic.compared("", "int4_matmul", {"x": x, "w": w}, [kernel], y).ratios["weights"] == 2.0

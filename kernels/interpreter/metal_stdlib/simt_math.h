@@ -3,6 +3,7 @@
 #pragma once
 
 namespace metal {
+template <class T, int Columns, int Rows> struct simdgroup_matrix;  // which the target lacks: headers may name it
 inline __attribute__((always_inline)) float mtl_simt_function(float x) {
   const float e = __builtin_exp2f(x * 1.442695f);
   return (e - x) / (e + 1.0f);

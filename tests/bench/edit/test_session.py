@@ -14,6 +14,7 @@ from bench import cli
 from bench.edit import summary
 from bench.edit.evidence import Counted, primitives, reference_calls
 from bench.edit.session import Session, Settings
+from bench.edit.step_graph import BUILDS
 from bench.edit.summary import fused_primitives, spread, stock_primitives, unfused
 from bench.edit.tables import proof
 from model.stages import STAGES
@@ -74,6 +75,30 @@ def test_the_reference_says_so(plain: Warm) -> None:
     assert plain.info.backend == "reference"
     assert stock_primitives(plain.info.step_primitives)["QuantizedMatmul"] == 24
     assert plain.info.reference_calls["int4_matmul"] > 0
+
+
+@pytest.mark.parametrize("backend", [name for name in backends.names() if name != "interpreter"])
+def test_building_a_steps_graph_is_timed_apart_from_running_it(demo: str, backend: str) -> None:
+    session = Warm(Settings(demo, backend, 0.1))
+    first, second = session.round(), session.round()
+    assert len(first.build_seconds) == len(second.build_seconds) == BUILDS
+    # It is the graph of a whole step, in which nothing has run; and what it does is none of a round's calls.
+    graph = session._graph
+    assert graph is not None
+    nodes = primitives(graph.build())
+    layers = session.model.lm.config.layers
+    assert sum(nodes.values()) == pytest.approx(sum(session.info.step_primitives.values()), rel=0.1, abs=30)
+    writes = sum(nodes.get(name, 0) for name in ("SliceUpdate", "write_cache", "self_attention"))
+    assert writes == layers, nodes
+    assert first.calls == second.calls
+    mx.eval(graph.build())  # it can run, and its caches are as they were
+    assert sum(primitives(graph.build()).values()) == sum(nodes.values())
+
+
+@pytest.mark.backend("interpreter")
+def test_what_runs_at_once_builds_no_graph(demo: str) -> None:
+    session = Warm(Settings(demo, "interpreter", 0.06, steps=1))
+    assert session.round().build_seconds == []
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")

@@ -7,7 +7,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from bench.kernels.mlx_traffic import KERNELS
+from bench.kernels.mlx_kernels import KERNELS
 from kernels import interpreter
 from kernels.interpreter.static_checks import address_space, lint
 

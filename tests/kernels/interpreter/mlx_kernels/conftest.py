@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kernels.mlx_traffic import KERNELS
+from bench.kernels.mlx_kernels import KERNELS
 
 from .. import wheel
 

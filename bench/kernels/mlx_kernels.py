@@ -1,7 +1,7 @@
 """MLX's own Metal kernels, run from their sources in the interpreter, for comparison with ours.
 
 The sources are those that the installed MLX carries (`mlx/include/mlx/backend/metal/kernels`); nothing is copied here.
-Each function returns the kernel, with its counters, and the result.
+Each function makes a launch, to run or to compile.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import math
 import pathlib
 import re
 import warnings
-from typing import Any
+from dataclasses import dataclass
 
 import mlx.core as mx
 
+from kernels.interpreter.frontend.signature import Signature
+from kernels.interpreter.kernel import MetalKernel, metal_kernel
+from kernels.interpreter.threads import ManyThreads
 from reference.contract import Packed
 
 KERNELS = pathlib.Path(mx.__file__).parent / "include/mlx/backend/metal/kernels"
@@ -39,52 +42,72 @@ def header(*names: str, folder: pathlib.Path = KERNELS) -> str:
     return "\n".join(_flattened(name, folder, seen) for name in names)
 
 
-def _launch(
+@dataclass(frozen=True)
+class Stock:
+    """A launch of one of MLX's kernels, which makes `y`."""
+
+    kernel: MetalKernel
+    inputs: list[mx.array]
+    shape: tuple[int, ...]
+    grid: tuple[int, int, int]
+    threadgroup: tuple[int, int, int]
+
+    def signature(self) -> Signature:
+        """Return the text that is compiled."""
+        return self.kernel.signature(self.inputs, [mx.float16], self._template)
+
+    def run(self) -> tuple[MetalKernel, mx.array]:
+        """Run it in check mode; return the kernel, with its counters, and the result."""
+        with warnings.catch_warnings():  # MLX knows what its own launches take
+            warnings.simplefilter("ignore", ManyThreads)
+            (y,) = self.kernel(
+                inputs=self.inputs,
+                template=self._template,
+                grid=self.grid,
+                threadgroup=self.threadgroup,
+                output_shapes=[self.shape],
+                output_dtypes=[mx.float16],
+                check=True,
+                strict=False,
+            )
+        return self.kernel, y
+
+    @property
+    def _template(self) -> list[tuple[str, mx.Dtype]]:
+        return [("T", self.inputs[0].dtype)]
+
+
+def _stock(
     name: str, headers: str, source: str, inputs: dict[str, mx.array], shape: tuple[int, ...], grid: tuple[int, ...]
-) -> tuple[Any, mx.array]:
-    """Run `source`; `grid`: threadgroups along x and y, and the threads of each."""
-    from kernels import interpreter
-    from kernels.interpreter.threads import ManyThreads
-
-    kernel = interpreter.metal_kernel(f"stock_{name}", list(inputs), ["y"], source, header=headers)
+) -> Stock:
+    """Make a launch of `source`; `grid`: threadgroups along x and y, and the threads of each."""
+    kernel = metal_kernel(f"stock_{name}", list(inputs), ["y"], source, header=headers)
     across, down, threads = grid
-    with warnings.catch_warnings():  # MLX knows what its own launches take
-        warnings.simplefilter("ignore", ManyThreads)
-        (y,) = kernel(
-            inputs=list(inputs.values()),
-            template=[("T", next(iter(inputs.values())).dtype)],
-            grid=(across * threads, down, 1),
-            threadgroup=(threads, 1, 1),
-            output_shapes=[shape],
-            output_dtypes=[mx.float16],
-            check=True,
-            strict=False,
-        )
-    return kernel, y
+    return Stock(kernel, list(inputs.values()), shape, (across * threads, down, 1), (threads, 1, 1))
 
 
-def _product(name: str, source: str, x: mx.array, w: Packed, *grid: int) -> tuple[Any, mx.array]:
-    """Run one of the kernels in `quantized.h`; `grid` as in `_launch`."""
+def _product(name: str, source: str, x: mx.array, w: Packed, *grid: int) -> Stock:
+    """Make a launch of one of the kernels in `quantized.h`; `grid` as in `_stock`."""
     sizes = mx.array([w.shape[1], w.shape[0], x.shape[0]], dtype=mx.int32)
     inputs = {"x": x, "w": w.w, "scales": w.scales, "biases": w.biases, "sizes": sizes}
     headers = header("quantized_utils.h", "steel/gemm/gemm.h", "quantized.h")
-    return _launch(name, headers, source, inputs, (x.shape[0], w.shape[0]), grid)
+    return _stock(name, headers, source, inputs, (x.shape[0], w.shape[0]), grid)
 
 
-def qmv_fast(x: mx.array, w: Packed) -> tuple[Any, mx.array]:
+def qmv_fast(x: mx.array, w: Packed) -> Stock:
     """`affine_qmv_fast`: one threadgroup row per row of x, each reads all weights (decode before M3)."""
     source = f"qmv_fast_impl<T, 64, 4, false>(w, scales, biases, x, y, sizes[0], sizes[1], {_PLACE});"
     return _product("qmv_fast", source, x, w, x.shape[0], w.shape[0] // 8, 64)
 
 
-def qmv_wide(x: mx.array, w: Packed) -> tuple[Any, mx.array]:
+def qmv_wide(x: mx.array, w: Packed) -> Stock:
     """`affine_qmv_wide`: the rows of x share a read of the weights (decode from M3 on)."""
     rows = x.shape[0]
     source = f"qmv_wide_impl<T, 64, 4, {rows}, 8>(w, scales, biases, x, y, sizes[0], sizes[1], sizes[2], {_PLACE});"
     return _product("qmv_wide", source, x, w, 1, w.shape[0] // 8, 64)
 
 
-def qmm(x: mx.array, w: Packed) -> tuple[Any, mx.array]:
+def qmm(x: mx.array, w: Packed) -> Stock:
     """`affine_qmm_t`: tiles of 32 x 32 (prefill)."""
     source = f"""
   threadgroup T xs[32 * (32 + 16 / sizeof(T))];
@@ -96,7 +119,7 @@ def qmm(x: mx.array, w: Packed) -> tuple[Any, mx.array]:
     return _product("qmm_t", source, x, w, w.shape[0] // 32, -(-x.shape[0] // 32), 128)
 
 
-def sdpa_vector(q: mx.array, k: mx.array, v: mx.array) -> tuple[Any, mx.array]:
+def sdpa_vector(q: mx.array, k: mx.array, v: mx.array) -> Stock:
     """`sdpa_vector`: a threadgroup of 1024 threads per head and query; q [B,H,T,D], k, v [B,H,S,D]."""
     (b, h, t, d), s = q.shape, k.shape[2]
     inputs = {"q": q, "k": k, "v": v, "sizes": mx.array([1, s, 0], dtype=mx.int32)}
@@ -107,4 +130,4 @@ def sdpa_vector(q: mx.array, k: mx.array, v: mx.array) -> tuple[Any, mx.array]:
       sizes[2], sizes[2], sizes[2], nullptr, sizes[2], threadgroup_position_in_grid, threadgroups_per_grid,
       simdgroup_index_in_threadgroup, thread_index_in_simdgroup);
 """
-    return _launch("sdpa_vector", header("sdpa_vector.h"), source, inputs, q.shape, (b * h, t, 1024))
+    return _stock("sdpa_vector", header("sdpa_vector.h"), source, inputs, q.shape, (b * h, t, 1024))

@@ -42,23 +42,28 @@ def lay_out(weight: Packed) -> mx.array:
 
 
 class Tiles(Packed):
-    """A packed matrix [N,K] as uint8 [N/32, K/group_size, bytes of a piece], lazy."""
+    """A packed matrix [N,K] as uint8 [N/32, K/group_size, bytes of a piece], lazy; stacked ones as one array each."""
 
-    data: mx.array
+    stacked: tuple[mx.array, ...]
 
-    def __init__(self, data: mx.array, group_size: int, bits: int) -> None:
-        for name, value in (("group_size", group_size), ("bits", bits), ("data", data)):
+    def __init__(self, stacked: tuple[mx.array, ...], group_size: int, bits: int) -> None:
+        for name, value in (("group_size", group_size), ("bits", bits), ("stacked", stacked)):
             object.__setattr__(self, name, value)  # frozen, like every Packed
+
+    @property
+    def data(self) -> mx.array:
+        """Return the bytes as one array."""
+        return self.stacked[0] if len(self.stacked) == 1 else mx.concatenate(list(self.stacked))
 
     @property
     def shape(self) -> tuple[int, int]:
         """N and K of the matrix."""
-        return self.data.shape[0] * OUTPUTS, self.data.shape[1] * self.group_size
+        return sum(a.shape[0] for a in self.stacked) * OUTPUTS, self.stacked[0].shape[1] * self.group_size
 
     def part(self, number: int) -> mx.array:
         """Return the words (0), the scales (1) or the biases (2) as `mx.quantize` makes them."""
         codes = OUTPUTS * self.group_size * self.bits // 8
-        start, stop = (0, codes, codes + OUTPUTS * DTYPE.size, self.data.shape[2])[number : number + 2]
+        start, stop = (0, codes, codes + OUTPUTS * DTYPE.size, self.stacked[0].shape[2])[number : number + 2]
         flat = mx.contiguous(self.data[:, :, start:stop]).view(DTYPE if number else mx.uint32)
         each = flat.reshape(*flat.shape[:2], -1, OUTPUTS)
         if number == 0 and self.bits == 4:
@@ -72,7 +77,7 @@ class Tiles(Packed):
 
     def arrays(self) -> list[mx.array]:
         """Return what it keeps in memory."""
-        return [self.data]
+        return list(self.stacked)
 
     __eq__, __hash__, __repr__ = object.__eq__, object.__hash__, object.__repr__  # Packed's read the words
 

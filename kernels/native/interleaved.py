@@ -43,7 +43,7 @@ class Interleaved(Packed):
     @classmethod
     def settled(cls, extension: ModuleType, weight: Tiles) -> Interleaved:
         """Take a matrix that is stored in this order; begun at once."""
-        data: mx.array = extension.settle(weight.data)
+        data: mx.array = extension.settle(list(weight.stacked))
         mx.async_eval(data)  # type: ignore[no-untyped-call]
         return cls(extension, data, weight.shape, weight.group_size, weight.bits, tiles.DTYPE)
 

@@ -42,7 +42,7 @@ class TilesPart(Source):
     def tiles(self, file: Mapping[str, mx.array]) -> Tiles:
         """Return the whole matrix, from the lazy tensors of its file; lazy."""
         assert self.packing is not None
-        return Tiles(file[self.stored], self.packing.group_size, self.packing.bits)
+        return Tiles((file[self.stored],), self.packing.group_size, self.packing.bits)
 
     def whole(self, file: Mapping[str, mx.array]) -> mx.array:
         """Return all rows, lazy."""

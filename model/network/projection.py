@@ -109,10 +109,12 @@ def _joined(matrices: Sequence[Matrix]) -> list[Matrix]:
     joined: list[Matrix] = []
     for each in matrices:
         if joined and _quantization(joined[-1]) == _quantization(each):
-            parts = [mx.concatenate(list(pair)) for pair in zip(_arrays(joined.pop()), _arrays(each))]
-            if isinstance(each, Tiles):
-                each = Tiles(parts[0], each.group_size, each.bits)
-            elif isinstance(each, Packed):
+            before = joined.pop()
+            if isinstance(before, Tiles) and isinstance(each, Tiles):
+                joined.append(Tiles(before.stacked + each.stacked, each.group_size, each.bits))
+                continue
+            parts = [mx.concatenate(list(pair)) for pair in zip(_arrays(before), _arrays(each))]
+            if isinstance(each, Packed):
                 each = Packed(parts[0], parts[1], parts[2], each.group_size, each.bits)
             else:
                 each = parts[0]

@@ -101,6 +101,39 @@ def test_native_writes_in_place_where_nothing_else_holds_the_cache() -> None:
     assert float(mx.sum(held[:, :, :, 3]).item()) == 0
 
 
+@pytest.mark.backend("native")
+def test_native_gives_the_same_bits_on_any_number_of_threads() -> None:
+    import kernels.native as native
+
+    r = Random(4)
+    prefix = Prefix(*(r.normal(2, 5, n, 64) for n in (3, 77, 77)), mx.array([0.6]))
+    qkv, cache = r.normal(4, 1, 3 * 5 * 64), r.normal(2, 4, 5, 60, 64)
+    found = []
+    try:
+        for threads in (1, 2, 3, 7):
+            native.set_threads(threads)
+            found.append([np.array(a) for a in native.self_attention(qkv, cache, 41, prefix, scale=0.125)])
+    finally:
+        native.set_threads(None)
+    for out, after in found[1:]:
+        np.testing.assert_array_equal(out, found[0][0])
+        np.testing.assert_array_equal(after, found[0][1])
+
+
+def test_what_is_no_number_stays_in_its_row(ops: Ops) -> None:
+    """NaN and infinity among a row's new values, and tiny or huge ones elsewhere."""
+    r = Random(8)
+    cache, qkv = r.normal(2, 3, 2, 9, 16), np.array(r.normal(3, 1, 3 * 2 * 16))
+    qkv[1, 0, -1], qkv[0, 0, 40], qkv[2] = np.nan, 1e-41, 1e-30
+    sound = np.where(np.isnan(qkv), 0, qkv)
+    got, after = ops.self_attention(mx.array(qkv), cache + 0, 5, scale=0.25)
+    want, _ = ops.self_attention(mx.array(sound), cache + 0, 5, scale=0.25)
+    out, right = np.array(got), np.array(want)
+    assert np.isnan(out[1, 0, -1]) and np.isnan(np.array(after)[1, 1, 1, 5, -1])
+    np.testing.assert_array_equal(out[[0, 2]], right[[0, 2]])
+    np.testing.assert_array_equal(out[1, 0, :16], right[1, 0, :16])  # the other head
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

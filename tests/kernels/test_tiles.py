@@ -28,7 +28,7 @@ def test_tiles_come_back_bit_by_bit_and_take_no_more_bytes(group: int, bits: int
         data = lay_out(original)
         assert data.dtype == mx.uint8 and data.shape == shape(n, k, group, bits)
         assert data.nbytes == sum(a.nbytes for a in original.arrays())
-        back = Tiles(data, group, bits)
+        back = Tiles((data,), group, bits)
         assert back.shape == (n, k) and back.arrays()[0] is data
         for mine, theirs in zip(back.plain().arrays(), original.arrays()):
             assert mine.dtype == theirs.dtype and mine.shape == theirs.shape and bool(mx.array_equal(mine, theirs))
@@ -43,7 +43,7 @@ def test_it_is_the_order_of_the_native_products(group: int, bits: int) -> None:
     for n in (32, 96, 4096):  # the last one has pages of its own
         original = packed(n, 4 * group, group, bits)
         data = lay_out(original)
-        made, taken = native.pack(original), native.pack(Tiles(data, group, bits))
+        made, taken = native.pack(original), native.pack(Tiles((data,), group, bits))
         assert bool(mx.array_equal(data.reshape(-1), made.arrays()[0]))
         assert bool(mx.array_equal(taken.arrays()[0], made.arrays()[0]))
         assert (taken.shape, taken.bits, taken.group_size) == (made.shape, made.bits, made.group_size)
@@ -51,9 +51,21 @@ def test_it_is_the_order_of_the_native_products(group: int, bits: int) -> None:
 
 def test_every_backend_gives_the_bits_of_the_plain_matrix(ops: Ops) -> None:
     original, x = packed(96, 256, 64, 4), Random(6).normal(3, 256)
-    tiles = ops.pack(Tiles(lay_out(original), 64, 4))
+    tiles = ops.pack(Tiles((lay_out(original),), 64, 4))
     want = ops.int4_matmul(x, ops.pack(original))
     np.testing.assert_array_equal(np.array(ops.int4_matmul(x, tiles)), np.array(want))
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_stacked_matrices_are_one(ops: Ops, bits: int) -> None:
+    whole, x = packed(160, 128, 64, bits), Random(7).normal(2, 128)
+    parts = [Packed(*(a[rows] for a in whole.arrays()), 64, bits) for rows in (slice(0, 32), slice(32, None))]
+    tiles = Tiles(tuple(lay_out(part) for part in parts), 64, bits)
+    assert tiles.shape == (160, 128)
+    for mine, original in zip(tiles.plain().arrays(), whole.arrays()):
+        assert bool(mx.array_equal(mine, original))
+    want = ops.int4_matmul(x, ops.pack(whole))
+    np.testing.assert_array_equal(np.array(ops.int4_matmul(x, ops.pack(tiles))), np.array(want))
 
 
 def test_outputs_that_fill_no_piece_do_not_fit() -> None:

@@ -48,7 +48,7 @@ imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layou
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 7;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 8;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -62,7 +62,7 @@ NB_MODULE(_extension, m) {
   m.def(
       "interleave", [](const std::vector<array>& w, const Layout& layout) { return imn::interleave(weights(w, layout)); },
       "w"_a, "layout"_a);
-  m.def("settle", &imn::settle, "data"_a);
+  m.def("settle", &imn::settle, "parts"_a);
   m.def(
       "deinterleave",
       [](const std::vector<array>& w, const Layout& layout, int part) {

@@ -1,6 +1,7 @@
 // Products with packed and with dense weights as MLX primitives, and the orders of packed weights.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "../runtime/pool.h"
 #include "mlx/ops.h"
@@ -88,14 +89,25 @@ class Settle : public Native {
   Settle() : Native("settle", {}) {}
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
-    return [from = in[0].data<char>(), to = static_cast<char*>(allocate_weights(out)), size = int64_t(out.nbytes())] {
+    std::vector<std::pair<const char*, int64_t>> parts;
+    for (const mx::array& each : in) parts.emplace_back(each.data<char>(), int64_t(each.size()));
+    return [parts = std::move(parts), to = static_cast<char*>(allocate_weights(out))]() mutable {
       constexpr int64_t kBytes = 512 << 10;
-      parallel_for(int((size + kBytes - 1) / kBytes), [&](int i) {
-        std::memcpy(to + i * kBytes, from + i * kBytes, size_t(std::min(kBytes, size - i * kBytes)));
-      });
+      for (const auto& [from, size] : parts) {
+        parallel_for(int((size + kBytes - 1) / kBytes), [&, from = from, size = size](int i) {
+          std::memcpy(to + i * kBytes, from + i * kBytes, size_t(std::min(kBytes, size - i * kBytes)));
+        });
+        to += size;
+      }
     };
   }
-  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override { return {mx::Shape{int(in[0].size())}}; }
+  std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override { return {shape_of(in)}; }
+  static mx::Shape shape_of(const std::vector<mx::array>& parts) {
+    int64_t bytes = 0;
+    for (const mx::array& each : parts) bytes += int64_t(each.size());
+    need(bytes > 0 && bytes <= INT32_MAX, "data");
+    return {int(bytes)};
+  }
 };
 
 class Deinterleave : public Native {
@@ -145,9 +157,13 @@ mx::array interleave(const PackedWeights& w) {
   return make<Interleave>(mx::Shape{int(bytes)}, mx::uint8, std::move(inputs), shape);
 }
 
-mx::array settle(const mx::array& data) {
-  need(data.dtype() == mx::uint8 && data.size() > 0 && data.size() <= INT32_MAX, "data");
-  return make<Settle>(mx::Shape{int(data.size())}, mx::uint8, {mx::contiguous(data, false, mx::Device(mx::Device::cpu))});
+mx::array settle(const std::vector<mx::array>& parts) {
+  std::vector<mx::array> inputs;
+  for (const mx::array& each : parts) {
+    need(each.dtype() == mx::uint8, "data");
+    inputs.push_back(mx::contiguous(each, false, mx::Device(mx::Device::cpu)));
+  }
+  return make<Settle>(Settle::shape_of(parts), mx::uint8, std::move(inputs));
 }
 
 mx::array deinterleave(const PackedWeights& w, int part) {

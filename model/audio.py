@@ -237,7 +237,7 @@ def decibels(level: float) -> str:
 
 @contextmanager
 def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, Seekable]]:
-    """Provide a name for messages, and the file. UserError where it cannot be opened."""
+    """Provide a name for messages, and the file. Raises UserError where it cannot be opened."""
     if not isinstance(source, str | os.PathLike):
         with tempfile.SpooledTemporaryFile(1 << 26) as kept:
             try:

@@ -20,7 +20,7 @@ FULL_SCALE = {"int16": 2.0**15, "int32": 2.0**31, "int8": 2.0**7, "uint8": 2.0**
 
 
 def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
-    """`value` as an int. ValueError unless it is a whole number, of any library, from `low` to `high`."""
+    """Return `value` as an int. Raises ValueError unless it is a whole number, of any library, from `low` to `high`."""
     value = _plain(value)
     limit = f"at least {low}" if high is None else f"from {low} to {high}"
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Integral):
@@ -32,7 +32,7 @@ def whole(name: str, value: Any, low: int, high: int | None = None) -> int:
 
 
 def number(name: str, value: Any, low: float, high: float = math.inf, *, note: str = "") -> float:
-    """`value` as a float. ValueError unless it is a finite number, of any library, from `low` to `high`."""
+    """Return `value` as a float. Raises ValueError unless it is a finite number of any library from `low` to `high`."""
     value = _plain(value)
     limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
     found = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_) else math.nan
@@ -63,7 +63,7 @@ def seeds(value: Any, rows: int) -> list[int]:
 
 
 def texts(text: Any, rows: int) -> list[str]:
-    """Return a sentence for each of `rows` rows. ValueError unless `text` is one, or one for each."""
+    """Return a sentence for each of `rows` rows. Raises ValueError unless `text` is one, or one for each."""
     if isinstance(text, str):
         return [text] * rows
     if not isinstance(text, Sequence | np.ndarray) or isinstance(text, bytes):
@@ -122,7 +122,7 @@ def channels_first(name: str, shape: tuple[int, ...]) -> str:
 
 
 def codes(value: Any, codebooks: int, card: int) -> mx.array:
-    """Tokens as int32 [batch, codebooks, frames], from an array of any library or a list. ValueError for others."""
+    """Return an array or a list as int32 tokens [batch, codebooks, frames]. Raises ValueError for others."""
     array = _array(value, "codes")
     if array.ndim != 3 or array.shape[1] != codebooks or array.size == 0:
         raise ValueError(

@@ -81,7 +81,7 @@ class Recorder:
         return composed(cast(Ops, self), *arrays, **options)
 
     def prefix_attention(self, *arrays: mx.array, **options: Any) -> mx.array:
-        """Run the backend's, and once more with the gate, the last of the arrays, shut to know the gated part."""
+        """Run the backend's, and once more with a gate of 0 (the last of the arrays) to know the gated part."""
         out: mx.array = self._ops.prefix_attention(*arrays, **options)
         shut = self._ops.prefix_attention(*arrays[:-1], 0.0, **options)
         self.out, self.share = out, out.astype(mx.float32) - shut.astype(mx.float32)

@@ -127,8 +127,8 @@ def _padded(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epil
 def outputs_of_a_simdgroup(n: int, most: int = 4) -> int:
     """Return the outputs that a simdgroup of a decode product makes, R in the kernels: a divisor of `n`.
 
-    Four are MLX's choice. Where n is not a multiple, fewer take the place of a guard, which would stand between the
-    loads of every simdgroup.
+    Four is MLX's choice. Where n is not a multiple of it, a smaller divisor is used: a bounds check would stand between
+    the loads of every simdgroup.
     """
     return next(r for r in (8, 4, 2, 1) if r <= most and n % r == 0)
 

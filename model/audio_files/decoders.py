@@ -163,7 +163,7 @@ def _ffmpeg(view: View, name: str, seconds: int) -> Iterator[Track]:
 
 
 def copy(source: Any, target: IO[bytes]) -> None:
-    """All bytes of one to the other. UserError where they are more than MAX_COPY."""
+    """Copy all bytes of one to the other. Raises UserError where they are more than MAX_COPY."""
     total = 0
     while block := source.read(1 << 20):
         total += len(block)

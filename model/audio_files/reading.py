@@ -74,7 +74,7 @@ def _cut(view: View, starts: list[int]) -> list[View]:
 
 
 def read_mono(name: str, view: View, limits: Limits, block: int, keep: Keep | None = None) -> Mono:
-    """Decode every part, `block` samples at a time. UserError for bad files.
+    """Decode every part, `block` samples at a time. Raises UserError for bad files.
 
     No copy of every channel is held; `keep`, if given, is told each block.
     """
@@ -185,7 +185,7 @@ class _Mix:
         self.samples.append(mono)
 
     def done(self) -> Mono:
-        """Return what was taken. UserError where that is nothing."""
+        """Return what was taken. Raises UserError where that is nothing."""
         if not self.frames:
             raise UserError(f"{self.name}: no samples (zero length); give a clip with sound in it")
         kept = self.power / self.channel_power if self.channel_power else 1.0

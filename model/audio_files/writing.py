@@ -24,7 +24,7 @@ TAGS = ("title", "copyright", "software", "comment", "license")
 
 
 def file_format(path: Path) -> tuple[str, str]:
-    """Return libsndfile's container and subtype for a path. UsageError for an extension that is not written."""
+    """Return libsndfile's container and subtype for a path. Raises UsageError for an extension that is not written."""
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:

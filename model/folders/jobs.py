@@ -115,7 +115,7 @@ def _job(source: Path, out: Path, name: Path, seed: int, suffix: str) -> Job:
 
 
 def _audio_in(folder: Path) -> list[Path]:
-    """Audio files at any depth, without hidden ones (a Mac's "._song.wav"). UserError where there are none."""
+    """Audio files at any depth, without hidden ones (a Mac's "._song.wav"). Raises UserError where there are none."""
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

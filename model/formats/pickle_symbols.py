@@ -31,7 +31,7 @@ class Symbol:
 
     @property
     def qualified(self) -> str:
-        """`module.name`."""
+        """Return `module.name`."""
         return f"{self.module}.{self.name}"
 
 

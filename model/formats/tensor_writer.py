@@ -58,7 +58,7 @@ class TensorWriter:
             self._file.close()
 
     def write(self, name: str, value: mx.array | np.ndarray[Any, Any]) -> None:
-        """Append the next tensor of the layout. ValueError if it is another one, or doesn't have its shape."""
+        """Append the next tensor of the layout. Raises ValueError if it is another one, or doesn't have its shape."""
         expected, (dtype, shape) = next(self._pending, ("nothing more", (mx.float32, ())))
         if name != expected or tuple(value.shape) != tuple(shape):
             raise ValueError(f"wrote {name} {tuple(value.shape)} where {expected} {tuple(shape)} is expected")

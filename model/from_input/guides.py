@@ -103,8 +103,8 @@ def of_powers(
 ) -> Mask:
     """Make the mask from the powers of the opposites' edits, a group for each seed.
 
-    What is not the instrument is told twice: by the edit without it, and by the sum of the others alone. Their mean is
-    steadier than either. excess: by default as `EXCESS` says.
+    What is not the instrument is estimated twice: from the edit without it, and from the sum of the other instruments'
+    edits; the mean varies less than either. excess: `EXCESS` by default.
     """
     own = np.mean([group[0] for group in groups], axis=0)
     rests = [np.mean([group[1], np.sum(group[2:], axis=0)], axis=0) if len(group) > 2 else group[1] for group in groups]

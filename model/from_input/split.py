@@ -75,7 +75,7 @@ def masked(samples: npt.NDArray[Any], rate: int, mask: Mask) -> Iterator[tuple[i
 
 
 def suffix_bits(path: Path, original: Original) -> int | None:
-    """Return the bits that a file of this name holds the original in: None is float. UsageError for lossy files."""
+    """Return the bits of a sample in a file of this name, None for float. Raises UsageError for lossy files."""
     container, _ = writing.file_format(path)
     if container == "OGG":
         raise UsageError(

@@ -77,7 +77,7 @@ def write_bundle(
     """Write a bundle of random weights, one tensor at a time: the largest takes little memory.
 
     `out` appears whole or not at all, as with `convert`. `progress`, where given, is called after each tensor with the
-    bytes written and those in all. ValueError for dimensions that don't fit each other.
+    bytes written and those in all. Raises ValueError for dimensions that don't fit each other.
     """
     lm = config.lm
     if t5.d_model != lm.text_dim or codec.bins < lm.card or codec.codebooks < lm.codebooks:

@@ -1,4 +1,4 @@
-"""What a user can do something about: shown as one line, without a traceback."""
+"""Errors that a user can fix: shown as one line, without a traceback."""
 
 from __future__ import annotations
 

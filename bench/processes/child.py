@@ -1,4 +1,4 @@
-"""The columns of a run as child processes, asked in turn: peak memory is each one's own, and rounds interleave."""
+"""A column of a run in a child process, asked over JSON lines, so that its peak memory is its own."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""`bench seams`: whether one hears where a window ends."""
+"""`bench seams`: whether the ends of windows can be heard."""

@@ -1,4 +1,4 @@
-"""`bench seams`: is the place where one window ends and the next goes on more of a jump than any other?"""
+"""`bench seams`: does the sound jump more where one window ends and the next begins than elsewhere?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from model import audio
 from model.cli.names import BACKENDS
-from model.config import FRAME_RATE
+from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
 from model.instructions import trained
 
@@ -105,5 +105,5 @@ def _parsed(text: str, longest: int) -> Layout:
 
 def _clip(path: Path, seconds: float) -> mx.array:
     samples = audio.load(path).samples
-    count = round(seconds * 32_000)
+    count = round(seconds * SAMPLE_RATE)
     return mx.array(np.tile(samples, -(-count // len(samples)))[:count])

@@ -7,6 +7,7 @@ notes cancel out. A ratio of 1 means that a seam is no more of a jump than any o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -107,17 +108,12 @@ def _measure_clip(
     sounds = [
         np.array(model.decode(model.edit_codes(many, text, plan=windows, seed=list(range(seeds))))) for windows in plans
     ]
-    at: dict[str, list[float]] = {name: [] for name in MEASURES}
-    inside: dict[str, list[float]] = {name: [] for name in MEASURES}
+    pairs = []
     for own, other in ((0, 1), (1, 0)):
-        for window in plans[own][:-1]:
-            for seed in range(seeds):
-                here, there = (jumps(sounds[which][seed], window.stop) for which in (own, other))
-                for name in MEASURES:
-                    if here is not None and there is not None:
-                        at[name].append(here[name])
-                        inside[name].append(there[name])
-    for name in MEASURES:
-        if at[name]:
-            into.at[name].append(float(np.mean(at[name])))
-            into.inside[name].append(float(np.mean(inside[name])))
+        for window, seed in itertools.product(plans[own][:-1], range(seeds)):
+            here, there = (jumps(sounds[which][seed], window.stop) for which in (own, other))
+            if here is not None and there is not None:
+                pairs.append((here, there))
+    for name in MEASURES if pairs else ():
+        into.at[name].append(float(np.mean([here[name] for here, _ in pairs])))
+        into.inside[name].append(float(np.mean([there[name] for _, there in pairs])))

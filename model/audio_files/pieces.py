@@ -1,4 +1,4 @@
-"""Files made of parts of others: what a decoder is given to read, with a header that tells the truth."""
+"""Files made of parts of others: what a decoder is given to read, with a corrected header."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The header of a WAV file of 32-bit floats: known before its samples are, so that they can follow as they come."""
+"""The header of a WAV file of 32-bit floats: made before its samples, so that they can be written as they come."""
 
 from __future__ import annotations
 

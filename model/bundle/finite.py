@@ -1,4 +1,4 @@
-"""Weights that are no numbers: which tensors hold NaN or infinity."""
+"""Weights that are not numbers: which tensors hold NaN or infinity."""
 
 from __future__ import annotations
 

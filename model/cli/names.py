@@ -1,4 +1,4 @@
-"""What several commands call alike."""
+"""Options and choices that several commands share."""
 
 from __future__ import annotations
 

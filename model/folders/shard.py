@@ -1,4 +1,4 @@
-"""Which files are this process's: dealt by a hash of their names, so that nobody has to agree on anything."""
+"""Which files are this process's: chosen by a hash of their names, so that processes need not communicate."""
 
 from __future__ import annotations
 

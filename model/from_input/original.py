@@ -1,4 +1,4 @@
-"""The original as it lies in its file: every channel, at its rate, in its own numbers."""
+"""The original as its file holds it: every channel, at its own rate and bit depth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rounding with error feedback: each weight's rounding error is made up for by those not yet rounded.
+"""Rounding with error feedback: each weight's rounding error is compensated by those not yet rounded.
 
 GPTQ (Frantar et al., arXiv 2210.17323) with the scales of `recipes.quantize`. What is kept small is the error of the
 products with the inputs seen, tr((W - V) H (W - V)^T) with H = x^T x, instead of that of the weights.

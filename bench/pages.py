@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import html
+import itertools
 import re
 import string
 import sys
@@ -20,7 +21,7 @@ from model.system import machine
 
 from . import results
 from .figures import INSTALL
-from .tables import pipes
+from .tables import number, percent, pipes
 
 if TYPE_CHECKING:
     from .variants import Variant
@@ -79,16 +80,35 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return pipes(headers, rows, aligned=True)
 
 
+ROW, CELL = "\0", "\1"
+
+
+def _row(*cells: str) -> str:
+    """Return a table's row, or its headers, for `render` to align with those around it."""
+    return f"\n\n{ROW}{CELL.join(cells)}\n\n"
+
+
 def render(template: Path, **values: Any) -> str:
-    """Fill in a jinja2 template of Markdown: paragraphs become one line, tables stay, one blank line between all."""
+    """Fill in a jinja2 template of Markdown: paragraphs become one line, tables stay, one blank line between all.
+
+    Templates have the filters `number` and `percent`, and `row(...)`: rows that follow each other are one table.
+    """
     import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent), undefined=jinja2.StrictUndefined, autoescape=False
     )
-    text = environment.get_template(template.name).render(values)
-    blocks = [block.strip() for block in re.split(r"\n\s*\n", text)]
-    return "\n\n".join(b if b.startswith("|") else " ".join(b.split()) for b in blocks if b) + "\n"
+    environment.filters |= {"number": number, "percent": percent}
+    text = environment.get_template(template.name).render(values | {"row": _row})
+    blocks = [block.strip(" \n") for block in re.split(r"\n\s*\n", text)]
+    out = []
+    for is_row, group in itertools.groupby(filter(None, blocks), lambda block: block.startswith(ROW)):
+        if is_row:
+            headers, *rows = (block[1:].split(CELL) for block in group)
+            out.append(table(headers, rows))
+        else:
+            out += [block if block.startswith("|") else " ".join(block.split()) for block in group]
+    return "\n\n".join(out) + "\n"
 
 
 def check_out(folder: Path | None) -> None:

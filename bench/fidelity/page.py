@@ -11,7 +11,7 @@ import numpy as np
 from ..pages import Page, make, table
 from ..tables import number, percent
 from ..variants import Variant
-from .ablation import Cost, kind
+from .ablation import kind
 from .inputs import Material
 from .matrices import MatrixError
 from .measure import Fidelity, Settings
@@ -36,21 +36,8 @@ def page(
         reference=found[0], others=found[1:], found=found, settings=settings, source=source, notes=notes,
         instructions=len({m.text for m in materials}), frames=materials[0].frames,
         weights=sorted({str(v.bundle.path) for v in variants}), backends={f.backend for f in found},
-        predictions=_predictions(found, settings), drift=_drift(found), layers=_layers, matrices=_matrices,
-        weights_verdict=weights_verdict, costs_table=_costs, max_rows=MAX_ROWS,
+        drift=_drift(found), matrices=_matrices, weights_verdict=weights_verdict, max_rows=MAX_ROWS,
     )  # fmt: skip
-
-
-def _predictions(found: Sequence[Fidelity], settings: Settings) -> str:
-    base = found[0]
-    headers = ["variant", "size MB", "KL", "KL 95 %", "top 1", f"top {settings.agreement}", "perplexity", "change"]
-    rows = [
-        [f.label, number(f.megabytes, 2), number(f.kl, 4), number(f.kl_p95, 4), percent(f.top1, 2), percent(f.topk, 2),
-         number(f.perplexity, 2),
-         "reference" if f is base else percent(f.perplexity / base.perplexity - 1, 2, signed=True)]
-        for f in found
-    ]  # fmt: skip
-    return table(headers, rows)
 
 
 def _drift(found: Sequence[Fidelity]) -> str:
@@ -68,16 +55,6 @@ def _drift(found: Sequence[Fidelity]) -> str:
 
 def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
-
-
-def _layers(f: Fidelity) -> str:
-    rows = [
-        [f"layer {e.layer}" + (" (stands out)" if e.layer == f.stands_out else ""),
-         *(percent(value, 2) for value in (e.lm, e.adapter, e.attention, e.share, e.stream))]
-        for e in sorted(sorted(f.layers, key=lambda e: -e.own)[:MAX_ROWS], key=lambda e: e.layer)
-    ]  # fmt: skip
-    rows += [[end, percent(value, 2), "-", "-", "-", "-"] for end, value in f.ends.items()]
-    return table(["part", "own, LM", "own, adapter", "prefix attention", "gated part", "stream"], rows)
 
 
 def _matrices(f: Fidelity) -> str:
@@ -113,8 +90,3 @@ def weights_verdict(f: Fidelity) -> str:
             f"{worst.row_gain:.3f}): damage too."
         )
     return verdict
-
-
-def _costs(by: str, costs: Sequence[Cost]) -> str:
-    rows = [[c.part.name, number(c.kl, 5), number(c.megaweights, 3), number(c.each, 5)] for c in costs[:MAX_ROWS]]
-    return table([by, "KL", "million weights", "KL per million"], rows)

@@ -72,11 +72,13 @@ def page(
         measures=MEASURES, units=AXES[axis] if axis is not None else None, min_units=MIN_UNITS,
         weights=[f"{v.label}: {v.bundle.path} on {kernels.load(v.backend).name}, {number(v.megabytes, 2)} MB"
                  for v in variants],
-        card=_card(rows, instructions), removals=_removals(rows, [i for i in instructions if i.verb == "remove"]),
+        labels=[row.label for row in rows], asked=[*((i.short, i.text) for i in instructions), ("mean", None)],
+        changes=lambda measure, text: [_with_change(row, measure, text) for row in rows],
+        scores=lambda measure, text: [_mean(_values(row, measure, text)) for row in rows],
+        removals=[i for i in instructions if i.verb == "remove"],
         means=_means(rows, present, axis), paired=_paired(rows[-len(variants) :], scores, axis),
-        by_instruction=lambda measure: _by_instruction(rows, instructions, measure), fad=fad.TITLE, no_fad=no_fad,
-        notes_missing=notes_missing(), distances=None if no_fad else _distances(rows, len(variants)),
-        dimensions=fad.dimensions(rows),
+        fad=fad.TITLE, no_fad=no_fad, notes_missing=notes_missing(), dimensions=fad.dimensions(rows),
+        distances=None if no_fad else fad.distances(rows, len(variants)),
     )  # fmt: skip
 
 
@@ -93,24 +95,9 @@ def _mean(values: dict[Key, float]) -> float | None:
     return float(np.mean(list(values.values()))) if values else None
 
 
-def _card(rows: Sequence[Row], instructions: Sequence[Instruction]) -> str:
-    asked = [*((i.short, i.text) for i in instructions), ("mean", None)]
-    return _table("instruction", rows, [[s, *(_with_change(row, "CLAP", text) for row in rows)] for s, text in asked])
-
-
 def _with_change(row: Row, measure: str, text: str | None) -> str:
     score, change = (_mean(_values(row, name, text)) for name in (measure, f"{measure} change"))
     return "-" if score is None else f"{number(score, 3, signed=True)} ({number(change, 3, signed=True)})"
-
-
-def _removals(rows: Sequence[Row], removals: Sequence[Instruction]) -> str | None:
-    against = {"CLAP": "the instruction", "CLAP removed": "what was to go", "CLAP remains": "what remains"}
-    lines = [
-        [f"{i.short} against {what}", *(_with_change(row, measure, i.text) for row in rows)]
-        for i in removals
-        for measure, what in against.items()
-    ]
-    return _table("removal", rows, lines) if lines else None
 
 
 def _means(rows: Sequence[Row], present: Sequence[str], axis: int | None) -> str:
@@ -150,17 +137,3 @@ def seed_spread(values: dict[Key, float]) -> float | None:
         cells.setdefault((clip, instruction), []).append(value)
     variances = [np.var(each, ddof=1) for each in cells.values() if len(each) > 1 and np.isfinite(each).all()]
     return float(np.sqrt(np.mean(variances))) if variances else None
-
-
-def _by_instruction(rows: Sequence[Row], instructions: Sequence[Instruction], measure: str) -> str:
-    asked = [*((i.short, i.text) for i in instructions), ("mean", None)]
-    digits = MEASURES[measure].digits
-    lines = [[short, *(number(_mean(_values(row, measure, text)), digits) for row in rows)] for short, text in asked]
-    return _table("instruction", rows, lines)
-
-
-def _distances(rows: Sequence[Row], variants: int) -> str:
-    found = fad.distances(rows, variants)
-    first = rows[-variants].label
-    lines = [[d.label, str(d.recordings), number(d.to_truth, 4), number(d.to_first, 4)] for d in found]
-    return _table("variant", ["recordings", "to true stems", f"to {first}"], lines)

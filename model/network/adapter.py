@@ -53,11 +53,16 @@ class Adapter:
         content = self.lm.embed(codes)
         positions = self.positions(n)
         x = mx.broadcast_to(positions[0], content.shape)
-        prefixes = []
-        for i in range(self.config.layers):
-            x, prefix = self.layer(i, x, content, positions[i + 1])
-            # Evaluating here bounds memory: the merge matrix and this layer's activations are released.
-            mx.eval(x, prefix.q, prefix.k, prefix.v)
+        names = [_merge(i) for i in range(self.config.layers)]
+        merges, prefixes = self.load(names), []
+        for i, name in enumerate(names):
+            x, prefix = self.layer(i, x, content, positions[i + 1], merge=merges.pop(name))
+            made = (x, prefix.q, prefix.k, prefix.v)
+            mx.async_eval(*made)  # type: ignore[no-untyped-call]
+            if i + 1 < len(names):
+                mx.async_eval(merges[names[i + 1]])  # type: ignore[no-untyped-call]  # read while this layer runs
+            # Waiting here bounds memory: the merge matrix and this layer's activations are released.
+            mx.eval(*made)
             prefixes.append(prefix)
         return prefixes
 
@@ -66,20 +71,27 @@ class Adapter:
         return self._tensor("cp_transformer.pos_emb")[:, :n].astype(self.lm.dtype)
 
     def layer(
-        self, i: int, x: mx.array, content: mx.array, positions: mx.array, layer: Layer | None = None
+        self,
+        i: int,
+        x: mx.array,
+        content: mx.array,
+        positions: mx.array,
+        layer: Layer | None = None,
+        merge: mx.array | None = None,
     ) -> tuple[mx.array, LayerPrefix]:
         """Run the stack's layer i over x and content [B,n,dim], positions [n,dim].
 
-        `layer` stands in for the LM's own. Returns the output [B,n,dim] and the prefix of its attention.
+        `layer` stands in for the LM's own, `merge` [dim,dim] is the layer's merge matrix, read if it is not given.
+        Returns the output [B,n,dim] and the prefix of its attention.
         """
         shared = layer or self.lm.layers[self.config.start_layer + i]
-        weight = self._tensor(f"cp_transformer.merge_linear.{i}.weight")
-        merge = Projection(self.ops, weight.astype(self.ops.weight_dtype(weight.dtype)))
+        weight = self._tensor(_merge(i)) if merge is None else merge
+        merging = Projection(self.ops, weight.astype(self.ops.weight_dtype(weight.dtype)))
 
         def row(x: mx.array, content: mx.array) -> tuple[mx.array, ...]:
             # The merged content joins after the norm, and only here: the residual stream never sees it.
             normed = mx.fast.layer_norm(x, *shared.norm1) + positions
-            qkv = shared.split(shared.qkv(merge(content, residual=normed)))
+            qkv = shared.split(shared.qkv(merging(content, residual=normed)))
             q, k, v = (mx.contiguous(part) for part in unstack(qkv))
             attended = self.ops.attention(q, k, v, scale=shared.scale, mask="causal")
             x = shared.self_out(merge_heads(attended), residual=x)
@@ -91,3 +103,7 @@ class Adapter:
 
     def _tensor(self, name: str) -> mx.array:
         return self.load([name])[name]
+
+
+def _merge(layer: int) -> str:
+    return f"cp_transformer.merge_linear.{layer}.weight"

@@ -87,3 +87,18 @@ def test_more_frames_than_positions_are_refused(golden_bundle: Any) -> None:
     codes = mx.zeros((1, 4, CONFIG["max_n_frames"] + 2), dtype=mx.int32)
     with pytest.raises(ValueError, match="use windows"):
         m.adapter(codes)
+
+
+def test_a_clip_asks_for_its_matrices_once_and_in_one_go(golden_bundle: Any) -> None:
+    """The file's header is parsed each time; the matrices are lazy, and freed one by one."""
+    bundle = open_bundle(golden_bundle)
+    weights = Weights(dict(bundle.tensors), bundle.config, reference)
+    asked: list[list[str]] = []
+
+    def load(names: list[str]) -> dict[str, mx.array]:
+        asked.append(names)
+        return bundle.reload(names)
+
+    adapter = Adapter(weights, LanguageModel(weights), load)
+    adapter(tensors("cp")["condition_codes"])
+    assert sorted(len(names) for names in asked) == [1, CONFIG["layers"]]

@@ -48,7 +48,8 @@ def table(result: EditResult) -> Table:
         "peak RSS": [tables.size(summary.peak_rss(c)) for c in columns],
         "peak MLX memory": [tables.size(summary.mlx_peak(c)) for c in columns],
     }.items():
-        rows.append([label, *cells, *[""] * len(others)])
+        if set(cells) != {"-"}:  # as results have it that were saved before it was measured
+            rows.append([label, *cells, *[""] * len(others)])
     return Table(title(result), headers, rows, notes(result))
 
 

@@ -25,7 +25,7 @@ bool reserve_windows() {
   opened.clear();
   window_count = 0;
   if (space) return true;
-  for (window_shift = 32; window_shift >= 26; window_shift -= 2) {
+  for (window_shift = MTL_LARGEST_WINDOW; window_shift >= 26; window_shift -= 2) {
     void* p = mmap(nullptr, (size_t)kWindows << window_shift, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p != MAP_FAILED) {
       // Windows begin at multiples of their size, so that addresses tell alignment too.

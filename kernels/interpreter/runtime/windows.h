@@ -8,6 +8,9 @@
 #pragma GCC visibility push(hidden)
 
 constexpr unsigned kWindows = 128;
+#ifndef MTL_LARGEST_WINDOW  // log2 of its bytes. An emulator, which keeps a note of each page, wants less than 2^32
+#define MTL_LARGEST_WINDOW 32
+#endif
 
 struct Window {
   mtl_region* region;

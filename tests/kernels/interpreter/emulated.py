@@ -54,6 +54,7 @@ def _driver() -> Path:
     """The runtime and aarch64_driver.cpp as a program."""
     program = Path(_folder.name) / "driver"
     flags = ["-std=c++17", "-O2", "-rdynamic", "-fno-strict-aliasing", "-I", str(HERE / "runtime")]
+    flags.append("-DMTL_LARGEST_WINDOW=28")  # qemu takes seconds to reserve the pages of larger ones
     subprocess.run([TOOLS[0], *flags, Path(__file__).with_name("aarch64_driver.cpp"), "-o", program], check=True)
     return program
 

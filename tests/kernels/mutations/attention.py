@@ -1,34 +1,18 @@
-"""Faults planted in our own kernels, one at a time: each must be noticed by a check that the true source passes.
-
-A mutant is a textual change of one `.metal` or `.h` file; the text must occur exactly once, so that a rewritten kernel
-cannot turn a mutant into a no-op. "Noticed" means a wrong result or a fault of the interpreter's check mode; a mutant
-that no longer compiles counts as an error of this file.
-"""
+"""Faults planted in the attention kernels: both softmaxes and their join, the split of keys, attention to the text."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
-import pytest
 
-from kernels import Ops, interpreter, metal
+from kernels import Ops
 
-from . import test_int4_matmul, test_prefix_attention
-from .test_metal_checked import ATTENTION, F16, PROMPT, Case, attention, cross, matmul
+from .. import test_prefix_attention
+from ..test_metal_checked import ATTENTION, PROMPT, attention, cross
+from .planted import BARRIER, Changes
 
-pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
-
-DECODE = matmul(n=36)  # four outputs a simdgroup, and simdgroups without work
-PREFILL = matmul(rows=(35,), norm=False, n=67)
-ONE_ROW = matmul(rows=(1,), norm=False)  # two words a lane
-DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)
-FIVE_ROWS = matmul(rows=(5,), group_size=64, groups=9, n=37)  # one word a lane
-# Two tiles of rows and more, wide groups, words of 4 values, and a tile of y larger than those of x and w.
-TALL = matmul(rows=(130,), bits=8, group_size=64, n=67, norm=False, dtype=F16)
 PAIR = attention(ATTENTION)
 CLOSED = attention(ATTENTION, gate=0.0)
 WINDOW = attention(PROMPT)
@@ -76,87 +60,7 @@ def unseen_infinity(ops: Ops) -> None:
     np.testing.assert_array_equal(before[:, :, :-2], after[:, :, :-2])
 
 
-def flat_rows(ops: Ops) -> None:
-    test_int4_matmul.test_nearly_constant_rows(ops, 2)
-
-
-def gelu_form(ops: Ops) -> None:
-    test_int4_matmul.test_gelu_is_the_erf_form(ops)
-
-
-@dataclasses.dataclass(frozen=True)
-class Mutant:
-    what: str
-    old: str
-    new: str
-    file: str
-    killer: Case
-
-
-BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n"
-SUM_UP = """#pragma unroll
-    for (int m = 0; m < M; m++) {
-      float total = 0;
-#pragma unroll
-      for (int i = 0; i < SIMDGROUPS; i++) {
-        total += """
-
-# file, the check that must notice, and (what is wrong, text, its replacement)
-PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
-    ("int4_matmul.metal", DECODE, [
-        ("residual lost", "value += float(residual[row * N + column]);", ";"),
-        ("bias lost", "value += float(bias[column]);", ";"),
-        ("gelu lost", "value = gelu(value);", ";"),
-        ("no simd reduction", "metal::simd_sum(acc[r][m])", "acc[r][m]"),
-        ("reads and stores past N", "if (n >= N) {", "if (n > N) {"),
-        ("lanes beyond R * M store as well", "if (int(lane) < R * M) {", "{"),
-        ("rows and outputs swapped", "int(lane) % M", "int(lane) / R"),
-        ("divergent exit before a barrier", "#if NORM", "if (lane > 8) { return; }\n#if NORM"),
-    ]),
-    ("dequant_dot.h", DECODE, [
-        ("wrong group stride", "float(scales[r * groups + k / GROUP])", "float(scales[r * groups + k / 64])"),
-        ("wrong row stride", "float(biases[r * groups + k / GROUP])", "float(biases[r * (groups - 1) + k / GROUP])"),
-        ("bias term lost", "scale[r] * dot[m] + bias[r] * sum[m]", "scale[r] * dot[m]"),
-        ("nibbles reversed", ">> (i % PER_WORD * BITS)", ">> ((PER_WORD - 1 - i % PER_WORD) * BITS)"),
-        ("a bit lost", "(1u << BITS) - 1u", "(1u << BITS) - 2u"),
-    ]),
-    ("dequant_dot.h", ONE_ROW, [
-        ("second word forgotten", "w[r * words + k / PER_WORD + i]", "w[r * words + k / PER_WORD]"),
-        ("words of one value", "bits[r][i / PER_WORD]", "bits[r][0]"),
-    ]),
-    ("dequant_dot.h", DEEP, [
-        ("tail of K dropped", "k < K; k += 32 * VALUES", "k + 32 * VALUES <= K; k += 32 * VALUES"),
-        ("runs past K", "k < K; k += 32 * VALUES", "k <= K; k += 32 * VALUES"),
-    ]),
-    ("norm_rows.h", DECODE, [
-        ("mean over K - 1", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);"),
-        ("norm's bias lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] * a[i];"),
-        ("norm's weight lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] + b[i];"),
-        ("mean not subtracted", "(out[m][i] - mean[row])", "out[m][i]"),
-        ("missing barrier before the mean", BARRIER + SUM_UP + "shared", SUM_UP + "shared"),
-        ("missing barrier before the variance", BARRIER + SUM_UP + "squares", SUM_UP + "squares"),
-    ]),
-    ("gelu.h", gelu_form, [
-        ("tanh form", "erf_exact(x * 0.70710678f)", "metal::tanh(0.7978845608f * (x + 0.044715f * x * x * x))"),
-        ("a coefficient of erf", "-6.34846687e-1f", "-6.34646687e-1f"),
-    ]),
-    ("int4_matmul_tiled.metal", PREFILL, [
-        ("missing barrier after the tiles", BARRIER + "    for (int k = 0; k < BK", "for (int k = 0; k < BK"),
-        ("missing barrier before the next tiles", BARRIER + "    for (int i = thread_index; i < BM * BK",
-         "for (int i = thread_index; i < BM * BK"),
-        ("missing barrier before the tile of y", BARRIER + "  for (int i = 0; i < FM", "for (int i = 0; i < FM"),
-        ("missing barrier before the epilogue", BARRIER + "  for (int i = thread_index; i < BM * BN",
-         "for (int i = thread_index; i < BM * BN"),
-        ("reads past M", "m0 + row < M ? from[j] : T(0)", "from[j]"),
-        ("reads past N", "if (n0 + row < N) {", "if (n0 + row <= N) {"),
-        ("stores past N", "row < M && column < N", "row < M && column <= N"),
-        ("w not transposed", "ulong2(0, 0), true", "ulong2(0, 0), false"),
-        ("last 8 of each 32 dropped", "k < BK; k += 8", "k < BK - 8; k += 8"),
-        ("group of the first tile", "(k0 + k) / GROUP", "k / GROUP"),
-        ("group's bias lost", "& MASK) + bias_of_group", "& MASK)"),
-        ("bias of another column", "bias[column]", "bias[i % BN]"),
-        ("residual lost", "value += float(residual[size_t(row) * N + column]);", ";"),
-    ]),
+PLANTED: Changes = [
     ("online_softmax.h", PAIR, [
         ("result not rescaled", "running[r].out[e] *= factor;", ";"),
         ("sum not rescaled", "running[r].sum *= factor;", ";"),
@@ -226,30 +130,6 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
         ("one key of the text lost", "keys, values, 0, S,", "keys, values, 0, S - 1,"),
         ("scale lost", "scale[0] * total", "total"),
     ]),
-    ("int4_matmul.metal", FIVE_ROWS, [
-        ("groups of 32 only", "scales + size_t(n) * (K / GROUP)", "scales + size_t(n) * (K / 32)"),
-    ]),
-    ("int4_matmul.metal", flat_rows, [("eps lost", "measure<SIMDGROUPS>(eps[0],", "measure<SIMDGROUPS>(0.0f,")]),
-    ("dequant_dot.h", FIVE_ROWS, [
-        ("always two words a lane", "r * words + k / PER_WORD", "r * words + k / (2 * PER_WORD) * 2"),
-        ("steps of two words", "k += 32 * VALUES", "k += 32 * 16"),
-        ("sums of the first tile of rows", "acc[r][first + m] +=", "acc[r][m] +="),
-        ("activations of the first tile of rows", "x.load(first, k, xs);", "x.load(0, k, xs);"),
-    ]),
-    ("norm_rows.h", DEEP, [("first row for all", "metal::min(first + m, M - 1) * K + k)", "k)")]),
-    ("norm_rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
-    ("int4_matmul_tiled.metal", TALL, [
-        ("row stride of groups of 32", "(K / GROUP) + ", "(K / 32) + "),
-        ("groups of 32 only", "(k0 + k) / GROUP", "(k0 + k) / 32"),
-        ("first tile of rows for all", "int(threadgroup_position_in_grid.y) * BM", "0"),
-        ("tiles of rows overlap", "threadgroup_position_in_grid.y) * BM", "threadgroup_position_in_grid.y) * 32"),
-        ("8 values a word", "(k0 + k) / PER_WORD", "(k0 + k) / 8"),
-        ("row stride of 4 bits", "(K / PER_WORD)", "(K / 8)"),
-        ("half a row of the tile", "i < BN * BITS", "i < BN * 4"),
-        ("residual of another tile", "residual[size_t(row) * N", "residual[size_t(i / BN) * N"),
-        ("lower simdgroups of a tile of 32", "/ 2) * (BM / 2)", "/ 2) * 16"),
-        ("no room for the tile of y", "TILES > BM * BN ? TILES : BM * BN", "TILES"),
-    ]),
     ("online_softmax.h", ODD, [
         ("elements beyond the head", "WHOLE ? lane * E + e : metal::min(lane * E + e, D - 1)", "lane * E + e"),
         ("elements rounded down", "(D + lanes_of(D) - 1) / lanes_of(D)", "D / lanes_of(D)"),
@@ -318,41 +198,3 @@ PLANTED: list[tuple[str, Case, list[tuple[str, str, str]]]] = [
     ]),
     ("online_softmax.h", ODD_TEXT, [("result past the head", "if (lane * E + e < D) {", "{")]),
 ]  # fmt: skip
-MUTANTS = [Mutant(*change, file, killer) for file, killer, changes in PLANTED for change in changes]
-
-
-class Planted(metal.Engine):
-    """The interpreter, in check mode, on sources with one mutant."""
-
-    def __init__(self, mutant: Mutant) -> None:
-        super().__init__(interpreter.metal_kernel, {"check": True, "seed": 1})
-        self.mutant, self.used = mutant, False
-
-    def source(self, file: str) -> str:
-        text = super().source(file)
-        if file != self.mutant.file:
-            return text
-        count = text.count(self.mutant.old)
-        assert count == 1, f"{self.mutant.old!r} occurs {count} times in {file}; adapt the mutant to the new source"
-        self.used = True
-        return text.replace(self.mutant.old, self.mutant.new)
-
-
-def test_every_kernel_has_mutants() -> None:
-    kernels = {path.name for path in metal.engine.SOURCES.glob("*.metal")}
-    assert kernels <= {m.file for m in MUTANTS}
-    assert len({(m.what, m.file) for m in MUTANTS}) == len(MUTANTS)
-
-
-@pytest.mark.parametrize("killer", sorted({m.killer for m in MUTANTS}, key=id), ids=lambda _: "")
-def test_true_source_passes(killer: Callable[[Ops], Any]) -> None:
-    killer(metal.on_interpreter(check=True, seed=1))
-
-
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: f"{m.file}: {m.what}")
-def test_mutant_is_noticed(mutant: Mutant) -> None:
-    engine = Planted(mutant)
-    with pytest.raises((AssertionError, interpreter.KernelFault)) as noticed:
-        mutant.killer(metal.MetalOps("interpreter", engine))
-    assert engine.used, f"the killer does not use {mutant.file}"
-    assert "adapt the mutant" not in str(noticed.value), str(noticed.value)

@@ -1,0 +1,1 @@
+"""Faults planted in our own kernels, one at a time."""

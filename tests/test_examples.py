@@ -71,6 +71,7 @@ def test_rays_class_edits_batches_of_paths(songs: Path) -> None:
     assert {path.name for path in out.iterdir()} == set(found["output"])
 
 
+@pytest.mark.slow
 def test_a_slurm_arrays_tasks_do_every_file_once(songs: Path) -> None:
     """The script's own command, in a shell, with the variables of an array of two tasks."""
     script = songs.parent / "array.sbatch"
@@ -93,6 +94,7 @@ def _rows(path: Path) -> list[str]:
     return path.read_text().splitlines()[1:] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_the_notebooks_cells_run_and_show_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cell after cell, as Jupyter would; the value of each last line is shown."""
     monkeypatch.chdir(tmp_path)

@@ -34,6 +34,7 @@ def python(script: str, *path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_transformers_works_beside_our_kernels() -> None:
     """transformers looks for a package named `kernels`: it must not take ours for Hugging Face's."""
     done = python(
@@ -123,6 +124,7 @@ def test_files_the_readme_links_to_exist() -> None:
     assert links and [link for link in links if not (ROOT / link).exists()] == []
 
 
+@pytest.mark.slow
 def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
     """As it stands, with the demo bundle and clip in the places it names."""
     (example,) = re.findall(r"```python\n(.*?)```", README, re.S)

@@ -53,6 +53,7 @@ def test_update_fills_the_block_and_nothing_else(readme: Any, capsys: pytest.Cap
     assert readme.read_text() == text  # again changes nothing
 
 
+@pytest.mark.slow
 def test_a_changed_number_is_noticed(readme: Any, tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text((readme.parent / "results" / "r.json").read_text())
     path = tmp_path / "README.md"
@@ -64,6 +65,7 @@ def test_a_changed_number_is_noticed(readme: Any, tmp_path: Path) -> None:
     assert differences(path) == ["r.json"]
 
 
+@pytest.mark.slow
 def test_errors(readme: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plain = tmp_path / "plain.md"
     plain.write_text("no block")

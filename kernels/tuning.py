@@ -64,7 +64,7 @@ def kernel_hash(backend: str) -> str:
     folder = HERE / backend
     suffixes = (".metal", ".h", ".py") if backend == "metal" else (".so", ".py")
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.iterdir() if p.suffix in suffixes):
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in suffixes):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:12]
 

@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from .choices import Choices
 
-SOURCES = pathlib.Path(__file__).parent
+SOURCES = pathlib.Path(__file__).parent / "source"
 SIMD = 32
 
 Constants = tuple[tuple[str, "mx.Dtype | int"], ...]
@@ -99,7 +99,7 @@ class Engine:
         self._plans = {}
 
     def source(self, file: str) -> str:
-        """Return the text of a file in this folder."""
+        """Return the text of a file of Metal's."""
         return (SOURCES / file).read_text()
 
     def launch(self, key: Hashable, inputs: list[mx.array], describe: Describe) -> mx.array | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
@@ -234,17 +235,22 @@ class Engine:
             name="_".join(parts),
             input_names=list(launch.inputs),
             output_names=[launch.output],
-            source=self.source(launch.file),
+            source=_bare(self.source(launch.file)),
             header="".join(
                 [
                     switches,
-                    *(self.source(h) for h in launch.headers),
+                    *(_bare(self.source(h)) for h in launch.headers),
                     *(_declared(*c) for c in constants),
                     f"[[max_total_threads_per_threadgroup({simdgroups * SIMD or launch.threads})]]\n" if bound else "",
                 ]
             ),
             ensure_row_contiguous=launch.contiguous,
         )
+
+
+def _bare(text: str) -> str:
+    """Return a source without its comments, line for line: MLX copies and hashes the text at every launch."""
+    return re.sub(r"[ \t]*//[^\n]*", "", text)
 
 
 def _declared(name: str, value: mx.Dtype | int) -> str:

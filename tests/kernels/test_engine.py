@@ -53,6 +53,29 @@ def test_variants_have_names_of_their_own() -> None:
     assert builds == len(sources)
 
 
+def test_comments_do_not_reach_mlx_and_lines_keep_their_numbers() -> None:
+    """MLX copies and hashes the text at every launch; a fault's line is that of the file."""
+    built: list[dict[str, Any]] = []
+
+    def build(**options: Any) -> Any:
+        built.append(options)
+        return interpreter.metal_kernel(**options)
+
+    engine = metal.Engine(build)
+    for name in ("decode", "attention", "text", "prefill"):
+        CASES[name](metal.MetalOps("interpreter", engine))
+    files = {engine.source(path.name) for path in metal.engine.SOURCES.glob("*.metal")}
+    for options in built:
+        assert "//" not in options["source"] + options["header"]
+        (file,) = (f for f in files if _code(f) == _code(options["source"]))
+        assert file.count("\n") == options["source"].count("\n")
+        assert len(options["source"]) < 0.85 * len(file)
+
+
+def _code(text: str) -> list[str]:
+    return [row.split("//")[0].rstrip() for row in text.splitlines()]
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_mlx_makes_the_source_that_the_interpreter_runs(name: str, tmp_path: Path, capfd: Any) -> None:
     """Traced for a GPU, MLX prints what it would compile: our call is well-formed, and nothing differs."""

@@ -5,11 +5,6 @@ Stock MLX at its best, nothing hand-written: `mx.quantized_matmul`, `mx.fast.sca
 
 from __future__ import annotations
 
-import sys
-from typing import cast
-
-import mlx.core as mx
-
 from . import forms, matmul
 from .arguments import check_packed
 from .attention import attention
@@ -17,9 +12,9 @@ from .attention import cross_attention as _cross_attention
 from .attention import prefix_attention as _prefix_attention
 from .cache import write_cache
 from .codec import conv1d, conv_transpose1d, lstm
-from .contract import Ops, Packed, Prefix
+from .contract import Packed
 from .precision import cache_dtype, compute_dtype, weight_dtype
-from .self_attention import composed
+from .self_attention import self_attention as _self_attention
 
 name = "reference"
 
@@ -27,6 +22,7 @@ int4_matmul = forms.int4_matmul(matmul.int4_matmul)
 linear = forms.linear(matmul.linear)
 prefix_attention = forms.prefix_attention(_prefix_attention)
 cross_attention = forms.cross_attention(_cross_attention)
+self_attention = forms.self_attention(_self_attention)
 
 
 def pack(weight: Packed) -> Packed:
@@ -34,21 +30,6 @@ def pack(weight: Packed) -> Packed:
     weight = weight.plain()
     check_packed(weight)
     return weight
-
-
-def self_attention(
-    qkv: mx.array,
-    cache: mx.array,
-    position: int,
-    prefix: Prefix | None = None,
-    *,
-    scale: float,
-    rows: slice = slice(None),
-    query_row: int = 0,
-) -> tuple[mx.array, mx.array]:
-    """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
-    ops = cast(Ops, sys.modules[__name__])
-    return composed(ops, qkv, cache, position, prefix, scale=scale, rows=rows, query_row=query_row)
 
 
 __all__ = [

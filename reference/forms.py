@@ -80,6 +80,27 @@ def linear(implementation: Callable[[mx.array, mx.array, Norm | None, Epilogue],
     return _named(form, "linear")
 
 
+def self_attention(
+    implementation: Callable[..., tuple[mx.array, mx.array]],
+) -> Callable[..., tuple[mx.array, mx.array]]:
+    """Make the public form of `implementation(qkv, cache, position, prefix, scale, rows, query_row)`."""
+
+    def form(
+        qkv: mx.array,
+        cache: mx.array,
+        position: int,
+        prefix: Prefix | None = None,
+        *,
+        scale: float,
+        rows: slice = slice(None),
+        query_row: int = 0,
+    ) -> tuple[mx.array, mx.array]:
+        """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
+        return implementation(qkv, cache, position, prefix, scale, rows, query_row)
+
+    return _named(form, "self_attention")
+
+
 def prefix_attention(implementation: Callable[..., mx.array]) -> Operation:
     """Make the public form of `implementation(q, k, v, prefix, scale, length)`."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from typing import Any, cast
+
 import mlx.core as mx
 
 from .arguments import check_qkv
@@ -14,11 +17,10 @@ def composed(
     qkv: mx.array,
     cache: mx.array,
     position: int,
-    prefix: Prefix | None = None,
-    *,
+    prefix: Prefix | None,
     scale: float,
-    rows: slice = slice(None),
-    query_row: int = 0,
+    rows: slice,
+    query_row: int,
 ) -> tuple[mx.array, mx.array]:
     """Put keys and values into a cache and attend to it with `ops`; see `reference.contract.Ops.self_attention`."""
     check_qkv(qkv, cache, prefix, query_row)
@@ -33,3 +35,8 @@ def composed(
         own = prefix._replace(q=prefix.q[:, :, query_row : query_row + steps])
         out = ops.prefix_attention(q, k, v, *own, scale=scale, length=length)
     return merge_heads(out), cache
+
+
+def self_attention(*nouns: Any) -> tuple[mx.array, mx.array]:
+    """As `composed`, of the reference's own operations."""
+    return composed(cast(Ops, sys.modules["reference"]), *nouns)

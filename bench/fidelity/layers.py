@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import mlx.core as mx
@@ -13,6 +14,7 @@ import numpy as np
 from bench.console import track
 from model.network.walk import Walk
 from model.pipeline import InstructMusicGen
+from reference import forms
 from reference.contract import Ops
 from reference.self_attention import composed
 
@@ -70,15 +72,12 @@ class Recorder:
 
     def __init__(self, ops: Ops) -> None:
         self._ops: Any = ops
+        self.self_attention = forms.self_attention(partial(composed, cast(Ops, self)))  # in its parts
         self.out: mx.array | None = None
         self.share: mx.array | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ops, name)
-
-    def self_attention(self, *arrays: Any, **options: Any) -> tuple[mx.array, mx.array]:
-        """Run it in its parts, of which `prefix_attention` is one."""
-        return composed(cast(Ops, self), *arrays, **options)
 
     def prefix_attention(self, *arrays: mx.array, **options: Any) -> mx.array:
         """Run the backend's, and once more with a gate of 0 (the last of the arrays) to know the gated part."""

@@ -6,6 +6,7 @@ is strong (dense products, plain attention, the codec's convolutions and LSTM) t
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import platform
@@ -47,16 +48,13 @@ class MetalOps:
         self.int4_matmul = forms.int4_matmul(_or_stock(int4_matmul, engine, matmul.int4_matmul))
         self.prefix_attention = forms.prefix_attention(_or_stock(prefix_attention, engine, stock.prefix_attention))
         self.cross_attention = forms.cross_attention(_or_stock(cross_attention, engine, stock.cross_attention))
+        self.self_attention = forms.self_attention(functools.partial(composed, self))
         self.missing, self.compile = engine.missing, engine.compile
 
     def pack(self, weight: Packed) -> Packed:
         """Return the matrix as `mx.quantize` lays it out, as one that a norm can be folded into."""
         plain = reference.pack(weight)
         return Foldable(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
-
-    def self_attention(self, *arrays: Any, **options: Any) -> tuple[mx.array, mx.array]:
-        """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
-        return composed(self, *arrays, **options)
 
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)

@@ -231,17 +231,9 @@ def write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice = slic
     return out
 
 
-def self_attention(
-    qkv: mx.array,
-    cache: mx.array,
-    position: int,
-    prefix: Prefix | None = None,
-    *,
-    scale: float,
-    rows: slice = slice(None),
-    query_row: int = 0,
+def _self_attention(
+    qkv: mx.array, cache: mx.array, position: int, prefix: Prefix | None, scale: float, rows: slice, query_row: int
 ) -> tuple[mx.array, mx.array]:
-    """Put keys and values into a cache and attend to it; see `reference.contract.Ops.self_attention`."""
     own, gate = ([], 0.0) if prefix is None else (list(prefix[:3]), prefix[3])
     try:
         at = range(cache.shape[1])[rows]
@@ -267,6 +259,7 @@ def _cross_attention(
 
 int4_matmul = forms.int4_matmul(_int4_matmul)
 linear = forms.linear(_linear)
+self_attention = forms.self_attention(_self_attention)
 prefix_attention = forms.prefix_attention(_prefix_attention)
 cross_attention = forms.cross_attention(_cross_attention)
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import mlx.core as mx
 
+from bench.kernels.registers import VARIANTS
 from kernels import metal
 from kernels.interpreter.frontend import prelude
 from kernels.interpreter.kernel import MetalKernel
-from tests.kernels.compiled import VARIANTS
 from tests.kernels.test_metal_checked import CASES
 
 

@@ -19,8 +19,8 @@ class Limits:
     """That a request's head may take to arrive, and that a connection may do nothing before it."""
     stalled_seconds: float = 120
     """That a client may leave what was sent to it unread."""
-    connections: int = 256
-    """Open at a time, those that wait for a job's events included."""
+    connections: int = 128
+    """Open at a time, those that wait for a job's events included; macOS gives a program 256 files."""
     decode_seconds: float = 60
     """That decoding an upload may take."""
     clip_seconds: float = 600

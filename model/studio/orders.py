@@ -71,6 +71,8 @@ def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:
         prompt = values.instruction(prompt)
     except argparse.ArgumentTypeError as e:
         raise Refused(f"prompt: {e}", "prompt") from e
+    if wrong := next((c for c in prompt if not c.isprintable() and c not in "\t\n\r"), None):
+        raise Refused(f"prompt: holds the control character {wrong!r}; write text", "prompt")
     if len(prompt) > limits.prompt:
         raise Refused(f"prompt: has {len(prompt)} characters; at most {limits.prompt} are taken", "prompt")
     return instructions.asked(prompt, vocabulary)

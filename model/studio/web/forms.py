@@ -105,18 +105,22 @@ async def body(request: Request, most: int, limits: Limits) -> AsyncGenerator[by
             raise Refused("the upload takes too long", "file", status=408) from None
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
+        request.state.body_is_over = not message.get("more_body", False)
         part = message.get("body", b"")
         total += len(part)
         if total > most:
             raise too_large(limits)
         if part:
             yield part
-        if not message.get("more_body", False):
+        if request.state.body_is_over:
             return
 
 
 async def drain(request: Request, limits: Limits) -> None:
     """Read what is left of a body that nobody wants, if it is little."""
+
+    if getattr(request.state, "body_is_over", False):
+        return
 
     async def rest() -> None:
         async for _ in body(request, DRAINED, limits):

@@ -34,6 +34,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "X-Frame-Options": "DENY",
 }
+HEAD_BYTES = 32 << 10
+"""Of a request's headers: the server bounds only what comes in more than one piece."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -68,6 +70,8 @@ class Guard:
     def problem(self, scope: Scope) -> tuple[int, str, Kind] | None:
         """Return status, message and kind of what is wrong with a request's head; None: nothing."""
         headers = Headers(scope=scope)
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD_BYTES:
+            return 431, "the request's headers are too large", "invalid_request_error"
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._known(hosts[0]):
             return 403, "the Host header is not this studio's; use the address that it prints", "forbidden"

@@ -18,10 +18,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import UserError
 from ..limits import Limits
+from .guard import HEAD_BYTES
 from .watchers import Watchers
 
-HEAD_BYTES = 32 << 10
-"""Of a request's line and headers."""
 LEAVING = 5
 """Seconds that open answers have to end when the studio stops, and that a refused body may still come."""
 

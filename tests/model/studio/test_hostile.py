@@ -1,0 +1,304 @@
+"""Requests that are malformed or meant to harm: each is refused with a 4xx, and the studio goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import soundfile
+
+from model.studio.limits import Limits
+
+from .conftest import BACKEND
+from .running import Running, running, wav
+
+LIMITS = Limits(
+    upload_bytes=4 << 20, upload_seconds=3, silent_seconds=0.5, header_seconds=0.7, stalled_seconds=0.7,
+    clip_seconds=20, clip_samples=1 << 22, free_bytes=0, queue=4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(tiny, tmp_path_factory.mktemp("hostile"), LIMITS, backend=BACKEND) as found:
+        yield found
+
+
+def raw(studio: Running, data: bytes, *, timeout: float = 20) -> tuple[int, bytes]:
+    """Send bytes, and read what comes until the studio closes: the status (0: nothing came) and all of it."""
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=timeout) as connection:
+        found = b""
+        try:
+            connection.sendall(data)
+            while part := connection.recv(1 << 16):
+                found += part
+        except ConnectionError:
+            pass
+    return (int(found.split(b" ")[1]) if found else 0), found
+
+
+def head(studio: Running, line: str = "GET /v1/models", *more: str, host: str | None = None) -> bytes:
+    """A request's head that asks to close."""
+    lines = [f"{line} HTTP/1.1", f"Host: {host or f'127.0.0.1:{studio.port}'}", "Connection: close", *more]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def form(studio: Running, body: bytes, *more: str, length: int | None = None, boundary: str = "b") -> bytes:
+    size = len(body) if length is None else length
+    kind = f"Content-Type: multipart/form-data; boundary={boundary}"
+    return head(studio, "POST /jobs", kind, f"Content-Length: {size}", *more) + body
+
+
+def part(name: str, value: bytes, extra: str = "") -> bytes:
+    return f'--b\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+def whole(file: bytes = b"", name: str = "clip.wav", prompt: bytes = b"only drums") -> bytes:
+    return part("file", file, f'; filename="{name}"') + part("prompt", prompt) + b"--b--\r\n"
+
+
+def wave(channels: int, rate: int, bits: int, data: bytes, size: int | None = None, tag: int = 1) -> bytes:
+    """A WAV file whose header says whatever is asked."""
+    block = channels * bits // 8
+    kind = struct.pack("<HHIIHH", tag, channels, rate, (rate * block) % 2**32, block % 2**16, bits)
+    size = len(data) if size is None else size
+    chunks = b"fmt " + struct.pack("<I", 16) + kind + b"data" + struct.pack("<I", size) + data
+    return b"RIFF" + struct.pack("<I", min(4 + len(chunks), 2**32 - 1)) + b"WAVE" + chunks
+
+
+def flac_of(seconds: float, rate: int = 8000, channels: int = 1) -> bytes:
+    """Little data that decodes to much: a constant."""
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", rate, channels, "PCM_16", format="FLAC") as opened:
+        for _ in range(int(seconds)):
+            opened.write(np.full((rate, channels), 0.25))
+    return file.getvalue()
+
+
+FORM = "Content-Type: multipart/form-data; boundary=b"
+HEADS: dict[str, tuple[int, str, tuple[str, ...]]] = {
+    "a path that climbs": (404, "GET /../../etc/passwd", ()),
+    "a path that climbs, encoded": (404, "GET /page/%2e%2e%2f%2e%2e%2fetc%2fpasswd", ()),
+    "a path that climbs, encoded twice": (404, "GET /page/%252e%252e/app.py", ()),
+    "a path below the page": (404, "GET /page/..%5c..%5cjobs.py", ()),
+    "a NUL in a path": (404, "GET /page/index.html%00.js", ()),
+    "a job that is a path": (404, "GET /jobs/..%2f..%2fx", ()),
+    "a file that is a path": (404, "GET /jobs/0123456789abcdef/audio/..%2fjob.json", ()),
+    "a job's record": (404, "GET /jobs/0123456789abcdef/audio/job.json", ()),
+    "a candidate without end": (404, "GET /jobs/0123456789abcdef/audio/99999999999999999999.f32", ()),
+    "a path of bytes": (404, "GET /%ff%fe", ()),
+    "a method that is not taken": (405, "PUT /jobs", ()),
+    "a method that is none": (405, "BREW /jobs", ()),
+    "another site's origin": (403, "GET /jobs", ("Origin: http://evil.example",)),
+    "no origin at all": (403, "POST /jobs", ("Origin: null", "Content-Length: 0")),
+    "the origin of another port": (403, "POST /jobs", ("Origin: http://127.0.0.1:1", "Content-Length: 0")),
+    "an image on another site": (403, "GET /jobs", ("Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors")),
+    "two hosts": (400, "GET /jobs", ("Host: evil.example",)),
+    "JSON where a form is taken": (415, "POST /jobs", ("Content-Type: application/json", "Content-Length: 0")),
+    "a form without a boundary": (400, "POST /jobs", ("Content-Type: multipart/form-data", "Content-Length: 0")),
+    "a body said to be huge": (413, "POST /jobs", (FORM, "Content-Length: 99999999999")),
+    "a negative length": (400, "POST /jobs", ("Content-Length: -1",)),
+    "two lengths": (400, "POST /jobs", ("Content-Length: 1", "Content-Length: 2")),
+    "length and chunks": (400, "POST /jobs", ("Transfer-Encoding: gzip", "Content-Length: 2")),
+    "a huge header": (431, "GET /jobs", ("X: " + "a" * 100_000,)),
+    "thousands of headers": (431, "GET /jobs", tuple(f"X-{n}: a" for n in range(5000))),
+    "a header without end": (400, "GET /jobs", ("X: " + "a" * 1_000_000,)),
+    "a header that is none": (400, "GET /jobs", ("no colon here",)),
+    "a session that is no JSON": (400, "POST /session", ("Content-Length: 0",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_is_not_for_us_is_refused(studio: Running, name: str) -> None:
+    status, line, more = HEADS[name]
+    found, answer = raw(studio, head(studio, line, *more))
+    assert found == status, answer
+    assert b"root:" not in answer and b"Traceback" not in answer
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"message", "type", "param"}
+    studio.alive()
+
+
+@pytest.mark.parametrize("host", [
+    "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "evil.example@127.0.0.1", "192.168.1.7",
+    "127.0.0.1:port", "[::1", "", "localhost/..", "0x7f.1",
+])  # fmt: skip
+def test_a_foreign_host_is_refused(studio: Running, host: str) -> None:
+    status, answer = raw(studio, head(studio).replace(f"127.0.0.1:{studio.port}".encode(), host.encode()))
+    assert status in (400, 403), answer
+    studio.alive()
+
+
+@pytest.mark.parametrize("host", ["localhost:{}", "127.0.0.1:{}", "[::1]:{}", "LOCALHOST:9000", "127.0.0.1"])
+def test_the_names_of_this_machine_are_let_through(studio: Running, host: str) -> None:
+    assert raw(studio, head(studio, host=host.format(studio.port)))[0] == 200
+
+
+HEADER = f"{'X' * 200}: {'y' * 4000}\r\n"
+FORMS: dict[str, tuple[int, bytes]] = {
+    "no parts": (400, b"--b--\r\n"),
+    "nothing": (400, b""),
+    "noise": (400, bytes(range(256)) * 40),
+    "a part without a name": (400, b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--\r\n"),
+    "a part without headers": (400, b"--b\r\n\r\nx\r\n--b--\r\n"),
+    "a part that does not end": (400, b'--b\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nonly drums'),
+    "a file that does not end": (400, part("file", wav(), '; filename="a.wav"')[:-10]),
+    "no file": (400, part("prompt", b"only drums") + b"--b--\r\n"),
+    "no prompt": (400, part("file", wav(), '; filename="a.wav"') + b"--b--\r\n"),
+    "two files": (400, part("file", wav(), '; filename="a.wav"') * 2 + b"--b--\r\n"),
+    "the file under another name": (400, part("clip", wav(), '; filename="a.wav"') + b"--b--\r\n"),
+    "a file without a name": (400, part("file", b"RIFF") + part("prompt", b"x") + b"--b--\r\n"),
+    "a field twice": (400, part("prompt", b"a") * 2 + b"--b--\r\n"),
+    "a field too large": (400, part("prompt", b"a" * 100_000) + b"--b--\r\n"),
+    "thousands of fields": (400, b"".join(part(f"f{n}", b"") for n in range(5000)) + b"--b--\r\n"),
+    "a part with thousands of headers": (400, b"--b\r\n" + HEADER.encode() * 500 + b"\r\nx\r\n--b--\r\n"),
+    "a header without end": (400, b"--b\r\nX: " + b"y" * 2_000_000),
+    "a prompt that is no text": (400, whole(wav(), prompt=b"\xed\xa0\x80\x00")),
+    "more bytes than are taken": (413, whole(bytes(5 << 20))),
+    "an empty file": (400, whole(b"")),
+    "a text": (400, whole(b"Hello, this is no sound. " * 100)),
+    "a zip": (400, whole(b"PK\x03\x04" + bytes(2000))),
+    "a pickle": (400, whole(b"\x80\x04cos\nsystem\n(S'touch /tmp/pwned'\ntR." * 30)),
+    "silence": (400, whole(wave(1, 32_000, 16, bytes(64_000)))),
+    "a truncated file": (400, whole(wav()[:-1000])),
+    "a file that says it is huge": (400, whole(wave(2, 44_100, 16, bytes(range(256)) * 40, size=2**31 - 4096 * 32))),
+    "no channels": (400, whole(wave(0, 44_100, 16, b"abcd" * 4000))),
+    "60000 channels": (400, whole(wave(60_000, 44_100, 16, b"abcd" * 60_000))),
+    "a rate of nothing": (400, whole(wave(1, 0, 16, b"abcd" * 4000))),
+    "a rate of gigahertz": (400, whole(wave(1, 2**31 - 1, 16, b"abcd" * 4000))),
+    "NaN": (400, whole(wave(1, 32_000, 32, np.full(32_000, np.nan, "<f4").tobytes(), tag=3))),
+    "a bomb: minutes of FLAC in little": (400, whole(flac_of(300))),
+    "a bomb: an hour of FLAC": (400, whole(flac_of(3700, 8000))),
+    "a bomb of eight channels": (400, whole(flac_of(19, 48_000, 8))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_form_that_is_no_clip_is_refused_and_leaves_nothing(studio: Running, name: str) -> None:
+    status, body = FORMS[name]
+    before, memory = sorted(studio.board.store.folder.iterdir()), psutil.Process().memory_info().rss
+    found, answer = raw(studio, form(studio, body))
+    assert found == status, answer
+    assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"message", "type", "param"}
+    assert sorted(studio.board.store.folder.iterdir()) == before
+    assert psutil.Process().memory_info().rss - memory < 200 << 20
+    studio.alive()
+
+
+@pytest.mark.parametrize("name", [
+    "../../../etc/passwd", "..\\..\\evil.wav", "/dev/null", "a" * 3000 + ".wav", "\x01\x02.wav", "CON", '"; rm -rf /',
+    "<script>alert(1)</script>.wav", ".", "",
+])  # fmt: skip
+def test_a_files_name_is_a_label_and_no_place(studio: Running, name: str) -> None:
+    quoted = name.replace('"', "%22")
+    status, answer = raw(studio, form(studio, whole(wav(0.1), quoted)))
+    assert status == 202, answer
+    job = json.loads(answer.partition(b"\r\n\r\n")[2])
+    shown = job["input"]["name"]
+    assert shown and len(shown) <= 100 and not set(shown) & set('/\\<>"') and shown.isprintable()
+    names = {path.name for path in studio.board.store.path(job["id"]).iterdir()}
+    assert {"input.wav", "job.json"} <= names
+    studio.done(job)
+
+
+def test_a_head_that_does_not_end_is_given_up(studio: Running) -> None:
+    begun = time.monotonic()
+    status, _ = raw(studio, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
+    assert status == 408 and time.monotonic() - begun < 10
+    assert raw(studio, b"") == (0, b"")
+    studio.alive()
+
+
+def test_a_head_that_drips_is_given_up(studio: Running) -> None:
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
+        begun = time.monotonic()
+        with pytest.raises(OSError):
+            for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 10
+    studio.alive()
+
+
+def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free(studio: Running) -> None:
+    for _ in range(LIMITS.queue + 1):
+        status, answer = raw(studio, form(studio, whole(wav())[:200], length=100_000))
+        assert status == 408, answer
+    studio.done(studio.job(wav(0.1)))
+
+
+def test_a_body_that_drips_is_given_up(studio: Running) -> None:
+    with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
+        connection.sendall(form(studio, whole(wav())[:200], length=100_000))
+        begun = time.monotonic()
+        with pytest.raises(OSError):
+            for _ in range(400):
+                connection.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - begun < LIMITS.upload_seconds + 8
+    studio.alive()
+
+
+def test_a_body_that_nobody_asked_for_is_not_waited_for(studio: Running) -> None:
+    keep = head(studio, "GET /v1/models", "Content-Length: 1000000").replace(b"Connection: close\r\n", b"")
+    status, answer = raw(studio, keep + b"x" * 100)
+    assert status == 200 and answer.count(b"HTTP/1.1") == 1
+    studio.alive()
+
+
+def test_a_client_that_reads_nothing_is_let_go(studio: Running) -> None:
+    job = studio.job(flac_of(19, 44_100, 4))
+    place = job["input"]["file"]
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", studio.port))
+        connection.sendall(head(studio, f"GET {place}"))
+        time.sleep(3 * LIMITS.stalled_seconds)
+        connection.settimeout(10)
+        received = 0
+        with pytest.raises(OSError):
+            while True:
+                if not (got := len(connection.recv(1 << 16))):
+                    raise ConnectionError
+                received += got
+        assert received < len(studio.bytes(place))
+    studio.client.delete(f"/jobs/{job['id']}")
+    studio.alive()
+
+
+def test_a_client_that_leaves_in_its_upload_leaves_nothing(studio: Running) -> None:
+    before = sorted(studio.board.store.folder.iterdir())
+    for cut in (10, 400, 5000):
+        with socket.create_connection(("127.0.0.1", studio.port)) as connection:
+            connection.sendall(form(studio, whole(wav(1.0)))[: 200 + cut])
+            time.sleep(0.05)
+    studio.done(studio.job(wav(0.1)))
+    assert len(sorted(studio.board.store.folder.iterdir())) == len(before) + 1
+
+
+def test_many_ranges_cost_no_more_than_one(studio: Running) -> None:
+    job = studio.done(studio.job(wav(0.1)))
+    ranges = ",".join(f"{n}-{n}" for n in range(0, 4000, 2))
+    answer = studio.client.get(job["candidates"][0]["files"]["wav"], headers={"Range": f"bytes={ranges}"})
+    assert answer.status_code in (200, 206, 400, 416) and len(answer.content) < 2 << 20
+    studio.alive()
+
+
+def test_every_answer_is_confined(studio: Running) -> None:
+    for path in ("/", "/v1/models", "/nothing", "/page/example.flac"):
+        headers = studio.client.get(path).headers
+        assert (
+            "default-src 'none'" in headers["content-security-policy"]
+            and "unsafe" not in headers["content-security-policy"]
+        )
+        assert (
+            headers["x-content-type-options"] == "nosniff" and headers["cross-origin-resource-policy"] == "same-origin"
+        )
+        assert "access-control-allow-origin" not in headers

@@ -6,9 +6,9 @@ import asyncio
 import errno
 import json
 import logging
+import signal
 import socket
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 
 import h11
@@ -141,5 +141,10 @@ def _bare(status: int, message: str) -> bytes:
 
 def run(server: Server, listening: socket.socket) -> None:
     """Serve until a signal says to stop, which is a good end."""
-    with suppress(KeyboardInterrupt):
+    try:
         server.run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass
+    except SystemExit as e:
+        if e.code != 128 + signal.SIGTERM:
+            raise

@@ -1,0 +1,196 @@
+"""A studio that is killed or stopped loses nothing: what was done is there, what ran runs again, what waited waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.errors import UserError
+from model.studio.limits import Limits
+from model.studio.store import Store
+
+from .conftest import BACKEND
+from .running import running, until, wav
+
+ROOT = Path(__file__).parents[3]
+SLOW = """
+import sys, time
+from model.studio.board import Board
+take = Board.progress
+def slowly(self, *step):
+    take(self, *step)
+    time.sleep(0.02)
+Board.progress = slowly
+from model.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, with steps that take long enough to be killed in."""
+
+
+class Process:
+    """`instruct-musicgen studio` as a process of its own, and requests to it."""
+
+    def __init__(self, bundle: Path, data: Path) -> None:
+        self.process = subprocess.Popen(
+            [
+                sys.executable, "-c", SLOW, "studio", "--model", bundle, "--backend", BACKEND, "--port", "0",
+                "--data", data, "--no-open",
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line.startswith("studio: http://127.0.0.1:"):
+            pytest.fail(str(self.process.communicate()))
+        self.client = httpx.Client(base_url=line.split()[1], timeout=60)
+
+    def job(self, clip: bytes, **fields: Any) -> str:
+        """Queue a job."""
+        files = {
+            "file": ("a.wav", clip),
+            "prompt": (None, "only drums"),
+            **{k: (None, str(v)) for k, v in fields.items()},
+        }
+        found: str = self.client.post("/jobs", files=files).raise_for_status().json()["id"]
+        return found
+
+    def get(self, job: str) -> dict[str, Any]:
+        """Show a job."""
+        found: dict[str, Any] = self.client.get(f"/jobs/{job}").raise_for_status().json()
+        return found
+
+    def wav(self, job: str) -> bytes:
+        """Fetch a job's first edit."""
+        return self.client.get(f"/jobs/{job}/audio/1.wav").raise_for_status().content
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        """End it by a signal; its exit code, and what it said."""
+        self.process.send_signal(number)
+        _, said = self.process.communicate(timeout=60)
+        return self.process.returncode, said
+
+
+@contextmanager
+def process(bundle: Path, data: Path) -> Iterator[Process]:
+    found = Process(bundle, data)
+    try:
+        yield found
+    finally:
+        found.client.close()
+        if found.process.poll() is None:
+            found.process.kill()
+            found.process.communicate()
+
+
+def is_done(studio: Process, job: str) -> bool:
+    found = studio.get(job)
+    assert found["state"] in ("queued", "running", "done"), found
+    return bool(found["state"] == "done")
+
+
+@pytest.mark.slow
+def test_after_a_kill_every_finished_edit_is_there_and_the_rest_is_made(tiny: Path, tmp_path: Path) -> None:
+    with process(tiny, tmp_path) as studio:
+        done = studio.job(wav(0.3))
+        until(lambda: is_done(studio, done))
+        kept = studio.wav(done)
+        ran, waits = studio.job(wav(1.0, seed=1), n=2), studio.job(wav(0.3, seed=2), seed=4)
+        until(lambda: studio.get(ran)["done"] > 5)
+        assert studio.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    (tmp_path / "jobs" / ran / ".0123456789abcdef.part").write_bytes(b"half")
+    (tmp_path / "jobs" / "0123456789abcdef").mkdir()  # an upload that never became a job
+    with process(tiny, tmp_path) as studio:
+        assert studio.wav(done) == kept
+        assert [job["id"] for job in studio.client.get("/jobs").json()["jobs"]] == [waits, ran, done]
+        until(lambda: is_done(studio, ran) and is_done(studio, waits))
+        assert studio.get(ran)["started"] < studio.get(waits)["started"]
+        files = {path.name for path in (tmp_path / "jobs" / ran).iterdir()}
+        assert files == {"job.json", "input.wav", "1.wav", "2.wav"}
+        assert not (tmp_path / "jobs" / "0123456789abcdef").exists()
+        again = studio.job(wav(1.0, seed=1), n=2)
+        until(lambda: is_done(studio, again))
+        assert studio.wav(ran) == studio.wav(again)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_is_clean_and_quick_and_the_job_goes_on(tiny: Path, tmp_path: Path, number: signal.Signals) -> None:
+    with process(tiny, tmp_path) as studio:
+        job = studio.job(wav(2.0))
+        until(lambda: studio.get(job)["done"] > 3)
+        with studio.client.stream("GET", f"/jobs/{job}/events") as answer:
+            next(answer.iter_lines())
+            code, said = studio.end(number)
+        assert code == 0 and "Traceback" not in said and "error" not in said
+    record = json.loads((tmp_path / "jobs" / job / "job.json").read_text())
+    assert record["state"] == "queued" and record["tries"] == 0
+    assert sorted(path.name for path in (tmp_path / "jobs" / job).iterdir()) == ["input.wav", "job.json"]
+    with process(tiny, tmp_path) as studio:
+        until(lambda: studio.get(job)["done"] > 3)
+
+
+def changed(data: Path, job: str, **changes: object) -> None:
+    """Change what is kept of a job."""
+    path = data / "jobs" / job / "job.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_what_cannot_go_on_says_why(tiny: Path, tmp_path: Path) -> None:
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        names = [studio.done(studio.job(wav(0.1, seed=n)))["id"] for n in range(6)]
+    lost, tired, gone, strange, other, canceled = names
+    changed(tmp_path, lost, state="running")
+    (tmp_path / "jobs" / lost / "input.wav").unlink()
+    changed(tmp_path, tired, state="running", tries=Limits().tries)
+    (tmp_path / "jobs" / gone / "1.wav").unlink()
+    (tmp_path / "jobs" / strange / "job.json").write_text('{"id": ')
+    changed(tmp_path, other, id="../../elsewhere")
+    changed(tmp_path, canceled, state="canceled")
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        assert studio.get(lost)["state"] == "interrupted" and "input is gone" in studio.get(lost)["error"]["message"]
+        assert studio.get(tired)["state"] == "interrupted" and "3 times" in studio.get(tired)["error"]["message"]
+        assert studio.get(gone)["state"] == "failed" and "gone from the disk" in studio.get(gone)["error"]["message"]
+        assert studio.get(canceled)["state"] == "canceled"
+        for unknown in (strange, other):
+            assert studio.client.get(f"/jobs/{unknown}").status_code == 404
+            assert (tmp_path / "jobs" / unknown / "job.json").is_file()  # not ours to remove
+        studio.done(studio.job(wav(0.1)))
+
+
+def test_one_folder_is_one_studios(tmp_path: Path) -> None:
+    first = Store(tmp_path)
+    with pytest.raises(UserError, match="in use by another studio"):
+        Store(tmp_path)
+    first.close()
+    Store(tmp_path).close()
+
+
+def test_a_disk_that_refuses_ends_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise UserError("cannot write job.json: No space left on device")
+
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        job = studio.job(wav(0.1))
+        studio.done(job)
+        monkeypatch.setattr("model.studio.edits.files.write_whole", full)
+        failed = studio.events(studio.job(wav(0.1))["id"])[-1]
+        assert failed["state"] == "failed" and "No space left" in failed["error"]["message"]
+        monkeypatch.undo()
+        monkeypatch.setattr(studio.board.store, "save", full)
+        answer = studio.post(wav(0.1), prompt="only drums")
+        assert answer.status_code >= 400 and "No space left" in answer.text
+        monkeypatch.undo()
+        studio.done(studio.job(wav(0.1)))
+        left = sorted(path.name for path in studio.board.store.folder.iterdir())
+        assert left == sorted(each["id"] for each in studio.client.get("/jobs").json()["jobs"])

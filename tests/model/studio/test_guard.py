@@ -8,7 +8,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.studio.web import guard
 from model.studio.web.guard import Guard, host_name, is_loopback
 
 from .conftest import BACKEND
@@ -118,7 +117,7 @@ def test_tokens_are_compared_in_a_time_that_does_not_tell(monkeypatch: pytest.Mo
         compared.append(len(a) - len(b))
         return a == b
 
-    monkeypatch.setattr(guard.hmac, "compare_digest", compare)
+    monkeypatch.setattr("model.studio.web.guard.hmac.compare_digest", compare)
     own = Guard(lambda *_: None, token=TOKEN)
     assert own.matches(TOKEN) and not own.matches(TOKEN[:3]) and not own.matches("") and not own.matches("\ud800")
     assert compared == [0, 0, 0, 0]

@@ -88,6 +88,14 @@ def test_every_file_that_the_program_reads_is_packed() -> None:
     assert len(files) > 10 and missed == [], "add a pattern to package-data in pyproject.toml"
 
 
+def test_every_system_has_one_version_of_mlx() -> None:
+    """The one that extensions are built for, and that the kernels' routes and arithmetic were read from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    needed = [*project["build-system"]["requires"], *project["project"]["dependencies"]]
+    pins = [each.split(";")[0].replace("[cpu]", "").strip() for each in needed if re.match(r"mlx\b", each)]
+    assert len(pins) == 4 and len(set(pins)) == 1 and re.fullmatch(r"mlx==[\d.]+", pins[0]), pins
+
+
 def commands() -> list[str]:
     """Every shell line of the README."""
     blocks = re.findall(r"```sh\n(.*?)```", README, re.S)

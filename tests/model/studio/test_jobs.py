@@ -119,6 +119,7 @@ def test_a_running_job_is_canceled_within_a_step_and_the_next_one_runs(studio: R
     assert answer.status_code == 200 and answer.json()["state"] == "canceled"
     studio.board.gate.set()
     studio.done(second)
+    assert studio.get(first["id"])["done"] == studio.board.at, "it went on"
     folder = studio.board.store.path(first["id"])
     assert sorted(path.name for path in folder.iterdir()) == ["input.wav", "job.json"]
     assert studio.client.get(f"/jobs/{first['id']}/audio/1.wav").status_code == 404

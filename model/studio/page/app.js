@@ -47,10 +47,12 @@ function showModel(model, limits) {
 $("#model").addEventListener("change", () => refreshModels().catch(failed));
 
 /** Show a job, and let the address say so, so that reload and the back button find it. */
-function open(id, push = true) {
-  panel.open(id);
+async function open(id, push = true) {
+  const shown = panel.open(id);
   past.setOpen(id);
+  last = "job";
   if (push && location.hash !== `#job=${id}`) history.pushState(null, "", `#job=${id}`);
+  await shown;
 }
 
 function close() {
@@ -86,12 +88,10 @@ async function useAgain(job) {
   announce(`The settings of ${short(job.prompt)} are filled in.`);
 }
 
-ask.addEventListener("submitted", ({ detail: job }) => {
+ask.addEventListener("submitted", async ({ detail: job }) => {
   clip.deck.pause();
   past.update(job);
-  open(job.id);
-  last = "job";
-  $("#listen").hidden = false;
+  await open(job.id);
   $("#listen").scrollIntoView({ block: "start" });
   refreshModels().catch(() => {});
 });
@@ -110,8 +110,9 @@ panel.comparison.addEventListener("editthis", async ({ detail: { source, url, na
   $("#clip").scrollIntoView({ block: "start" });
   $("#prompt").focus({ preventScroll: true });
 });
-past.addEventListener("open", ({ detail }) => {
-  open(detail);
+past.addEventListener("open", async ({ detail }) => {
+  await open(detail);
+  if (panel.job?.id !== detail) return;
   $("#listen").scrollIntoView({ block: "start" });
   $("#listen").focus({ preventScroll: true });
 });

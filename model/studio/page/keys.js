@@ -3,7 +3,7 @@
 import { $ } from "./dom.js";
 
 const TYPES = "input:not([type=radio], [type=checkbox], [type=range]), textarea, select";
-const PRESSED = "button, a[href], summary, input[type=checkbox]"; // what Space already means something to
+const PRESSED = "button, a[href], summary, input[type=checkbox], input[type=radio]:not(:checked)"; // what Space already means something to
 const MOVED = "input[type=radio], input[type=range], [role=slider]"; // what arrows already mean something to
 
 /**

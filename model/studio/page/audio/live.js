@@ -66,8 +66,15 @@ export class LivePlayer extends EventTarget {
     if (this.playing || !canPlayLive()) return;
     this.playing = true;
     this.#tell();
-    await this.#prepare();
-    await this.#context?.resume();
+    try {
+      await this.#prepare();
+      await this.#context?.resume();
+    } catch (error) {
+      if (this.#closed) return; // it was closed while its module was fetched
+      this.playing = false;
+      this.#tell();
+      throw error;
+    }
     this.#post({ play: this.playing });
   }
 

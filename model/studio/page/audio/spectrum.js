@@ -80,14 +80,13 @@ export class Spectrum {
   /**
    * Paint it, one pixel a value, high pitches on top.
    * @param {HTMLCanvasElement} canvas
-   * @param {[number, number, number][]} colors from silent to loud
+   * @param {Uint32Array} table what `palette` makes
    */
-  paint(canvas, colors) {
+  paint(canvas, table) {
     if (canvas.width !== this.columns || canvas.height !== this.rows) {
       canvas.width = this.columns;
       canvas.height = this.rows;
     }
-    const table = palette(colors);
     const context = canvas.getContext("2d");
     const image = context.createImageData(this.columns, this.rows);
     const pixels = new Uint32Array(image.data.buffer);
@@ -100,8 +99,11 @@ export class Spectrum {
   }
 }
 
-/** Return 256 colors between those given, as little-endian RGBA. */
-function palette(colors) {
+/**
+ * Return 256 colors between those given, as little-endian RGBA.
+ * @param {[number, number, number][]} colors from silent to loud
+ */
+export function palette(colors) {
   return Uint32Array.from({ length: 256 }, (_, i) => {
     const at = (i / 255) * (colors.length - 1);
     const from = Math.min(Math.floor(at), colors.length - 2);

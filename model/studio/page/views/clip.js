@@ -65,7 +65,6 @@ export class ClipPanel extends EventTarget {
 
   /** @param {File} file */
   async #take(file) {
-    const turn = ++this.#turn;
     this.fail("");
     const { upload_bytes } = this.limits;
     if (file.size > upload_bytes) {
@@ -75,7 +74,7 @@ export class ClipPanel extends EventTarget {
       );
     }
     if (!file.size) return this.fail(`${file.name} is empty.`);
-    await this.#show({ name: file.name, file }, file, turn);
+    await this.#show({ name: file.name, file }, file, ++this.#turn);
   }
 
   /** @param {{name: string, file?: File, source?: string}} clip @param {Blob} blob */

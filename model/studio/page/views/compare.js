@@ -1,6 +1,6 @@
 /** A job's recordings side by side: drawn and played while they are made, and compared when they are done. */
 
-import { isFinal, request } from "../api.js";
+import { connection, isFinal, request } from "../api.js";
 import { Deck } from "../audio/deck.js";
 import { LivePlayer, canPlayLive } from "../audio/live.js";
 import { Sound, decode } from "../audio/sound.js";
@@ -28,8 +28,11 @@ export class Comparison extends EventTarget {
   constructor() {
     super();
     this.transport.addEventListener("state", () => {
-      const { selected, playing } = this.transport.player;
-      for (const card of this.#cards.values()) card.mark(selected, playing);
+      const { selected, playing, tracks } = this.transport.player;
+      for (const card of this.#cards.values()) {
+        card.mark(selected, playing);
+        card.button.disabled = !tracks.has(card.shown);
+      }
     });
     this.transport.addEventListener("move", () => {
       const { position, duration } = this.transport.player;
@@ -101,11 +104,15 @@ export class Comparison extends EventTarget {
 
   #finished(job, candidate) {
     const key = String(candidate.number);
-    const card = this.#card(key, `Candidate ${key}`);
     const { wav, flac, residual } = candidate.files;
+    if (!wav) {
+      this.#cards.get(key)?.element.remove();
+      this.#cards.delete(key);
+      return;
+    }
+    const card = this.#card(key, `Candidate ${key}`);
     card.setFacts(candidate, job.ranked_by, job.candidates.length);
     card.setMade(1);
-    if (!wav) return card.setActions(h("p", { class: "hint" }, "It was not finished."));
     this.#load(key, wav);
     if (residual) this.#load(`${key}r`, residual);
     if (card.finished) return;
@@ -167,7 +174,7 @@ export class Comparison extends EventTarget {
     );
   }
 
-  /** Fetch and decode a recording, once; a failure is told, and the next update tries again. */
+  /** Fetch and decode a recording, once, or again when a lost connection is back; other failures are told. */
   async #load(key, url) {
     if (this.#asked.has(key)) return;
     this.#asked.add(key);
@@ -182,6 +189,8 @@ export class Comparison extends EventTarget {
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#asked.delete(key);
+      if (error.type === "lost")
+        return connection.addEventListener("back", () => turn === this.#turn && this.#load(key, url), { once: true });
       this.dispatchEvent(new CustomEvent("problem", { detail: error.message }));
     }
     if (turn === this.#turn && isFinal(this.#job)) this.#settle();

@@ -1,6 +1,6 @@
 /** One job: what was asked, how far it is, and what went wrong. Its recordings are shown by Comparison. */
 
-import { follow, isFinal, job as fetchJob, remove } from "../api.js";
+import { connection, follow, isFinal, job as fetchJob, remove } from "../api.js";
 import { $, announce, count, h, icon, say, spoken } from "../dom.js";
 import { short } from "./ask.js";
 import { Comparison } from "./compare.js";
@@ -42,12 +42,16 @@ export class JobPanel extends EventTarget {
     this.comparison.addEventListener("problem", ({ detail }) => say($("#job-error"), detail));
   }
 
-  /** Show a job and follow it. @param {string} id */
+  /** Show a job and follow it. Returns when it is shown. @param {string} id */
   async open(id) {
     if (this.#id === id) return;
     this.close();
     this.#id = id;
-    const turn = ++this.#turn;
+    await this.#begin(id, ++this.#turn);
+  }
+
+  async #begin(id, turn) {
+    if (turn !== this.#turn) return;
     const take = (job) => turn === this.#turn && this.#update(job);
     const gone = (error) => {
       if (turn !== this.#turn) return;
@@ -61,7 +65,8 @@ export class JobPanel extends EventTarget {
       take(job);
       if (!isFinal(job)) this.#end = follow(id, take, gone);
     } catch (error) {
-      gone(error);
+      if (error.type !== "lost") return gone(error);
+      connection.addEventListener("back", () => this.#begin(id, turn), { once: true });
     }
   }
 
@@ -79,7 +84,10 @@ export class JobPanel extends EventTarget {
 
   /** @param {import("../api.js").Job} job */
   #update(job) {
-    if (this.job?.state !== job.state) say($("#job-error"), problem(job));
+    if (this.job?.state !== job.state) {
+      say($("#job-error"), problem(job));
+      $("#job-error").classList.toggle("calm", !job.error);
+    }
     this.job = job;
     $("#listen").hidden = false;
     $("#job-sentence").textContent = short(job.prompt);

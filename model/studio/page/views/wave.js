@@ -1,10 +1,19 @@
 /** One recording drawn: its waveform, its spectrogram below, and a playhead over both. */
 
 import { Peaks } from "../audio/sound.js";
-import { Spectrum } from "../audio/spectrum.js";
+import { Spectrum, palette } from "../audio/spectrum.js";
 import { h, themeColor } from "../dom.js";
 
 const SPECTRUM = ["spectrum-0", "spectrum-1", "spectrum-2", "spectrum-3", "spectrum-4"];
+
+/** @type {Uint32Array | null} */
+let table = null; // of the theme that is shown
+addEventListener("themechange", () => (table = null));
+
+function colors() {
+  table ??= palette(SPECTRUM.map(themeColor));
+  return table;
+}
 
 /** Draws into its `element`. A click or a drag calls `onseek` with a part of the length, 0 to 1. */
 export class WaveView {
@@ -124,7 +133,7 @@ export class WaveView {
     this.repaints = false;
     if (!this.spectrum || !this.#sound) return;
     const more = this.#spectrum.extend(this.#sound, 60);
-    this.#spectrum.paint(this.spectrum, SPECTRUM.map(themeColor));
+    this.#spectrum.paint(this.spectrum, colors());
     if (more) this.#later(true);
   }
 }

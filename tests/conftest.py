@@ -14,6 +14,7 @@ from kernels.interpreter import compilers
 from kernels.interpreter.static_checks import lint
 
 from . import backends
+from .browser import chromium
 from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
 from .model.demo import recipe
@@ -41,7 +42,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
     for mark, why in recipe.missing().items():
         terminalreporter.write_line(f"{recipe.WHAT[mark]} NOT run: {why}")
-    for line in (*emulators.summary(), *pool_hooks.summary()):
+    for line in (*emulators.summary(), *pool_hooks.summary(), *chromium.summary()):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
 

@@ -1,0 +1,152 @@
+"""From a clip to an edit, and from an edit to the next."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import APIRequestContext, Page, expect
+
+from .conftest import CLIP, Guarded, Job, ready
+
+
+def choose(page: Page, verb: str, instrument: str) -> None:
+    page.get_by_role("radio", name=verb, exact=True).check(force=True)
+    page.get_by_role("radio", name=instrument, exact=True).check(force=True)
+
+
+def newest(api: APIRequestContext) -> Job:
+    job: Job = api.get("/jobs").json()["jobs"][0]
+    return job
+
+
+def cancel(page: Page) -> None:
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.locator("#job-error")).to_have_text("Canceled.")
+
+
+def test_an_uploaded_clip_becomes_an_edit_whose_downloads_are_the_apis_bytes(
+    opened: Guarded, api: APIRequestContext, wav: Path
+) -> None:
+    page = opened()
+    page.locator("#file").set_input_files(wav)
+    expect(page.locator("#clip-name")).to_have_text("second.wav")
+    choose(page, "No", "Drums")
+    expect(page.locator("#sentence")).to_contain_text("Music piece. Instruct: No Drums.")
+    page.get_by_role("spinbutton", name="Candidates").fill("1")
+    page.get_by_text("Settings", exact=False).first.click()
+    page.get_by_label("Seed").fill("11")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    ready(page, 2)
+
+    job = newest(api)
+    assert (job["prompt"], job["settings"]["seed"], job["settings"]["n"]) == ("Music piece. Instruct: No Drums.", 11, 1)
+    assert job["input"]["name"] == "second.wav"
+    expect(page.locator("#job-sentence")).to_have_text("No Drums")
+    files = job["candidates"][0]["files"]
+    for name in ("WAV", "FLAC"):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=f"Candidate 1 as {name}").click()
+        assert Path(download.value.path()).read_bytes() == api.get(files[name.lower()]).body()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="All as ZIP").click()
+    with zipfile.ZipFile(io.BytesIO(Path(download.value.path()).read_bytes())) as archive:
+        contents = [archive.read(name) for name in archive.namelist() if name.endswith(".wav")]
+    assert api.get(files["wav"]).body() in contents
+
+
+def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, api: APIRequestContext) -> None:
+    page = opened()
+    page.get_by_role("button", name="Use the example").click()
+    expect(page.locator("#clip-name")).to_have_text("clip.flac")
+    page.get_by_role("slider", name="Start of the region").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    page.get_by_role("slider", name="End of the region").focus()
+    for key in ("Shift+ArrowLeft", "ArrowLeft"):
+        page.keyboard.press(key)
+    expect(page.locator("#clip-info")).to_contain_text("2.9 s, 0:01.0 to 0:03.9 of 0:05.0")
+    page.get_by_label("Or in your own words").fill("take the drums out")
+    expect(page.get_by_role("radio", checked=True)).to_have_count(0)
+    page.get_by_role("button", name="Edit", exact=True).dblclick()
+    expect(page.locator("#job-progress")).to_be_visible()
+    cancel(page)
+
+    job = newest(api)
+    assert job["state"] == "canceled" and job["prompt"] == "take the drums out"
+    assert (job["input"]["start"], job["input"]["end"]) == pytest.approx((1.0, 3.9), abs=0.01)
+    same = [other for other in api.get("/jobs").json()["jobs"] if other["prompt"] == "take the drums out"]
+    assert len(same) == 1, "a double click asked twice"
+
+
+def test_a_drag_over_the_waveform_chooses_a_region_and_a_click_goes_there(opened: Guarded) -> None:
+    page = opened()
+    page.get_by_role("button", name="Use the example").click()
+    picture = page.locator("#region .picture")
+    expect(picture).to_be_visible()
+    box = picture.bounding_box()
+    assert box
+    y = box["y"] + box["height"] / 3
+    page.mouse.move(box["x"] + 0.2 * box["width"], y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], y, steps=4)
+    page.mouse.up()
+    expect(page.locator("#clip-info")).to_contain_text("2.0 s, 0:01.0 to 0:03.0")
+    page.mouse.click(box["x"] + 0.4 * box["width"], y)
+    expect(page.locator("#clip-info")).to_contain_text("2.0 s, 0:01.0 to 0:03.0")
+    page.get_by_role("button", name="Whole clip").click()
+    expect(page.locator("#clip-info")).to_contain_text("5.0 s, all of it")
+
+
+def test_an_edit_is_the_next_input(opened: Guarded, api: APIRequestContext, pair: Job) -> None:
+    page = opened(f"/#job={pair['id']}")
+    ready(page, 3)
+    page.get_by_role("button", name="Edit candidate 2").click()
+    expect(page.locator("#clip-name")).to_have_text("No Drums (2) of clip.flac")
+    choose(page, "Only", "Bass")
+    page.get_by_role("button", name="Edit", exact=True).click()
+    expect(page.locator("#job-sentence")).to_have_text("Only Bass")
+    cancel(page)
+    assert newest(api)["input"]["source"] == {"job": pair["id"], "candidate": 2}
+
+
+def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pair: Job) -> None:
+    page = opened(f"/#job={pair['id']}")
+    ready(page, 3)
+    page.get_by_role("button", name="Use these again").first.click()
+    expect(page.locator("#clip-name")).to_have_text("clip.flac")
+    expect(page.get_by_role("radio", name="No", exact=True)).to_be_checked()
+    expect(page.get_by_role("radio", name="Drums")).to_be_checked()
+    page.get_by_text("Settings", exact=False).first.click()
+    for label, value in {"Candidates": "2", "Seed": "7", "Guidance": "2.5", "Top k": "200"}.items():
+        expect(page.get_by_role("spinbutton", name=label)).to_have_value(value)
+
+
+def test_a_recording_becomes_the_clip(opened: Guarded) -> None:
+    page = opened()
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#recording-time")).not_to_have_text("0:00.0")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#clip-name")).to_have_text("recording.wav")
+    expect(page.locator("#clip-view .picture")).to_be_visible()
+
+
+def test_a_dropped_file_becomes_the_clip(opened: Guarded) -> None:
+    page = opened()
+    drop(page, "dropped.flac", CLIP.read_bytes())
+    expect(page.locator("#clip-name")).to_have_text("dropped.flac")
+
+
+def drop(page: Page, name: str, content: bytes) -> None:
+    """Let a file go over the page."""
+    page.evaluate(
+        """([name, bytes]) => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
+          for (const type of ["dragover", "drop"]) {
+            document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
+          }
+        }""",
+        [name, list(content)],
+    )

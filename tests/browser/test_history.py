@@ -1,0 +1,54 @@
+"""What is kept: over a reload, the back button, and until it is deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from playwright.sync_api import APIRequestContext, expect
+
+from .conftest import Guarded, Job, made, ready, until
+
+
+def test_a_reload_shows_the_same_edit(opened: Guarded, pair: Job) -> None:
+    page = opened(f"/#job={pair['id']}")
+    ready(page, 3)
+    page.reload()
+    ready(page, 3)
+    expect(page.locator("#job-settings")).to_contain_text("seed 7 · guidance 2.5 · temperature 1 · top k 200 · demo")
+    expect(page.locator("#clip-name")).to_have_text("clip.flac")
+    expect(page.get_by_text("best fit")).to_have_count(1)
+    expect(page.locator("#jobs [aria-current=true]")).to_contain_text("No Drums")
+
+
+def test_the_back_button_goes_to_the_edit_before(opened: Guarded, pair: Job, split: Job) -> None:
+    page = opened()
+    rows = page.locator("#jobs .job")
+    rows.filter(has_text="No Drums").filter(has_text="seed 7").click()
+    ready(page, 3)
+    rows.filter(has_text="just the bass").click()
+    ready(page, 2)
+    expect(page.locator("#job-sentence")).to_have_text("just the bass")
+    page.go_back()
+    ready(page, 3)
+    page.go_back()
+    expect(page.locator("#listen")).to_be_hidden()
+    page.go_forward()
+    ready(page, 3)
+
+
+def test_what_plays_can_be_deleted_after_a_question(opened: Guarded, api: APIRequestContext, wav: Path) -> None:
+    job = made(api, prompt="Music piece. Instruct: Only Piano.", n="1", seed="5", end="0.5")
+    page = opened(f"/#job={job['id']}", tapped=True)
+    ready(page, 2)
+    page.keyboard.press("l")
+    page.keyboard.press("Space")
+    until(page, "window.taps[48000]?.blocks.some((block) => block.some(Boolean))")
+    page.get_by_role("button", name="Delete: Only Piano").click()
+    page.get_by_role("button", name="Keep").click()
+    assert api.get(f"/jobs/{job['id']}").ok
+    page.get_by_role("button", name="Delete: Only Piano").click()
+    page.get_by_role("button", name="Delete", exact=True).click()
+    expect(page.locator("#listen")).to_be_hidden()
+    expect(page.locator("#jobs").get_by_text("Only Piano")).to_have_count(0)
+    assert api.get(f"/jobs/{job['id']}").status == 404
+    until(page, "window.taps[48000].blocks.slice(-20).every((block) => !block.some(Boolean))")

@@ -69,6 +69,7 @@ def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, 
     expect(page.locator("#clip-info")).to_contain_text("2.9 s, 0:01.0 to 0:03.9 of 0:05.0")
     page.get_by_label("Or in your own words").fill("take the drums out")
     expect(page.get_by_role("radio", checked=True)).to_have_count(0)
+    page.get_by_role("spinbutton", name="Candidates").fill("8")  # long enough to be canceled
     page.get_by_role("button", name="Edit", exact=True).dblclick()
     expect(page.locator("#job-progress")).to_be_visible()
     cancel(page)
@@ -107,8 +108,9 @@ def test_an_edit_is_the_next_input(opened: Guarded, api: APIRequestContext, pair
     choose(page, "Only", "Bass")
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(page.locator("#job-sentence")).to_have_text("Only Bass")
-    cancel(page)
-    assert newest(api)["input"]["source"] == {"job": pair["id"], "candidate": 2}
+    job = newest(api)
+    assert api.post(f"/jobs/{job['id']}/cancel").ok
+    assert job["input"]["source"] == {"job": pair["id"], "candidate": 2}
 
 
 def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pair: Job) -> None:

@@ -38,6 +38,10 @@ def test_everything_is_done_without_a_mouse(opened: Guarded, pair: Job) -> None:
     tab_to(page, "#fewer")
     page.keyboard.press("Enter")
     expect(page.get_by_role("spinbutton", name="Candidates")).to_have_value("1")
+    tab_to(page, "#more")
+    for _ in range(7):
+        page.keyboard.press("Enter")
+    expect(page.get_by_role("spinbutton", name="Candidates")).to_have_value("8")
     tab_to(page, "#edit")
     page.keyboard.press("Enter")
     expect(page.locator("#job-progress")).to_be_visible()

@@ -73,6 +73,7 @@ def test_plain_http_elsewhere_has_no_microphone_and_no_live_sound_and_says_so(
     expect(page.locator("#transport .time")).not_to_contain_text("0:00.0 /")
     page.get_by_role("button", name="Use the example").click()
     page.get_by_label("Or in your own words").fill("only drums")
+    page.get_by_role("spinbutton", name="Candidates").fill("8")
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(page.locator("#job-live")).to_contain_text("Browsers let a page play unfinished sound on https")
     page.get_by_role("button", name="Cancel", exact=True).click()

@@ -116,7 +116,10 @@ export const job = (id) => json(`/jobs/${encodeURIComponent(id)}`);
 /** Ask for an edit. @param {FormData} form @returns {Promise<Job>} */
 export const submit = (form) => json("/jobs", { method: "POST", body: form });
 
-/** Cancel a job that is not finished, or delete one that is. @param {string} id */
+/** Cancel a job; one that has just been finished stays. @param {string} id */
+export const cancel = (id) => request(`/jobs/${encodeURIComponent(id)}/cancel`, { method: "POST" });
+
+/** Delete a finished job and its files. @param {string} id */
 export const remove = (id) => request(`/jobs/${encodeURIComponent(id)}`, { method: "DELETE" });
 
 /** Return what goes to the model for a prompt, and a note where it was not trained on that; null if it can't be told. */

@@ -51,6 +51,13 @@ async def remove(request: Request) -> Response:
     return Response(status_code=204) if canceled is None else JSONResponse(canceled)
 
 
+async def cancel(request: Request) -> Response:
+    """Cancel a job that waits or runs, and show it; one that is over stays as it is, however late this comes."""
+    board, name = studio_of(request).board, request.path_params["job"]
+    await to_thread.run_sync(board.cancel, board.get(name))
+    return JSONResponse(board.view(name))
+
+
 async def events(request: Request) -> Response:
     """Tell of a job's course, as server-sent events."""
     studio, name = studio_of(request), request.path_params["job"]
@@ -93,6 +100,7 @@ ROUTES = [
     Route("/jobs", index, methods=["GET"]),
     Route("/jobs/{job}", show, methods=["GET"]),
     Route("/jobs/{job}", remove, methods=["DELETE"]),
+    Route("/jobs/{job}/cancel", cancel, methods=["POST"]),
     Route("/jobs/{job}/events", events, methods=["GET"]),
     Route("/jobs/{job}/audio/{name}", hear, methods=["GET"]),
     Route("/jobs/{job}/files.zip", archive, methods=["GET"]),

@@ -141,6 +141,19 @@ def test_a_queued_job_is_canceled_and_a_finished_one_deleted(studio: Running) ->
         assert error(studio.client.delete(f"/jobs/{job['id']}"))[0] == 404
 
 
+def test_a_cancel_that_comes_too_late_deletes_nothing(studio: Running) -> None:
+    studio.board.gate.clear()
+    running, queued = studio.job(wav()), studio.job(wav(seed=1))
+    assert studio.client.post(f"/jobs/{queued['id']}/cancel").json()["state"] == "canceled"
+    studio.board.gate.set()
+    studio.done(running)
+    for job, state in ((running, "done"), (queued, "canceled")):
+        answer = studio.client.post(f"/jobs/{job['id']}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+        assert studio.get(job["id"])["state"] == state
+    assert error(studio.client.post(f"/jobs/{'0' * 16}/cancel"))[0] == 404
+
+
 def test_from_input_gives_two_parts_that_add_up_to_the_input(studio: Running) -> None:
     clip = wav(0.6, 44_100, 2)
     job = studio.done(studio.job(clip, prompt="only the drums", from_input="true", n=2))

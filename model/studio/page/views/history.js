@@ -1,6 +1,6 @@
 /** Every edit that was made and kept, newest first. */
 
-import { isFinal, jobs as fetchJobs, remove } from "../api.js";
+import { cancel, isFinal, jobs as fetchJobs, remove } from "../api.js";
 import { $, announce, count, h, say, when } from "../dom.js";
 import { short } from "./ask.js";
 
@@ -164,7 +164,7 @@ export class HistoryPanel extends EventTarget {
   async #remove(job) {
     this.#asked = "";
     try {
-      await remove(job.id);
+      await (isFinal(job) ? remove : cancel)(job.id);
     } catch (error) {
       if (error.status !== 404) return say($("#history-error"), error.message);
     }

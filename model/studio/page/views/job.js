@@ -1,6 +1,6 @@
 /** One job: what was asked, how far it is, and what went wrong. Its recordings are shown by Comparison. */
 
-import { connection, follow, isFinal, job as fetchJob, remove } from "../api.js";
+import { cancel, connection, follow, isFinal, job as fetchJob } from "../api.js";
 import { $, announce, count, h, icon, say, spoken } from "../dom.js";
 import { short } from "./ask.js";
 import { Comparison } from "./compare.js";
@@ -152,7 +152,7 @@ export class JobPanel extends EventTarget {
     const button = $("#job-cancel");
     button.disabled = true;
     try {
-      await remove(id);
+      await cancel(id);
     } catch (error) {
       if (this.job?.id === id) say($("#job-error"), error.message);
     } finally {

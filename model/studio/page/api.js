@@ -73,13 +73,28 @@ export async function request(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error instanceof DOMException && error.name === "AbortError") throw error;
-    connection.lose();
-    throw new ApiError({ message: "The studio does not answer. Is it still running?", type: "lost", param: null });
+    throw gone();
   }
   if (response.ok) return response;
   const problem = await problemOf(response);
   if (response.status === 401 || problem.type === "forbidden") connection.forbid(problem);
   throw new ApiError(problem, response.status);
+}
+
+/** Tell that the connection is lost, and return the error that says so. */
+function gone() {
+  connection.lose();
+  return new ApiError({ message: "The studio does not answer. Is it still running?", type: "lost", param: null });
+}
+
+/** Return a whole file. Throws ApiError, also where the connection is lost half way. @param {string} path */
+export async function file(path) {
+  const response = await request(path);
+  try {
+    return await response.blob();
+  } catch {
+    throw gone();
+  }
 }
 
 /** @param {Response} response @returns {Promise<Problem>} */

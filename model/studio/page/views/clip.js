@@ -3,7 +3,7 @@
 import { Deck } from "../audio/deck.js";
 import { Recording, whyNoMicrophone } from "../audio/recorder.js";
 import { Sound, decode, lengthOf } from "../audio/sound.js";
-import { request } from "../api.js";
+import { file as fetchFile } from "../api.js";
 import { $, announce, clock, count, say, setIcon } from "../dom.js";
 import { RegionView } from "./region.js";
 
@@ -54,7 +54,7 @@ export class ClipPanel extends EventTarget {
     const turn = ++this.#turn;
     this.fail("");
     try {
-      const blob = await (await request(url)).blob();
+      const blob = await fetchFile(url);
       if (turn !== this.#turn) return;
       const file = source ? undefined : new File([blob], name, { type: blob.type });
       await this.#show({ name, source, file }, blob, turn);

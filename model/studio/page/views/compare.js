@@ -1,6 +1,6 @@
 /** A job's recordings side by side: drawn and played while they are made, and compared when they are done. */
 
-import { connection, isFinal, request } from "../api.js";
+import { connection, file, isFinal } from "../api.js";
 import { Deck } from "../audio/deck.js";
 import { LivePlayer, canPlayLive } from "../audio/live.js";
 import { Sound, decode } from "../audio/sound.js";
@@ -120,7 +120,7 @@ export class Comparison extends EventTarget {
     const name = `${short(job.prompt)} (${key}) of ${job.input.name}`;
     const next = { source: `${job.id}/${key}`, url: wav, name };
     const edit = () => this.dispatchEvent(new CustomEvent("editthis", { detail: next }));
-    const file = (format, url) =>
+    const link = (format, url) =>
       h(
         "a",
         { class: "button quiet", href: url, download: true, "aria-label": `Candidate ${key} as ${format}` },
@@ -135,8 +135,8 @@ export class Comparison extends EventTarget {
       ),
       residual ? card.makeResidualButton(() => this.#residual(key)) : null,
       h("span", { class: "grow" }),
-      file("WAV", wav),
-      flac ? file("FLAC", flac) : null,
+      link("WAV", wav),
+      flac ? link("FLAC", flac) : null,
     );
   }
 
@@ -152,8 +152,8 @@ export class Comparison extends EventTarget {
     live.addEventListener("samples", ({ detail: key }) => this.#draw(key, live.sounds.get(key)));
     live.addEventListener("state", () => this.#tellLive());
     if (!canPlayLive()) return live;
-    request(job.input.file)
-      .then((response) => response.arrayBuffer())
+    file(job.input.file)
+      .then((blob) => blob.arrayBuffer())
       .then((bytes) => this.#live === live && live.addWhole("0", bytes))
       .catch(() => {}); // the deck, which needs it more, tells
     const { playing, position } = this.#deck;
@@ -180,7 +180,7 @@ export class Comparison extends EventTarget {
     this.#asked.add(key);
     const turn = this.#turn;
     try {
-      const bytes = await (await request(url)).arrayBuffer();
+      const bytes = await (await file(url)).arrayBuffer();
       const buffer = await decode(bytes);
       if (turn !== this.#turn) return;
       this.#deck.add(key, buffer);

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
         shelf = Shelf(names, arguments.backend)
         folder: Path = arguments.data or data() / "studio"
         board = Board(Store(folder), limits, watchers.tell)
-        hosts = {*LOCAL, *arguments.allow_host, *(() if local else own_names())}
+        hosts = {*LOCAL, *arguments.allow_host, arguments.host, *(() if local else own_names())}
         studio = app(Studio(board, shelf, watchers, limits), hosts, token)
         address = _address(arguments.host, listening.getsockname()[1], token)
 

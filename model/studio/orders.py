@@ -21,7 +21,7 @@ from .shelf import DEFAULTS, Shelf
 FIELDS = (
     "model", "prompt", "seed", "n", "guidance", "temperature", "top_k", "from_input", "start", "end", "source",
 )  # fmt: skip
-SECONDS = values.number(0)
+SECONDS = values.number(0, 1e9)
 
 
 class Order(NamedTuple):

@@ -59,11 +59,12 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def tidy(self, job: Job, *, results: bool = False) -> None:
-        """Remove what is unfinished of a job; results: all edits too."""
-        with contextlib.suppress(FileNotFoundError):
-            for each in self.path(job).iterdir():
+        """Remove what is unfinished of a job, as far as the disk lets; results: all edits too."""
+        with contextlib.suppress(OSError):
+            for each in list(self.path(job).iterdir()):
                 if LEFTOVER.fullmatch(each.name) or (results and each.name not in (RECORD, "input.wav")):
-                    each.unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):  # a folder that somebody put there, a disk gone read-only
+                        each.unlink()
 
     def free(self) -> int:
         """Return how many bytes the disk has free."""

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
@@ -53,6 +54,8 @@ async def form(request: Request, limits: Limits) -> AsyncIterator[Form]:
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(f"send multipart/form-data, not {kind[:60] or 'a body without a type'}", status=415)
+    if parse_options_header(kind)[1].get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise Refused("the form must be in UTF-8; leave charset out of its type", status=415)
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.upload_bytes + OVERHEAD:
         raise too_large(limits)

@@ -10,14 +10,17 @@ import signal
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 import h11
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ...errors import UserError
 from ..limits import Limits
+from .answers import error
 from .guard import HEAD_BYTES
 from .watchers import Watchers
 
@@ -48,7 +51,7 @@ class Server(uvicorn.Server):
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # faults are logged by the app's own handler
         config = uvicorn.Config(
             app, http=_deadlines(limits), ws="none", lifespan="on", log_config=None, access_log=False,
-            server_header=False, proxy_headers=False, limit_concurrency=limits.connections,
+            server_header=False, proxy_headers=False,
             timeout_keep_alive=int(limits.header_seconds), timeout_graceful_shutdown=LEAVING,
             h11_max_incomplete_event_size=HEAD_BYTES,
         )  # fmt: skip
@@ -71,6 +74,21 @@ def _deadlines(limits: Limits) -> type[H11Protocol]:
         """uvicorn's protocol, with an end to clients that send their head, or read their answer, too slowly."""
 
         _timers: dict[str, asyncio.TimerHandle]
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.app = self._within(self.app)
+
+        def _within(self, inner: Any) -> Any:
+            async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
+                if len(self.connections) <= limits.connections:
+                    await inner(scope, receive, send)
+                    return
+                answer = error(503, f"{limits.connections} connections are open; try again later", "busy", None, 5)
+                answer.headers["Connection"] = "close"
+                await answer(scope, receive, send)
+
+            return bounded
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)

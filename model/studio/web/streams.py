@@ -18,7 +18,10 @@ class Gone(Exception):
 
 
 class Stream(Response):
-    """A body that comes in parts; `left` is awaited if the client leaves before its end."""
+    """A body that comes in parts; `left` is awaited if the client leaves before its end.
+
+    One that ends before its Content-Length is cut off, so that the client knows.
+    """
 
     def __init__(
         self, parts: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None,
@@ -34,10 +37,14 @@ class Stream(Response):
 
         async def pump() -> None:
             nonlocal whole
+            missing = int(self.headers.get("content-length", "0"))
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             if scope["method"] != "HEAD":
                 async for part in self.parts:
+                    missing -= len(part)
                     await send({"type": "http.response.body", "body": part, "more_body": True})
+                if missing > 0:
+                    return
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             whole = True
 

@@ -81,6 +81,9 @@ def _check(kind: str, streamed: bool, fields: dict[str, str]) -> None:
 
 
 async def _cancel(studio: Studio, job: Job) -> None:
+    """Cancel the job of a client that left; not if the studio stops, which ends all connections itself."""
+    if studio.watchers.closing:
+        return
     await to_thread.run_sync(studio.board.cancel, job)
 
 

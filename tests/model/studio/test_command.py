@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from .conftest import BACKEND
@@ -73,6 +74,24 @@ def test_a_folder_that_cannot_be_written_is_one_line(tiny: Path, tmp_path: Path)
     (tmp_path / "file").write_text("")
     done = started("--model", tiny, "--backend", BACKEND, "--port", "0", "--data", tmp_path / "file" / "data")
     one_line(done, 1, "choose another --data")
+
+
+@pytest.mark.slow
+def test_the_address_that_it_prints_is_its_own(tiny: Path, tmp_path: Path) -> None:
+    arguments = f"--model {tiny} --backend {BACKEND} --host 127.0.0.2 --port 0 --data {tmp_path} --no-open".split()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "model.cli", "studio", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            pytest.skip("this system has no 127.0.0.2")
+        assert httpx.get(line.split()[1]).status_code == 200
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 @pytest.mark.slow

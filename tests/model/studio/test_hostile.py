@@ -142,6 +142,42 @@ def test_the_names_of_this_machine_are_let_through(studio: Running, host: str) -
 
 
 HEADER = f"{'X' * 200}: {'y' * 4000}\r\n"
+FORM_TYPES = ["undefined", "punycode", "utf-7", "unicode_escape", "utf-16"]
+
+
+@pytest.mark.parametrize("charset", FORM_TYPES)
+def test_a_form_in_another_charset_is_refused(studio: Running, charset: str) -> None:
+    body = part("prompt", b"a." + b"x" * 100) + part("+2AA-\\ud800", b"1") + b"--b--\r\n"
+    status, answer = raw(studio, form(studio, body, boundary=f"b; charset={charset}"))
+    assert status == 415 and b"UTF-8" in answer, answer
+    studio.alive()
+
+
+def test_a_form_may_say_that_it_is_in_utf_8(studio: Running) -> None:
+    status, answer = raw(studio, form(studio, whole(wav(0.1)), boundary="b; charset=UTF-8"))
+    assert status == 202, answer
+    studio.done(json.loads(answer.partition(b"\r\n\r\n")[2]))
+
+
+@pytest.mark.parametrize("times", [{"start": "1e308"}, {"end": "1e308"}, {"start": "1e307", "end": "1.1e307"}])
+def test_a_time_without_bounds_is_refused(studio: Running, times: dict[str, str]) -> None:
+    answer = studio.post(wav(0.1), prompt="only drums", **times)
+    assert answer.status_code == 400 and answer.json()["error"]["param"] == next(iter(times))
+
+
+def test_more_connections_than_are_taken_are_refused_as_json(tiny: Path, tmp_path: Path) -> None:
+    with running(tiny, tmp_path, Limits(free_bytes=0, connections=3), backend=BACKEND) as studio:
+        studio.alive()
+        held = [socket.create_connection(("127.0.0.1", studio.port)) for _ in range(2)]
+        status, answer = raw(studio, head(studio))
+        assert status == 503 and b"retry-after: 5\r\n" in answer.lower(), answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "busy"
+        for each in held:
+            each.close()
+        studio.alive()
+        assert raw(studio, head(studio))[0] == 200
+
+
 FORMS: dict[str, tuple[int, bytes]] = {
     "no parts": (400, b"--b--\r\n"),
     "nothing": (400, b""),

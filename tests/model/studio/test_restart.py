@@ -140,6 +140,21 @@ def test_a_stop_is_clean_and_quick_and_the_job_goes_on(tiny: Path, tmp_path: Pat
         until(lambda: studio.get(job)["done"] > 3)
 
 
+@pytest.mark.slow
+def test_a_stop_cuts_a_stream_off_and_its_job_goes_on(tiny: Path, tmp_path: Path) -> None:
+    with process(tiny, tmp_path) as studio:
+        files = {"file": ("a.wav", wav(2.0)), "prompt": (None, "only drums"), "stream": (None, "true")}
+        with studio.client.stream("POST", "/v1/audio/edits", files=files) as answer:
+            parts = answer.iter_bytes(1)
+            next(parts)
+            code, said = studio.end(signal.SIGTERM)
+            with pytest.raises(httpx.RemoteProtocolError):
+                list(parts)
+        assert code == 0 and "Traceback" not in said
+    record = json.loads((tmp_path / "jobs" / answer.headers["x-job-id"] / "job.json").read_text())
+    assert record["state"] == "queued" and record["tries"] == 0
+
+
 def changed(data: Path, job: str, **changes: object) -> None:
     """Change what is kept of a job."""
     path = data / "jobs" / job / "job.json"
@@ -166,6 +181,20 @@ def test_what_cannot_go_on_says_why(tiny: Path, tmp_path: Path) -> None:
             assert studio.client.get(f"/jobs/{unknown}").status_code == 404
             assert (tmp_path / "jobs" / unknown / "job.json").is_file()  # not ours to remove
         studio.done(studio.job(wav(0.1)))
+
+
+def test_what_cannot_be_tidied_away_ends_nothing(tiny: Path, tmp_path: Path) -> None:
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        studio.board.gate.clear()
+        job = studio.job(wav(0.3))["id"]
+        assert studio.board.waiting.wait(60)
+        (tmp_path / "jobs" / job / "mine").mkdir()
+        assert studio.client.delete(f"/jobs/{job}").json()["state"] == "canceled"
+        studio.board.gate.set()
+        studio.done(studio.job(wav(0.1)))
+    changed(tmp_path, job, state="running")
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        studio.done(job)
 
 
 def test_one_folder_is_one_studios(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def write_whole(
                         parts[path] = _written(_target(path), content, make_folders)
             for path in contents.keys() - parts.keys():
                 with _explained(path, explain), open(path, "wb", buffering=0) as stream:
-                    _write_all(stream.fileno(), contents[path])
+                    write_all(stream.fileno(), contents[path])
             for path, part in parts.items():
                 with _explained(path, explain):
                     _put(part, _target(path), contents[path])
@@ -124,7 +124,7 @@ def _written(target: Path, content: bytes, make_folders: bool) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
     part = _beside(target)
     with contextlib.suppress(_NoneBeside), _begun(part, target) as file:
-        _write_all(file.fileno(), content)
+        write_all(file.fileno(), content)
     return part  # where nothing is there, `_put` writes in place
 
 
@@ -181,7 +181,8 @@ def _put(part: Path, target: Path, content: bytes) -> None:
         raise
 
 
-def _write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of the content: a disk that is nearly full takes a part of it without an error."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]

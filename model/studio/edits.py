@@ -77,7 +77,7 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
         for chunk in chunks:
             rows = np.array(chunk.samples, "<f4")
             for output, row in zip(outputs, rows):
-                output.write(row.tobytes())
+                files.write_all(output.fileno(), row.tobytes())
             ready += rows.shape[1]
             teller.heard(job, ready)
     found = meaning(job.sentence, model.bundle.config.instructions)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .refused import Kind, Refused
+from .refused import Kind, Refused, no_room
 
 State = Literal["queued", "running", "done", "failed", "canceled", "interrupted"]
 FINAL = ("done", "failed", "canceled", "interrupted")
@@ -118,6 +118,7 @@ def new_id() -> str:
 
 def failure(error: Exception) -> Failure:
     """Return what a job tells of an error: the command line's sentence, or that the fault is the studio's."""
+    error = no_room(error) or error
     if isinstance(error, Refused):
         return Failure(str(error), error.kind, error.param)
     if isinstance(error, MemoryError):

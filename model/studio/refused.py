@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Literal
 
 from ..errors import UserError
@@ -18,6 +19,18 @@ class Refused(UserError):
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.param, self.kind, self.status, self.retry_after = param, kind, status, retry_after
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def no_room(error: BaseException) -> Refused | None:
+    """Return what says that the disk took no more, if that is why an error was raised; the path is not for clients."""
+    for each in (error, error.__cause__):
+        if isinstance(each, OSError) and each.errno in NO_ROOM:
+            message = f"the studio's disk takes no more ({each.strerror}); delete old edits"
+            return Refused(message, kind="server_error", status=507)
+    return None
 
 
 def not_found(what: str) -> Refused:

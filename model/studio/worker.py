@@ -9,6 +9,7 @@ from ..errors import UserError
 from .board import LOG, Board, Stop
 from .edits import make
 from .jobs import Failure, Job, failure
+from .refused import no_room
 from .shelf import Shelf
 
 
@@ -35,7 +36,10 @@ class Worker(threading.Thread):
                     self.board.finish(job)
             except (UserError, ValueError, MemoryError) as e:
                 self.board.finish(job, failure(e))
-            except Exception:
+            except Exception as e:
+                if no_room(e):
+                    self.board.finish(job, failure(e))
+                    continue
                 LOG.exception("job %s", job.id)
                 message = "the edit failed by a fault of this program; the studio's terminal shows where"
                 self.board.finish(job, Failure(message, "server_error"))

@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ...errors import UserError
 from ..board import LOG
-from ..refused import Kind, Refused
+from ..refused import Kind, Refused, no_room
 
 
 def error(status: int, message: str, kind: Kind, param: str | None = None, retry_after: int | None = None) -> Response:
@@ -23,6 +23,7 @@ def error(status: int, message: str, kind: Kind, param: str | None = None, retry
 
 async def refused(_: Request, e: Exception) -> Response:
     """Answer a request that is not served, or a clip that can't be read."""
+    e = no_room(e) or e
     if isinstance(e, Refused):
         return error(e.status, str(e), e.kind, e.param, e.retry_after)
     assert isinstance(e, UserError)

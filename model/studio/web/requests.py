@@ -16,7 +16,7 @@ from ..board import Board
 from ..jobs import Candidate, Job, new_id
 from ..limits import Limits
 from ..orders import Order
-from ..refused import Refused
+from ..refused import Refused, not_found
 from ..shelf import Shelf
 from .forms import drain, form
 from .watchers import Watchers
@@ -74,7 +74,10 @@ def _queued(studio: Studio, order: Order, file: BinaryIO | None, name: str) -> J
         with _decoding:
             if order.source is not None:
                 name, path = orders.source_file(board, order.source)
-                file = open(path, "rb")  # noqa: SIM115 - below
+                try:
+                    file = open(path, "rb")  # noqa: SIM115 - below
+                except FileNotFoundError:
+                    raise not_found(f"source: the files of job {order.source.job} are gone from the disk") from None
             assert file is not None
             with file:
                 place = folder / "input.wav"

@@ -13,7 +13,9 @@ from typing import BinaryIO
 
 import soundfile
 from anyio import to_thread
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from ... import audio, files
 from ...config import SAMPLE_RATE
@@ -23,6 +25,7 @@ from ...results import made as records
 from ..board import Board
 from ..jobs import Job
 from ..refused import Refused, not_found
+from .answers import error
 from .streams import Stream
 from .watchers import Watchers, changed
 
@@ -45,13 +48,39 @@ def finished(board: Board, job: Job, name: str) -> Response:
         raise not_found(f"job {job.id} has no {name[:60]!r}" + ("" if job.final else "; it is not done"))
     own, offered = table[name]
     path = board.store.path(job) / own
-    if path.suffix == ".flac":
+    if path.suffix == ".flac" and path.with_suffix(".wav").is_file():
         flac(path)
-    if not path.is_file():
-        raise not_found(f"job {job.id}: {own} is gone from the disk")
-    return FileResponse(
-        path, media_type=MEDIA[path.suffix[1:]], filename=offered, headers={"Cache-Control": "no-cache"}
-    )
+    return _file(path, MEDIA[path.suffix[1:]], offered, job)
+
+
+class File(FileResponse):
+    """A file, or a part of it; a range that can't be is refused as everything is."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        refused: Message | None = None
+
+        async def sent(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = message
+            elif refused is None:
+                await send(message)
+
+        await super().__call__(scope, receive, sent)
+        if refused is not None:
+            found = Headers(raw=refused["headers"]).get("content-range", "")
+            answer = error(refused["status"], "Range: is none of this file's", "invalid_request_error")
+            answer.headers.update({"Content-Range": found} if found else {})
+            await answer(scope, receive, send)
+
+
+def _file(path: Path, kind: str, offered: str, job: Job) -> File:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise not_found(f"job {job.id}: {path.name} is gone from the disk") from None
+    return File(path, media_type=kind, filename=offered, headers={"Cache-Control": "no-cache"}, stat_result=found)
 
 
 def flac(path: Path) -> None:
@@ -72,16 +101,15 @@ def flac(path: Path) -> None:
         files.write_whole({path: data}, make_folders=False)
 
 
-def archive(board: Board, job: Job) -> FileResponse:
+def archive(board: Board, job: Job) -> File:
     """Return a zip of a finished job: its candidates, its input and edits.json, which says how they were made."""
     if job.state != "done":
         raise not_found(f"job {job.id} has no files.zip; it is {job.state}")
     path = board.store.path(job) / "files.zip"
     with _making:
-        if not path.is_file():
+        if not path.is_file() and board.store.whole(job):
             files.write_with(path, partial(_zip, board, job))
-    headers = {"Cache-Control": "no-cache"}
-    return FileResponse(path, media_type="application/zip", filename=f"{stem(job)}.zip", headers=headers)
+    return _file(path, "application/zip", f"{stem(job)}.zip", job)
 
 
 def _zip(board: Board, job: Job, file: BinaryIO) -> None:

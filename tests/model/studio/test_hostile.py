@@ -327,6 +327,17 @@ def test_many_ranges_cost_no_more_than_one(studio: Running) -> None:
     studio.alive()
 
 
+@pytest.mark.parametrize(("asked", "status"), [
+    ("bytes=0-" + "9" * 5000, 400), ("bytes=9-2", 400), ("items=0-1", 400), ("bytes=,,", 400),
+    ("bytes=99999999999999999999-", 416),
+])  # fmt: skip
+def test_a_range_that_cannot_be_is_refused_as_json(studio: Running, asked: str, status: int) -> None:
+    job = studio.done(studio.job(wav(0.1)))
+    answer = studio.client.get(job["input"]["file"], headers={"Range": asked})
+    assert answer.status_code == status and answer.json()["error"]["message"]
+    assert status == 400 or answer.headers["content-range"].startswith("bytes */")
+
+
 def test_every_answer_is_confined(studio: Running) -> None:
     for path in ("/", "/v1/models", "/nothing", "/page/example.flac"):
         headers = studio.client.get(path).headers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -195,6 +196,38 @@ def test_what_cannot_be_tidied_away_ends_nothing(tiny: Path, tmp_path: Path) -> 
     changed(tmp_path, job, state="running")
     with running(tiny, tmp_path, backend=BACKEND) as studio:
         studio.done(job)
+
+
+def test_files_that_somebody_removed_are_not_found(tiny: Path, tmp_path: Path) -> None:
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        job = studio.done(studio.job(wav(0.1)))["id"]
+        for name in ("1.wav", "input.wav"):
+            (tmp_path / "jobs" / job / name).unlink()
+        for path in ("audio/1.wav", "audio/1.flac", "audio/input.wav", "files.zip"):
+            answer = studio.client.get(f"/jobs/{job}/{path}")
+            assert answer.status_code == 404 and str(tmp_path) not in answer.text, answer.text
+        for number in ("input", "1"):
+            answer = studio.post(prompt="only drums", source=f"{job}/{number}")
+            assert answer.status_code == 404 and str(tmp_path) not in answer.text, answer.text
+
+
+@pytest.mark.parametrize("where", ["model.studio.clips.write_whole", "model.studio.edits.files.write_all"])
+def test_a_full_disk_is_said_without_its_path(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        error = OSError(errno.ENOSPC, "No space left on device")
+        if where.endswith("all"):
+            raise error
+        raise UserError(f"cannot write {tmp_path}: {error.strerror}") from error
+
+    with running(tiny, tmp_path, backend=BACKEND) as studio:
+        monkeypatch.setattr(where, full)
+        answer = studio.post(wav(0.1), "/v1/audio/edits", prompt="only drums")
+        assert answer.status_code in (500, 507) and answer.json()["error"]["type"] == "server_error"
+        assert "No space left" in answer.text and str(tmp_path) not in answer.text
+        monkeypatch.undo()
+        studio.done(studio.job(wav(0.1)))
 
 
 def test_one_folder_is_one_studios(tmp_path: Path) -> None:

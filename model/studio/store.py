@@ -28,6 +28,7 @@ class Store:
         self.folder = data / "jobs"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.chmod(0o700)  # a token keeps other users of this machine out; so does the disk
             self._lock = open(data / "lock", "ab")  # noqa: SIM115 - as long as this process
         except OSError as e:
             raise UserError(f"{data}: cannot be written ({e.strerror or e}); choose another --data") from e
@@ -42,8 +43,10 @@ class Store:
         return self.folder / (job if isinstance(job, str) else job.id)
 
     def save(self, job: Job) -> None:
-        """Write job.json, whole. Raises UserError where the disk refuses."""
+        """Write job.json, whole, to stay after a power cut too. Raises UserError where the disk refuses."""
         write_whole({self.path(job) / RECORD: msgspec.json.encode(job)}, make_folders=False)
+        for folder in (self.path(job), self.folder):
+            _to_disk(folder)
 
     def new(self, name: str) -> Path:
         """Make the folder of a job that is not yet one: without job.json it is gone at the next start."""
@@ -90,6 +93,16 @@ class Store:
                     continue  # another version's: left alone
                 if job.id == path.name:
                     yield job
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the system write a folder's names to the disk, where it knows how to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _take(descriptor: int, data: Path) -> None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from collections.abc import AsyncGenerator
-from pathlib import Path
-from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -22,6 +19,7 @@ from ..jobs import Job
 from ..orders import asked, value
 from ..refused import Refused
 from . import sound
+from .encoded import Encoded
 from .requests import Studio, studio_of, submitted
 from .streams import Gone, Stream, unless_gone
 from .watchers import changed
@@ -120,7 +118,7 @@ async def _streamed(studio: Studio, job: Job, kind: str) -> Response:
 async def _whole(studio: Studio, job: Job, kind: str) -> Response:
     await _over(studio, job)
     if kind == "json":
-        return JSONResponse(await to_thread.run_sync(_as_json, studio, job), headers={"X-Job-Id": job.id})
+        return _as_json(studio, job)
     if kind == "f32":
         length = {"Content-Length": str(4 * job.input.samples)}
         return Stream(sound.samples(studio.board, studio.watchers, job, 1), sound.MEDIA[kind], _headers(job) | length)
@@ -136,21 +134,18 @@ def _headers(job: Job) -> dict[str, str]:
     return {"X-Job-Id": job.id, "X-Seed": str(job.settings.seed), "X-Sample-Rate": str(SAMPLE_RATE)}
 
 
-def _as_json(studio: Studio, job: Job) -> dict[str, Any]:
+def _as_json(studio: Studio, job: Job) -> Response:
+    encoded, folder = Encoded(), studio.board.store.path(job)
     data = [
         {
-            "b64_audio": _base64(studio, job, f"{each.number}.wav"),
+            "b64_audio": encoded.token(folder / f"{each.number}.wav"),
             "seed": each.seed,
             "score": each.score,
             "rank": each.rank,
         }
         for each in job.candidates
     ]
-    return {"created": int(job.finished or time.time()), "data": data}
-
-
-def _base64(studio: Studio, job: Job, name: str) -> str:
-    return base64.b64encode(Path(studio.board.store.path(job), name).read_bytes()).decode()
+    return encoded.answer({"created": int(job.finished or time.time()), "data": data}, {"X-Job-Id": job.id})
 
 
 async def separations(request: Request) -> Response:
@@ -175,9 +170,10 @@ async def separations(request: Request) -> Response:
     except Gone:
         await _cancel(studio, job)
         return Response(status_code=499)
-    parts = {"target": "1.wav", "residual": "1-residual.wav"}
-    found = {part: await to_thread.run_sync(_base64, studio, job, name) for part, name in parts.items()}
-    return JSONResponse({**found, "sample_rate": job.input.rate}, headers={"X-Job-Id": job.id})
+    encoded, folder = Encoded(), studio.board.store.path(job)
+    target, residual = (encoded.token(folder / name) for name in ("1.wav", "1-residual.wav"))
+    content = {"target": target, "residual": residual, "sample_rate": job.input.rate}
+    return encoded.answer(content, {"X-Job-Id": job.id})
 
 
 ROUTES = [

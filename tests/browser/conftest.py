@@ -38,6 +38,22 @@ CLIP = ROOT / "model/demo/clip.flac"
 SECONDS = 5.0 if os.environ.get("STUDIO_PICTURES") else 2.0
 """Of the clip that the shared edits are of: all of it for the pictures."""
 
+STUDIO = """
+import sys, time
+from model.cli import main
+from model.decoding.step_queue import StepQueue
+
+call = StepQueue.__call__
+
+def unhurried(queue, *arrays):
+    time.sleep(0.01)
+    call(queue, *arrays)
+
+StepQueue.__call__ = unhurried
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, with steps that take long enough for a test to look on, or to cancel, on the fastest machine."""
+
 
 @dataclass
 class Server:
@@ -49,7 +65,7 @@ class Server:
     @classmethod
     def start(cls, folder: Path, *options: str) -> Server:
         """Start `instruct-musicgen studio` with the demo; returns when it listens."""
-        command = [sys.executable, "-m", "model.cli", "studio", "--model", "demo", "--port", "0", "--no-open"]
+        command = [sys.executable, "-c", STUDIO, "studio", "--model", "demo", "--port", "0", "--no-open"]
         environment = os.environ | {"INSTRUCT_MUSICGEN_TUNING": "off", "HF_HUB_OFFLINE": "1"}
         process = subprocess.Popen(
             [*command, "--data", str(folder), *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE

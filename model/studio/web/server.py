@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import logging
+import math
 import signal
 import socket
 from collections.abc import Callable
@@ -52,7 +53,7 @@ class Server(uvicorn.Server):
         config = uvicorn.Config(
             app, http=_deadlines(limits), ws="none", lifespan="on", log_config=None, access_log=False,
             server_header=False, proxy_headers=False,
-            timeout_keep_alive=int(limits.header_seconds), timeout_graceful_shutdown=LEAVING,
+            timeout_keep_alive=math.ceil(limits.header_seconds), timeout_graceful_shutdown=LEAVING,
             h11_max_incomplete_event_size=HEAD_BYTES,
         )  # fmt: skip
         super().__init__(config)

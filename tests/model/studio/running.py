@@ -52,7 +52,8 @@ class Running:
     def __init__(self, url: str, studio: Studio, board: Gated, thread: threading.Thread) -> None:
         self.url, self.studio, self.board, self.thread = url, studio, board, thread
         self.port = int(url.rpartition(":")[2])
-        self.client = httpx.Client(base_url=url, timeout=PATIENCE)
+        # An idle connection is left before any of the studios here closes it: both at once would reset a request.
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE, limits=httpx.Limits(keepalive_expiry=0.2))
 
     def post(
         self, clip: bytes | None = None, path: str = "/jobs", name: str = "clip.wav", **fields: Any

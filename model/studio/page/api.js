@@ -89,7 +89,8 @@ function gone() {
 
 /** Return a whole file. Throws ApiError, also where the connection is lost half way. @param {string} path */
 export async function file(path) {
-  const response = await request(path);
+  // Past the browser's cache: a request that hangs on a lost connection would hold its entry, and this one with it.
+  const response = await request(path, { cache: "no-store" });
   try {
     return await response.blob();
   } catch {

@@ -2,67 +2,27 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 import struct
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-import soundfile
 
 from model.studio.limits import Limits
 
 from .conftest import BACKEND
+from .hostile import LIMITS, flac_of, form, head, part, raw, whole
 from .running import Running, running, wav
-
-LIMITS = Limits(
-    upload_bytes=4 << 20, upload_seconds=3, silent_seconds=0.5, header_seconds=0.7, stalled_seconds=0.7,
-    clip_seconds=20, clip_samples=1 << 22, free_bytes=0, queue=4,
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with running(tiny, tmp_path_factory.mktemp("hostile"), LIMITS, backend=BACKEND) as found:
         yield found
-
-
-def raw(studio: Running, data: bytes, *, timeout: float = 20) -> tuple[int, bytes]:
-    """Send bytes, and read what comes until the studio closes: the status (0: nothing came) and all of it."""
-    with socket.create_connection(("127.0.0.1", studio.port), timeout=timeout) as connection:
-        found = b""
-        try:
-            connection.sendall(data)
-            while part := connection.recv(1 << 16):
-                found += part
-        except ConnectionError:
-            pass
-    return (int(found.split(b" ")[1]) if found else 0), found
-
-
-def head(studio: Running, line: str = "GET /v1/models", *more: str, host: str | None = None) -> bytes:
-    """A request's head that asks to close."""
-    lines = [f"{line} HTTP/1.1", f"Host: {host or f'127.0.0.1:{studio.port}'}", "Connection: close", *more]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-
-
-def form(studio: Running, body: bytes, *more: str, length: int | None = None, boundary: str = "b") -> bytes:
-    size = len(body) if length is None else length
-    kind = f"Content-Type: multipart/form-data; boundary={boundary}"
-    return head(studio, "POST /jobs", kind, f"Content-Length: {size}", *more) + body
-
-
-def part(name: str, value: bytes, extra: str = "") -> bytes:
-    return f'--b\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode() + value + b"\r\n"
-
-
-def whole(file: bytes = b"", name: str = "clip.wav", prompt: bytes = b"only drums") -> bytes:
-    return part("file", file, f'; filename="{name}"') + part("prompt", prompt) + b"--b--\r\n"
 
 
 def wave(channels: int, rate: int, bits: int, data: bytes, size: int | None = None, tag: int = 1) -> bytes:
@@ -72,15 +32,6 @@ def wave(channels: int, rate: int, bits: int, data: bytes, size: int | None = No
     size = len(data) if size is None else size
     chunks = b"fmt " + struct.pack("<I", 16) + kind + b"data" + struct.pack("<I", size) + data
     return b"RIFF" + struct.pack("<I", min(4 + len(chunks), 2**32 - 1)) + b"WAVE" + chunks
-
-
-def flac_of(seconds: float, rate: int = 8000, channels: int = 1) -> bytes:
-    """Little data that decodes to much: a constant."""
-    file = io.BytesIO()
-    with soundfile.SoundFile(file, "w", rate, channels, "PCM_16", format="FLAC") as opened:
-        for _ in range(int(seconds)):
-            opened.write(np.full((rate, channels), 0.25))
-    return file.getvalue()
 
 
 FORM = "Content-Type: multipart/form-data; boundary=b"
@@ -242,81 +193,6 @@ def test_a_files_name_is_a_label_and_no_place(studio: Running, name: str) -> Non
     names = {path.name for path in studio.board.store.path(job["id"]).iterdir()}
     assert {"input.wav", "job.json"} <= names
     studio.done(job)
-
-
-def test_a_head_that_does_not_end_is_given_up(studio: Running) -> None:
-    begun = time.monotonic()
-    status, _ = raw(studio, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
-    assert status == 408 and time.monotonic() - begun < 10
-    assert raw(studio, b"") == (0, b"")
-    studio.alive()
-
-
-def test_a_head_that_drips_is_given_up(studio: Running) -> None:
-    with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
-        begun = time.monotonic()
-        with pytest.raises(OSError):
-            for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 10_000:
-                connection.sendall(bytes([byte]))
-                time.sleep(0.05)
-        assert time.monotonic() - begun < 10
-    studio.alive()
-
-
-def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free(studio: Running) -> None:
-    for _ in range(LIMITS.queue + 1):
-        status, answer = raw(studio, form(studio, whole(wav())[:200], length=100_000))
-        assert status == 408, answer
-    studio.done(studio.job(wav(0.1)))
-
-
-def test_a_body_that_drips_is_given_up(studio: Running) -> None:
-    with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
-        connection.sendall(form(studio, whole(wav())[:200], length=100_000))
-        begun = time.monotonic()
-        with pytest.raises(OSError):
-            for _ in range(400):
-                connection.sendall(b"x")
-                time.sleep(0.05)
-        assert time.monotonic() - begun < LIMITS.upload_seconds + 8
-    studio.alive()
-
-
-def test_a_body_that_nobody_asked_for_is_not_waited_for(studio: Running) -> None:
-    keep = head(studio, "GET /v1/models", "Content-Length: 1000000").replace(b"Connection: close\r\n", b"")
-    status, answer = raw(studio, keep + b"x" * 100)
-    assert status == 200 and answer.count(b"HTTP/1.1") == 1
-    studio.alive()
-
-
-def test_a_client_that_reads_nothing_is_let_go(studio: Running) -> None:
-    job = studio.job(flac_of(19, 44_100, 4))
-    place = job["input"]["file"]
-    with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.connect(("127.0.0.1", studio.port))
-        connection.sendall(head(studio, f"GET {place}"))
-        time.sleep(3 * LIMITS.stalled_seconds)
-        connection.settimeout(10)
-        received = 0
-        with pytest.raises(OSError):
-            while True:
-                if not (got := len(connection.recv(1 << 16))):
-                    raise ConnectionError
-                received += got
-        assert received < len(studio.bytes(place))
-    studio.client.delete(f"/jobs/{job['id']}")
-    studio.alive()
-
-
-def test_a_client_that_leaves_in_its_upload_leaves_nothing(studio: Running) -> None:
-    before = sorted(studio.board.store.folder.iterdir())
-    for cut in (10, 400, 5000):
-        with socket.create_connection(("127.0.0.1", studio.port)) as connection:
-            connection.sendall(form(studio, whole(wav(1.0)))[: 200 + cut])
-            time.sleep(0.05)
-    studio.done(studio.job(wav(0.1)))
-    assert len(sorted(studio.board.store.folder.iterdir())) == len(before) + 1
 
 
 def test_many_ranges_cost_no_more_than_one(studio: Running) -> None:

@@ -17,6 +17,7 @@ from . import backends
 from .browser import chromium
 from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
+from .loops import pytest_runtest_teardown  # noqa: F401 - a hook
 from .model.demo import recipe
 
 os.environ.setdefault("INSTRUCT_MUSICGEN_TUNING", "off")  # a tuning of this machine changes no test

@@ -1,4 +1,8 @@
-"""One server with the demo, one browser, and pages that must not complain or ask any other host."""
+"""One server with the demo, one browser, and pages that must not complain or ask any other host.
+
+Fixtures live as long as this folder's tests, not as the run: a synchronous Playwright keeps an event loop running in
+the thread of the tests, where `asyncio.run` of any other folder's test would fail.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ else:
         Browser,
         ConsoleMessage,
         FilePayload,
+        Locator,
         Page,
         expect,
         sync_playwright,
@@ -83,7 +88,7 @@ class Server:
             self.process.stdout.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One studio for all tests; it also answers to a name that is not this machine's own."""
     found = Server.start(tmp_path_factory.mktemp("studio"), "--allow-host", "studio.test")
@@ -91,7 +96,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     found.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The browser."""
     with sync_playwright() as playwright:
@@ -100,7 +105,7 @@ def browser() -> Iterator[Browser]:
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(browser: Browser, server: Server) -> Iterator[APIRequestContext]:
     """Requests to the studio without a page."""
     context = browser.new_context(base_url=server.url)
@@ -123,19 +128,19 @@ def made(api: APIRequestContext, **fields: str) -> Job:
     return job
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pair(api: APIRequestContext) -> Job:
     """Two candidates without the drums."""
     return made(api, prompt="Music piece. Instruct: No Drums.", n="2", seed="7", guidance="2.5", top_k="200")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def split(api: APIRequestContext) -> Job:
     """The bass of the input itself, and the rest."""
     return made(api, prompt="just the bass", n="1", seed="3", from_input="true")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def wav(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A second of the clip as WAV."""
     samples, rate = soundfile.read(CLIP, stop=44100)
@@ -215,6 +220,11 @@ def until(page: Page, condition: str, seconds: float = 30) -> None:
           }}
         }}"""
     )
+
+
+def row(page: Page, job: Job) -> Locator:
+    """Return an edit's row in the history: seeds and sentences of other edits can read like its own."""
+    return page.locator(f"#jobs [data-focus='open {job['id']}']")
 
 
 def ready(page: Page, tracks: int) -> None:

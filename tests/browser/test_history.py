@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import APIRequestContext, expect
 
-from .conftest import Guarded, Job, made, ready, until
+from .conftest import Guarded, Job, made, ready, row, until
 
 
 def test_a_reload_shows_the_same_edit(opened: Guarded, pair: Job) -> None:
@@ -22,10 +22,9 @@ def test_a_reload_shows_the_same_edit(opened: Guarded, pair: Job) -> None:
 
 def test_the_back_button_goes_to_the_edit_before(opened: Guarded, pair: Job, split: Job) -> None:
     page = opened()
-    rows = page.locator("#jobs .job")
-    rows.filter(has_text="No Drums").filter(has_text="seed 7").click()
+    row(page, pair).click()
     ready(page, 3)
-    rows.filter(has_text="just the bass").click()
+    row(page, split).click()
     ready(page, 2)
     expect(page.locator("#job-sentence")).to_have_text("just the bass")
     page.go_back()

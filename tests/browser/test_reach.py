@@ -17,7 +17,7 @@ def violations(page: Page) -> list[str]:
 
 def tab_to(page: Page, selector: str) -> None:
     """Press Tab until an element has the focus."""
-    for _ in range(60):
+    for _ in range(150):
         if page.locator(selector).evaluate("(element) => element === document.activeElement"):
             return
         page.keyboard.press("Tab")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIRequestContext, expect
 
-from .conftest import Guarded, Job, Server, ready
+from .conftest import Guarded, Job, Server, ready, row
 from .test_editing import drop
 
 
@@ -94,7 +94,7 @@ def test_a_lost_connection_is_said_and_taken_up_again(opened: Guarded, pair: Job
     opened.expected.append("ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED")
     page = opened()
     page.context.set_offline(True)
-    page.locator("#jobs .job").filter(has_text="seed 7").first.click()
+    row(page, pair).click()
     expect(page.locator("#banner")).to_contain_text("The connection to the studio is lost. Trying again")
     page.context.set_offline(False)
     expect(page.locator("#banner")).to_be_hidden()

@@ -13,7 +13,7 @@ from kernels import Ops
 from kernels.interpreter import compilers
 from kernels.interpreter.static_checks import lint
 
-from . import backends
+from . import backends, watch
 from .browser import chromium
 from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
@@ -21,6 +21,7 @@ from .loops import pytest_runtest_teardown  # noqa: F401 - a hook
 from .model.demo import recipe
 
 os.environ.setdefault("INSTRUCT_MUSICGEN_TUNING", "off")  # a tuning of this machine changes no test
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's: the suite's workers share the cores already
 
 # Repeatable by default; HYPOTHESIS_PROFILE=explore draws anew, and more.
 settings.register_profile(
@@ -49,6 +50,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    watch.register(config)
     # A shell starts background jobs deaf to Ctrl-C and SIGQUIT, and their children would be too: some tests send both.
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:

@@ -11,8 +11,8 @@ from typing import Any
 
 import mlx.core as mx
 
-from bench.kernels.registers import VARIANTS
 from kernels import metal
+from kernels.beside_mlx.registers import VARIANTS
 from kernels.interpreter.frontend import prelude
 from kernels.interpreter.kernel import MetalKernel
 from tests.kernels.test_metal_checked import CASES

@@ -8,9 +8,10 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from bench.kernels.cases import Case, Draw, call, cases, cast
+from bench.kernels.shapes import cases
 from bench.kernels.timer import KernelTimer
 from kernels import Ops
+from kernels.cases import Case, Draw, call, cast
 from model.synthetic import PRESETS
 
 PRESET = PRESETS[os.environ.get("BENCH_SIZE", "small")]

@@ -8,6 +8,7 @@ import itertools
 from typing import Any
 
 import kernels as fused
+from kernels.cases import Case, Draw, error
 from model.cli.names import BACKENDS
 from model.errors import UsageError, UserError
 from reference.contract import Ops
@@ -16,8 +17,8 @@ from .. import console, options, results
 from ..edit.summary import FUSED
 from ..machine.bandwidth import Stream
 from ..machine.hardware import Busy
-from ..records import STOCK, KernelCase, KernelSettings, KernelsResult
-from .cases import cases
+from ..records import STOCK, KernelCase, KernelSettings, KernelsResult, Traffic
+from .shapes import cases
 from .tables import tables_of, wrong
 from .timer import time_case
 
@@ -103,12 +104,22 @@ def measure(args: argparse.Namespace) -> KernelsResult:
                 _join(next(r for r in result.cases if r.case == case.name), record)
             else:
                 if traffic and case.operation in FUSED and case.flops < MAX_COUNTED_FLOPS:
-                    from .traffic import count
-
-                    record.traffic = count(case)
+                    record.traffic = _count(case)
                 result.cases.append(record)
             bar.advance(task)
     return result
+
+
+def _count(case: Case) -> Traffic:
+    """Run one call of the case: bytes of the buffers that must be read, and the error."""
+    from kernels.beside_mlx.traffic import by_buffer, run
+
+    arguments = case.make(Draw())
+    built, result = run(case.operation, arguments)
+    read = {*case.needed, *(("scales", "biases") if "w" in case.needed else ())}
+    buffers = by_buffer(built, lambda name: name if name in read else None)
+    loaded, needed = (sum(b[kind] for b in buffers.values()) for kind in ("loaded", "needed"))
+    return Traffic(buffers, loaded, needed, len(built), dict(error(case, arguments, result)))
 
 
 def _join(record: KernelCase, later: KernelCase) -> None:

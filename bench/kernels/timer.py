@@ -9,13 +9,13 @@ from typing import Any
 
 import mlx.core as mx
 
+from kernels.cases import Arguments, Case, Draw, call, cast, error
 from reference.contract import Ops, Packed
 
 from .. import stats
 from ..machine import hardware
 from ..machine.bandwidth import Stream
 from ..records import SGEMM, STOCK, KernelCase, KernelColumn
-from .cases import Arguments, Case, Draw, call, cast, dense, error
 
 GEMM_ROWS = 64
 """Rows from which a product is limited by arithmetic, so that sgemm is its yardstick."""
@@ -108,6 +108,14 @@ def time_case(
         n += 1
     record.busy = hardware.busy().since(before)
     return record
+
+
+def dense(arguments: Arguments) -> Arguments:
+    """Return `linear`'s arguments for the plain float32 product of an `int4_matmul`'s activations and matrix."""
+    w: Packed = arguments["w"]
+    scales, biases = w.scales.astype(mx.float32), w.biases.astype(mx.float32)
+    matrix = mx.dequantize(w.w, scales, biases, group_size=w.group_size, bits=w.bits)
+    return {"x": arguments["x"].astype(mx.float32), "w": matrix}
 
 
 def _unsure(record: KernelCase) -> bool:

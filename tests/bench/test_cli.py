@@ -12,9 +12,10 @@ import pytest
 
 from bench import cli, results
 from bench.edit import command as edit
-from bench.kernels.cases import Draw, cases
+from bench.kernels.shapes import cases
 from bench.machine import environment
 from bench.processes.child import Child
+from kernels.cases import Draw
 from model.synthetic import PRESETS
 
 pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.slow]

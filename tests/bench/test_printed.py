@@ -17,11 +17,11 @@ import pytest
 import reference
 from bench import cli, results
 from bench.edit import summary
-from bench.kernels import cases as kernel_cases
 from bench.kernels import timer
 from bench.peers import command as peers
 from bench.peers.table import table as peers_table
 from bench.records import OURS, SCHEMA, EditColumn
+from kernels import cases as kernel_cases
 
 pytestmark = pytest.mark.slow
 

@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from bench.kernels import registers
-from bench.kernels.registers import VARIANTS
 from kernels import metal
+from kernels.beside_mlx import registers
+from kernels.beside_mlx.registers import VARIANTS
 from kernels.interpreter.frontend.signature import Signature
 from kernels.interpreter.kernel import MetalKernel
 from kernels.interpreter.registers import Shape

@@ -10,8 +10,8 @@ import subprocess
 
 import pytest
 
-from bench.kernels import registers
-from bench.kernels.registers import VARIANTS
+from kernels.beside_mlx import registers
+from kernels.beside_mlx.registers import VARIANTS
 from kernels.interpreter.compiler import HERE
 from kernels.interpreter.registers import Loop, Shape, unavailable
 from kernels.interpreter.static_checks import lint

@@ -5,8 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import pytest
 
-from bench.kernels import mlx_kernels, traffic
-from bench.kernels.cases import Draw
+from kernels.beside_mlx import mlx_kernels, traffic
+from kernels.cases import Draw
 
 pytestmark = pytest.mark.backend("interpreter")
 

@@ -17,11 +17,11 @@ import reference
 from bench import results
 from bench.compare import command as compare
 from bench.kernels import timer
-from bench.kernels.cases import matmul
 from bench.machine import hardware
 from bench.machine.bandwidth import Bandwidth
 from bench.machine.environment import Environment
 from bench.records import STOCK, KernelsResult
+from kernels.cases import matmul
 
 from .test_compare import ENVIRONMENT, ROOT
 

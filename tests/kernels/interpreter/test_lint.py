@@ -7,8 +7,8 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 
-from bench.kernels.mlx_kernels import KERNELS
 from kernels import interpreter
+from kernels.beside_mlx.mlx_kernels import KERNELS
 from kernels.interpreter.static_checks import address_space, lint
 
 pytestmark = pytest.mark.backend("interpreter")

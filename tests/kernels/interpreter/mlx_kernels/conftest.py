@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kernels.mlx_kernels import KERNELS
+from kernels.beside_mlx.mlx_kernels import KERNELS
 
 from .. import wheel
 

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from bench.kernels.mlx_kernels import header
+from kernels.beside_mlx.mlx_kernels import header
 from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
 

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from bench.kernels.mlx_kernels import PRELUDE, header
+from kernels.beside_mlx.mlx_kernels import PRELUDE, header
 from kernels.interpreter.kernel import MetalKernel
 
 from .. import wheel

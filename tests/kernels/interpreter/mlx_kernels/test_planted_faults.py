@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.kernels.mlx_kernels import header
+from kernels.beside_mlx.mlx_kernels import header
 from kernels.interpreter import KernelFault
 
 from .launch import F32, Case, normal, run, wide

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from kernels.interpreter.frontend.signature import Signature
-from kernels.interpreter.kernel import MetalKernel, metal_kernel
-from kernels.interpreter.threads import ManyThreads
 from reference.contract import Packed
+
+from ..interpreter.frontend.signature import Signature
+from ..interpreter.kernel import MetalKernel, metal_kernel
+from ..interpreter.threads import ManyThreads
 
 KERNELS = pathlib.Path(mx.__file__).parent / "include/mlx/backend/metal/kernels"
 # What MLX puts before every custom kernel, so that the interpreter has it already.

@@ -1,4 +1,4 @@
-"""`python -m bench.kernels.registers`: registers of our decode kernels beside MLX's, compiled alike, as tables.
+"""`python -m kernels.beside_mlx.registers`: registers of our decode kernels beside MLX's, compiled alike, as tables.
 
 By clang for amdgcn, the least without spilling (`metal-check --registers`). Apple's compiler is another: the second
 table holds that count against pipelines whose limit of threads on M1 or M1 Max was published. Registers of 32 bits.
@@ -12,12 +12,11 @@ from typing import Any, NamedTuple
 
 import mlx.core as mx
 
-from kernels import Ops, metal
-from kernels.interpreter.kernel import MetalKernel
-from kernels.interpreter.registers import Shape, measure
-
+from .. import Ops, metal
+from ..cases import Draw
+from ..interpreter.kernel import MetalKernel
+from ..interpreter.registers import Shape, measure
 from . import mlx_kernels
-from .cases import Draw
 from .traffic import DIM
 
 Call = Callable[[Ops], Any]

@@ -1,4 +1,4 @@
-"""What `bench kernels` times: each operation at the model's shapes and at awkward ones, with bytes, flops and oracle.
+"""Calls of each operation with drawn arguments: their bytes, flops and distance from the oracle.
 
 A case's arguments are float16 masters, cast to each backend's own dtypes and layout: a cast upwards is exact, so that
 one float64 oracle serves all columns.
@@ -14,7 +14,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from model.config import CodecConfig, LMConfig
 from reference import oracle
 from reference.contract import Norm, Ops, Packed
 
@@ -85,14 +84,6 @@ def cast(arguments: Arguments, ops: Ops) -> Arguments:
         return value
 
     return {name: one(name, value) for name, value in arguments.items()}
-
-
-def dense(arguments: Arguments) -> Arguments:
-    """Return `linear`'s arguments for the plain float32 product of an `int4_matmul`'s activations and matrix."""
-    w: Packed = arguments["w"]
-    scales, biases = w.scales.astype(mx.float32), w.biases.astype(mx.float32)
-    matrix = mx.dequantize(w.w, scales, biases, group_size=w.group_size, bits=w.bits)
-    return {"x": arguments["x"].astype(mx.float32), "w": matrix}
 
 
 def call(ops: Ops, operation: str, arguments: Arguments) -> mx.array:
@@ -236,33 +227,3 @@ def lstm(channels: int, frames: int) -> Case:
 
     title = f"lstm C={channels} L={frames}"
     return Case(title, "lstm", make, 2.0 * frames * 8 * channels * channels, ("w_ih", "w_hh"))
-
-
-def cases(lm: LMConfig, codec: CodecConfig, *, group_size: int = 64, frames: int = 250) -> list[Case]:
-    """Every operation at a model's decode, prefill and codec shapes, then awkward ones."""
-    d, f, heads, dim, g = lm.dim, lm.ffn, lm.heads, lm.head_dim, group_size
-    width = codec.n_filters * 2 ** len(codec.ratios)
-    ratio = codec.ratios[0]
-    return [
-        matmul("qkv", 2, 3 * d, d, group_size=g, norm=True, quick=True),
-        matmul("out", 2, d, d, group_size=g, residual=True),
-        matmul("up", 2, f, d, group_size=g, norm=True, gelu=True),
-        matmul("down", 2, d, f, group_size=g, residual=True, quick=True),
-        *[matmul("qkv", rows, 3 * d, d, group_size=g) for rows in (1, 4, 8, 16)],
-        matmul("qkv", 2, 3 * d, d, group_size=g, bits=8),
-        linear("heads", 2, lm.codebooks * lm.card, d, norm=True, quick=True),
-        cross_attention(2, heads, dim, text=12, quick=True),
-        prefix_attention("mid-clip", 2, heads, dim, length=125, slots=253, prefix=251, quick=True),
-        prefix_attention("10 s", 2, heads, dim, length=503, slots=503, prefix=501),
-        matmul("qkv prefill", frames + 1, 3 * d, d, group_size=g),
-        linear("merge prefill", frames + 1, d, d),
-        attention(1, heads, dim, frames + 1),
-        conv(width // 2, width, 2 * ratio, ratio, 50),
-        conv(codec.n_filters, codec.n_filters // 2, 3, 1, 32000),
-        conv(width, width // 2, 2 * ratio, ratio, 50, transposed=True),
-        lstm(width, 50),
-        matmul("awkward", 3, 2 * d // 3 | 1, 33 * g, group_size=g, norm=True),
-        matmul("awkward", 5, 77, 3 * g, group_size=g, residual=True, quick=True),
-        prefix_attention("awkward", 2, 3, 48, length=1, slots=7, prefix=13),
-        prefix_attention("awkward", 6, heads, dim, length=77, slots=101, prefix=333),
-    ]

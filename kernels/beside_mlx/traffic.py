@@ -1,8 +1,9 @@
 """Bytes that Metal kernels ask for, counted while the interpreter runs their source on the CPU.
 
-`python -m bench.kernels.traffic` prints what ours and MLX's own read over what they must, at MusicGen-large's shapes.
-Loads are counted before any cache: neighbors in a simdgroup that ask for one address count each. So a ratio says how
-often a design asks for its weights, and is the same on every machine; it is no model of time. No GPU is involved.
+`python -m kernels.beside_mlx.traffic` prints what ours and MLX's own read over what they must, at MusicGen-large's
+shapes. Loads are counted before any cache: neighbors in a simdgroup that ask for one address count each. So a ratio
+says how often a design asks for its weights, and is the same on every machine; it is no model of time. No GPU is
+involved.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from kernels import interpreter
-from kernels.metal import MetalOps
-from kernels.metal.engine import Engine
 from reference import oracle
 from reference.contract import Packed
 
-from ..records import Traffic
+from .. import interpreter
+from ..cases import Arguments, Draw, call, cross_attention, exact, matmul, prefix_attention
+from ..metal import MetalOps
+from ..metal.engine import Engine
 from . import mlx_kernels
-from .cases import Arguments, Case, Draw, call, cross_attention, error, exact, matmul, prefix_attention
 
 DIM, HEADS, HEAD_DIM, FFN = 2048, 32, 64, 8192
 SLOTS, FRAMES, TEXT = 251, 251, 12  # a 5 s edit: 251 positions, as many prefix frames, a short instruction
@@ -64,16 +64,6 @@ def run(operation: str, arguments: Arguments) -> tuple[list[Any], mx.array]:
     result = call(ops, operation, arguments)
     mx.eval(result)
     return built, result
-
-
-def count(case: Case) -> Traffic:
-    """Run one call of the case: bytes of the buffers that must be read, and the error."""
-    arguments = case.make(Draw())
-    built, result = run(case.operation, arguments)
-    read = {*case.needed, *(("scales", "biases") if "w" in case.needed else ())}
-    buffers = by_buffer(built, lambda name: name if name in read else None)
-    loaded, needed = (sum(b[kind] for b in buffers.values()) for kind in ("loaded", "needed"))
-    return Traffic(buffers, loaded, needed, len(built), dict(error(case, arguments, result)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Our Metal kernels beside MLX's own, told apart on any machine: bytes that they ask for, and registers."""

@@ -27,6 +27,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "device_scal
 def test_a_picture_shows_the_page(
     opened: Guarded, pair: Job, tmp_path: Path, name: str, options: dict[str, Any], at: str
 ) -> None:
+    opened.expected.append("willReadFrequently")  # of LAST_COLUMNS, where it looks more than once
     page = opened(f"/#job={pair['id']}", reduced_motion="reduce", **options)
     ready(page, 3)
     page.get_by_role("radio", name="No", exact=True).check(force=True)

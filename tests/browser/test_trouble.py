@@ -123,6 +123,9 @@ def test_a_token_in_the_address_opens_the_studio_and_leaves_the_address(opened: 
         page.context.clear_cookies()
         page.reload()
         page.get_by_label("Token").fill("wrong")
+        with page.expect_response("**/jobs"):  # a look at the history, refused while somebody types
+            page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.get_by_label("Token")).to_have_value("wrong")
         page.get_by_role("button", name="Open").click()
         expect(page.locator("#banner")).to_contain_text("the token is wrong")
         page.get_by_label("Token").fill(token)

@@ -1,7 +1,7 @@
 /**
- * The studio's HTTP interface: requests, their errors, the events of a job, and whether the server can be reached.
+ * The studio's HTTP interface: its routes, and the events of a job.
  *
- * @typedef {{message: string, type: string, param: string | null}} Problem
+ * @typedef {import("./connection.js").Problem} Problem
  * @typedef {{wav: string | null, flac: string | null, live: string | null, residual: string | null}} Files
  * @typedef {{number: number, seed: number, rank: number | null, score: number | null, ready_seconds: number,
  *   seconds: number, level_db: number | null, files: Files}} Candidate
@@ -12,48 +12,11 @@
  *   error: Problem | null}} Job
  */
 
-/** What the server, or the way to it, has against a request. `param` names the field that it concerns. */
-export class ApiError extends Error {
-  /** @param {Problem} problem @param {number} [status] */
-  constructor(problem, status = 0) {
-    super(problem.message);
-    this.type = problem.type;
-    this.param = problem.param ?? null;
-    this.status = status;
-  }
-}
+import { connection, request } from "./connection.js";
 
-/** Tells of the connection by the events "lost", "back" and "forbidden". */
-class Connection extends EventTarget {
-  lost = false;
-
-  /** Say that the server does not answer, and ask until it does: after 1 s, 2 s, 4 s, then every 5 s. */
-  lose() {
-    if (this.lost) return;
-    this.lost = true;
-    this.dispatchEvent(new Event("lost"));
-    let wait = 1000;
-    const ask = async () => {
-      try {
-        const response = await fetch("/v1/models");
-        if (response.status >= 500) throw new Error("not yet");
-        this.lost = false;
-        this.dispatchEvent(new Event("back"));
-      } catch {
-        wait = Math.min(5000, wait * 2);
-        setTimeout(ask, wait);
-      }
-    };
-    setTimeout(ask, wait);
-  }
-
-  /** @param {Problem} problem */
-  forbid(problem) {
-    this.dispatchEvent(new CustomEvent("forbidden", { detail: problem.message }));
-  }
-}
-
-export const connection = new Connection();
+const SILENT = 40_000; // ms without an event of a job, which come every fifteen seconds at least
+const LATER = 5_000; // ms until events are asked for again where the server refused them
+const SENT = 900_000; // ms that an upload may take, and that the server may then take to decode it
 
 const FINAL = new Set(["done", "failed", "canceled", "interrupted"]);
 
@@ -62,63 +25,12 @@ export function isFinal(job) {
   return FINAL.has(job.state);
 }
 
-/**
- * Send a request; return the response if it is a success.
- * Throws ApiError with the server's own sentence, or that it does not answer.
- * @param {string} path @param {RequestInit} [options]
- */
-export async function request(path, options = {}) {
-  let response;
-  try {
-    response = await fetch(path, options);
-  } catch (error) {
-    if (error instanceof DOMException && error.name === "AbortError") throw error;
-    throw gone();
-  }
-  if (response.ok) return response;
-  const problem = await problemOf(response);
-  if (response.status === 401 || problem.type === "forbidden") connection.forbid(problem);
-  throw new ApiError(problem, response.status);
-}
-
-/** Tell that the connection is lost, and return the error that says so. */
-function gone() {
-  connection.lose();
-  return new ApiError({ message: "The studio does not answer. Is it still running?", type: "lost", param: null });
-}
-
-/** Return a whole file. Throws ApiError, also where the connection is lost half way. @param {string} path */
-export async function file(path) {
-  // Past the browser's cache: a request that hangs on a lost connection would hold its entry, and this one with it.
-  const response = await request(path, { cache: "no-store" });
-  try {
-    return await response.blob();
-  } catch {
-    throw gone();
-  }
-}
-
-/** @param {Response} response @returns {Promise<Problem>} */
-async function problemOf(response) {
-  try {
-    const { error } = await response.json();
-    if (typeof error.message === "string") return error;
-  } catch {
-    // Not one of the server's own errors.
-  }
-  return {
-    message: `The server answered ${response.status} ${response.statusText}.`,
-    type: "server_error",
-    param: null,
-  };
-}
-
 /** Read JSON; seeds that a JavaScript number cannot hold exactly are kept as their digits. @param {string} text */
 function parsed(text) {
   return JSON.parse(text.replace(/("seed": ?)(\d{16,})/g, '$1"$2"'));
 }
 
-const json = async (path, options) => parsed(await (await request(path, options)).text());
+const json = async (path, options = {}) => parsed(await request(path, { ...options, read: (found) => found.text() }));
 
 /** Return the models, and the limits for what is sent. */
 export const models = () => json("/v1/models");
@@ -130,7 +42,7 @@ export const jobs = async () => (await json("/jobs")).jobs;
 export const job = (id) => json(`/jobs/${encodeURIComponent(id)}`);
 
 /** Ask for an edit. @param {FormData} form @returns {Promise<Job>} */
-export const submit = (form) => json("/jobs", { method: "POST", body: form });
+export const submit = (form) => json("/jobs", { method: "POST", body: form, patience: SENT });
 
 /** Cancel a job; one that has just been finished stays. @param {string} id */
 export const cancel = (id) => request(`/jobs/${encodeURIComponent(id)}/cancel`, { method: "POST" });
@@ -152,8 +64,14 @@ export async function sentence(model, prompt) {
 export async function openSession() {
   const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (token === null) return;
-  history.replaceState(null, "", location.pathname + location.search);
-  await signIn(token);
+  const leave = () => history.replaceState(null, "", location.pathname + location.search);
+  try {
+    await signIn(token);
+    leave();
+  } catch (error) {
+    if (!error.passing) leave(); // else it is handed in when the server answers
+    throw error;
+  }
 }
 
 /** @param {string} token */
@@ -174,32 +92,44 @@ export async function signIn(token) {
 export function follow(id, onJob, onGone) {
   /** @type {EventSource | null} */
   let source = null;
+  let timer = 0;
   let ended = false;
   const end = () => {
     ended = true;
     source?.close();
+    clearTimeout(timer);
     connection.removeEventListener("back", open);
+  };
+  const wait = (milliseconds, next) => {
+    clearTimeout(timer);
+    timer = setTimeout(next, milliseconds);
   };
   const take = (state) => {
     if (ended) return;
     if (isFinal(state)) end();
     onJob(state);
   };
-  async function open() {
+  function open() {
     if (ended) return;
     source?.close();
     source = new EventSource(`/jobs/${encodeURIComponent(id)}/events`);
-    source.addEventListener("job", (event) => take(parsed(event.data)));
     source.addEventListener("error", check);
+    source.addEventListener("job", (event) => {
+      wait(SILENT, check);
+      take(parsed(event.data));
+    });
+    wait(SILENT, check);
   }
+  /** Events broke off, or none came: ask for the job itself, and for events again. */
   async function check() {
     source?.close();
-    if (ended) return;
+    clearTimeout(timer);
     try {
       take(await job(id));
-      if (!ended) setTimeout(open, 500);
+      if (!ended) wait(500, open);
     } catch (error) {
-      if (ended || error.type === "lost") return; // "back" opens it again
+      if (ended || error.type === "lost" || error.type === "forbidden") return; // "back" opens them again
+      if (error.status !== 404) return wait(LATER, open);
       end();
       onGone(error);
     }

@@ -1,8 +1,9 @@
 /** The studio's page: what its parts tell each other. */
 
-import { connection, isFinal, models as fetchModels, openSession, signIn } from "./api.js";
+import { isFinal, models as fetchModels, openSession, signIn } from "./api.js";
 import { canPlayLive } from "./audio/live.js";
 import { whyNoMicrophone } from "./audio/recorder.js";
+import { connection } from "./connection.js";
 import { $, announce, h, say } from "./dom.js";
 import { listenForKeys } from "./keys.js";
 import { AskPanel, short } from "./views/ask.js";
@@ -17,6 +18,7 @@ const past = new HistoryPanel();
 const { transport } = panel.comparison;
 let last = "clip"; // what Space plays: the clip or the job
 let modelTimer = 0;
+let started = false; // whether everything was there once
 
 /** Show the models, and look again while one of them is being loaded. */
 async function refreshModels() {
@@ -32,8 +34,12 @@ async function refreshModels() {
   showModel(chosen, limits);
   const busy =
     panel.job && !isFinal(panel.job) && data.some(({ id, state }) => id === panel.job.model && state !== "ready");
-  if (busy || data.some(({ state }) => state === "loading"))
-    modelTimer = setTimeout(() => refreshModels().catch(() => {}), 1000);
+  if (busy || data.some(({ state }) => state === "loading")) lookAgain(1000);
+}
+
+function lookAgain(milliseconds) {
+  clearTimeout(modelTimer);
+  modelTimer = setTimeout(() => refreshModels().catch(() => lookAgain(5000)), milliseconds);
 }
 
 function showModel(model, limits) {
@@ -138,15 +144,21 @@ connection.addEventListener("lost", () => say(banner, "The connection to the stu
 connection.addEventListener("back", () => {
   say(banner, "");
   announce("Connected again.");
+  if (!started) return start();
   refreshModels().catch(failed);
   past.refresh();
 });
 connection.addEventListener("forbidden", ({ detail }) => {
+  const asked = $("form span", banner);
+  if (asked && !banner.hidden) return say(asked, detail); // what is typed there stays
   const field = h("input", { type: "password", autocomplete: "off", "aria-label": "Token" });
   const form = h("form", { class: "row" }, h("span", {}, detail), field, h("button", {}, "Open"));
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
-    await signIn(field.value.trim()).then(start, () => {});
+    await signIn(field.value.trim()).then(
+      () => connection.back(),
+      () => field.select(),
+    );
   });
   banner.replaceChildren(form);
   banner.hidden = false;
@@ -163,6 +175,8 @@ async function start() {
     await openSession();
     await refreshModels();
     await past.refresh();
+    if (connection.lost) return; // "back" starts anew
+    started = true;
     const id = named() ?? past.jobs.findLast((job) => !isFinal(job))?.id;
     if (!id) return;
     open(id);

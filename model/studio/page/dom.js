@@ -29,6 +29,12 @@ export function h(tag, properties = {}, ...children) {
   return element;
 }
 
+/** The drawings of icons.svg, fetched once, so that a button can change while the connection is lost. */
+const drawings = fetch("/page/icons.svg")
+  .then((response) => response.text())
+  .then((text) => new DOMParser().parseFromString(text, "image/svg+xml"))
+  .catch(() => null);
+
 /**
  * Make one of the icons of icons.svg.
  * @param {string} name
@@ -42,11 +48,14 @@ export function icon(name) {
   return svg;
 }
 
-/** Change an icon. */
-export function setIcon(svg, name) {
-  const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
-  use.setAttribute("href", `/page/icons.svg#${name}`);
-  svg.replaceChildren(use);
+/** Change an icon. @param {SVGElement} svg @param {string} name */
+export async function setIcon(svg, name) {
+  if (svg.dataset.icon === name) return;
+  svg.dataset.icon = name;
+  const drawing = (await drawings)?.getElementById(name);
+  if (!drawing || svg.dataset.icon !== name) return;
+  svg.setAttribute("viewBox", drawing.getAttribute("viewBox"));
+  svg.replaceChildren(...[...drawing.children].map((part) => document.importNode(part, true)));
 }
 
 /** Show an element with a text, or hide it where the text is empty. */

@@ -24,7 +24,7 @@ from .watchers import changed
 PAUSE = 0.1
 """Seconds between two events of a job."""
 HEARTBEAT = 15
-"""Seconds after which a silent stream says that it lives."""
+"""Seconds after which a job that has not changed is told again, so that a silent stream is a broken one."""
 LISTED = 200
 
 
@@ -76,8 +76,7 @@ async def _told(studio: Studio, name: str) -> AsyncGenerator[bytes, None]:
             if view["state"] in FINAL:
                 return
             await asyncio.sleep(PAUSE)
-            while not await changed(event, HEARTBEAT):
-                yield b": waiting\n\n"
+            await changed(event, HEARTBEAT)
 
 
 async def hear(request: Request) -> Response:

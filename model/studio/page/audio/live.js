@@ -1,8 +1,10 @@
 /** Candidates while they are made: their samples as they come, drawn at once and played by an AudioWorklet. */
 
-import { request } from "../api.js";
+import { request } from "../connection.js";
 import { Sound, decode } from "./sound.js";
 
+const STALLED = 10_000; // ms without a sample, though more was made, after which a stream is begun anew
+const PAUSE = 1_000; // ms until one that ended early is
 const STREAMS = 3; // at once; a browser opens six connections to one host, and events need one
 
 /** Return whether this page may play what is still coming: browsers give AudioWorklet to https and localhost only. */
@@ -24,6 +26,8 @@ export class LivePlayer extends EventTarget {
   #frame = 0;
   /** @type {Map<string, AbortController>} */
   #streams = new Map();
+  /** @type {Map<string, number>} when each stream last gave something, or ended */
+  #heard = new Map();
   /** @type {AudioContext | null} */
   #context = null;
   /** @type {AudioWorkletNode | null} */
@@ -42,14 +46,22 @@ export class LivePlayer extends EventTarget {
     return this.#frame / this.rate;
   }
 
-  /** Take a candidate's stream; the first few are opened at once, others when they are selected. */
-  add(key, url) {
-    if (this.tracks.has(key)) return;
-    this.tracks.set(key, { url });
-    this.sounds.set(key, new Sound(new Float32Array(this.frames), this.rate, 0));
-    this.#announce(key, 1);
-    if (!this.selected) this.select(key);
-    else if (this.#streams.size < STREAMS) this.#open(key);
+  /**
+   * Take a candidate's stream, and how many seconds of it are made by now. The first few are opened at once, others when
+   * they are selected; one that has broken off or stalled is opened again.
+   */
+  add(key, url, made) {
+    if (!this.tracks.has(key)) {
+      this.tracks.set(key, { url });
+      this.sounds.set(key, new Sound(new Float32Array(this.frames), this.rate, 0));
+      this.#announce(key, 1);
+      if (!this.selected) return this.select(key);
+    }
+    const stream = this.#streams.get(key);
+    const silent = performance.now() - (this.#heard.get(key) ?? -Infinity);
+    const behind = Math.round(made * this.rate) > this.sounds.get(key).available;
+    if (stream && behind && silent > STALLED) stream.abort();
+    else if (!stream && silent > PAUSE && (key === this.selected || this.#streams.size < STREAMS)) this.#open(key);
   }
 
   /** Take the input, which is whole. @param {ArrayBuffer} bytes */
@@ -69,12 +81,15 @@ export class LivePlayer extends EventTarget {
     try {
       await this.#prepare();
       await this.#context?.resume();
-    } catch (error) {
+    } catch {
       if (this.#closed) return; // it was closed while its module was fetched
       this.playing = false;
       this.#tell();
-      throw error;
+      const detail = "The player of unfinished sound could not be fetched. Press Play to try again.";
+      this.dispatchEvent(new CustomEvent("problem", { detail }));
+      return;
     }
+    this.dispatchEvent(new CustomEvent("problem", { detail: "" }));
     this.#post({ play: this.playing });
   }
 
@@ -119,8 +134,14 @@ export class LivePlayer extends EventTarget {
   /** Make the context, at the candidates' own rate so that nothing is converted here, and its player. */
   async #prepare() {
     if (this.#context) return;
-    this.#context = new AudioContext({ sampleRate: this.rate });
-    await this.#context.audioWorklet.addModule("/page/audio/worklet.js");
+    const context = (this.#context = new AudioContext({ sampleRate: this.rate }));
+    try {
+      await context.audioWorklet.addModule("/page/audio/worklet.js");
+    } catch (error) {
+      this.#context = null;
+      context.close().catch(() => {}); // closed with the player
+      throw error;
+    }
     if (this.#closed) return;
     this.#node = new AudioWorkletNode(this.#context, "growing-player", { numberOfInputs: 0, outputChannelCount: [2] });
     this.#node.port.onmessage = ({ data }) => {
@@ -145,6 +166,7 @@ export class LivePlayer extends EventTarget {
     if (this.#closed || this.#streams.has(key) || sound.available === this.frames) return;
     const stream = new AbortController();
     this.#streams.set(key, stream);
+    this.#heard.set(key, performance.now());
     try {
       const response = await request(this.tracks.get(key).url, { signal: stream.signal });
       await this.#read(response.body.getReader(), key, sound);
@@ -152,6 +174,7 @@ export class LivePlayer extends EventTarget {
       // Ended by close or select, or the connection was lost, which the job's own events tell.
     } finally {
       this.#streams.delete(key);
+      this.#heard.set(key, performance.now());
     }
   }
 
@@ -161,6 +184,7 @@ export class LivePlayer extends EventTarget {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      this.#heard.set(key, performance.now());
       const bytes = new Uint8Array(rest.length + value.length);
       bytes.set(rest);
       bytes.set(value, rest.length);

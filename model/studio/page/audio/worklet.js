@@ -29,7 +29,8 @@ class GrowingPlayer extends AudioWorkletProcessor {
     } else if ("samples" in data) {
       const track = this.tracks.get(data.key);
       data.samples.forEach((samples, i) => track.channels[i].set(samples.subarray(0, track.total - data.at), data.at));
-      track.available = Math.min(track.total, data.at + data.samples[0].length);
+      // A stream that begins anew repeats what is here.
+      track.available = Math.max(track.available, Math.min(track.total, data.at + data.samples[0].length));
     }
     if ("seek" in data) this.frame = data.seek;
     if ("select" in data && data.select !== this.selected) {

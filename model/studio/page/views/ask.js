@@ -1,6 +1,7 @@
 /** What is asked for: a verb and an instrument, or a sentence; candidates and settings; and how long it will take. */
 
-import { ApiError, sentence, submit } from "../api.js";
+import { sentence, submit } from "../api.js";
+import { ApiError } from "../connection.js";
 import { $, count, h, say, spoken } from "../dom.js";
 
 const PREAMBLE = "Music piece. Instruct: ";

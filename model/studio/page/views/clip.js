@@ -3,7 +3,7 @@
 import { Deck } from "../audio/deck.js";
 import { Recording, whyNoMicrophone } from "../audio/recorder.js";
 import { Sound, decode, lengthOf } from "../audio/sound.js";
-import { file as fetchFile } from "../api.js";
+import { file as fetchFile } from "../connection.js";
 import { $, announce, clock, count, say, setIcon } from "../dom.js";
 import { RegionView } from "./region.js";
 
@@ -19,6 +19,7 @@ export class ClipPanel extends EventTarget {
   /** @type {Recording | null} */
   #recording = null;
   #turn = 0; // counts clips, so that a slow one does not replace a later one
+  #end = new AbortController(); // of the one that is fetched
 
   constructor() {
     super();
@@ -51,10 +52,10 @@ export class ClipPanel extends EventTarget {
   }
 
   async #fetch(url, { name, source }) {
-    const turn = ++this.#turn;
+    const turn = this.#next();
     this.fail("");
     try {
-      const blob = await fetchFile(url);
+      const blob = await fetchFile(url, this.#end.signal);
       if (turn !== this.#turn) return;
       const file = source ? undefined : new File([blob], name, { type: blob.type });
       await this.#show({ name, source, file }, blob, turn);
@@ -74,7 +75,14 @@ export class ClipPanel extends EventTarget {
       );
     }
     if (!file.size) return this.fail(`${file.name} is empty.`);
-    await this.#show({ name: file.name, file }, file, ++this.#turn);
+    await this.#show({ name: file.name, file }, file, this.#next());
+  }
+
+  /** Begin with another clip: one that is still coming is no longer wanted. */
+  #next() {
+    this.#end.abort();
+    this.#end = new AbortController();
+    return ++this.#turn;
   }
 
   /** @param {{name: string, file?: File, source?: string}} clip @param {Blob} blob */
@@ -118,7 +126,7 @@ export class ClipPanel extends EventTarget {
   }
 
   #empty() {
-    this.#turn++;
+    this.#next();
     this.clip = null;
     this.deck.clear();
     this.fail("");

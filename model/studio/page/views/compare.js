@@ -1,9 +1,10 @@
 /** A job's recordings side by side: drawn and played while they are made, and compared when they are done. */
 
-import { connection, file, isFinal } from "../api.js";
+import { isFinal } from "../api.js";
 import { Deck } from "../audio/deck.js";
 import { LivePlayer, canPlayLive } from "../audio/live.js";
 import { Sound, decode } from "../audio/sound.js";
+import { connection, file } from "../connection.js";
 import { $, h, icon, say } from "../dom.js";
 import { short } from "./ask.js";
 import { TrackCard } from "./track.js";
@@ -20,13 +21,19 @@ export class Comparison extends EventTarget {
   #live = null;
   /** @type {Map<string, TrackCard>} */
   #cards = new Map();
-  #asked = new Set(); // the recordings that are fetched, or were
+  /** @type {Map<string, string>} the recordings that the job has, and where they are fetched */
+  #files = new Map();
+  #coming = new Set(); // those that are being fetched
+  #problems = new Map(); // why others are not here
+  #end = new AbortController(); // of what is fetched
   /** @type {import("../api.js").Job | null} */
   #job = null;
-  #turn = 0;
 
   constructor() {
     super();
+    connection.addEventListener("back", () => {
+      for (const key of this.#files.keys()) if (!this.#deck.tracks.has(key)) this.#fetch(key);
+    });
     this.transport.addEventListener("state", () => {
       const { selected, playing, tracks } = this.transport.player;
       for (const card of this.#cards.values()) {
@@ -42,13 +49,14 @@ export class Comparison extends EventTarget {
 
   /** Forget everything; nothing plays on. */
   clear() {
-    this.#turn++;
+    this.#end.abort();
+    this.#end = new AbortController();
     this.#live?.close();
     this.#live = null;
     this.#deck.clear();
     this.transport.use(null);
     this.#cards.clear();
-    this.#asked.clear();
+    for (const each of [this.#files, this.#coming, this.#problems]) each.clear();
     this.#job = null;
     $("#tracks").replaceChildren();
     say($("#job-live"), "");
@@ -99,7 +107,8 @@ export class Comparison extends EventTarget {
     const card = this.#card(key, `Candidate ${key}`);
     card.setFacts(candidate, job.ranked_by, job.candidates.length);
     card.setMade(candidate.seconds ? candidate.ready_seconds / candidate.seconds : 0);
-    if (candidate.files.live && job.state === "running") this.#listenLive(job, rate).add(key, candidate.files.live);
+    if (candidate.files.live && job.state === "running")
+      this.#listenLive(job, rate).add(key, candidate.files.live, candidate.ready_seconds);
   }
 
   #finished(job, candidate) {
@@ -151,8 +160,9 @@ export class Comparison extends EventTarget {
     const live = (this.#live = new LivePlayer(rate, job.input.seconds));
     live.addEventListener("samples", ({ detail: key }) => this.#draw(key, live.sounds.get(key)));
     live.addEventListener("state", () => this.#tellLive());
+    live.addEventListener("problem", ({ detail }) => this.#tell("live", detail));
     if (!canPlayLive()) return live;
-    file(job.input.file)
+    file(job.input.file, this.#end.signal)
       .then((blob) => blob.arrayBuffer())
       .then((bytes) => this.#live === live && live.addWhole("0", bytes))
       .catch(() => {}); // the deck, which needs it more, tells
@@ -174,26 +184,40 @@ export class Comparison extends EventTarget {
     );
   }
 
-  /** Fetch and decode a recording, once, or again when a lost connection is back; other failures are told. */
-  async #load(key, url) {
-    if (this.#asked.has(key)) return;
-    this.#asked.add(key);
-    const turn = this.#turn;
+  /** Take a recording that the job has. */
+  #load(key, url) {
+    if (this.#files.has(key)) return;
+    this.#files.set(key, url);
+    this.#fetch(key);
+  }
+
+  /** Fetch and decode a recording. Where that fails it is told, and tried again after the connection was lost. */
+  async #fetch(key) {
+    if (this.#coming.has(key)) return;
+    this.#coming.add(key);
+    const { signal } = this.#end;
+    let problem = "";
     try {
-      const bytes = await (await file(url)).arrayBuffer();
+      const bytes = await (await file(this.#files.get(key), signal)).arrayBuffer();
       const buffer = await decode(bytes);
-      if (turn !== this.#turn) return;
+      if (signal.aborted) return;
       this.#deck.add(key, buffer);
       this.#choose();
       this.#draw(key, Sound.of(buffer));
     } catch (error) {
-      if (turn !== this.#turn) return;
-      this.#asked.delete(key);
-      if (error.type === "lost")
-        return connection.addEventListener("back", () => turn === this.#turn && this.#load(key, url), { once: true });
-      this.dispatchEvent(new CustomEvent("problem", { detail: error.message }));
+      if (signal.aborted) return;
+      problem = error.message;
     }
-    if (turn === this.#turn && isFinal(this.#job)) this.#settle();
+    this.#coming.delete(key);
+    if (problem || this.#problems.has(key)) this.#tell(key, problem);
+    if (isFinal(this.#job)) this.#settle();
+  }
+
+  #tell(key, problem) {
+    if (problem) this.#problems.set(key, problem);
+    else this.#problems.delete(key);
+    const [first = ""] = this.#problems.values();
+    this.dispatchEvent(new CustomEvent("problem", { detail: first }));
   }
 
   /** Until a person chooses, the best candidate is what is heard, or the input where there is none yet. */

@@ -24,6 +24,7 @@ export class HistoryPanel extends EventTarget {
   #all = false;
   #timer = 0;
   #drawn = "";
+  #turn = 0; // counts questions, so that a late answer does not take the place of a later one
 
   constructor() {
     super();
@@ -37,11 +38,15 @@ export class HistoryPanel extends EventTarget {
   /** Ask the server anew. */
   async refresh() {
     clearTimeout(this.#timer);
+    const turn = ++this.#turn;
     try {
-      this.jobs = await fetchJobs();
+      const jobs = await fetchJobs();
+      if (turn !== this.#turn) return;
+      this.jobs = jobs;
       say($("#history-error"), "");
       this.#draw();
     } catch (error) {
+      if (turn !== this.#turn) return;
       if (error.type !== "lost") say($("#history-error"), error.message);
     }
     if (this.jobs.some((job) => !isFinal(job)) && !document.hidden)

@@ -1,6 +1,7 @@
 /** One job: what was asked, how far it is, and what went wrong. Its recordings are shown by Comparison. */
 
-import { cancel, connection, follow, isFinal, job as fetchJob } from "../api.js";
+import { cancel, follow, isFinal, job as fetchJob } from "../api.js";
+import { connection } from "../connection.js";
 import { $, announce, count, h, icon, say, spoken } from "../dom.js";
 import { short } from "./ask.js";
 import { Comparison } from "./compare.js";
@@ -39,7 +40,7 @@ export class JobPanel extends EventTarget {
   constructor() {
     super();
     $("#job-cancel").addEventListener("click", () => this.#cancel());
-    this.comparison.addEventListener("problem", ({ detail }) => say($("#job-error"), detail));
+    this.comparison.addEventListener("problem", ({ detail }) => this.#tell(detail));
   }
 
   /** Show a job and follow it. Returns when it is shown. @param {string} id */
@@ -65,7 +66,8 @@ export class JobPanel extends EventTarget {
       take(job);
       if (!isFinal(job)) this.#end = follow(id, take, gone);
     } catch (error) {
-      if (error.type !== "lost") return gone(error);
+      if (error.status === 404) return gone(error);
+      if (error.type !== "lost" && error.type !== "forbidden") say($("#history-error"), error.message);
       connection.addEventListener("back", () => this.#begin(id, turn), { once: true });
     }
   }
@@ -84,11 +86,9 @@ export class JobPanel extends EventTarget {
 
   /** @param {import("../api.js").Job} job */
   #update(job) {
-    if (this.job?.state !== job.state) {
-      say($("#job-error"), problem(job));
-      $("#job-error").classList.toggle("calm", !job.error);
-    }
+    const changed = this.job?.state !== job.state;
     this.job = job;
+    if (changed) this.#tell("");
     $("#listen").hidden = false;
     $("#job-sentence").textContent = short(job.prompt);
     $("#job-settings").textContent = settingsLine(job);
@@ -97,6 +97,12 @@ export class JobPanel extends EventTarget {
     this.#offer(job);
     this.comparison.update(job, this.#model?.sample_rate ?? 32000);
     this.dispatchEvent(new CustomEvent("changed", { detail: job }));
+  }
+
+  /** Say what is wrong with its recordings, or, where that is nothing, with the job. @param {string} trouble */
+  #tell(trouble) {
+    say($("#job-error"), trouble || (this.job ? problem(this.job) : ""));
+    $("#job-error").classList.toggle("calm", !trouble && !this.job?.error);
   }
 
   get #model() {

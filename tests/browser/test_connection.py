@@ -1,0 +1,284 @@
+"""Whatever breaks on the way, and whenever, the page ends up with everything, and asks no more often than it must."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from .conftest import Guarded, Job, ready, row, until
+from .test_pictures import LAST_COLUMNS
+
+RECORDINGS = re.compile(r"/jobs/\w+/audio/.*wav$")
+RESET = "ERR_CONNECTION_RESET"
+BROKEN = {
+    "is reset": lambda route: route.abort("connectionreset"),
+    "is answered 503": lambda route: route.fulfill(status=503, body="starting"),
+    "hangs": lambda route: None,
+}
+PATIENCE = 21_000
+"""Milliseconds after which the page gives an answer up."""
+SILENT = 41_000
+"""The same of a job's events."""
+ALL = (1, 2, 3)
+
+
+class Broken:
+    """Does something else with some of the requests for an address, counted from 1, and counts them all."""
+
+    def __init__(
+        self, page: Page, address: str | re.Pattern[str], how: Callable[[Route], object], which: tuple[int, ...] = (1,)
+    ) -> None:
+        self.page, self.how, self.which = page, how, which
+        self.asked: list[str] = []
+        page.route(address, self._take)
+
+    def _take(self, route: Route) -> None:
+        self.asked.append(route.request.url)
+        if len(self.asked) in self.which:
+            self.how(route)
+        else:
+            route.continue_()
+
+    def wait(self, count: int) -> None:
+        """Wait until so many have been asked for."""
+        for _ in range(300):
+            if len(self.asked) >= count:
+                return
+            self.page.wait_for_timeout(100)
+        raise AssertionError(f"{len(self.asked)} requests, not {count}")
+
+
+def running(page: Page, job: Job, times: int = 1) -> None:
+    """Let a finished job be told as one that runs, so many times."""
+    told = {**job, "state": "running", "zip": None, "finished": None, "done": 5, "total": 100}
+    told["candidates"] = [
+        {**each, "files": {**each["files"], "wav": None, "flac": None, "residual": None}} for each in job["candidates"]
+    ]
+    Broken(page, f"**/jobs/{job['id']}", lambda route: route.fulfill(json=told), tuple(range(1, times + 1)))
+
+
+@pytest.mark.parametrize("which", [(1,), (2,), (3,), (1, 2), ALL, (1, 2, 3, 4, 5, 6)], ids=str)
+@pytest.mark.parametrize("how", ["is reset", "is answered 503"])
+def test_a_recording_whose_request_fails_is_asked_for_again(
+    opened: Guarded, pair: Job, how: str, which: tuple[int, ...]
+) -> None:
+    opened.expected.append(f"{RESET}|status of 503")
+    page = opened()
+    broken = Broken(page, RECORDINGS, BROKEN[how], which)
+    row(page, pair).click()
+    ready(page, 3)
+    expect(page.locator("#job-error")).to_be_hidden()
+    assert len(broken.asked) == 3 + len(which)
+
+
+@pytest.mark.parametrize("which", [(2,), ALL], ids=str)
+def test_a_recording_whose_request_hangs_is_given_up_and_asked_for_again(
+    opened: Guarded, pair: Job, which: tuple[int, ...]
+) -> None:
+    page = opened()
+    page.clock.install()
+    broken = Broken(page, RECORDINGS, BROKEN["hangs"], which)
+    row(page, pair).click()
+    broken.wait(3)
+    page.clock.fast_forward(PATIENCE)
+    ready(page, 3)
+    assert len(broken.asked) == 3 + len(which)
+
+
+BODIES = """(how) => {
+  const fetched = window.fetch;
+  let first = true;
+  window.fetch = async (path, options) => {
+    const response = await fetched(path, options);
+    if (!first || !path.includes("/audio/")) return response;
+    first = false;
+    const { value } = await response.body.getReader().read();
+    const start = (body) => {
+      body.enqueue(value.slice(0, 1000));
+      if (how === "breaks off") setTimeout(() => body.error(new TypeError("network error")), 100);
+      options.signal.addEventListener("abort", () => body.error(new DOMException("", "AbortError")));
+    };
+    return new Response(new ReadableStream({ start }), { headers: response.headers });
+  };
+}"""
+
+
+@pytest.mark.parametrize("how", ["breaks off", "stalls"])
+def test_a_recording_that_comes_in_part_is_asked_for_again(opened: Guarded, pair: Job, how: str) -> None:
+    page = opened()
+    page.clock.install()
+    page.evaluate(BODIES, how)
+    broken = Broken(page, RECORDINGS, Route.continue_)
+    row(page, pair).click()
+    if how == "stalls":
+        expect(page.locator("#transport [data-key]:not([disabled])")).to_have_count(2)
+        page.clock.fast_forward(PATIENCE)
+    ready(page, 3)
+    assert len(broken.asked) == 4
+
+
+def test_a_connection_that_goes_while_recordings_come_is_taken_up_again(opened: Guarded, pair: Job) -> None:
+    opened.expected.append("ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED")
+    page = opened()
+    held: list[Route] = []
+    broken = Broken(page, RECORDINGS, held.append, ALL)
+    row(page, pair).click()
+    broken.wait(3)
+    page.context.set_offline(True)
+    for route in held:
+        route.continue_()
+    expect(page.locator("#banner")).to_contain_text("The connection to the studio is lost")
+    page.context.set_offline(False)
+    ready(page, 3)
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_connection_that_goes_when_all_is_there_is_not_missed(opened: Guarded, pair: Job) -> None:
+    page = opened(f"/#job={pair['id']}")
+    ready(page, 3)
+    broken = Broken(page, RECORDINGS, Route.continue_)
+    page.context.set_offline(True)
+    for key in ("2", "0", "1"):
+        page.keyboard.press(key)
+        expect(page.locator(".track.selected")).to_have_attribute("data-key", key)
+    page.context.set_offline(False)
+    page.evaluate("import('/page/connection.js').then(({ connection }) => connection.back())")
+    expect(page.locator("#says")).to_have_text("Connected again.")
+    ready(page, 3)
+    assert broken.asked == []
+
+
+def test_a_recording_that_never_comes_is_told_after_five_tries_and_asked_for_when_the_connection_is_back(
+    opened: Guarded, pair: Job
+) -> None:
+    opened.expected.append(RESET)
+    page = opened()
+    broken = Broken(page, "**/audio/2.wav", BROKEN["is reset"], (1, 2, 3, 4, 5))
+    row(page, pair).click()
+    expect(page.locator("#job-error")).to_have_text("The studio does not answer. Is it still running?")
+    assert len(broken.asked) == 5
+    ready(page, 3)  # it answers again, so the recording is asked for once more
+    expect(page.locator("#job-error")).to_be_hidden()
+    assert len(broken.asked) == 6
+
+
+def test_a_recording_that_is_gone_is_told_and_asked_for_once(opened: Guarded, pair: Job) -> None:
+    opened.expected.append("status of 404")
+    page = opened()
+    error = {"message": "2.wav is gone from the disk", "type": "not_found", "param": None}
+    broken = Broken(page, "**/audio/2.wav", lambda route: route.fulfill(status=404, json={"error": error}))
+    row(page, pair).click()
+    expect(page.locator("#job-error")).to_have_text("2.wav is gone from the disk")
+    ready(page, 2)
+    page.wait_for_timeout(1500)
+    assert len(broken.asked) == 1
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_events_that_break_off_are_taken_up_again(opened: Guarded, pair: Job, how: str) -> None:
+    opened.expected.append(f"{RESET}|status of 503")
+    page = opened()
+    page.clock.install()
+    running(page, pair)
+    broken = Broken(page, "**/events", BROKEN[how])
+    row(page, pair).click()
+    broken.wait(1)
+    expect(page.locator("#job-progress")).to_be_visible()
+    if how == "hangs":
+        page.clock.fast_forward(SILENT)
+    ready(page, 3)
+
+
+def test_an_edit_is_followed_on_when_its_state_cannot_be_had_for_a_while(opened: Guarded, pair: Job) -> None:
+    opened.expected.append(f"{RESET}|status of 503|status of 500")
+    page = opened()
+    page.clock.install()
+    running(page, pair)
+    events = Broken(page, "**/events", BROKEN["is reset"])
+    row(page, pair).click()
+    state = Broken(page, f"**/jobs/{pair['id']}", lambda route: route.fulfill(status=500, body="a fault"))
+    events.wait(1)
+    state.wait(1)
+    page.clock.fast_forward(6000)
+    ready(page, 3)
+
+
+@pytest.mark.parametrize("how", ["is reset", "is answered 503"])
+def test_sound_that_breaks_off_while_it_is_made_is_taken_up_again(opened: Guarded, pair: Job, how: str) -> None:
+    opened.expected.append(f"{RESET}|status of 503|willReadFrequently")  # the last: of this test's own looks
+    page = opened()
+    running(page, pair, times=10_000)
+    Broken(page, "**/events", BROKEN["is reset"], tuple(range(10_000)))
+    broken = Broken(page, "**/audio/1.f32", BROKEN[how])
+    row(page, pair).click()
+    broken.wait(2)
+    until(page, LAST_COLUMNS.replace(".tracks", '.track[data-key="1"]'))
+
+
+NO_MODULE = """() => {
+  const { addModule } = AudioWorklet.prototype;
+  AudioWorklet.prototype.addModule = function (url) {
+    if (!String(url).endsWith("/worklet.js")) return addModule.call(this, url);
+    AudioWorklet.prototype.addModule = addModule;
+    return Promise.reject(new DOMException("Unable to load a worklet's module.", "AbortError"));
+  };
+}"""
+
+
+def test_a_player_that_cannot_be_fetched_is_told_and_fetched_at_the_next_try(opened: Guarded, pair: Job) -> None:
+    opened.expected.append(RESET)
+    page = opened(tapped=True)
+    running(page, pair, times=10_000)
+    Broken(page, "**/events", BROKEN["hangs"], tuple(range(10_000)))
+    page.evaluate(NO_MODULE)
+    row(page, pair).click()
+    page.get_by_role("button", name="Play Candidate 1").click()
+    expect(page.locator("#job-error")).to_contain_text("could not be fetched. Press Play to try again.")
+    page.get_by_role("button", name="Play Candidate 1").click()
+    expect(page.locator("#job-error")).to_be_hidden()
+    until(page, "window.taps[32000]?.blocks.some((block) => block.some(Boolean))")
+
+
+@pytest.mark.parametrize("address", ["**/v1/models", re.compile("/jobs$"), re.compile(r"/jobs/\w+$")], ids=str)
+def test_a_page_that_begins_without_a_connection_is_whole_when_it_is_there(
+    opened: Guarded, pair: Job, address: str | re.Pattern[str]
+) -> None:
+    opened.expected.append(RESET)
+    page = opened(f"/#job={pair['id']}")
+    Broken(page, address, BROKEN["is reset"])
+    page.reload()
+    expect(page.locator("#banner")).to_contain_text("The connection to the studio is lost")
+    ready(page, 3)
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("#clip-name")).to_have_text("clip.flac")
+    expect(row(page, pair)).to_be_visible()
+
+
+def test_a_question_for_the_server_that_hangs_is_asked_again(opened: Guarded, pair: Job) -> None:
+    opened.expected.append(RESET)
+    page = opened()
+    page.clock.install()
+    Broken(page, RECORDINGS, BROKEN["is reset"])
+    asked = Broken(page, "**/v1/models", BROKEN["hangs"])
+    row(page, pair).click()
+    asked.wait(1)
+    page.clock.fast_forward(5100)
+    ready(page, 3)
+    expect(page.locator("#banner")).to_be_hidden()
+
+
+def test_a_late_list_of_edits_does_not_take_the_place_of_a_later_one(opened: Guarded, pair: Job) -> None:
+    page = opened()
+    held: list[Route] = []
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    broken = Broken(page, re.compile("/jobs$"), held.append)
+    page.evaluate(look)
+    broken.wait(1)
+    with page.expect_response("**/jobs"):
+        page.evaluate(look)
+    held[0].fulfill(json={"jobs": []})
+    page.wait_for_timeout(300)
+    expect(row(page, pair)).to_be_visible()

@@ -88,7 +88,7 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
 
     Warns where the channels nearly cancel in mono. Raises UserError, saying what to do, for a file that is missing,
     unreadable, not audio, truncated (shorter than the length that it names), empty, longer than MAX_SECONDS, silent,
-    shorter than one codec frame, or with NaN or infinite samples.
+    shorter than one codec frame, or with samples that are NaN, infinite, or beyond 1000 times full scale.
     """
     sample_rate = checks.whole("sample_rate", sample_rate, 1, MAX_RATE)
     with opened(source) as (name, file):

@@ -17,6 +17,8 @@ from .pieces import Part, Pieces, View
 from .spool import Spool
 
 Samples = npt.NDArray[np.float32]
+LOUDEST = 1000.0
+"""Times full scale, 60 dB: samples beyond are integers that were stored as floats, or no audio at all."""
 Keep = Callable[[Samples, int], None]
 """Takes each block of samples [n, channels] as it was decoded, and its rate in Hz."""
 
@@ -170,9 +172,16 @@ class _Mix:
             )
         if not len(block):
             return
+        loud = np.abs(block).max(axis=1)
+        if (peak := float(loud.max())) > LOUDEST:
+            at = (before + int(np.argmax(loud > LOUDEST))) / rate
+            raise UserError(
+                f"{self.name}: samples of up to {peak:.3g}, where full scale is 1 (the first at {at:.3f} s); if "
+                "they are integers stored as floats, divide them by their full scale, else repair the file"
+            )
         if self.keep is not None:
             self.keep(block, rate)
-        self.peak = max(self.peak, float(np.abs(block).max()))
+        self.peak = max(self.peak, peak)
         one = block.shape[1] == 1
         mono = block[:, 0] if one else block.mean(axis=1, dtype=np.float64).astype(np.float32)
         power = float(np.square(mono, dtype=np.float64).sum())

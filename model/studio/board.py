@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from ..config import SAMPLE_RATE
 from ..errors import UserError
-from .jobs import Failure, Job, shown
+from .jobs import GONE, Failure, Job, shown
 from .limits import Limits
 from .refused import Refused, busy, not_found
 from .store import Store
@@ -32,7 +32,7 @@ class Board:
         self.store, self.limits, self.tell = store, limits, tell
         self.stopping = False
         self.work: dict[str, dict[int, float]] = {}
-        """Measured seconds of work for a second of audio, by model and number of candidates."""
+        """Measured seconds of work for a second of audio, by weights of the model and number of candidates."""
         self._changed = threading.Condition()
         self._jobs = {job.id: job for job in sorted(store.jobs(), key=lambda job: job.created)}
         self._queue: deque[str] = deque()
@@ -122,15 +122,17 @@ class Board:
 
     def finish(self, job: Job, error: Failure | None = None) -> None:
         """End the job that runs, done or failed. A job that was canceled meanwhile stays so."""
+        if error:
+            self.store.tidy(job, results=True)
         with self._changed:
-            if job.state != "running":
-                self.store.tidy(job, results=True)
-                return
-            if error:
-                self.store.tidy(job, results=True)
-            self._end(job, "failed" if error else "done", error)
-            self._measure(job)
-        self.tell(job.id)
+            ended = job.state == "running"
+            if ended:
+                self._end(job, "failed" if error else "done", error)
+                self._measure(job)
+        if ended:
+            self.tell(job.id)
+        else:
+            self.store.tidy(job, results=True)
 
     def put_back(self, job: Job) -> None:
         """Leave the job that ran to the next start of the studio, as if it had not been begun."""
@@ -149,8 +151,9 @@ class Board:
                 self.cancel(job)
                 return self._shown(job)
             del self._jobs[name]
-            self.store.delete(name)
+            self.store.hide(name)
         self.tell(name)
+        self.store.remove(name)  # nobody waits for the disk
         return None
 
     def cancel(self, job: Job) -> None:
@@ -183,11 +186,17 @@ class Board:
         with self._changed:
             return self._shown(self.get(name))
 
-    def views(self, limit: int) -> list[dict[str, Any]]:
-        """Return the jobs, the newest first, at most `limit`."""
+    def views(self, limit: int, before: str | None = None) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the jobs, the newest first, at most `limit`, and what `before` must be for those that follow.
+
+        before: a job; only older ones are returned. The second is None where none follow. Raises Refused where
+        `before` is no job.
+        """
         with self._changed:
-            newest = list(self._jobs.values())[: -limit - 1 : -1]
-            return [self._shown(job) for job in newest]
+            newest = list(reversed(self._jobs.values()))
+            first = newest.index(self.get(before)) + 1 if before is not None else 0
+            page = newest[first : first + limit]
+            return [self._shown(job) for job in page], page[-1].id if first + limit < len(newest) else None
 
     def _shown(self, job: Job) -> dict[str, Any]:
         position = self._queue.index(job.id) if job.state == "queued" and job.id in self._queue else None
@@ -214,8 +223,18 @@ class Board:
         running = next((job for job in self._jobs.values() if job.state == "running"), None)
         return self._seconds_left(running, None) if running else None
 
+    def name_models(self, served: Mapping[str, str]) -> None:
+        """Call the model of each job what it is called today; served: names by weights.
+
+        A model that is not served any more keeps its name, unless another one has it now.
+        """
+        for job in self._jobs.values():
+            name = job.model.removesuffix(GONE)
+            if job.weights:
+                job.model = served.get(job.weights) or (name + GONE if name in served.values() else name)
+
     def _expected(self, job: Job) -> float | None:
-        work, count = self.work.get(job.model, {}), job.settings.n
+        work, count = self.work.get(job.weights, {}), job.settings.n
         if not work or job.settings.from_input:
             return None
         return work[min(work, key=lambda known: abs(known - count))] * job.input.seconds
@@ -232,5 +251,5 @@ class Board:
             LOG.warning("%s", e)
 
     def _measure(self, job: Job) -> None:
-        if job.state == "done" and job.work is not None and not job.settings.from_input:
-            self.work.setdefault(job.model, {})[job.settings.n] = job.work / job.input.seconds
+        if job.state == "done" and job.weights and job.work is not None and not job.settings.from_input:
+            self.work.setdefault(job.weights, {})[job.settings.n] = job.work / job.input.seconds

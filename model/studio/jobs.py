@@ -11,6 +11,8 @@ from .refused import Kind, Refused, no_room
 
 State = Literal["queued", "running", "done", "failed", "canceled", "interrupted"]
 FINAL = ("done", "failed", "canceled", "interrupted")
+GONE = " (not served)"
+"""Behind a model's name where another one has it now."""
 ID = r"[0-9a-f]{16}"
 """What an id looks like; nothing else is looked for on disk."""
 
@@ -100,6 +102,8 @@ class Job(msgspec.Struct):
     error: Failure | None = None
     work: float | None = None
     tries: int = 0
+    weights: str = ""
+    """The model's: what it is called depends on what else is served. Empty in records of older versions."""
 
     @property
     def final(self) -> bool:

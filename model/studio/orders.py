@@ -16,7 +16,7 @@ from .board import Board
 from .jobs import Settings, Source
 from .limits import Limits
 from .refused import Refused, not_found
-from .shelf import DEFAULTS, Shelf
+from .shelf import DEFAULTS, Served, Shelf
 
 FIELDS = (
     "model", "prompt", "seed", "n", "guidance", "temperature", "top_k", "from_input", "start", "end", "source",
@@ -27,7 +27,7 @@ SECONDS = values.number(0, 1e9)
 class Order(NamedTuple):
     """A checked request: what to do, with which part of the clip, and the earlier edit it is of, if so."""
 
-    model: str
+    model: Served
     prompt: str
     sentence: str
     note: str | None
@@ -62,7 +62,7 @@ def read(fields: Mapping[str, str], shelf: Shelf, limits: Limits) -> Order:
     start, end = value(fields, "start", SECONDS, 0.0), value(fields, "end", SECONDS, None)
     if end is not None and end <= start:
         raise Refused(f"end: {end:g} must be behind start, {start:g}", "end")
-    return Order(model.id, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source")))
+    return Order(model, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source")))
 
 
 def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:

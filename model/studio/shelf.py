@@ -17,7 +17,9 @@ from ..config import FRAME_RATE, SAMPLE_RATE
 from ..errors import UserError
 from ..instructions import VERBS
 from ..pipeline import InstructMusicGen
+from ..results.made import fingerprint
 from ..system import threads
+from .jobs import GONE, Job
 from .refused import Refused
 
 State = Literal["not loaded", "loading", "ready", "failed"]
@@ -36,6 +38,8 @@ class Served:
     state: State = "not loaded"
     error: str | None = None
     model: InstructMusicGen | None = None
+    weights: str = ""
+    """The bundle's `fingerprint`, which tells it from others whatever they are called."""
 
     @property
     def size(self) -> int:
@@ -64,7 +68,7 @@ class Shelf:
             bundle = open_bundle(name)
             _ = bundle.t5_path  # fetched now if it must be: not in the middle of an edit
             own = self._name(name, bundle)
-            self._models[own] = Served(own, bundle, self.ops.name)
+            self._models[own] = Served(own, bundle, self.ops.name, weights=fingerprint(bundle))
         self._used: list[str] = []
 
     def _name(self, given: str, bundle: Bundle) -> str:
@@ -89,9 +93,23 @@ class Shelf:
             served = ", ".join(self._models)
             raise Refused(f"model: {name!r:.80} is not served here; choose one of {served}", "model") from None
 
-    def model(self, name: str) -> InstructMusicGen:
+    @property
+    def names(self) -> dict[str, str]:
+        """What the models are called, by their weights."""
+        return {each.weights: each.id for each in reversed(self._models.values())}
+
+    def of(self, job: Job) -> Served:
+        """Return the model that a job asked for. Raises Refused where that is not served any more."""
+        if not job.weights:
+            return self.get(job.model)
+        if job.weights in self.names:
+            return self.get(self.names[job.weights])
+        message = f"its model {job.model.removesuffix(GONE)} is not served any more; start the studio with it, or edit "
+        raise Refused(message + f"the clip with another ({', '.join(self._models)})", "model")
+
+    def model(self, served: Served) -> InstructMusicGen:
         """Return a model, loaded: for the one thread that runs edits. Raises what loading raises."""
-        served = self.get(name)
+        name = served.id
         if served.model is None:
             self._make_room(served)
             self._mark(served, "loading")
@@ -121,11 +139,12 @@ class Shelf:
         self.tell()
 
     def shown(self, work: dict[str, dict[int, float]]) -> list[dict[str, Any]]:
-        """Return the models as the API shows them; work: of each, measured seconds of work for a second of audio.
+        """Return the models as the API shows them.
 
-        That is by the number of candidates, which a batch decodes together.
+        work: by their weights, measured seconds of work for a second of audio, by the number of candidates, which a
+        batch decodes together.
         """
-        return [self._shown(each, work.get(each.id)) for each in self._models.values()]
+        return [self._shown(each, work.get(each.weights)) for each in self._models.values()]
 
     def _shown(self, served: Served, work: dict[int, float] | None) -> dict[str, Any]:
         config = served.bundle.config

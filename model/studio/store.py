@@ -21,18 +21,22 @@ LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part|\d+\.f32")
 
 
 class Store:
-    """The folder DATA/jobs, of one studio at a time."""
+    """The folder DATA/jobs, of one studio at a time; `uploads` is a folder beside it for what is not yet a job's."""
 
     def __init__(self, data: Path) -> None:
         """Make the folder and take it. Raises UserError where it can't be written, or another studio has it."""
-        self.folder = data / "jobs"
+        self.folder, self.uploads = data / "jobs", data / "uploads"
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.folder.chmod(0o700)  # a token keeps other users of this machine out; so does the disk
+            for folder in (self.folder, self.uploads):
+                folder.mkdir(parents=True, exist_ok=True)
+                folder.chmod(0o700)  # a token keeps other users of this machine out; so does the disk
             self._lock = open(data / "lock", "ab")  # noqa: SIM115 - as long as this process
         except OSError as e:
             raise UserError(f"{data}: cannot be written ({e.strerror or e}); choose another --data") from e
         _take(self._lock.fileno(), data)
+        for left in self.uploads.iterdir():  # by a studio that was killed, where the system names such files
+            with contextlib.suppress(OSError):
+                left.unlink()
 
     def close(self) -> None:
         """Give the folder back."""
@@ -55,11 +59,21 @@ class Store:
         return path
 
     def delete(self, name: str) -> None:
-        """Remove a job's folder: at once out of sight, also if the program is killed meanwhile."""
-        gone = self.folder / f".{name}.gone"
+        """Remove a job's folder."""
+        self.hide(name)
+        self.remove(name)
+
+    def hide(self, name: str) -> None:
+        """Take a job's folder out of sight, at once: it is none any more, also if the program is killed."""
         with contextlib.suppress(FileNotFoundError):
-            os.replace(self.path(name), gone)
-        shutil.rmtree(gone, ignore_errors=True)
+            os.replace(self.path(name), self._hidden(name))
+
+    def remove(self, name: str) -> None:
+        """Remove a folder that was hidden, which takes a while where its files are large."""
+        shutil.rmtree(self._hidden(name), ignore_errors=True)
+
+    def _hidden(self, name: str) -> Path:
+        return self.folder / f".{name}.gone"
 
     def tidy(self, job: Job, *, results: bool = False) -> None:
         """Remove what is unfinished of a job, as far as the disk lets; results: all edits too."""
@@ -112,5 +126,10 @@ def _take(descriptor: int, data: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
+    except BlockingIOError as e:
         raise UserError(f"{data} is in use by another studio; stop that one, or choose another --data") from e
+    except OSError as e:
+        raise UserError(
+            f"{data}: cannot be locked ({e.strerror or e}), so two studios could write into it; choose a --data on a "
+            "disk of this machine"
+        ) from e

@@ -23,7 +23,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Load, then run job after job; an error ends a job, never the thread."""
         try:
-            self.shelf.model(self.shelf.first)
+            self.shelf.model(self.shelf.get(self.shelf.first))
         except Exception as e:  # /v1/models tells of it, and so does every job that needs the model
             LOG.warning("%s cannot be loaded: %s", self.shelf.first, " ".join(str(e).split()))
         while (job := self.board.take()) is not None:
@@ -45,7 +45,7 @@ class Worker(threading.Thread):
                 self.board.finish(job, Failure(message, "server_error"))
 
     def _run(self, job: Job) -> None:
-        model = self.shelf.model(job.model)
+        model = self.shelf.model(self.shelf.of(job))
         self.board.check(job)
         begun = time.perf_counter()
         candidates, ranked_by = make(model, job, self.board.store.path(job), self.board)

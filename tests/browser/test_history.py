@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import APIRequestContext, expect
+from playwright.sync_api import APIRequestContext, Route, expect
 
 from .conftest import Guarded, Job, made, ready, row, until
 
@@ -51,3 +53,29 @@ def test_what_plays_can_be_deleted_after_a_question(opened: Guarded, api: APIReq
     expect(page.locator("#jobs").get_by_text("Only Piano")).to_have_count(0)
     assert api.get(f"/jobs/{job['id']}").status == 404
     until(page, "window.taps[48000].blocks.slice(-20).every((block) => !block.some(Boolean))")
+
+
+def test_older_edits_are_asked_for_page_by_page_and_stay(opened: Guarded, pair: Job) -> None:
+    kept = [{**pair, "id": f"{n:016x}", "created": 1e9 + n} for n in range(30)][::-1]
+
+    def answer(route: Route) -> None:
+        before = parse_qs(urlsplit(route.request.url).query).get("before")
+        first = [job["id"] for job in kept].index(before[0]) + 1 if before else 0
+        page = kept[first : first + 20]
+        route.fulfill(json={"jobs": page, "before": page[-1]["id"] if first + 20 < len(kept) else None})
+
+    page = opened()
+    page.route(re.compile(r"/jobs(\?.*)?$"), answer)
+    look = "document.dispatchEvent(new Event('visibilitychange'))"
+    page.evaluate(look)
+    rows, more = page.locator("#jobs li"), page.locator("#jobs-all")
+    expect(more).to_have_text("Show older edits")
+    for count in (20, 30):
+        more.click()
+        expect(rows).to_have_count(count)
+    expect(more).to_be_hidden()
+    kept.insert(0, {**pair, "id": "a" * 16, "created": 2e9})
+    page.evaluate(look)
+    expect(rows).to_have_count(31)
+    ids = rows.locator("[data-focus^=open]").evaluate_all("rows => rows.map((row) => row.dataset.focus.slice(5))")
+    assert ids == [job["id"] for job in kept]

@@ -35,8 +35,11 @@ const json = async (path, options = {}) => parsed(await request(path, { ...optio
 /** Return the models, and the limits for what is sent. */
 export const models = () => json("/v1/models");
 
-/** Return every job, newest first. @returns {Promise<Job[]>} */
-export const jobs = async () => (await json("/jobs")).jobs;
+/**
+ * Return jobs, newest first: a page of them, and what `before` must be for the page that follows, or null.
+ * @param {string | null} [before] @returns {Promise<{jobs: Job[], before: string | null}>}
+ */
+export const jobs = (before = null) => json(before === null ? "/jobs" : `/jobs?${new URLSearchParams({ before })}`);
 
 /** @param {string} id @returns {Promise<Job>} */
 export const job = (id) => json(`/jobs/${encodeURIComponent(id)}`);

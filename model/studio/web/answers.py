@@ -52,4 +52,4 @@ async def fault(request: Request, e: Exception) -> Response:
     return error(500, "a fault of this program; the studio's terminal shows where", "server_error")
 
 
-HANDLERS = {UserError: refused, ClientDisconnect: left, HTTPException: http, Exception: fault}
+HANDLERS = {UserError: refused, ClientDisconnect: left, HTTPException: http}

@@ -19,7 +19,7 @@ from ..worker import Worker
 from . import job_routes, v1_routes
 from .answers import HANDLERS
 from .forms import body
-from .guard import COOKIE, LOCAL, Guard
+from .guard import LOCAL, Guard, cookie_name
 from .requests import Studio, studio_of
 
 PAGE = Path(__file__).parents[1] / "page"
@@ -42,6 +42,7 @@ def app(studio: Studio, hosts: Iterable[str] = LOCAL, token: str | None = None, 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         studio.watchers.begin()
+        studio.board.name_models(studio.shelf.names)
         worker = Worker(studio.board, studio.shelf)
         worker.start()
         try:
@@ -93,5 +94,5 @@ async def session(request: Request) -> Response:
         raise Refused("the token is wrong; use the address that the studio prints", "token", "forbidden", 401)
     answer = Response(status_code=204)
     if token is not None:
-        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
+        answer.set_cookie(cookie_name(request.scope), token, httponly=True, samesite="strict", path="/")
     return answer

@@ -7,6 +7,9 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import BinaryIO, cast
 
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
@@ -24,7 +27,13 @@ DRAINED = 4 << 20
 
 
 class _Parser(MultiPartParser):
-    """Starlette's parser, with a bound on the headers of a part, which older parsers below it lack."""
+    """Starlette's parser, with two differences.
+
+    A part's headers are bounded, which older parsers below it lack; and files go to a folder of the studio's own, not
+    to the system's, which may be small, or memory.
+    """
+
+    folder: Path
 
     def on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._bound(end - start)
@@ -33,6 +42,14 @@ class _Parser(MultiPartParser):
     def on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._bound(end - start)
         super().on_header_value(data, start, end)
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if upload := self._current_part.file:
+            upload.file.close()
+            file = SpooledTemporaryFile(self.spool_max_size, dir=str(self.folder))  # noqa: SIM115 - `form` closes it
+            upload.file = cast(BinaryIO, file)
+            self._files_to_close_on_error.append(file)
 
     def _bound(self, more: int) -> None:
         self._head_bytes = getattr(self, "_head_bytes", 0) + more
@@ -49,8 +66,8 @@ class Form:
 
 
 @asynccontextmanager
-async def form(request: Request, limits: Limits) -> AsyncIterator[Form]:
-    """Read a multipart form; its file is closed, and gone, when the block ends. Raises Refused."""
+async def form(request: Request, limits: Limits, folder: Path) -> AsyncIterator[Form]:
+    """Read a multipart form; its file, kept in `folder`, is closed and gone when the block ends. Raises Refused."""
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(f"send multipart/form-data, not {kind[:60] or 'a body without a type'}", status=415)
@@ -63,6 +80,7 @@ async def form(request: Request, limits: Limits) -> AsyncIterator[Form]:
         request.headers, body(request, limits.upload_bytes + OVERHEAD, limits), max_files=1, max_fields=FIELDS,
         max_part_size=FIELD_BYTES,
     )  # fmt: skip
+    parser.folder = folder
     try:
         data = await parser.parse()
     except MultiPartException as e:

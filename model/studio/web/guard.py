@@ -15,12 +15,12 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..refused import Kind
-from .answers import error
+from .answers import error, fault
 
-COOKIE = "studio_token"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
     "connect-src 'self'; worker-src 'self' blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -53,8 +53,12 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def confined(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers[name] = value
@@ -65,7 +69,13 @@ class Guard:
             status, message, kind = problem
             await error(status, message, kind)(scope, receive, confined)
             return
-        await self.app(scope, receive, confined)
+        try:
+            await self.app(scope, receive, confined)
+        except Exception as e:
+            answer = await fault(Request(scope), e)
+            if begun:
+                raise  # the connection is cut off, so that the client knows
+            await answer(scope, receive, confined)
 
     def problem(self, scope: Scope) -> tuple[int, str, Kind] | None:
         """Return status, message and kind of what is wrong with a request's head; None: nothing."""
@@ -77,7 +87,7 @@ class Guard:
             return 403, "the Host header is not this studio's; use the address that it prints", "forbidden"
         if not _same(headers, hosts[0], page=_is_page(scope)):
             return 403, "the request comes from another site's page", "forbidden"
-        if self.token is not None and not _is_open(scope) and not self._authorized(headers):
+        if self.token is not None and not _is_open(scope) and not self._authorized(headers, scope):
             return 401, "the token is missing or wrong; use the address that the studio prints", "forbidden"
         return None
 
@@ -87,12 +97,12 @@ class Guard:
             return False
         return name in self.hosts or (self.token is not None and _is_address(name))
 
-    def _authorized(self, headers: Headers) -> bool:
+    def _authorized(self, headers: Headers, scope: Scope) -> bool:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.matches(given.strip()):
             return True
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(headers.get("cookie", "")).get(cookie_name(scope))
         except CookieError:
             return False
         return cookie is not None and self.matches(cookie.value)
@@ -103,6 +113,12 @@ class Guard:
             return True
         digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, self.token)]
         return hmac.compare_digest(*digests)
+
+
+def cookie_name(scope: Scope) -> str:
+    """Return the name of the cookie that holds the token: browsers give a host's cookies to all of its ports."""
+    _, port = scope.get("server") or ("", None)
+    return f"studio_token_{port or 0}"
 
 
 def host_name(host: str) -> str | None:

@@ -35,9 +35,11 @@ async def create(request: Request) -> Response:
 
 
 async def index(request: Request) -> Response:
-    """List the jobs, the newest first."""
+    """List the jobs, the newest first; `before` asks for those older than one, the answer's is for the next page."""
     limit = orders.value(request.query_params, "limit", values.integer(1, 1000), LISTED)
-    return JSONResponse({"jobs": await to_thread.run_sync(studio_of(request).board.views, limit)})
+    before = request.query_params.get("before") or None
+    page, more = await to_thread.run_sync(studio_of(request).board.views, limit, before)
+    return JSONResponse({"jobs": page, "before": more})
 
 
 async def show(request: Request) -> Response:

@@ -54,7 +54,7 @@ async def submitted(request: Request, translate: Translate = lambda fields: fiel
     studio = studio_of(request)
     try:
         with studio.board.place():
-            async with form(request, studio.limits) as sent:
+            async with form(request, studio.limits, studio.board.store.uploads) as sent:
                 order = orders.read(translate(sent.fields), studio.shelf, studio.limits)
                 if (sent.file is None) == (order.source is None):
                     raise Refused("file: is missing; send a clip, or name an earlier edit in source", "file")
@@ -84,7 +84,10 @@ def _queued(studio: Studio, order: Order, file: BinaryIO | None, name: str) -> J
                 clip = clips.take(file, name, order.start, order.end, place, studio.limits, order.source)
         settings = order.settings
         candidates = [Candidate(n + 1, (settings.seed + n) % 2**64) for n in range(settings.n)]
-        job = Job(own, order.model, order.prompt, order.sentence, order.note, settings, clip, candidates, time.time())
+        job = Job(
+            own, order.model.id, order.prompt, order.sentence, order.note, settings, clip, candidates, time.time(),
+            weights=order.model.weights,
+        )  # fmt: skip
         board.add(job)
         return job
     except BaseException:

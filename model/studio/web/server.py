@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ...errors import UserError
 from ..limits import Limits
 from .answers import error
-from .guard import HEAD_BYTES
+from .guard import HEAD_BYTES, HEADERS
 from .watchers import Watchers
 
 LEAVING = 5
@@ -86,7 +86,7 @@ def _deadlines(limits: Limits) -> type[H11Protocol]:
                     await inner(scope, receive, send)
                     return
                 answer = error(503, f"{limits.connections} connections are open; try again later", "busy", None, 5)
-                answer.headers["Connection"] = "close"
+                answer.headers.update({**HEADERS, "Connection": "close"})
                 await answer(scope, receive, send)
 
             return bounded
@@ -155,6 +155,7 @@ def _bare(status: int, message: str) -> bytes:
     """Return a whole answer to what never became a request."""
     content = json.dumps({"error": {"message": message, "type": "invalid_request_error", "param": None}})
     head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in HEADERS.items())
     return f"{head}Content-Length: {len(content)}\r\n\r\n{content}".encode()
 
 

@@ -103,7 +103,7 @@ async def _streamed(studio: Studio, job: Job, kind: str) -> Response:
     await _over(studio, job, or_heard=True)
     samples, head = job.input.samples, b""
     if kind == "wav":
-        made = await to_thread.run_sync(record, studio.shelf.get(job.model), job, job.settings.seed)
+        made = await to_thread.run_sync(record, studio.shelf.of(job), job, job.settings.seed)
         head = wav.header(samples, SAMPLE_RATE, tags=made.sized(samples).tags())
 
     async def parts() -> AsyncGenerator[bytes, None]:

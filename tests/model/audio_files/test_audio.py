@@ -138,6 +138,12 @@ BAD = {
     "zero length": (_samples(np.zeros(0, np.float32)), "a.wav", "zero length"),
     "nan": (_samples(_with(np.nan)), "a.wav", r"NaN or infinite samples \(the first at 0.100 s\)"),
     "inf": (_samples(_with(-np.inf)), "a.wav", "NaN or infinite"),
+    "1e38": (
+        _samples(_with(1e38)),
+        "a.wav",
+        r"samples of up to 1e\+38, where full scale is 1 \(the first at 0.100 s\)",
+    ),
+    "integers as floats": (_samples(_with(-32768.0)), "a.wav", "divide them by their full scale"),
     "silent": (_samples(np.zeros(4000, np.float32)), "a.wav", "silent .peak -inf dBFS."),
     "almost silent": (_samples(np.full(4000, 3e-5, np.float32)), "a.wav", "silent"),
     "cancelling": (_samples(np.stack([tone(4000, 9), -tone(4000, 9)], 1)), "a.wav", "2 channels cancel out"),

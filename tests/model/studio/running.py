@@ -6,7 +6,7 @@ import io
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,13 +101,13 @@ class Running:
 
 @contextmanager
 def running(
-    bundle: Path, data: Path, limits: Limits | None = None, *, token: str | None = None, backend: str = "native",
-    page: Path | None = None,
+    bundles: Path | Sequence[Path], data: Path, limits: Limits | None = None, *, token: str | None = None,
+    backend: str = "native", page: Path | None = None,
 ) -> Iterator[Running]:  # fmt: skip
-    """Run a studio of one model, on a free port."""
+    """Run a studio of a model, or of several, on a free port."""
     limits, watchers = limits or Limits(free_bytes=0), Watchers()
     board = Gated(Store(data), limits, watchers.tell)
-    studio = Studio(board, Shelf([bundle], backend), watchers, limits)
+    studio = Studio(board, Shelf([bundles] if isinstance(bundles, Path) else bundles, backend), watchers, limits)
     listening = server.listen("127.0.0.1", 0)
     started = threading.Event()
     more = {} if page is None else {"page": page}

@@ -44,16 +44,19 @@ def test_the_page_is_open_and_nothing_else(studio: Running) -> None:
 @pytest.mark.parametrize("headers", [
     {"Authorization": "Bearer"}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer {TOKEN}x"},
     {"Authorization": f"Bearer {TOKEN[:-1]}"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": TOKEN},
-    {"Cookie": "studio_token=wrong"}, {"Cookie": f"other={TOKEN}"}, {"Cookie": "studio_token"},
+    {"Cookie": "studio_token_PORT=wrong"}, {"Cookie": f"other={TOKEN}"}, {"Cookie": "studio_token_PORT"},
+    {"Cookie": f"studio_token={TOKEN}"}, {"Cookie": f"studio_token_1={TOKEN}"},
     {"Authorization": "Bearer \xff\xfe".encode("latin-1")},
 ])  # fmt: skip
 def test_a_wrong_token_opens_nothing(studio: Running, headers: dict[str, str]) -> None:
+    if cookie := headers.get("Cookie"):
+        headers = {"Cookie": cookie.replace("PORT", str(studio.port))}
     assert studio.client.get("/v1/models", headers=headers).status_code == 401
     assert studio.client.get(f"/v1/models?token={TOKEN}").status_code == 401
 
 
 def test_the_right_token_opens_all(studio: Running) -> None:
-    for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"Cookie": f"a=b; studio_token={TOKEN}"}):
+    for headers in ({"Authorization": f"Bearer {TOKEN}"}, {"Cookie": f"a=b; studio_token_{studio.port}={TOKEN}"}):
         assert studio.client.get("/v1/models", headers=headers).status_code == 200
 
 
@@ -67,6 +70,16 @@ def test_a_session_gives_the_token_as_a_cookie_that_no_script_reads(studio: Runn
         cookie = answer.headers["set-cookie"].lower()
         assert answer.status_code == 204 and "httponly" in cookie and "samesite=strict" in cookie
         assert client.get("/v1/models").status_code == 200
+
+
+def test_two_studios_of_one_host_keep_their_sessions_apart(studio: Running, tiny: Path, tmp_path: Path) -> None:
+    """A browser gives the cookies of 127.0.0.1 to all of its ports; httpx does so too."""
+    other = "another-token-of-thirty-letters"
+    with running(tiny, tmp_path, token=other, backend=BACKEND) as second, httpx.Client() as client:
+        for each, token in ((studio, TOKEN), (second, other)):
+            assert client.post(f"{each.url}/session", json={"token": token}).status_code == 204
+        for each in (studio, second):
+            assert client.get(f"{each.url}/v1/models").status_code == 200
 
 
 def test_with_a_token_addresses_are_let_through_and_foreign_names_are_not(studio: Running) -> None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import psutil
 import pytest
@@ -160,6 +161,7 @@ FORMS: dict[str, tuple[int, bytes]] = {
     "60000 channels": (400, whole(wave(60_000, 44_100, 16, b"abcd" * 60_000))),
     "a rate of nothing": (400, whole(wave(1, 0, 16, b"abcd" * 4000))),
     "a rate of gigahertz": (400, whole(wave(1, 2**31 - 1, 16, b"abcd" * 4000))),
+    "samples of 1e38": (400, whole(wave(1, 32_000, 32, np.full(32_000, 1e38, "<f4").tobytes(), tag=3))),
     "NaN": (400, whole(wave(1, 32_000, 32, np.full(32_000, np.nan, "<f4").tobytes(), tag=3))),
     "a bomb: minutes of FLAC in little": (400, whole(flac_of(300))),
     "a bomb: an hour of FLAC": (400, whole(flac_of(3700, 8000))),
@@ -214,9 +216,21 @@ def test_a_range_that_cannot_be_is_refused_as_json(studio: Running, asked: str, 
     assert status == 400 or answer.headers["content-range"].startswith("bytes */")
 
 
-def test_every_answer_is_confined(studio: Running) -> None:
-    for path in ("/", "/v1/models", "/nothing", "/page/example.flac"):
-        headers = studio.client.get(path).headers
+def test_every_answer_is_confined(studio: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = ("/", "/v1/models", "/nothing", "/page/example.flac")
+    found = [studio.client.get(path).headers for path in paths]
+    found.append(studio.client.get("/v1/models", headers={"Host": "elsewhere.test"}).headers)
+    with monkeypatch.context() as patch:  # a fault of ours
+        patch.setattr("model.studio.board.Board.views", lambda *_: 1 / 0)
+        answer = studio.client.get("/jobs")
+        assert answer.status_code == 500 and "division" not in answer.text
+        assert answer.json()["error"]["type"] == "server_error"
+        found.append(answer.headers)
+    for begun in (b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nX: "):  # what never becomes a request
+        _, said = raw(studio, begun)
+        lines = said.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+        found.append(httpx.Headers([tuple(line.split(": ", 1)) for line in lines]))
+    for headers in found:
         assert (
             "default-src 'none'" in headers["content-security-policy"]
             and "unsafe" not in headers["content-security-policy"]

@@ -224,14 +224,6 @@ def test_a_random_seed_is_drawn_and_shown(studio: Running) -> None:
     assert len(found) == 3 and all(0 <= seed < 2**53 for seed in found)
 
 
-def test_jobs_are_listed_the_newest_first(studio: Running) -> None:
-    made = [studio.job(wav(seed=n))["id"] for n in range(3)]
-    listed = [job["id"] for job in studio.client.get("/jobs").json()["jobs"]]
-    assert listed[:3] == made[::-1]
-    assert [job["id"] for job in studio.client.get("/jobs?limit=2").json()["jobs"]] == made[:0:-1]
-    assert error(studio.client.get("/jobs?limit=x"))[::2] == (400, "limit")
-
-
 def test_a_full_queue_says_when_to_come_back(tiny: Path, tmp_path: Path) -> None:
     with running(tiny, tmp_path, Limits(queue=2, free_bytes=0), backend=BACKEND) as studio:
         studio.board.gate.clear()

@@ -256,3 +256,25 @@ def test_a_disk_that_refuses_ends_nothing(tiny: Path, tmp_path: Path, monkeypatc
         studio.done(studio.job(wav(0.1)))
         left = sorted(path.name for path in studio.board.store.folder.iterdir())
         assert left == sorted(each["id"] for each in studio.client.get("/jobs").json()["jobs"])
+
+
+def test_what_a_killed_studio_left_of_uploads_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.close()
+    (store.uploads / "tmpabc").write_bytes(b"half")
+    Store(tmp_path).close()
+    assert list(store.uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EWOULDBLOCK, "in use by another studio"), (errno.ENOLCK, "cannot be locked")]
+)
+def test_a_folder_that_cannot_be_locked_is_not_said_to_be_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, said: str
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(UserError, match=f"{said}.*--data"):
+        Store(tmp_path)

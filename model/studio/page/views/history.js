@@ -22,16 +22,15 @@ export class HistoryPanel extends EventTarget {
   #open = "";
   #asked = ""; // the job whose deletion is to be confirmed
   #all = false;
+  /** @type {string | null} what is asked for to see older ones; null where there are none */
+  #before = null;
   #timer = 0;
   #drawn = "";
   #turn = 0; // counts questions, so that a late answer does not take the place of a later one
 
   constructor() {
     super();
-    $("#jobs-all").addEventListener("click", () => {
-      this.#all = true;
-      this.#draw();
-    });
+    $("#jobs-all").addEventListener("click", () => this.#more());
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
@@ -40,9 +39,9 @@ export class HistoryPanel extends EventTarget {
     clearTimeout(this.#timer);
     const turn = ++this.#turn;
     try {
-      const jobs = await fetchJobs();
+      const { jobs, before } = await fetchJobs();
       if (turn !== this.#turn) return;
-      this.jobs = jobs;
+      this.#take(jobs, before);
       say($("#history-error"), "");
       this.#draw();
     } catch (error) {
@@ -51,6 +50,31 @@ export class HistoryPanel extends EventTarget {
     }
     if (this.jobs.some((job) => !isFinal(job)) && !document.hidden)
       this.#timer = setTimeout(() => this.refresh(), POLL);
+  }
+
+  /** Take the newest jobs; older ones that were asked for stay behind them. */
+  #take(jobs, before) {
+    const oldest = jobs.at(-1)?.created ?? 0;
+    const older = before === null ? [] : this.jobs.filter(({ created }) => created < oldest);
+    if (!older.length) this.#before = before;
+    this.jobs = [...jobs, ...older];
+  }
+
+  /** Show those that are hidden, then older ones. */
+  async #more() {
+    if (this.#all && this.#before !== null) {
+      try {
+        const { jobs, before } = await fetchJobs(this.#before);
+        const known = new Set(this.jobs.map(({ id }) => id));
+        this.jobs.push(...jobs.filter(({ id }) => !known.has(id)));
+        this.#before = before;
+      } catch (error) {
+        if (error.status === 404) this.#before = this.jobs.at(-1)?.id ?? null; // it was deleted meanwhile
+        else if (error.type !== "lost") say($("#history-error"), error.message);
+      }
+    }
+    this.#all = true;
+    this.#draw();
   }
 
   /** Take what is known of one job. @param {import("../api.js").Job} job */
@@ -75,8 +99,10 @@ export class HistoryPanel extends EventTarget {
       this.#asked,
     ]);
     $("#history-empty").hidden = this.jobs.length > 0;
-    $("#jobs-all").hidden = shown.length === this.jobs.length;
-    $("#jobs-all").textContent = `Show all ${this.jobs.length}`;
+    const hidden = shown.length < this.jobs.length;
+    $("#jobs-all").hidden = !hidden && this.#before === null;
+    $("#jobs-all").textContent =
+      !hidden || this.#before !== null ? "Show older edits" : `Show all ${this.jobs.length}`;
     if (state === this.#drawn) return;
     this.#drawn = state;
     const focus = document.activeElement?.closest?.("#jobs [data-focus]")?.dataset.focus;

@@ -51,8 +51,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     watch.register(config)
-    # A shell starts background jobs deaf to Ctrl-C and SIGQUIT, and their children would be too: some tests send both.
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    # A shell starts background jobs deaf to Ctrl-C and SIGQUIT, nohup to SIGHUP, and their children would be too: some
+    # tests send all three.
+    signals = {signal.SIGINT: signal.default_int_handler, signal.SIGQUIT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in signals.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     config.addinivalue_line("markers", "backend(name): skipped where the machine cannot run it, which the end says")

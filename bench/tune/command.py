@@ -99,6 +99,7 @@ def knobs(backend: str) -> dict[str, Sequence[Any]]:
         "product_simdgroups": [2, 4, 8],
         "norm_simdgroups": [8, 4, 2],
         "attention_simdgroups": [8, 4, 16],
+        "attention_splits": [0, 1, 2, 4],
         "stock": [[list(route) for route in routes] for routes in stock],
         "environment": limits,
     }

@@ -7,32 +7,32 @@ is strong (dense products, plain attention, the codec's convolutions and LSTM) t
 from __future__ import annotations
 
 import functools
-import importlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
 
 import reference
-from reference import forms, matmul
-from reference.contract import Packed
+from reference import forms
+from reference.contract import Packed, Prefix
 from reference.self_attention import composed
 
 from .. import tuning
-from .attention import cross_attention, prefix_attention
 from .choices import Choices, default
+from .cores import gpu_cores
+from .cross_attention import cross_attention
 from .engine import Engine, Launch
-from .folding import Foldable
 from .int4_matmul import int4_matmul
-
-stock = importlib.import_module("reference.attention")  # the package has a function of that name
+from .prefix_attention import prefix_attention
+from .prepared import Prepared
+from .self_attention import self_attention
 
 BUFFER_LIMITS = ("MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")
 """How much work MLX puts into a command buffer before it hands it to the GPU."""
 
-__all__ = ["Choices", "Engine", "Launch", "MetalOps", "on_gpu", "on_interpreter"]
+__all__ = ["Choices", "Engine", "Launch", "MetalOps", "Prepared", "on_gpu", "on_interpreter"]
 
 
 class MetalOps:
@@ -45,16 +45,24 @@ class MetalOps:
     def __init__(self, name: str, engine: Engine):
         self.name = name
         self.engine = engine
-        self.int4_matmul = forms.int4_matmul(_or_stock(int4_matmul, engine, matmul.int4_matmul))
-        self.prefix_attention = forms.prefix_attention(_or_stock(prefix_attention, engine, stock.prefix_attention))
-        self.cross_attention = forms.cross_attention(_or_stock(cross_attention, engine, stock.cross_attention))
-        self.self_attention = forms.self_attention(functools.partial(composed, self))
+        self.int4_matmul = forms.int4_matmul(functools.partial(int4_matmul, engine))
+        self.prefix_attention = forms.prefix_attention(functools.partial(prefix_attention, engine))
+        self.cross_attention = forms.cross_attention(functools.partial(cross_attention, engine))
+        self.self_attention = forms.self_attention(self._self_attention)
         self.missing, self.compile = engine.missing, engine.compile
 
     def pack(self, weight: Packed) -> Packed:
-        """Return the matrix as `mx.quantize` lays it out, as one that a norm can be folded into."""
+        """Return the matrix as `mx.quantize` lays it out, as one that remembers what was planned and made for it."""
         plain = reference.pack(weight)
-        return Foldable(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
+        return Prepared(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
+
+    def _self_attention(
+        self, qkv: mx.array, cache: mx.array, position: int, prefix: Prefix | None, scale: float, rows: slice,
+        query_row: int,
+    ) -> tuple[mx.array, mx.array]:  # fmt: skip
+        if prefix is None:  # attention to the cache alone is stock MLX's
+            return composed(self, qkv, cache, position, prefix, scale, rows, query_row)
+        return self_attention(self.engine, qkv, cache, position, prefix, scale, rows, query_row)
 
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)
@@ -72,18 +80,6 @@ class MetalOps:
     def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
         """Weights keep the bundle's dtype: bytes are what a decode step waits for."""
         return stored
-
-
-def _or_stock(
-    own: Callable[..., mx.array | None], engine: Engine, composed: Callable[..., mx.array]
-) -> Callable[..., mx.array]:
-    """Make an operation of ours one that stock MLX computes where ours gives None."""
-
-    def operation(*nouns: Any) -> mx.array:
-        result = own(engine, *nouns)
-        return composed(*nouns) if result is None else result
-
-    return operation
 
 
 def on_gpu(tuned: Mapping[str, Any] | None = None) -> MetalOps:
@@ -105,7 +101,8 @@ def on_gpu(tuned: Mapping[str, Any] | None = None) -> MetalOps:
 def chosen() -> Choices:
     """Return the choices for this machine's GPU: the defaults of its generation."""
     macos = tuple(int(part) for part in platform.mac_ver()[0].split(".") if part.isdigit())
-    return default(str(mx.device_info().get("architecture", "")), macos, str(vars(mx)["__version__"]))
+    architecture = str(mx.device_info().get("architecture", ""))
+    return default(architecture, macos, str(vars(mx)["__version__"]), gpu_cores(architecture))
 
 
 def on_interpreter(**options: Any) -> MetalOps:

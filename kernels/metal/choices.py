@@ -12,6 +12,7 @@ import mlx.core as mx
 NORMS = ("inside", "folded", "apart")
 """Where the layer norm of a decode product is computed: by each of its threadgroups before the product; in its epilogue
 from constants of the matrix; or in a launch of stock MLX before it."""
+MOST_SPLITS = 16
 MANY = 1 << 30
 TABLE_OF = "0.32."
 """The MLX versions that the default routes were read from."""
@@ -32,7 +33,9 @@ class Choices:
 
     norm: one of NORMS. outputs: of a simdgroup of a decode product. product_simdgroups, norm_simdgroups: of its
     threadgroups without and with a norm (every threadgroup of those measures the rows anew, and more share that).
-    attention_simdgroups: of both attention kernels; more than 8 is for chips from M3 on.
+    attention_simdgroups: of both attention kernels; more than 8 is for chips from M3 on. attention_splits: parts into
+    which prefix attention splits the keys of a decode step, each for a threadgroup; 0 leaves it to `splits.py`, which
+    wants no fewer threadgroups than the GPU has `cores` (0: not known).
     """
 
     norm: Literal["inside", "folded", "apart"] = "inside"
@@ -40,6 +43,8 @@ class Choices:
     product_simdgroups: int = 2
     norm_simdgroups: int = 8
     attention_simdgroups: int = 8
+    attention_splits: int = 0
+    cores: int = 0
     stock: tuple[Route, ...] = ()
 
     def by_stock(self, operation: str, rows: int, k: int = 0, dtype: mx.Dtype = mx.float16) -> bool:
@@ -64,6 +69,11 @@ class Choices:
         return made
 
     def _check(self) -> None:
+        splits, cores = self.attention_splits, self.cores
+        if not (type(splits) is int and 0 <= splits <= MOST_SPLITS):
+            raise ValueError(f"attention_splits={splits!r} cannot be; use 1 to {MOST_SPLITS}, or 0 for the default")
+        if not (type(cores) is int and cores >= 0):
+            raise ValueError(f"cores={cores!r} cannot be; use the GPU's number of cores, or 0")
         if self.norm not in NORMS:
             raise ValueError(f"norm={self.norm!r} is not known; use one of {', '.join(NORMS)}")
         for name, most in (
@@ -90,8 +100,8 @@ def generation(architecture: str) -> int:
     return int(found[1]) if found else 0
 
 
-def default(architecture: str, macos: tuple[int, ...], mlx: str) -> Choices:
-    """Return what to choose before anything was measured, by the chip's generation, macOS and MLX.
+def default(architecture: str, macos: tuple[int, ...], mlx: str, cores: int = 0) -> Choices:
+    """Return what to choose before anything was measured, by the chip's generation and cores, macOS and MLX.
 
     From MLX's source and its maintainers' published measurements: on M3 and later stock's `qmv_wide` reads the weights
     once up to 13 rows and more, and a tile of 32 rows is mostly empty there; on M5, from macOS 26.2 on, stock's
@@ -104,4 +114,4 @@ def default(architecture: str, macos: tuple[int, ...], mlx: str) -> Choices:
             routes.append(Route("int4_matmul", 9, 16))
         if generation(architecture) >= 17 and macos >= (26, 2):
             routes.append(Route("int4_matmul", 17, MANY, nax=True))
-    return Choices(stock=tuple(routes))
+    return Choices(stock=tuple(routes), cores=cores)

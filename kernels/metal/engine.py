@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import re
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, TypeVar
 
 import mlx.core as mx
 
@@ -63,18 +64,18 @@ class Refused(RuntimeError):
     """A GPU's pipeline takes no threadgroup that the kernel can run with, or Metal does not compile the kernel."""
 
 
-class Plan(NamedTuple):
-    """What stays the same between launches of equal arguments: the kernel, and all of its call but the inputs."""
-
-    kernel: Any
-    arguments: dict[str, Any]
-
-
-Describe = Callable[[], "Launch | None"]
+PlanT = TypeVar("PlanT")
+Bound = Callable[..., list[mx.array]]
+"""A launch that is ready for inputs: `bound(inputs=[...])`."""
+Plans = dict[Hashable, Any]
+"""What computes calls of an operation, by all that the computation depends on but the values of arrays."""
 
 
 class Engine:
-    """Builds each kernel once, plans each launch once, and launches.
+    """Builds each kernel once, and makes it ready for launches of one kind.
+
+    An operation plans each kind of call once (`known`, `keep`): its arguments are checked, and its launches bound, when
+    the plan is made. `plans` are those that belong to no matrix; `state` stands for the choices in other keys.
 
     `build` is `mx.fast.metal_kernel` or `interpreter.metal_kernel`; `options` go along with every launch (the
     interpreter's check, seed and fp). With `probe`, each variant runs once, on zeros, when it is first used: a pipeline
@@ -92,33 +93,42 @@ class Engine:
         self._probe = probe
         self._kernels: dict[Any, tuple[Any, int]] = {}
         self._refused: set[Any] = set()
-        self._plans: dict[Hashable, Plan | None] = {}
+        self.plans: Plans = {}
+        self.state = object()
 
     def choose(self, choices: Choices) -> None:
-        """Change the choices; kernels that are built stay."""
+        """Change the choices, which every plan is made from; kernels that are built stay."""
         self.choices = choices
-        self._plans = {}
+        self.plans = {}
+        self.state = object()
 
     def source(self, file: str) -> str:
         """Return the text of a file of Metal's."""
         return (SOURCES / file).read_text()
 
-    def launch(self, key: Hashable, inputs: list[mx.array], describe: Describe) -> mx.array | None:
-        """Launch a kernel and return its result; None where stock MLX is to compute it.
+    def known(self, plans: Plans, key: Hashable) -> Any:
+        """Return the plan of a call, None where one is to be made: of the first of its kind, and under `missing`."""
+        return plans.get(key) if _recorded.get() is None else None
 
-        `key` holds all that the launch depends on but the values in its inputs. Only the first launch of a key is
-        described: None by choice, or a launch, which may be refused (one warning says so).
+    def keep(self, plans: Plans, key: Hashable, plan: PlanT) -> PlanT:
+        """Keep a plan that was made, unless under `missing`, where it launches nothing; return it."""
+        if _recorded.get() is None:
+            plans[key] = plan
+        return plan
+
+    def bind(self, launch: Launch) -> Bound | None:
+        """Return what launches a kernel with inputs like those of `launch`; None where stock MLX is to compute it.
+
+        A kernel that was not built yet is; where it is refused, one warning says so.
         """
-        if (recorded := _recorded.get()) is not None:
-            return self._record(recorded, describe)
-        try:
-            plan = self._plans[key]
-        except KeyError:
-            plan = self._plans[key] = self._plan(describe())
-        if plan is None:
+        if launch.variant in self._refused:
             return None
-        result: list[mx.array] = plan.kernel(inputs=inputs, **plan.arguments)
-        return result[0]
+        if (recorded := _recorded.get()) is not None:
+            recorded.setdefault(launch.variant, launch)
+            zeros = mx.zeros(launch.shape, dtype=launch.dtype)
+            return lambda inputs: [zeros]
+        found = self._built(launch)
+        return found and functools.partial(found[0], **self._arguments(launch, found[1]))
 
     def missing(self, run: Callable[[], object]) -> list[Launch]:
         """Return the launches of `run` whose kernels were not built yet, one of each kernel.
@@ -140,27 +150,20 @@ class Engine:
         for done, launch in enumerate(launches):
             if progress is not None:
                 progress(done, len(launches))
-            self._plan(launch)
+            self._built(launch)
         if progress is not None:
             progress(len(launches), len(launches))
 
-    def _record(self, recorded: dict[Any, Launch], describe: Describe) -> mx.array | None:
-        launch = describe()
-        if launch is None or launch.variant in self._refused:
-            return None
-        recorded.setdefault(launch.variant, launch)
-        return mx.zeros(launch.shape, dtype=launch.dtype)
-
-    def _plan(self, launch: Launch | None) -> Plan | None:
-        if launch is None or launch.variant in self._refused:
+    def _built(self, launch: Launch) -> tuple[Any, int] | None:
+        """Return a launch's kernel and its simdgroups, built when first asked for; None where it is refused."""
+        if launch.variant in self._refused:
             return None
         try:
-            kernel, simdgroups = self._kernels.get(launch.variant) or self._fitting(launch)
+            return self._kernels.get(launch.variant) or self._fitting(launch)
         except Refused as e:
             self._refused.add(launch.variant)
             warnings.warn(f"stock MLX computes what {launch.file} would: {e}", stacklevel=4)
             return None
-        return Plan(kernel, self._arguments(launch, simdgroups))
 
     def _fitting(self, launch: Launch) -> tuple[Any, int]:
         """Build a launch's kernel, with as many simdgroups as its pipeline takes. Raises Refused if it takes none."""

@@ -11,7 +11,6 @@ result where the mean is large.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import mlx.core as mx
@@ -20,21 +19,6 @@ from reference.contract import Norm, Packed
 
 Folded: TypeAlias = mx.array
 """c1 and c2, float32 [2, N]."""
-
-
-@dataclass(frozen=True)
-class Foldable(Packed):
-    """A packed matrix that remembers the constants of the norms that come before it."""
-
-    _constants: dict[int, tuple[mx.array, Folded]] = field(default_factory=dict, compare=False, repr=False)
-
-    def folded(self, norm: Norm) -> Folded:
-        """Return the constants of a norm, made when first asked for."""
-        # The norm's weight is kept beside them: its id stays its own.
-        found = self._constants.get(id(norm[0]))
-        if found is None:
-            found = self._constants[id(norm[0])] = norm[0], fold(self, norm)
-        return found[1]
 
 
 def fold(weight: Packed, norm: Norm) -> Folded:

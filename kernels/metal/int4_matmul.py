@@ -3,64 +3,103 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import mlx.core as mx
 
+from reference import matmul
 from reference.arguments import check_int4_matmul
 from reference.contract import Epilogue, Norm, Packed
 
-from .engine import SIMD, Engine, Launch
-from .folding import Foldable, Folded
+from .engine import SIMD, Bound, Engine, Launch
+from .prepared import Prepared, plans_of
 
 DECODE_ROWS = 8
 # A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
 LEAST_OUTPUTS = 8
 
 
-def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array | None:
+def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
     """Compute residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
 
     Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
-    None where stock MLX is to compute it. x and residual are taken as they lie: a decode step has no reshapes.
+    By stock MLX where that was chosen, or the kernel was refused. A decode step has no reshapes: x and residual are
+    taken as they lie.
     """
     weight = weight.plain()
-    n, bias, residual = weight.w.shape[0], epilogue.bias, epilogue.residual
-    if n < LEAST_OUTPUTS:
-        return _padded(engine, x, weight, norm, epilogue)
-    m = x.size // max(x.shape[-1], 1) if x.ndim else 0
-    decode = m <= DECODE_ROWS
-    folded: Folded | None = None
-    if norm is not None:
-        if not decode or engine.choices.norm == "apart":
-            check_int4_matmul(x, weight, norm, epilogue)
-            # In x's type again, which wider weights of the norm change.
-            x, norm = mx.fast.layer_norm(x, norm[0], norm[1], norm[2]).astype(x.dtype), None
-        elif engine.choices.norm == "folded" and isinstance(weight, Foldable):
-            folded = weight.folded(norm)
-
-    inputs = [x, weight.w, weight.scales, weight.biases]
-    if bias is not None:
-        inputs.append(bias)
-    if residual is not None:
-        inputs.append(residual)
-    if norm is not None:
-        inputs += [norm[0], norm[1] if folded is None else folded, scalar(norm[2])]
-    key = (
-        "int4_matmul", weight.bits, weight.group_size, bias is None, epilogue.activation, residual is None,
-        folded is None, tuple([(a.shape, a.dtype) for a in inputs]),
+    bias, activation, residual = epilogue
+    kind = (
+        "int4_matmul", x.shape, x.dtype, activation,
+        None if bias is None else (bias.shape, bias.dtype),
+        None if residual is None else (residual.shape, residual.dtype),
+        None if norm is None else (norm[0].shape, norm[0].dtype, norm[1].shape, norm[1].dtype),
     )  # fmt: skip
+    plans, key = plans_of(engine, weight, kind)
+    plan = engine.known(plans, key)
+    if plan is None:
+        plan = engine.keep(plans, key, _plan(engine, x, weight, norm, epilogue))
+    y: mx.array = plan(x, weight, norm, epilogue)
+    return y
 
+
+Product = Callable[[mx.array, Packed, "Norm | None", Epilogue], mx.array]
+
+
+def _plan(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> Product:
+    """Return what computes products of this kind. Raises ValueError for arguments that do not fit."""
+    n, k = check_int4_matmul(x, weight, norm, epilogue)
+    if n < LEAST_OUTPUTS:
+        return functools.partial(_padded, engine)
+    decode = x.size // k <= DECODE_ROWS
+    if norm is not None and (not decode or engine.choices.norm == "apart"):
+        return functools.partial(_norm_apart, engine)
+    if engine.choices.by_stock("int4_matmul", x.size // k, k, x.dtype):
+        return matmul.int4_matmul
+    folded = norm is not None and engine.choices.norm == "folded" and isinstance(weight, Prepared)
+    inputs = _inputs(x, weight, norm, epilogue, folded)
     # The tiled kernel takes rows as one axis.
-    arrays = inputs if decode else [a.reshape(m, -1) if a is x or a is residual else a for a in inputs]
+    arrays = inputs if decode else [_flat(a) if a is x or a is epilogue.residual else a for a in inputs]
+    bound = engine.bind(_launch(engine, arrays, weight, norm, epilogue, folded))
+    if bound is None:
+        return matmul.int4_matmul
+    return functools.partial(_decode, bound, folded) if decode else functools.partial(_tiled, bound)
 
-    def describe() -> Launch | None:
-        check_int4_matmul(x, weight, norm, epilogue)
-        if engine.choices.by_stock("int4_matmul", m, x.shape[-1], x.dtype):
-            return None
-        return _launch(engine, arrays, weight, norm, epilogue, folded is not None)
 
-    y = engine.launch(key, arrays, describe)
-    return y if y is None or decode else y.reshape(*x.shape[:-1], n)
+def _inputs(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue, folded: bool) -> list[mx.array]:
+    """Return what the kernels are given, in the order of `_launch`'s names."""
+    inputs = [x, weight.w, weight.scales, weight.biases]
+    if epilogue[0] is not None:
+        inputs.append(epilogue[0])
+    if epilogue[2] is not None:
+        inputs.append(epilogue[2])
+    if norm is not None:
+        second = weight.folded(norm) if folded and isinstance(weight, Prepared) else norm[1]
+        inputs += (norm[0], second, scalar(norm[2]))
+    return inputs
+
+
+def _decode(bound: Bound, folded: bool, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    return bound(inputs=_inputs(x, weight, norm, epilogue, folded))[0]
+
+
+def _tiled(bound: Bound, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
+    if epilogue.residual is not None:
+        epilogue = epilogue._replace(residual=_flat(epilogue.residual))
+    (y,) = bound(inputs=_inputs(_flat(x), weight, norm, epilogue, False))
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def _flat(x: mx.array) -> mx.array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _norm_apart(engine: Engine, x: mx.array, weight: Packed, norm: Norm, epilogue: Epilogue) -> mx.array:
+    return int4_matmul(engine, normalized(x, norm), weight, None, epilogue)
+
+
+def normalized(x: mx.array, norm: Norm) -> mx.array:
+    """Compute a norm by stock MLX: in x's type, which wider weights of the norm would change."""
+    return mx.fast.layer_norm(x, norm[0], norm[1], norm[2]).astype(x.dtype)
 
 
 def _launch(
@@ -111,17 +150,15 @@ def _launch(
     )
 
 
-def _padded(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array | None:
+def _padded(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
     """Compute a product of fewer than 8 outputs as one of 8."""
-    n, _ = check_int4_matmul(x, weight, norm, epilogue)
+    n, rows = weight.shape[0], (0, LEAST_OUTPUTS - weight.shape[0])
     bias, activation, residual = epilogue
-    rows = (0, LEAST_OUTPUTS - n)
-    w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in weight.arrays())
+    w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in (weight.w, weight.scales, weight.biases))
     bias = None if bias is None else mx.pad(bias, [rows])
     residual = None if residual is None else mx.pad(residual, [*[(0, 0)] * (residual.ndim - 1), rows])
     wide = Packed(w, scales, biases, weight.group_size, weight.bits)
-    y = int4_matmul(engine, x, wide, norm, Epilogue(bias, activation, residual))
-    return None if y is None else y[..., :n]
+    return int4_matmul(engine, x, wide, norm, Epilogue(bias, activation, residual))[..., :n]
 
 
 def outputs_of_a_simdgroup(n: int, most: int = 4) -> int:

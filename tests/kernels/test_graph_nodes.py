@@ -79,8 +79,8 @@ def test_a_layer_has_no_more_nodes_than_the_views_of_a_stock_composition() -> No
 def test_a_node_more_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that nobody needs, in the middle of a layer."""
     plain = metal.MetalOps("interpreter", metal.Engine(traced))
-    own = plain.prefix_attention
-    monkeypatch.setattr(plain, "prefix_attention", lambda q, *a, **k: own(mx.contiguous(q), *a, **k))
+    own = plain.self_attention
+    monkeypatch.setattr(plain, "self_attention", lambda qkv, *a, **k: own(mx.contiguous(qkv), *a, **k))
     assert set(layer_nodes(plain)) - {"StopGradient", "CustomTransforms", "SliceUpdate"} > {"Reshape"}
     assert not set(layer_nodes(plain)) - {"StopGradient", "CustomTransforms", "SliceUpdate"} <= set(VIEWS)
 

@@ -14,6 +14,7 @@ import pytest
 
 from kernels import Ops, metal
 from kernels.interpreter.compiler import FP
+from kernels.metal.engine import Bound
 
 from ..strategies import Matmul, PrefixAttention
 from . import test_cross_attention, test_int4_matmul, test_prefix_attention
@@ -84,9 +85,15 @@ def test_no_fault_in_any_order(name: str, fp: str) -> None:
         launched: list[mx.array] = []
 
         class Recorded(metal.Engine):
-            def launch(self, *args: Any, _launched: list[mx.array] = launched, **kwargs: Any) -> mx.array:
-                _launched.append(super().launch(*args, **kwargs))
-                return _launched[-1]
+            def bind(self, launch: metal.Launch, _launched: list[mx.array] = launched) -> Bound | None:
+                bound = super().bind(launch)
+                assert bound is not None
+
+                def recorded(inputs: list[mx.array]) -> list[mx.array]:
+                    _launched.extend(results := bound(inputs=inputs))
+                    return results
+
+                return recorded
 
         from kernels import interpreter
 

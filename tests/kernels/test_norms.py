@@ -12,7 +12,8 @@ import pytest
 
 from kernels import interpreter, metal
 from kernels.metal.choices import NORMS
-from kernels.metal.folding import Foldable, fold
+from kernels.metal.folding import fold
+from kernels.metal.prepared import Prepared
 from reference import oracle
 from reference.contract import Norm, Packed
 
@@ -134,6 +135,6 @@ def test_constants_are_made_once_for_each_norm() -> None:
     a = r.packed(N, K, group_size=GROUP, bits=4, dtype=mx.float16)
     weight = ops("folded").pack(Packed(a["w"], a["scales"], a["biases"], GROUP, 4))
     norms = [Norm(r.normal(K), r.normal(K)) for _ in range(2)]
-    assert isinstance(weight, Foldable)
+    assert isinstance(weight, Prepared)
     first = weight.folded(norms[0])
     assert weight.folded(norms[0]) is first and not mx.array_equal(weight.folded(norms[1]), first)

@@ -71,7 +71,7 @@ def _convert(parser: argparse.ArgumentParser) -> None:
     add(
         "--recipe",
         default="plain",
-        metavar="plain|mse|mixed|fine|calibrated|calibrated-mixed",
+        metavar="plain|heads|mse|mixed|fine|calibrated|calibrated-mixed",
         help="which modules get more or fewer bits, and how scales are chosen (default plain, the published layout)",
     )
     add(

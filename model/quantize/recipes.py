@@ -80,6 +80,7 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         Recipe("plain", "the published layout: layer projections by mx.quantize, all else 16 bits"),
+        Recipe("heads", "the published layout, and 8-bit output heads", other=((_HEADS, 8, None),)),
         Recipe("mse", "the published layout and size; each group's scale and bias of least squared error", search=True),
         Recipe(
             "mixed",

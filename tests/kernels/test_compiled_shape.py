@@ -165,8 +165,13 @@ def test_the_count_is_held_against_public_pipelines() -> None:
     found = {row.name: row for row in registers.calibrated()}
     assert len(found) == 6
     # 704 threads: more than 136 registers of 16 bits (768 threads), and no more than 144.
-    assert found["llama.cpp mul_mv_q4_0"].apple == (69, 72)
+    assert found["llama.cpp kernel_mul_mv_q4_0_f32"].apple == (69, 72)
     assert found["mlx-vlm two_pass_2, head dim 256"].apple == (53, 56)
-    assert found["llama.cpp rwkv_wkv6"].apple == (105, 128) and found["llama.cpp rwkv_wkv6"].below
+    assert found["llama.cpp kernel_rwkv_wkv6_f32"].apple == (117, 128)
+    assert found["llama.cpp kernel_rwkv_wkv7_f32"].apple == (105, 116)
     sdpa = found["MLX sdpa_vector, head dim 512"]
     assert sdpa.apple == (57, 64) and 0.5 < sdpa.ratio[0] <= sdpa.ratio[1] < 2
+    for row in found.values():
+        assert row.ratio == (row.apple[0] / row.ours[1], row.apple[1] / row.ours[0])
+    # A text that is not here is named, so that its count can be repeated.
+    assert all(each.counted is None or each.source for each in registers.PUBLIC)

@@ -103,7 +103,9 @@ def test_what_is_packed_how() -> None:
     assert not named("plain").overrides(LARGE, ADAPTER, FOUR) and not named("mse").overrides(LARGE, ADAPTER, FOUR)
     assert len(mixed) == 48 * 2 + 4 + 48 and set(mixed.values()) == {Quantization(8, 64)}
     assert len(fine) == 48 * 10 + 4 + 48 and fine["layers.47.linear2"] == Quantization(4, 32)
-    for each in (mixed, fine):
+    heads = named("heads").overrides(LARGE, ADAPTER, FOUR)
+    assert heads == {f"linears.{k}": Quantization(8, 64) for k in range(4)}
+    for each in (mixed, fine, heads):
         assert "emb.0" not in each and "text_conditioner.output_proj" not in each and "layers.0.norm1" not in each
     # With 8 bits everywhere, heads and merge_linear must still be named: plain leaves them as floats.
     eight = Quantization(8, 32)
@@ -127,7 +129,8 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
         weight = np.array(exact.tensors[f"{module}.weight"])
         q = bundle.config.recipe.get(module, FOUR) if f"{module}.scales" in bundle.sources else None
         if q is None:
-            assert name in ("plain", "mse", "calibrated") and not module.startswith("layers.")
+            assert name in ("plain", "heads", "mse", "calibrated") and not module.startswith("layers.")
+            assert name != "heads" or not module.startswith("linears.")
             continue
         parts: Any = mx.load(str(out / "model.safetensors"))
         made = oracle.dequantize(
@@ -165,7 +168,7 @@ def test_packed_heads_are_computed_with_as_stored(backend: str, tmp_path: Path) 
 
 def test_recipes_that_cannot_be(tmp_path: Path) -> None:
     source = {"adapter": GOLDEN / "upstream.ckpt", "base": GOLDEN / "base", "t5": GOLDEN / "t5", "out": tmp_path / "x"}
-    with pytest.raises(UsageError, match="use one of plain, mse, mixed, fine"):
+    with pytest.raises(UsageError, match="use one of plain, heads, mse, mixed, fine"):
         convert(**source, recipe="best")
     with pytest.raises(UsageError, match="--bits 16 does not"):
         convert(**source, bits=16, recipe="mse")

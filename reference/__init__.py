@@ -11,7 +11,7 @@ from .attention import attention
 from .attention import cross_attention as _cross_attention
 from .attention import prefix_attention as _prefix_attention
 from .cache import write_cache
-from .codec import conv1d, conv_transpose1d, lstm
+from .codec import conv1d, conv_transpose1d, lay_out, lstm
 from .contract import Packed
 from .precision import cache_dtype, compute_dtype, weight_dtype
 from .self_attention import self_attention as _self_attention
@@ -40,6 +40,7 @@ __all__ = [
     "conv_transpose1d",
     "cross_attention",
     "int4_matmul",
+    "lay_out",
     "linear",
     "lstm",
     "name",

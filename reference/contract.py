@@ -69,6 +69,24 @@ class Packed:
         return [self.w, self.scales, self.biases]
 
 
+@runtime_checkable
+class LaidOut(Protocol):
+    """Weights of the codec in a layout of a backend's own, which `Ops.lay_out` made; every backend takes them."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the weights."""
+        ...
+
+    def plain(self) -> mx.array:
+        """Return the weights as they were given, float32."""
+        ...
+
+
+Weight = mx.array | LaidOut
+CodecOperation = Literal["conv1d", "conv_transpose1d", "lstm"]
+
+
 class Prefix(NamedTuple):
     """What a layer attends to beside its own past: q [B',H,T,D], k and v [B',H,P,D], and the raw scalar gate."""
 
@@ -219,10 +237,18 @@ class Ops(Protocol):
         """softmax(scale · q k^T + mask) v; q [B,H,T,D], k, v [B,H,S,D], additive mask broadcastable to [B,H,T,S]."""
         ...
 
+    def lay_out(self, w: mx.array, operation: CodecOperation, *, stride: int = 1) -> Weight:
+        """Return weights of `operation` as this backend reads them best, `w` itself if that is it.
+
+        w [N,k,C] of a convolution, of the transposed one with this stride, or either matrix [4C,C] of an LSTM. Costs
+        one pass over the weights where the layout changes.
+        """
+        ...
+
     def conv1d(
         self,
         x: mx.array,
-        w: mx.array,
+        w: Weight,
         bias: mx.array,
         *,
         stride: int = 1,
@@ -232,12 +258,12 @@ class Ops(Protocol):
         """residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]; result [B,(L-k)//stride+1,N]."""
         ...
 
-    def conv_transpose1d(self, x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
+    def conv_transpose1d(self, x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
         """Full transposed convolution of elu(x), plus bias; x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N]."""
         ...
 
     def lstm(
-        self, x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
+        self, x: mx.array, w_ih: Weight, w_hh: Weight, bias: mx.array, state: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
         """Run one LSTM layer; x [B,L,C], w_ih, w_hh [4C,C] (gates i,f,g,o), bias [4C].
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .contract import Activation, Epilogue, Norm, Packed, Prefix
+from .contract import Activation, Epilogue, LaidOut, Norm, Packed, Prefix
 
 Operation = Callable[..., mx.array]
 
@@ -30,10 +30,13 @@ def packed(
 
 
 def in_parts(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace a packed matrix among an operation's named arguments by its parts, as `reference.oracle` takes them."""
+    """Replace weights in a backend's layout, among an operation's named arguments, by what `reference.oracle` takes.
+
+    A packed matrix becomes its parts, the codec's weights become arrays.
+    """
     w = arguments.get("w")
     if not isinstance(w, Packed):
-        return dict(arguments)
+        return {name: value.plain() if isinstance(value, LaidOut) else value for name, value in arguments.items()}
     w = w.plain()
     parts = {"w": w.w, "scales": w.scales, "biases": w.biases, "group_size": w.group_size, "bits": w.bits}
     return {**arguments, **parts}

@@ -67,6 +67,7 @@ class MetalOps:
     linear = staticmethod(reference.linear)
     attention = staticmethod(reference.attention)
     write_cache = staticmethod(reference.write_cache)
+    lay_out = staticmethod(reference.lay_out)
     conv1d = staticmethod(reference.conv1d)
     conv_transpose1d = staticmethod(reference.conv_transpose1d)
     lstm = staticmethod(reference.lstm)

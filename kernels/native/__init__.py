@@ -44,8 +44,9 @@ if _wrong := _settings.read_environment():
 
 __all__ = [
     "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "info",
-    "int4_matmul", "knobs", "linear", "lstm", "name", "pack", "prefix_attention", "self_attention", "set_activations",
-    "set_caches", "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use", "weight_dtype", "write_cache",
+    "int4_matmul", "knobs", "lay_out", "linear", "lstm", "name", "pack", "prefix_attention", "self_attention",
+    "set_activations", "set_caches", "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use",
+    "weight_dtype", "write_cache",
 ]  # fmt: skip
 
 
@@ -264,7 +265,7 @@ prefix_attention = forms.prefix_attention(_prefix_attention)
 cross_attention = forms.cross_attention(_cross_attention)
 
 
-conv1d, conv_transpose1d, lstm = signals.operations(_ext)
+lay_out, conv1d, conv_transpose1d, lstm = signals.operations(_ext)
 
 
 def attention(

@@ -8,15 +8,37 @@ from typing import NoReturn
 
 import mlx.core as mx
 
+from reference.contract import CodecOperation, Weight
+
+from .panels import Panels, stored
+
 
 def operations(
     extension: Callable[[], ModuleType],
-) -> tuple[Callable[..., mx.array], Callable[..., mx.array], Callable[..., tuple[mx.array, mx.array]]]:
-    """Return conv1d, conv_transpose1d and lstm of an extension, which is asked for at each call."""
+) -> tuple[
+    Callable[..., Panels],
+    Callable[..., mx.array],
+    Callable[..., mx.array],
+    Callable[..., tuple[mx.array, mx.array]],
+]:
+    """Return lay_out, conv1d, conv_transpose1d and lstm of an extension, which is asked for at each call."""
+
+    def lay_out(w: Weight, operation: CodecOperation, *, stride: int = 1) -> Panels:
+        """Return weights in panels of outputs, float32, begun at once; see `reference.contract.Ops.lay_out`."""
+        if isinstance(w, Panels):
+            return w
+        given = w if isinstance(w, mx.array) else w.plain()
+        axes = 2 if operation == "lstm" else 3
+        if given.ndim != axes or (operation == "lstm" and given.shape[0] != 4 * given.shape[1]) or stride < 1:
+            raise ValueError(
+                f"w {given.shape} and stride={stride} do not fit {operation}; w must be float [N,k,C], for an LSTM "
+                "[4C,C], with stride >= 1"
+            )
+        return Panels.of(extension(), given, operation, stride)
 
     def conv1d(
         x: mx.array,
-        w: mx.array,
+        w: Weight,
         bias: mx.array,
         *,
         stride: int = 1,
@@ -25,25 +47,28 @@ def operations(
     ) -> mx.array:
         """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
         try:
-            out: mx.array = extension().conv1d(x, w, bias, stride, elu, residual)
+            (data,), shape = stored("conv1d", 0, w)
+            out: mx.array = extension().conv1d(x, data, shape, bias, stride, elu, residual)
             return out
         except (ValueError, TypeError) as e:
             _explain_signal(e, x, w, bias, stride, residual)
 
-    def conv_transpose1d(x: mx.array, w: mx.array, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
+    def conv_transpose1d(x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
         """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
         try:
-            out: mx.array = extension().conv_transpose1d(x, w, bias, stride, elu)
+            (data,), shape = stored("conv_transpose1d", stride, w)
+            out: mx.array = extension().conv_transpose1d(x, data, shape, bias, stride, elu)
             return out
         except (ValueError, TypeError) as e:
             _explain_signal(e, x, w, bias, stride, None)
 
     def lstm(
-        x: mx.array, w_ih: mx.array, w_hh: mx.array, bias: mx.array, state: mx.array | None = None
+        x: mx.array, w_ih: Weight, w_hh: Weight, bias: mx.array, state: mx.array | None = None
     ) -> tuple[mx.array, mx.array]:
         """Run one LSTM layer from a state, gates i, f, g, o; see `reference.contract.Ops.lstm`."""
         try:
-            out, after = extension().lstm(x, w_ih, w_hh, bias, state)
+            maps, shape = stored("lstm", 0, w_ih, w_hh)
+            out, after = extension().lstm(x, *maps, shape, bias, state)
             return out, after
         except (ValueError, TypeError) as e:
             given = "" if state is None else f", state {state.shape} {state.dtype}"
@@ -52,14 +77,14 @@ def operations(
                 "they must be float [B,L,C], [4C,C], [4C,C] and [4C], the state float32 [2,B,C]"
             ) from e
 
-    return conv1d, conv_transpose1d, lstm
+    return lay_out, conv1d, conv_transpose1d, lstm
 
 
 def _explain_signal(
-    error: Exception, x: mx.array, w: mx.array, bias: mx.array, stride: int, residual: mx.array | None
+    error: Exception, x: mx.array, w: Weight, bias: mx.array, stride: int, residual: mx.array | None
 ) -> NoReturn:
     extra = "" if residual is None else f", residual {residual.shape} {residual.dtype}"
     raise ValueError(
-        f"x {x.shape} {x.dtype}, w {w.shape} {w.dtype}, bias {bias.shape} and stride={stride}{extra} do not fit; "
+        f"x {x.shape} {x.dtype}, w {w.shape}, bias {bias.shape} and stride={stride}{extra} do not fit; "
         "they must be float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
     ) from error

@@ -35,35 +35,31 @@ class ConvStream:
 
     def __call__(self, x: mx.array, last: bool) -> mx.array:
         """Continue the signal."""
-        return self.add(x, last, None)
+        return self.windows(self.seen(x, last))
 
-    def add(self, x: mx.array, last: bool, residual: mx.array | None) -> mx.array:
-        """Continue the signal; `residual` [B,n',N] is added to what comes out, of which there are n'."""
-        x = self._padded(x, last)
-        state = x[:, :0] if self.state is None else self.state
-        y, self.state = row_by_row(self.layer.step, x, state, *([] if residual is None else [residual]))
-        return y
-
-    def ready(self, samples: int, last: bool) -> int:
-        """Return how many outputs the next `samples` will complete."""
-        seen = self.left if self.state is None else self.state.shape[1]
-        return self.layer.complete(seen + samples + (self.right if last else 0))
-
-    def _padded(self, x: mx.array, last: bool) -> mx.array:
+    def seen(self, x: mx.array, last: bool) -> mx.array:
+        """Return what the next windows see: what is left of before, the next samples, and padding at the ends."""
         if self.layer.pad_mode != "reflect":
             sides = (self.left if self.state is None else 0, self.right if last else 0)
-            return mx.pad(x, [(0, 0), sides, (0, 0)])
-        parts = [x]
-        if self.state is None:
+            parts = [mx.pad(x, [(0, 0), sides, (0, 0)])]
+        elif self.state is None:
             if last:
                 return self.layer.padded(x)
             if x.shape[1] <= self.left:
                 raise ValueError(f"the first part has {x.shape[1]} samples, no more than the padding's {self.left}")
             parts = [x[:, 1 : self.left + 1][:, ::-1], x]
         elif last:
-            seen = mx.concatenate([self.state, x], axis=1)
-            parts = [x, seen[:, seen.shape[1] - 1 - self.right : seen.shape[1] - 1][:, ::-1]]
-        return mx.concatenate([part for part in parts if part.shape[1]], axis=1)
+            end = x if x.shape[1] > self.right else mx.concatenate([self.state, x], axis=1)
+            parts = [x, end[:, end.shape[1] - 1 - self.right : end.shape[1] - 1][:, ::-1]]
+        else:
+            parts = [x]
+        whole = [part for part in ([] if self.state is None else [self.state]) + parts if part.shape[1]]
+        return whole[0] if len(whole) == 1 else mx.concatenate(whole, axis=1)
+
+    def windows(self, seen: mx.array) -> mx.array:
+        """Compute the outputs whose windows are complete, and keep what later ones need."""
+        y, self.state = row_by_row(self.layer.step, seen)
+        return y
 
 
 class TransposedStream:
@@ -78,25 +74,28 @@ class TransposedStream:
         """Continue the signal."""
         begun = [] if self.state is None else [self.state]
         y, self.state = row_by_row(self.layer.step, x, *begun)
-        if last:
-            y = mx.concatenate([y, self.state[:, : self.left] + self.layer.bias], axis=1)
+        if last and self.left:
+            y = mx.concatenate([y, row_by_row(self.layer.rest, self.state)[:, : self.left]], axis=1)
         return y if begun else y[:, self.left :]
 
 
 class ResidualStream:
-    """A residual block; it keeps the input that its convolutions still hold back."""
+    """A residual block. Its second convolution has one tap: only the first holds samples back."""
 
     def __init__(self, block: Residual) -> None:
-        self.first, self.second = ConvStream(block.first), ConvStream(block.second)
-        self.held: mx.array | None = None
+        self.first, self.second = ConvStream(block.first), block.second
+        if self.second.weight.shape[1] != 1:
+            raise ValueError(f"a second convolution of {self.second.weight.shape[1]} taps is not streamed")
 
     def __call__(self, x: mx.array, last: bool) -> mx.array:
         """Continue the signal."""
-        held = x if self.held is None else mx.concatenate([self.held, x], axis=1)
-        inner = self.first(x, last)
-        count = self.second.ready(inner.shape[1], last)
-        self.held = held[:, count:]
-        return self.second.add(inner, last, held[:, :count])
+        seen = self.first.seen(x, last)
+        inner = self.first.windows(seen)
+        middle = seen[:, self.first.left : self.first.left + inner.shape[1]]
+        return row_by_row(self._add, inner, middle)
+
+    def _add(self, inner: mx.array, x: mx.array) -> mx.array:
+        return self.second.step(inner, residual=x)[0]
 
 
 class LstmStream:

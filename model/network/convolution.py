@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from reference.contract import Ops
+from reference.contract import Ops, Weight
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Conv:
     """A convolution, of ELU(x) in all layers but the first (ELU commutes with the padding)."""
 
     ops: Ops
-    weight: mx.array  # [N,k,C]
+    weight: Weight  # [N,k,C]
     bias: mx.array
     stride: int = 1
     elu: bool = True
@@ -56,7 +56,7 @@ class ConvTranspose:
     """A transposed convolution of ELU(x), whose kernel is at least as long as its stride."""
 
     ops: Ops
-    weight: mx.array  # [N,k,C]
+    weight: Weight  # [N,k,C]
     bias: mx.array
     stride: int
 
@@ -67,11 +67,17 @@ class ConvTranspose:
         return y[:, left : y.shape[1] - right]
 
     def step(self, x: mx.array, state: mx.array | None = None) -> tuple[mx.array, mx.array]:
-        """Continue the full output: its next n·stride samples, and the share of x in those that follow."""
-        y, done = self._full(x), x.shape[1] * self.stride
-        if state is not None:
-            y = y + mx.pad(state, [(0, 0), (0, y.shape[1] - state.shape[1]), (0, 0)])
-        return y[:, :done], y[:, done:] - self.bias
+        """Continue the full output: its next n·stride samples, and the samples of x that reach those that follow."""
+        seen = x if state is None else mx.concatenate([state, x], axis=1)
+        before, count = seen.shape[1] - x.shape[1], seen.shape[1]
+        kept = min(-(-self.weight.shape[1] // self.stride) - 1, count)
+        return self._full(seen)[:, before * self.stride : count * self.stride], seen[:, count - kept :]
+
+    def rest(self, state: mx.array) -> mx.array:
+        """Return what the full output has after all samples of x, from the state that the last of them left."""
+        if state.shape[1] == 0:
+            return mx.zeros((state.shape[0], 0, self.weight.shape[0]), dtype=state.dtype)
+        return self._full(state)[:, state.shape[1] * self.stride :]
 
     def _full(self, x: mx.array) -> mx.array:
         return self.ops.conv_transpose1d(x, self.weight, self.bias, stride=self.stride, elu=True)
@@ -94,7 +100,7 @@ class Lstm:
     """Stacked LSTM layers with a skip around all of them; without layers the identity."""
 
     ops: Ops
-    layers: Sequence[tuple[mx.array, mx.array, mx.array]]
+    layers: Sequence[tuple[Weight, Weight, mx.array]]
     """w_ih, w_hh and bias of each."""
 
     def __call__(self, x: mx.array) -> mx.array:

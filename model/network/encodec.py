@@ -7,7 +7,7 @@ channels last. Padding and the transposed convolutions' trim follow audiocraft t
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 
 import mlx.core as mx
 
@@ -35,7 +35,8 @@ Network = Sequence[Callable[[mx.array], mx.array]]
 class EnCodec:
     """Encoder, residual vector quantizer and decoder; float32 throughout (nearest-codeword choices need it)."""
 
-    def __init__(self, config: CodecConfig, tensors: Mapping[str, mx.array], ops: Ops) -> None:
+    def __init__(self, config: CodecConfig, tensors: MutableMapping[str, mx.array], ops: Ops) -> None:
+        """Take weights out of `tensors` one by one, so that none is kept beside the layout that `ops` makes of it."""
         if config.n_residual_layers != 1:
             raise ValueError(f"n_residual_layers={config.n_residual_layers} is not supported; the 32 kHz codec has 1")
         self.config, self.ops = config, ops
@@ -47,11 +48,11 @@ class EnCodec:
         self.encoder, self.encoder_lstm, self.to_latent = layers.encoder()
         self.from_latent, self.decoder_lstm, self.decoder = layers.decoder()
         self.codebooks = [
-            tensors[f"quantizer.vq.layers.{k}._codebook.embed"].astype(mx.float32) for k in range(config.codebooks)
+            tensors.pop(f"quantizer.vq.layers.{k}._codebook.embed").astype(mx.float32) for k in range(config.codebooks)
         ]
         self.squared = [(book * book).sum(axis=1) for book in self.codebooks]
-        mx.eval(list(tensors.values()), self.encoder_lstm.layers, self.decoder_lstm.layers)
-        mx.eval(self.codebooks, self.squared)
+        sums = [bias for lstm in (self.encoder_lstm, self.decoder_lstm) for _, _, bias in lstm.layers]
+        mx.eval(self.codebooks, self.squared, sums)
 
     def encode(self, audio: mx.array) -> mx.array:
         """Encode audio float32 [B,n] at 32 kHz: codes int32 [B,K,T], T = ceil(n/640)."""
@@ -153,7 +154,7 @@ class Decoding:
 class _Layers:
     """The layers under audiocraft's names: a sequence whose numbers count the ELUs between the layers too."""
 
-    def __init__(self, config: CodecConfig, tensors: Mapping[str, mx.array], ops: Ops) -> None:
+    def __init__(self, config: CodecConfig, tensors: MutableMapping[str, mx.array], ops: Ops) -> None:
         self.config, self.tensors, self.ops = config, tensors, ops
 
     def encoder(self) -> tuple[Network, Lstm, Conv]:
@@ -177,12 +178,12 @@ class _Layers:
         return self.conv("decoder.model.0", elu=False), self.lstm("decoder.model.1"), found
 
     def conv(self, name: str, *, stride: int = 1, elu: bool = True) -> Conv:
-        weight, bias = (self.tensors[f"{name}.conv.conv.{part}"] for part in ("weight", "bias"))
-        return Conv(self.ops, weight, bias, stride, elu, self.config.pad_mode)
+        weight, bias = (self.tensors.pop(f"{name}.conv.conv.{part}") for part in ("weight", "bias"))
+        return Conv(self.ops, self.ops.lay_out(weight, "conv1d"), bias, stride, elu, self.config.pad_mode)
 
     def transposed(self, name: str, stride: int) -> ConvTranspose:
-        weight, bias = (self.tensors[f"{name}.convtr.convtr.{part}"] for part in ("weight", "bias"))
-        return ConvTranspose(self.ops, weight, bias, stride)
+        weight, bias = (self.tensors.pop(f"{name}.convtr.convtr.{part}") for part in ("weight", "bias"))
+        return ConvTranspose(self.ops, self.ops.lay_out(weight, "conv_transpose1d", stride=stride), bias, stride)
 
     def residual(self, name: str) -> Residual:
         return Residual(self.conv(f"{name}.block.1"), self.conv(f"{name}.block.3"))
@@ -190,10 +191,12 @@ class _Layers:
     def lstm(self, name: str) -> Lstm:
         layers = []
         for n in range(self.config.lstm):
-            w_ih, w_hh, bias, more = (
-                self.tensors[f"{name}.lstm.{part}_l{n}"] for part in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            maps, biases = (
+                [self.tensors.pop(f"{name}.lstm.{part}_{side}_l{n}") for side in ("ih", "hh")]
+                for part in ("weight", "bias")
             )
-            layers.append((w_ih, w_hh, bias + more))
+            w_ih, w_hh = (self.ops.lay_out(each, "lstm") for each in maps)
+            layers.append((w_ih, w_hh, biases[0] + biases[1]))
         return Lstm(self.ops, layers)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import reference
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
@@ -15,6 +16,11 @@ from .. import strategies
 from ..strategies import Random
 
 channels = st.integers(1, 40)
+
+
+def same(got: mx.array, want: mx.array) -> None:
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(np.array(got.astype(mx.float32)), np.array(want.astype(mx.float32)))
 
 
 @given(
@@ -90,6 +96,48 @@ def test_conv_transpose1d(
     y = ops.conv_transpose1d(x, w, b, stride=stride, elu=elu)
     expected = oracle.conv_transpose1d(x, w, b, stride=stride, elu=elu)
     tolerance.check(y, expected, bounds.convolution({"x": x, "w": w}, expected), dtype=dtype)
+
+
+@given(
+    seed=strategies.seeds, c=channels, n=channels, width=st.integers(1, 9), stride=st.integers(1, 8),
+    frames=st.integers(1, 40), dtype=strategies.dtypes, layout=strategies.views,
+)  # fmt: skip
+def test_weights_that_are_laid_out_give_the_same_bits(
+    ops: Ops, seed: int, c: int, n: int, width: int, stride: int, frames: int, dtype: mx.Dtype, layout: str
+) -> None:
+    """And `plain` gives them back."""
+    r = Random(seed)
+    x, b = r.normal(2, frames + width, c), r.normal(n, dtype=dtype)
+    w = r.normal(n, width, c, dtype=dtype, layout=layout)
+    down, up = ops.lay_out(w, "conv1d", stride=stride), ops.lay_out(w, "conv_transpose1d", stride=stride)
+    same(ops.conv1d(x, down, b, stride=stride, elu=True), ops.conv1d(x, w, b, stride=stride, elu=True))
+    same(ops.conv_transpose1d(x, up, b, stride=stride), ops.conv_transpose1d(x, w, b, stride=stride))
+    maps, bias = [r.normal(4 * c, c, dtype=dtype, layout=layout, std=0.3) for _ in range(2)], r.normal(4 * c)
+    recurrent = [ops.lay_out(each, "lstm") for each in maps]
+    for few in (recurrent, [recurrent[0], maps[1]], [maps[0], recurrent[1]]):
+        for got, want in zip(ops.lstm(x, *few, bias), ops.lstm(x, *maps, bias)):
+            same(got, want)
+    for laid_out, weight in ((down, w), (up, w), *zip(recurrent, maps)):
+        assert tuple(laid_out.shape) == weight.shape
+        same(reference.lay_out(laid_out, "conv1d").astype(mx.float32), weight.astype(mx.float32))
+    same(reference.conv1d(x, down, b, stride=stride), reference.conv1d(x, w, b, stride=stride))
+
+
+def test_weights_of_another_shape_are_not_laid_out() -> None:
+    native = pytest.importorskip("kernels.native")
+    for shape, operation in (((4, 3), "conv1d"), ((4,), "conv_transpose1d"), ((9, 2), "lstm"), ((8, 2, 2), "lstm")):
+        with pytest.raises(ValueError, match=rf"w \{str(shape)[:-1]}.* do not fit {operation}; w must be float"):
+            native.lay_out(mx.zeros(shape), operation)
+
+
+def test_weights_that_are_laid_out_for_another_use_serve_too(ops: Ops) -> None:
+    """Panels of stride 2 and 3 are of one shape here."""
+    r = Random(0)
+    x, w, bias = r.normal(1, 9, 3), r.normal(7, 4, 3), r.normal(7)
+    two, whole = ops.lay_out(w, "conv_transpose1d", stride=2), ops.lay_out(w, "conv1d")
+    for laid_out in (two, whole):
+        same(ops.conv_transpose1d(x, laid_out, bias, stride=3), ops.conv_transpose1d(x, w, bias, stride=3))
+        same(ops.conv1d(x, laid_out, bias), ops.conv1d(x, w, bias))
 
 
 @pytest.mark.parametrize("dtype", strategies.DTYPES)

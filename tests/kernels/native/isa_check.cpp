@@ -12,6 +12,7 @@
 #include "isa_kernels.h"
 #include "isa_name.h"
 #include "isa_packed.h"
+#include "isa_panels.h"
 
 namespace imn::IMN_ISA {
 extern const IsaKernels table;
@@ -237,6 +238,7 @@ int main() {
     }
   }
   elementwise(k);
+  panels::all(k);
   halves(k);
   extremes::all(k, check);
   std::printf("%s: %d passed, %d failed\n", k.name, passed, failed);

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 import reference
 from model import InstructMusicGen
-from model.network import convolution, encodec
-from model.network.convolution import Conv, ConvTranspose, Lstm
+from model.network import codec_stream, convolution, encodec
+from model.network.convolution import Conv, ConvTranspose, Lstm, Residual
 
+from ... import backends
 from ..golden import assert_close, assert_equal, tensors
 
 
@@ -98,7 +99,7 @@ def test_a_transposed_convolution_in_parts_is_the_one_at_once(n: Any, kernel: An
         y, state = layer.step(part, state)
         assert y.shape[1] == part.shape[1] * stride
         out.append(y)
-    full = mx.concatenate([*out, state + bias], axis=1)
+    full = mx.concatenate([*out, layer.rest(state)], axis=1)
     assert_close(full, reference.conv_transpose1d(x, w, bias, stride=stride, elu=True))
 
 
@@ -115,3 +116,32 @@ def test_stacked_lstms_go_on_from_their_states(frames: Any, layers: Any, cuts: A
         out.append(y)
     assert_close(mx.concatenate(out, axis=1), layer(x))
     assert len(state) == layers
+
+
+@pytest.mark.skipif("native" not in backends.names(), reason="the native backend is not built")
+@given(seed=st.integers(0, 1000), n=st.integers(8, 60), cuts=st.lists(st.integers(8, 52), max_size=2),
+       channels=st.integers(1, 40), mode=st.sampled_from(["reflect", "constant"]))  # fmt: skip
+def test_native_gives_a_signal_in_parts_the_bits_of_the_signal_at_once(
+    seed: Any, n: Any, cuts: Any, channels: Any, mode: Any
+) -> None:
+    ops, rng = backends.load("native"), np.random.default_rng(seed)
+
+    def draw(*size: int) -> mx.array:
+        return mx.array(rng.normal(0, 0.4, size).astype(np.float32))
+
+    def conv(n: int, k: int, c: int) -> Conv:
+        return Conv(ops, ops.lay_out(draw(n, k, c), "conv1d"), draw(n), pad_mode=mode)
+
+    up = ops.lay_out(draw(5, 7, channels), "conv_transpose1d", stride=3)
+    cell = [(*(ops.lay_out(draw(4 * channels, channels), "lstm") for _ in range(2)), draw(4 * channels))] * 2
+    layers = (
+        conv(channels, 7, channels), conv(1, 7, channels), ConvTranspose(ops, up, draw(5), 3), Lstm(ops, cell),
+        Residual(conv(6, 3, channels), conv(channels, 1, 6)),
+    )  # fmt: skip
+    x, edges = draw(2, n, channels), [0, *sorted(cut for cut in cuts if cut <= n - 8), n]
+    pieces = [x[:, a:b] for a, b in itertools.pairwise(edges) if b - a >= 8]
+    x = mx.concatenate(pieces, axis=1)
+    for layer in layers:
+        stream = codec_stream.of(layer)
+        got = mx.concatenate([stream(piece, piece is pieces[-1]) for piece in pieces], axis=1)
+        assert_equal(got, layer(x))

@@ -48,7 +48,7 @@ imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layou
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 8;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 9;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -95,9 +95,25 @@ NB_MODULE(_extension, m) {
       },
       "qkv"_a, "cache"_a, "position"_a, "rows"_a, "prefix"_a, "gate"_a, "query_row"_a, "scale"_a);
   m.def("write_cache", &imn::write_cache, "cache"_a, "kv"_a, "position"_a, "first"_a, "step"_a);
-  m.def("conv1d", &imn::conv1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
-  m.def("conv_transpose1d", &imn::conv_transpose1d, "x"_a, "w"_a, "bias"_a, "stride"_a, "elu"_a);
-  m.def("lstm", &imn::lstm, "x"_a, "w_ih"_a, "w_hh"_a, "bias"_a, "state"_a.none());
+  m.def("lay_out", &imn::lay_out, "w"_a, "parts"_a, "stride"_a);
+  m.def(
+      "conv1d",
+      [](const array& x, const array& w, const std::vector<int>& shape, const array& bias, int stride, bool elu,
+         Maybe residual) { return imn::conv1d(x, imn::codec_weights(w, shape), bias, stride, elu, residual); },
+      "x"_a, "w"_a, "shape"_a, "bias"_a, "stride"_a, "elu"_a, "residual"_a.none());
+  m.def(
+      "conv_transpose1d",
+      [](const array& x, const array& w, const std::vector<int>& shape, const array& bias, int stride, bool elu) {
+        return imn::conv_transpose1d(x, imn::codec_weights(w, shape), bias, stride, elu);
+      },
+      "x"_a, "w"_a, "shape"_a, "bias"_a, "stride"_a, "elu"_a);
+  m.def(
+      "lstm",
+      [](const array& x, const array& w_ih, const array& w_hh, const std::vector<int>& shape, const array& bias,
+         Maybe state) {
+        return imn::lstm(x, imn::codec_weights(w_ih, shape), imn::codec_weights(w_hh, shape), bias, state);
+      },
+      "x"_a, "w_ih"_a, "w_hh"_a, "shape"_a, "bias"_a, "state"_a.none());
 
   m.def("accepts", [](const array& a) { return int(a.size()); }, "a"_a);
   m.def("isa", [] { return std::string(imn::isa_kernels().name); });

@@ -57,10 +57,23 @@ struct CacheRows {
 std::vector<mx::array> self_attention(const mx::array& qkv, const mx::array& cache, const CacheRows& at,
                                       const std::vector<mx::array>& prefix, const std::variant<float, mx::array>& gate,
                                       int query_row, float scale);
-mx::array conv1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu, const Maybe& residual);
-mx::array conv_transpose1d(const mx::array& x, const mx::array& w, const mx::array& bias, int stride, bool elu);
+// Weights [n, k, c] of the codec, an LSTM's with one tap: as they come, or as `lay_out` has them.
+struct CodecWeights {
+  mx::array data;
+  int n, k, c;
+  bool laid_out;
+};
+// `shape` is that of weights which are laid out; empty for others.
+CodecWeights codec_weights(const mx::array& data, const std::vector<int>& shape);
+// w [n, k, c] or [n, c] as panels (simd/weights.h): of so many equal parts of its outputs; or, with a stride, for a
+// transposed convolution.
+mx::array lay_out(const mx::array& w, int parts, int stride);
+
+mx::array conv1d(const mx::array& x, const CodecWeights& w, const mx::array& bias, int stride, bool elu,
+                 const Maybe& residual);
+mx::array conv_transpose1d(const mx::array& x, const CodecWeights& w, const mx::array& bias, int stride, bool elu);
 // The result [B,L,C] and the state [2,B,C] after it.
-std::vector<mx::array> lstm(const mx::array& x, const mx::array& w_ih, const mx::array& w_hh, const mx::array& bias,
+std::vector<mx::array> lstm(const mx::array& x, const CodecWeights& w_ih, const CodecWeights& w_hh, const mx::array& bias,
                             const Maybe& state);
 
 }  // namespace imn

@@ -56,12 +56,20 @@ void copy_rows(const View& from, const View& to);
 // `count` elements of `from`, `stride` apart, to `out`, where they have no gaps.
 void store(void* out, DType dtype, const View& from, int64_t offset, int64_t count, int64_t stride);
 
-void conv1d(const View& x, const View& w, const View& bias, int stride, bool elu, const View& residual, void* out,
+// Weights of the codec [N, k, C], as they come or in panels already. An LSTM's [4C, C] have one tap.
+struct PanelWeights {
+  View w;
+  int64_t n = 0, k = 0, c = 0;
+  bool laid_out = false;
+};
+
+void conv1d(const View& x, const PanelWeights& w, const View& bias, int stride, bool elu, const View& residual, void* out,
             DType out_dtype);
-void conv_transpose1d(const View& x, const View& w, const View& bias, int stride, bool elu, void* out, DType out_dtype);
+void conv_transpose1d(const View& x, const PanelWeights& w, const View& bias, int stride, bool elu, void* out,
+                      DType out_dtype);
 // `before` [2,B,C] holds the hidden and the cell values that the first frame finds, none for zeros; `after`, float32 of the
 // same shape, gets those that the last frame leaves.
-void lstm(const View& x, const View& w_ih, const View& w_hh, const View& bias, const View& before, void* out,
+void lstm(const View& x, const PanelWeights& w_ih, const PanelWeights& w_hh, const View& bias, const View& before, void* out,
           DType out_dtype, float* after);
 
 }  // namespace imn

@@ -82,6 +82,10 @@ struct IsaKernels {
   void (*dense)(const void* w, int64_t ldw, DType dtype, int k, const float* x, int64_t ldx, int m, int n0, int n1,
                 float* out, int64_t ldo);
 
+  // y[r * ldy + o] += x_r . output o of a panel [k, kTileOutputs], for m rows r, ldx apart (they may overlap), and o <
+  // count.
+  void (*panel_product)(const float* panel, int64_t k, const float* x, int64_t ldx, int m, float* y, int64_t ldy, int count);
+
   void (*gelu)(float* x, int64_t n);  // exact (erf) form, in place
   void (*elu)(float* x, int64_t n);   // x > 0 ? x : expm1(x), in place
   // Gates i, f, g, o of n hidden units (each n long, `stride` apart) and the cell: updates cell, writes hidden.

@@ -6,6 +6,7 @@
 #include "dense.h"
 #include "elementwise.h"
 #include "interleaved/product.h"
+#include "panels.h"
 #include "plain/dequantize.h"
 #include "plain/float_product.h"
 #include "plain/integer_product.h"
@@ -37,6 +38,7 @@ const IsaKernels table = {
     .interleaved_columns = interleaved_columns,
     .dequantize = dequantize,
     .dense = dense,
+    .panel_product = panel_product,
     .gelu = gelu,
     .elu = elu,
     .lstm_cell = lstm_cell,

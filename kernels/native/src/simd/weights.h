@@ -1,4 +1,5 @@
-// Matrices of packed weights, as raw memory: in the order of mx.quantize, and interleaved, the layout of `ops.pack`.
+// Weights as raw memory: packed ones in the order of mx.quantize and interleaved, the layout of `ops.pack`; and dense ones
+// in panels, the layout of `ops.lay_out`.
 #pragma once
 
 #include <cstddef>
@@ -49,6 +50,20 @@ struct Interleaved {
   int64_t bytes() const { return tiles() * groups() * piece_bytes(); }
   // The piece of the tile that output n0 (a multiple of kTileOutputs) begins, and of group g.
   const uint8_t* piece(int64_t n0, int64_t g) const { return data + (n0 / kTileOutputs * groups() + g) * piece_bytes(); }
+};
+
+// Dense weights, float32, as the codec's products read them: `parts` matrices [outputs, depth], each cut into panels of 32
+// outputs, of which one holds column after column. The last panel of a part is filled up with outputs of zeros.
+struct Panels {
+  const float* data;
+  int64_t parts, outputs, depth;
+
+  int64_t tiles() const { return (outputs + kTileOutputs - 1) / kTileOutputs; }  // of a part
+  int64_t floats() const { return parts * tiles() * depth * kTileOutputs; }
+  // The panel of a part that output n0 (a multiple of kTileOutputs) begins.
+  const float* panel(int64_t part, int64_t n0) const {
+    return data + (part * tiles() + n0 / kTileOutputs) * depth * kTileOutputs;
+  }
 };
 
 }  // namespace imn

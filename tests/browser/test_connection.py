@@ -218,6 +218,27 @@ def test_sound_that_breaks_off_while_it_is_made_is_taken_up_again(opened: Guarde
     until(page, LAST_COLUMNS.replace(".tracks", '.track[data-key="1"]'))
 
 
+def test_a_page_that_nobody_sees_leaves_its_streams_until_it_is_seen(opened: Guarded, pair: Job) -> None:
+    """A browser opens six connections to a host, for all of its pages together."""
+    opened.expected.append(RESET)
+    page = opened()
+    running(page, pair, times=10_000)
+    Broken(page, "**/events", BROKEN["is reset"], tuple(range(10_000)))
+    broken = Broken(page, "**/audio/1.f32", BROKEN["hangs"])
+    row(page, pair).click()
+    broken.wait(1)
+    hide = """(hidden) => {
+      Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+      document.dispatchEvent(new Event("visibilitychange"));
+    }"""
+    with page.expect_event("requestfailed", lambda request: request.url.endswith("/1.f32")):
+        page.evaluate(hide, True)
+    page.wait_for_timeout(2500)
+    assert len(broken.asked) == 1
+    page.evaluate(hide, False)
+    broken.wait(2)
+
+
 NO_MODULE = """() => {
   const { addModule } = AudioWorklet.prototype;
   AudioWorklet.prototype.addModule = function (url) {

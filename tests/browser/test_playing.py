@@ -138,6 +138,23 @@ def test_the_residual_is_heard_and_left_again(opened: Guarded, split: Job) -> No
         assert tap.place(hear(page, 0.15)[:4096], whole[name])[1] == pytest.approx(1, abs=1e-4)
 
 
+def test_the_links_are_of_what_is_shown(opened: Guarded, split: Job) -> None:
+    page = opened(f"/#job={split['id']}")
+    ready(page, 2)
+    files = split["candidates"][0]["files"]
+    wav, flac = (page.get_by_role("link", name=f"Candidate 1 as {name}", exact=True) for name in ("WAV", "FLAC"))
+    rest = page.get_by_role("link", name="What Candidate 1 took out as WAV")
+    for _ in range(2):
+        expect(wav).to_have_attribute("href", files["wav"])
+        expect(flac).to_have_attribute("href", files["flac"])
+        expect(rest).to_have_count(0)
+        page.get_by_role("button", name="What was taken out").click()
+        expect(rest).to_have_attribute("href", files["residual"])
+        expect(wav).to_have_count(0)
+        expect(flac).to_have_count(0)
+        page.get_by_role("button", name="What was taken out").click()
+
+
 def test_an_edit_is_heard_while_it_is_made(opened: Guarded, api: APIRequestContext, tmp_path: Path) -> None:
     samples, rate = soundfile.read(CLIP)
     soundfile.write(tmp_path / "twice.wav", np.concatenate([samples, samples]), rate)

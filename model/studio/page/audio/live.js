@@ -40,6 +40,7 @@ export class LivePlayer extends EventTarget {
     this.rate = rate;
     this.duration = seconds;
     this.frames = Math.round(rate * seconds);
+    document.addEventListener("visibilitychange", this.#leave);
   }
 
   get position() {
@@ -61,7 +62,7 @@ export class LivePlayer extends EventTarget {
     const silent = performance.now() - (this.#heard.get(key) ?? -Infinity);
     const behind = Math.round(made * this.rate) > this.sounds.get(key).available;
     if (stream && behind && silent > STALLED) stream.abort();
-    else if (!stream && silent > PAUSE && (key === this.selected || this.#streams.size < STREAMS)) this.#open(key);
+    else if (!stream && !this.#unseen && silent > PAUSE && (key === this.selected || this.#streams.size < STREAMS)) this.#open(key);
   }
 
   /** Take the input, which is whole. @param {ArrayBuffer} bytes */
@@ -122,9 +123,19 @@ export class LivePlayer extends EventTarget {
     this.#tell();
   }
 
+  /** Whether nobody sees or hears it: its connections are for the browser's other pages of this studio. */
+  get #unseen() {
+    return document.hidden && !this.playing;
+  }
+
+  #leave = () => {
+    if (this.#unseen) for (const stream of this.#streams.values()) stream.abort();
+  };
+
   /** End every stream and give the sound card back. */
   close() {
     this.#closed = true;
+    document.removeEventListener("visibilitychange", this.#leave);
     this.playing = false;
     for (const stream of this.#streams.values()) stream.abort();
     this.#node?.disconnect();

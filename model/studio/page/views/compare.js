@@ -113,7 +113,7 @@ export class Comparison extends EventTarget {
 
   #finished(job, candidate) {
     const key = String(candidate.number);
-    const { wav, flac, residual } = candidate.files;
+    const { wav, residual } = candidate.files;
     if (!wav) {
       this.#cards.get(key)?.element.remove();
       this.#cards.delete(key);
@@ -129,23 +129,14 @@ export class Comparison extends EventTarget {
     const name = `${short(job.prompt)} (${key}) of ${job.input.name}`;
     const next = { source: `${job.id}/${key}`, url: wav, name };
     const edit = () => this.dispatchEvent(new CustomEvent("editthis", { detail: next }));
-    const link = (format, url) =>
-      h(
-        "a",
-        { class: "button quiet", href: url, download: true, "aria-label": `Candidate ${key} as ${format}` },
-        icon("down"),
-        format,
-      );
     card.setActions(
+      candidate.files,
       h(
         "button",
         { type: "button", class: "quiet", onclick: edit, "aria-label": `Edit candidate ${key}` },
         "Edit this",
       ),
       residual ? card.makeResidualButton(() => this.#residual(key)) : null,
-      h("span", { class: "grow" }),
-      link("WAV", wav),
-      flac ? link("FLAC", flac) : null,
     );
   }
 

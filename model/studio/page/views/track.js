@@ -18,6 +18,10 @@ function ordinal(rank) {
 export class TrackCard {
   /** @type {Record<string, import("../audio/sound.js").Sound>} */
   #sounds = {};
+  /** @type {import("../api.js").Files} */
+  #files = { wav: null, flac: null, live: null, residual: null };
+  /** @type {Record<string, HTMLAnchorElement>} by format */
+  #links = {};
   onselect = (_key) => {};
   onplay = (_key) => {};
   onseek = (_key, _part) => {};
@@ -99,11 +103,27 @@ export class TrackCard {
       `${sounds ? "Pause" : "Play"} ${this.title}${residual ? ", the residual" : ""}`,
     );
     this.residualButton?.setAttribute("aria-pressed", String(residual));
+    this.#offer(residual);
   }
 
-  /** Offer what can be done with a finished candidate. */
-  setActions(...children) {
-    this.actions.replaceChildren(...children.filter((child) => child !== null));
+  /** Offer what can be done with a finished candidate, and its files. @param {import("../api.js").Files} files */
+  setActions(files, ...children) {
+    this.#files = files;
+    const link = (format) => h("a", { class: "button quiet", download: true }, icon("down"), format);
+    this.#links = { WAV: link("WAV"), FLAC: link("FLAC") };
+    const grow = h("span", { class: "grow" });
+    this.actions.replaceChildren(...children.filter((child) => child !== null), grow, ...Object.values(this.#links));
+    this.#offer(this.shown !== this.key);
+  }
+
+  /** Let the links be of what is shown: the candidate, or what it took out, which is there as WAV alone. */
+  #offer(residual) {
+    for (const [format, link] of Object.entries(this.#links)) {
+      const url = format === "WAV" ? (residual ? this.#files.residual : this.#files.wav) : this.#files.flac;
+      link.hidden = !url || (residual && format !== "WAV");
+      link.href = url ?? "";
+      link.setAttribute("aria-label", `${residual ? `What ${this.title} took out` : this.title} as ${format}`);
+    }
   }
 
   /** Make the button that switches between the candidate and its residual. */

@@ -176,7 +176,7 @@ class _Mix:
         if (peak := float(loud.max())) > LOUDEST:
             at = (before + int(np.argmax(loud > LOUDEST))) / rate
             raise UserError(
-                f"{self.name}: samples of up to {peak:.3g}, where full scale is 1 (the first at {at:.3f} s); if "
+                f"{self.name}: samples of up to {peak:.6g}, where full scale is 1 (the first at {at:.3f} s); if "
                 "they are integers stored as floats, divide them by their full scale, else repair the file"
             )
         if self.keep is not None:

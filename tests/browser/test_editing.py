@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIRequestContext, Page, expect
 
-from .conftest import CLIP, Guarded, Job, ready
+from .conftest import CLIP, Guarded, Job, ready, row
 
 
 def choose(page: Page, verb: str, instrument: str) -> None:
@@ -98,6 +98,15 @@ def test_a_drag_over_the_waveform_chooses_a_region_and_a_click_goes_there(opened
     expect(page.locator("#clip-info")).to_contain_text("2.0 s, 0:01.0 to 0:03.0")
     page.get_by_role("button", name="Whole clip").click()
     expect(page.locator("#clip-info")).to_contain_text("5.0 s, all of it")
+
+
+def test_an_edit_that_waits_says_its_place_and_for_how_long(opened: Guarded, pair: Job) -> None:
+    page = opened()
+    waits = {**pair, "state": "queued", "candidates": [], "queue_position": 2, "seconds_left": 80.4}
+    page.route(f"**/jobs/{pair['id']}", lambda route: route.fulfill(json=waits))
+    page.route("**/events", lambda route: None)
+    row(page, pair).click()
+    expect(page.locator("#job-state")).to_have_text("Number 3 in line · 80 s left")
 
 
 def test_an_edit_is_the_next_input(opened: Guarded, api: APIRequestContext, pair: Job) -> None:

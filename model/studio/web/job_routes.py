@@ -44,7 +44,7 @@ async def index(request: Request) -> Response:
 
 async def show(request: Request) -> Response:
     """Show a job."""
-    return JSONResponse(studio_of(request).board.view(request.path_params["job"]))
+    return JSONResponse(await to_thread.run_sync(studio_of(request).board.view, request.path_params["job"]))
 
 
 async def remove(request: Request) -> Response:
@@ -71,7 +71,7 @@ async def _told(studio: Studio, name: str) -> AsyncGenerator[bytes, None]:
     with studio.watchers.watching(name) as event:
         while not studio.watchers.closing:
             try:
-                view = studio.board.view(name)
+                view = await to_thread.run_sync(studio.board.view, name)  # which may wait for the disk
             except Refused:  # deleted
                 return
             yield f"event: job\ndata: {json.dumps(view)}\n\n".encode()

@@ -125,11 +125,12 @@ export class JobPanel extends EventTarget {
   }
 
   #stateText(job) {
+    const left = job.seconds_left === null ? "" : ` · ${spoken(job.seconds_left)} left`;
     if (job.state === "queued") {
-      return job.queue_position ? `Waiting: ${count(job.queue_position, "edit")} before this one` : "Next in line";
+      const place = job.queue_position ? `Number ${job.queue_position + 1} in line` : "Next in line";
+      return place + left;
     }
     if (!job.done) return this.#model?.state === "loading" ? "Loading the model…" : "Listening to the clip…";
-    const left = job.seconds_left === null ? "" : ` · ${spoken(job.seconds_left)} left`;
     return `${Math.floor((100 * job.done) / job.total)} %${left}`;
   }
 

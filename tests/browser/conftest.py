@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,20 +45,23 @@ SECONDS = 5.0 if os.environ.get("STUDIO_PICTURES") else 2.0
 """Of the clip that the shared edits are of: all of it for the pictures."""
 
 STUDIO = """
-import sys, time
+import os, sys, time
+from pathlib import Path
 from model.cli import main
-from model.decoding.step_queue import StepQueue
+from model.studio.board import Board
 
-call = StepQueue.__call__
+gate, progress = Path(os.environ["STUDIO_GATE"]), Board.progress
 
-def unhurried(queue, *arrays):
-    time.sleep(0.01)
-    call(queue, *arrays)
+def held(board, job, done, total):
+    progress(board, job, done, total)
+    while gate.exists() and done >= int(gate.read_text()):
+        board.check(job)
+        time.sleep(0.01)
 
-StepQueue.__call__ = unhurried
+Board.progress = held
 sys.exit(main(sys.argv[1:]))
 """
-"""The command, with steps that take long enough for a test to look on, or to cancel, on the fastest machine."""
+"""The command, with edits that wait at a step while a file with its number is there."""
 
 
 @dataclass
@@ -66,19 +70,32 @@ class Server:
 
     url: str
     process: subprocess.Popen[str]
+    gate: Path
 
     @classmethod
     def start(cls, folder: Path, *options: str) -> Server:
         """Start `instruct-musicgen studio` with the demo; returns when it listens."""
         command = [sys.executable, "-c", STUDIO, "studio", "--model", "demo", "--port", "0", "--no-open"]
-        environment = os.environ | {"INSTRUCT_MUSICGEN_TUNING": "off", "HF_HUB_OFFLINE": "1"}
+        gate = folder / "gate"
+        environment = os.environ | {"INSTRUCT_MUSICGEN_TUNING": "off", "HF_HUB_OFFLINE": "1", "STUDIO_GATE": str(gate)}
         process = subprocess.Popen(
             [*command, "--data", str(folder), *options], cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE
         )
         assert process.stdout is not None
         said = re.fullmatch(r"studio: (\S+)\n", process.stdout.readline())
         assert said, "the studio did not start"
-        return cls(said[1].rstrip("/"), process)
+        return cls(said[1].rstrip("/"), process, gate)
+
+    @contextmanager
+    def holding(self, step: int = 1) -> Iterator[None]:
+        """Let edits go no further than to a step meanwhile, however fast the machine: to look on, or to cancel."""
+        part = self.gate.with_suffix(".part")
+        part.write_text(str(step))
+        part.replace(self.gate)
+        try:
+            yield
+        finally:
+            self.gate.unlink()
 
     def stop(self) -> None:
         """Stop it as Ctrl-C does."""

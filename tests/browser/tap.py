@@ -16,6 +16,11 @@ Samples = npt.NDArray[np.float32]
 
 WORKLET = """
 registerProcessor("tap", class extends AudioWorkletProcessor {
+  constructor() {
+    super();
+    this.port.onmessage = () => this.port.postMessage("mark");
+  }
+
   process([input]) {
     this.port.postMessage(input.length ? input[0].slice() : new Float32Array(128));
     return true;
@@ -35,7 +40,7 @@ SCRIPT = """
     context.audioWorklet?.addModule(module).then(() => {
       const options = { numberOfOutputs: 0, channelCount: 2, channelCountMode: "explicit" };
       tap.node = new AudioWorkletNode(context, "tap", options);
-      tap.node.port.onmessage = ({ data }) => tap.blocks.push(data);
+      tap.node.port.onmessage = ({ data }) => (data === "mark" ? tap.marked() : tap.blocks.push(data));
       connect.call(bus, tap.node);
     });
     return bus;
@@ -76,9 +81,29 @@ def heard(page: Page, rate: int = 48000) -> Samples:
     return np.frombuffer(base64.b64decode(page.evaluate(TAPPED, rate)), np.float32)
 
 
+MARK = """async ([rate, forget]) => {
+  const tap = window.taps[rate];
+  if (!tap) return 0;
+  if (tap.node) {
+    await new Promise((resolve) => {
+      tap.marked = resolve;
+      tap.node.port.postMessage("mark");
+    });
+  }
+  if (forget) tap.blocks = [];
+  return tap.blocks.length * 128;
+}"""
+
+
+def mark(page: Page, rate: int = 48000) -> int:
+    """Return how many samples were heard when what the page has done so far took effect, all of which have come."""
+    found: int = page.evaluate(MARK, [rate, False])
+    return found
+
+
 def forget(page: Page, rate: int = 48000) -> None:
     """Begin again: what was heard so far is left out."""
-    page.evaluate("(rate) => { if (window.taps[rate]) window.taps[rate].blocks = []; }", rate)
+    page.evaluate(MARK, [rate, True])
 
 
 def decoded(page: Page, url: str, rate: int = 48000) -> Samples:

@@ -69,10 +69,11 @@ def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, 
     expect(page.locator("#clip-info")).to_contain_text("2.9 s, 0:01.0 to 0:03.9 of 0:05.0")
     page.get_by_label("Or in your own words").fill("take the drums out")
     expect(page.get_by_role("radio", checked=True)).to_have_count(0)
-    page.get_by_role("spinbutton", name="Candidates").fill("8")  # long enough to be canceled
-    page.get_by_role("button", name="Edit", exact=True).dblclick()
-    expect(page.locator("#job-progress")).to_be_visible()
-    cancel(page)
+    page.get_by_role("spinbutton", name="Candidates").fill("8")
+    with opened.server.holding():
+        page.get_by_role("button", name="Edit", exact=True).dblclick()
+        expect(page.locator("#job-progress")).to_be_visible()
+        cancel(page)
 
     job = newest(api)
     assert job["state"] == "canceled" and job["prompt"] == "take the drums out"

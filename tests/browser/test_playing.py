@@ -61,9 +61,9 @@ def test_a_switch_while_it_plays_goes_on_at_the_next_sample(opened: Guarded, pai
     play(page)
     tap.forget(page)
     until(page, f"window.taps[{RATE}].blocks.length * 128 >= {0.4 * RATE}")
-    before = page.evaluate(f"window.taps[{RATE}].blocks.length * 128")
+    before = tap.mark(page)
     page.keyboard.press("2")
-    after = page.evaluate(f"window.taps[{RATE}].blocks.length * 128")
+    after = tap.mark(page)
     until(page, f"window.taps[{RATE}].blocks.length * 128 >= {after + 0.4 * RATE}")
     page.keyboard.press("Space")
     stream = tap.heard(page)
@@ -163,11 +163,12 @@ def test_an_edit_is_heard_while_it_is_made(opened: Guarded, api: APIRequestConte
     page.get_by_role("radio", name="No", exact=True).check(force=True)
     page.get_by_role("radio", name="Drums").check(force=True)
     page.get_by_role("spinbutton", name="Candidates").fill("1")
-    page.get_by_role("button", name="Edit", exact=True).click()
-    expect(page.locator("#job-live")).to_have_text("You can listen while it is made.")
-    page.get_by_role("button", name="Play Candidate 1").click()
-    until(page, f"window.taps[{LIVE}]?.blocks.filter((block) => block.some(Boolean)).length > 60", 60)
-    expect(page.locator("#job-progress")).to_be_visible()  # it is still being made
+    with opened.server.holding(step=300):
+        page.get_by_role("button", name="Edit", exact=True).click()
+        expect(page.locator("#job-live")).to_have_text("You can listen while it is made.")
+        page.get_by_role("button", name="Play Candidate 1").click()
+        until(page, f"window.taps[{LIVE}]?.blocks.filter((block) => block.some(Boolean)).length > 60", 60)
+        expect(page.locator("#job-progress")).to_be_visible()  # it is still being made
     stream = tap.heard(page, LIVE)
     ready(page, 2)
 

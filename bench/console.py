@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,7 +12,6 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from model.progress import bars_shown, new_bar
 
-Item = TypeVar("Item")
 ERRORS = Console(stderr=True)
 
 
@@ -25,16 +23,6 @@ def progress() -> Progress:
 def say(message: str) -> None:
     """Print a line on standard error, as it is."""
     ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
-
-
-def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, with a bar over them; where there is no terminal, one line at the beginning."""
-    if bars_shown():
-        with progress() as bar:
-            yield from bar.track(items, total=total, description=escape(name))
-    else:
-        say(name)
-        yield from items
 
 
 @contextmanager

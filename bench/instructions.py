@@ -15,15 +15,11 @@ import yaml
 from model import audio
 from model.audio import SUFFIXES
 from model.errors import UserError
+from model.instructions import without_preamble
 
 _VERB = re.compile(r"\b(only|extract|no|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)
 _CALLED = {"extract": "only", "no": "remove"}
 KEYS = ("instruction", "caption", "remains")
-
-
-def without_preamble(text: str) -> str:
-    """`Music piece. Instruct: Only Drums.` -> `Only Drums.`, for tables."""
-    return re.sub(r"^.*Instruct:\s*", "", text)
 
 
 @dataclass(frozen=True)

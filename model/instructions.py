@@ -110,6 +110,11 @@ def outcome(text: str, vocabulary: Vocabulary = UPSTREAM) -> str:
     return heard[verb].format(name.lower())
 
 
+def without_preamble(text: str) -> str:
+    """Return the sentence alone: `Music piece. Instruct: Only Drums.` -> `Only Drums.`"""
+    return _without_preamble(text)[1].strip()
+
+
 def _without_preamble(text: str) -> tuple[bool, str]:
     """Return whether a text begins with "Music piece.", and what comes after it."""
     given = re.match(r"\s*music\s+piece\s*\.\s*(?:instruct\w*\s*:)?", text, re.IGNORECASE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
 """Takes what is done and what there is in all."""
 
@@ -50,6 +51,19 @@ def new_bar(*columns: ProgressColumn, console: Console | None = None, quiet: boo
         rich.progress.TextColumn("{task.description}"), rich.progress.BarColumn(), *columns,
         console=console or Console(stderr=True), transient=True, disable=quiet or not bars_shown(),
     )  # fmt: skip
+
+
+def track(items: Iterable[Item], name: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items, with a bar over them; where there is no terminal, one line at the beginning."""
+    if not bars_shown():
+        print(name, file=sys.stderr)
+        yield from items
+        return
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, TimeElapsedColumn
+
+    with new_bar(MofNCompleteColumn(), TimeElapsedColumn()) as bar:
+        yield from bar.track(items, total=total, description=escape(name))
 
 
 @contextmanager

@@ -8,12 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from model.fidelity.ablation import kind
+from model.fidelity.matrices import MatrixError
+from model.fidelity.teacher_forcing import Material
+
 from ..pages import Page, make, table
 from ..tables import number, percent
 from ..variants import Variant
-from .ablation import kind
-from .inputs import Material
-from .matrices import MatrixError
 from .measure import Fidelity, Settings
 from .plot import picture
 

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from model import audio
 from model.candidates.clap import clap_score
 from model.config import HOP, SAMPLE_RATE
+from model.measures.log_mel import log_mel_distance
+from model.measures.si_sdr import si_sdr
 from model.pipeline import InstructMusicGen
+from model.progress import track
 
-from ..console import track
 from ..instructions import Instruction, Stems, stems, truth, with_remains
 from ..variants import Variant
-from .logmel import log_mel_distance
-from .si_sdr import si_sdr
 from .true_stems import TrueStems
 
 Samples = npt.NDArray[np.float32]

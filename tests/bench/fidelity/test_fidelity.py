@@ -16,15 +16,15 @@ import soundfile
 from scipy.special import log_softmax, rel_entr
 
 from bench.cli import main
-from bench.fidelity import ablation
 from bench.fidelity import inputs as material
 from bench.fidelity import measure as fidelity_measure
-from bench.fidelity import teacher_forcing as forcing
-from bench.fidelity.matrices import dense
 from bench.fidelity.measure import Fidelity, Settings
 from bench.variants import Variant, parse
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
+from model.fidelity import ablation
+from model.fidelity import teacher_forcing as forcing
+from model.fidelity.matrices import dense
 
 from ..conftest import GOLDEN
 
@@ -87,7 +87,7 @@ def test_costs_name_what_was_damaged(found: dict[str, Fidelity]) -> None:
 
 
 def test_layers_without_prefix_and_own_error() -> None:
-    from bench.fidelity.layers import Comparison, LayerError
+    from model.fidelity.layers import Comparison, LayerError
 
     nan = float("nan")
     layers = [LayerError(i, 0.1, nan, nan, nan, 0.1) for i in range(3)] + [LayerError(3, 0.11, 0.2, 0.1, 0.1, 0.3)]

@@ -13,11 +13,11 @@ import soundfile
 from bench.cli import main
 from bench.instructions import Instruction
 from bench.quality import page as quality_page
-from bench.quality.logmel import log_mel_distance
 from bench.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
-from bench.quality.si_sdr import si_sdr
 from bench.variants import parse
 from model import audio
+from model.measures.log_mel import log_mel_distance
+from model.measures.si_sdr import si_sdr
 
 pytestmark = pytest.mark.slow
 

@@ -19,6 +19,7 @@ from model.from_input.guides import of_powers
 from model.from_input.mask import BANDS, HOP, SHARPNESS, Mask, powers
 from model.from_input.split import masked
 from model.instructions import Verb
+from model.measures.si_sdr import si_sdr
 from model.pipeline import InstructMusicGen
 
 from ....spectra import RATE, Array
@@ -112,14 +113,6 @@ def _masked(samples: Array, mask: Mask) -> npt.NDArray[np.float64]:
 
 def _decibels(samples: npt.ArrayLike) -> float:
     return float(10 * np.log10(np.square(np.asarray(samples, np.float64)).sum() + 1e-20))
-
-
-def si_sdr(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """Return the scale-invariant SDR in dB (arXiv 1811.02508) of signals [n], their means removed."""
-    e, t = (np.asarray(x, np.float64) for x in (estimate, truth))
-    e, t = e - e.mean(), t - t.mean()
-    target = (e @ t) / (t @ t + 1e-20) * t
-    return _decibels(target) - _decibels(target - e)
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -9,13 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.console import track
-from model.bundle import tensors as layout
-from model.network.projection import Weights
-from model.network.transformer import Layer
-from model.pipeline import InstructMusicGen
-
-from .distribution import kl
+from ..bundle import tensors as layout
+from ..measures.distribution import kl
+from ..network.projection import Weights
+from ..network.transformer import Layer
+from ..pipeline import InstructMusicGen
+from ..progress import track
 from .teacher_forcing import Chunk, Float32, Networks, chunk_logits, job
 
 

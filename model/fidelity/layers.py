@@ -11,14 +11,14 @@ from typing import Any, cast
 import mlx.core as mx
 import numpy as np
 
-from bench.console import track
-from model.network.walk import Walk
-from model.pipeline import InstructMusicGen
 from reference import forms
 from reference.contract import Ops
 from reference.self_attention import composed
 
-from .distribution import relative_error
+from ..measures.distribution import relative_error
+from ..network.walk import Walk
+from ..pipeline import InstructMusicGen
+from ..progress import track
 from .teacher_forcing import Chunk
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax as scipy_log_softmax
 from scipy.special import rel_entr, softmax
 
-from bench.fidelity.distribution import (
+from model.measures.distribution import (
     kl,
     log_softmax,
     negative_log_likelihood,
@@ -19,8 +19,8 @@ from bench.fidelity.distribution import (
     top1_agreement,
     topk_agreement,
 )
-from bench.quality.logmel import log_mel_distance, mel_power
-from bench.quality.si_sdr import si_sdr
+from model.measures.log_mel import log_mel_distance, mel_power
+from model.measures.si_sdr import si_sdr
 
 RATE = 32_000
 seeds = st.integers(0, 2**32 - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from model.errors import UsageError
 
@@ -41,14 +42,19 @@ def check(args: argparse.Namespace) -> None:
         results.check_writable(args.save or None)
 
 
+def show(args: argparse.Namespace, what: Any, tables: Iterable[Table]) -> None:
+    """Print `what` as JSON if that was asked for, else its tables."""
+    if args.json:
+        print(results.dumps(what))
+        return
+    for table in tables:
+        table.show(console.output())
+
+
 def finish(args: argparse.Namespace, result: Result, tables: Iterable[Table]) -> None:
     """Print the result, as a table or as JSON, and save it even if printing fails."""
     try:
-        if args.json:
-            print(results.dumps(result))
-        else:
-            for table in tables:
-                table.show(console.output())
+        show(args, result, tables)
     finally:
         if args.save is not None:
             saved = results.save(result, args.save or None)

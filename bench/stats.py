@@ -132,10 +132,10 @@ def unit_means(values: Mapping[Key, float], axis: int) -> list[float]:
     return [float(np.mean(each)) for _, each in sorted(grouped.items())]
 
 
-def unsure(slow: Sequence[float], fast: Sequence[float]) -> bool:
-    """Tell whether noise asks for more samples: the ratio's interval is wider than PRECISE either way."""
-    ratio = paired_ratio(slow, fast)
-    return (ratio.high - ratio.low) / 2 > PRECISE * ratio.estimate
+def unsure(base: Sequence[float], *others: Sequence[float]) -> bool:
+    """Tell whether noise asks for more samples: the interval of a ratio to `base` is wider than PRECISE either way."""
+    ratios = (paired_ratio(base, each) for each in others)
+    return any((ratio.high - ratio.low) / 2 > PRECISE * ratio.estimate for ratio in ratios)
 
 
 def change(

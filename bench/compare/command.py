@@ -17,14 +17,13 @@ of the streaming bandwidth that the code was using. So both can make a change "t
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from model.cli.process import say
 from model.errors import UsageError, UserError
 
-from .. import console, results, stats
+from .. import options, results, stats
 from ..machine import hardware
 from ..records import PytestResult, Result
 from ..stats import Interval
@@ -68,10 +67,7 @@ def run(args: argparse.Namespace) -> int:
         shown = table(a, b, verdicts, args.threshold)
         alone = [(args.a, name) for name in unmatched(a, b)] + [(args.b, name) for name in unmatched(b, a)]
     bad = [v for v in verdicts if v.outcome == "regression"]
-    if args.json:
-        print(json.dumps([v.__dict__ | {"change": v.change._asdict()} for v in verdicts]))
-    else:
-        shown.show(console.output())
+    options.show(args, [v.__dict__ | {"change": v.change._asdict()} for v in verdicts], [shown])
     for file, name in alone:
         say("error", f"{name} is in {file} only: not compared; measure it with both commits")
     return 1 if bad or alone else 0

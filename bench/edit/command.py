@@ -91,7 +91,8 @@ def measure(args: argparse.Namespace) -> EditResult:
         n, started = 0, time.perf_counter()
 
         def more() -> bool:
-            return n < MAX_ROUNDS and time.perf_counter() - started < more_seconds and _unsure(columns)
+            left = n < MAX_ROUNDS and time.perf_counter() - started < more_seconds
+            return left and stats.unsure(*(summary.samples(c, summary.WHOLE) for c in columns))
 
         while n < settings.repeat or more():
             bandwidth.rounds.append(stream.ask("round"))
@@ -100,11 +101,6 @@ def measure(args: argparse.Namespace) -> EditResult:
             if n >= settings.repeat:
                 bar.update(task, total=len(labels) * (n + 2) + 1)
     return EditResult(**origin, settings=settings, bandwidth=bandwidth, columns=columns, left_out=left_out)
-
-
-def _unsure(columns: list[EditColumn]) -> bool:
-    times = [summary.samples(c, summary.WHOLE) for c in columns]
-    return any(stats.unsure(other, times[0]) for other in times[1:])
 
 
 def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:

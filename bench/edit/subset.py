@@ -9,6 +9,7 @@ from collections.abc import Callable
 import mlx.core as mx
 import numpy as np
 
+from model import audio
 from model.config import HOP
 from model.network.adapter import Adapter
 from model.network.state import LayerPrefix
@@ -46,9 +47,5 @@ def repeat_prefixes(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]
 
 def clip(frames: int, batch: int) -> mx.array:
     """Load the shipped clip, repeated to `frames` frames, each row shifted: float32 [batch, 640·frames] at 32 kHz."""
-    from model import audio
-
-    samples = audio.load(CLIP).samples
-    n = frames * HOP
-    tiled = np.tile(samples, -(-n // len(samples)))[:n]
+    tiled = np.resize(audio.load(CLIP).samples, frames * HOP)
     return mx.array(np.stack([np.roll(tiled, row * HOP) for row in range(batch)]))

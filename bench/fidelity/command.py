@@ -38,7 +38,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the page, and write it with --out."""
-    from . import inputs
+    from model.fidelity import inputs
+
     from .measure import Settings, measure
     from .page import page
 

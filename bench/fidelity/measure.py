@@ -11,7 +11,8 @@ import numpy as np
 from model.fidelity import ablation, layers
 from model.fidelity import matrices as weights
 from model.fidelity import teacher_forcing as forcing
-from model.fidelity.teacher_forcing import Float32, Material
+from model.fidelity.inputs import Material
+from model.fidelity.teacher_forcing import Float32
 from model.measures.distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
 from model.pipeline import InstructMusicGen
 from model.quantize.in_memory import Quantized

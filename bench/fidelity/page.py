@@ -9,8 +9,8 @@ from itertools import pairwise
 import numpy as np
 
 from model.fidelity.ablation import kind
+from model.fidelity.inputs import Material
 from model.fidelity.matrices import MatrixError
-from model.fidelity.teacher_forcing import Material
 
 from ..pages import Page, make, table
 from ..tables import number, percent

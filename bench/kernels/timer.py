@@ -120,6 +120,6 @@ def dense(arguments: Arguments) -> Arguments:
 
 def _unsure(record: KernelCase) -> bool:
     """Tell whether noise asks for more samples."""
-    columns = record.columns
-    base = columns.get(STOCK, next(iter(columns.values()))).seconds
-    return any(stats.unsure(base, c.seconds) for c in columns.values() if c.seconds is not base)
+    base = STOCK if STOCK in record.columns else next(iter(record.columns))
+    others = (column.seconds for label, column in record.columns.items() if label != base)
+    return stats.unsure(record.columns[base].seconds, *others)

@@ -10,14 +10,19 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+import kernels
+from kernels.cases import Draw
 from model.errors import UserError
 from model.system.machine import cores
+from reference import oracle
+from reference.contract import Packed
 
 from ..machine import hardware
 from ..processes.child import Child
@@ -33,26 +38,6 @@ LEVELS = {"int8": 4, "float32": 1}
 """Kinds of activations that MatMulNBits rounds to, by its accuracy level."""
 
 Floats = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """A matrix [n, k] of 4 bits: bytes [n, k/2] with the first of two in the low half, float16 scales [n, k/64]."""
-
-    codes: npt.NDArray[np.uint8]
-    scales: npt.NDArray[np.float16]
-
-    @classmethod
-    def random(cls, rng: np.random.Generator, n: int, k: int) -> Matrix:
-        """Return one whose entries are about 1/sqrt(k)."""
-        scales = rng.uniform(0.5, 1.5, (n, k // GROUP)) * 0.4 / np.sqrt(k)
-        return cls(rng.integers(0, 256, (n, k // 2), dtype=np.uint8), scales.astype(np.float16))
-
-    def product(self, x: Floats) -> npt.NDArray[np.float64]:
-        """x [m, k] times the matrix, transposed, in float64."""
-        codes = np.stack([self.codes & 15, self.codes >> 4], axis=-1).reshape(len(self.codes), -1)
-        weights = (codes.astype(np.float64) - 8) * np.repeat(self.scales.astype(np.float64), GROUP, axis=1)
-        return np.asarray(x.astype(np.float64) @ weights.T)
 
 
 class Products:
@@ -73,37 +58,30 @@ class Products:
         return (time.perf_counter() - start) / self.copies
 
 
-def _given(n: int, k: int, rows: list[int]) -> tuple[list[Matrix], dict[int, Floats]]:
+def _given(n: int, k: int, rows: list[int]) -> tuple[list[Packed], dict[int, Floats]]:
     """Return the copies of the matrix, each of its own numbers, and an input for each number of rows."""
-    rng = np.random.default_rng(0)
+    draw = Draw()
     copies = max(1, min(min(4 * hardware.cache_bytes(), MAX_BYTES) // (n * k // 2), MAX_COPIES))
-    matrices = [Matrix.random(rng, n, k) for _ in range(copies)]
-    return matrices, {m: rng.standard_normal((m, k), dtype=np.float32) for m in rows}
+    drawn = (draw.packed(n, k, 4, GROUP) for _ in range(copies))
+    matrices = [replace(w, biases=-8 * w.scales) for w in drawn]
+    return matrices, {m: draw.rng.standard_normal((m, k), dtype=np.float32) for m in rows}
 
 
 def _column(
-    multiply: Callable[[Floats], Floats], matrices: list[Matrix], inputs: dict[int, Floats], calls: int, **about: Any
+    multiply: Callable[[Floats], Floats], matrices: list[Packed], inputs: dict[int, Floats], calls: int, **about: Any
 ) -> tuple[Products, dict[str, Any]]:
-    errors = {}
+    errors, first = {}, vars(matrices[0])
     for m, x in inputs.items():
-        want = matrices[0].product(x)
+        want = oracle.int4_matmul(mx.array(x), **first)
         errors[str(m)] = float(np.linalg.norm(multiply(x) - want) / np.linalg.norm(want))
     return Products(multiply, inputs, len(matrices), calls), {"errors": errors, "copies": len(matrices), **about}
 
 
 def ours(n: int, k: int, rows: list[int], calls: int, backend: str) -> tuple[Products, dict[str, Any]]:
     """Make our column: the products of one graph."""
-    import mlx.core as mx
-
-    import kernels
-    from reference.contract import Packed
-
     ops = kernels.load(backend)
     matrices, inputs = _given(n, k, rows)
-    packed = []
-    for matrix in matrices:
-        scales = mx.array(matrix.scales)
-        packed.append(ops.pack(Packed(mx.array(matrix.codes.view(np.uint32)), scales, -8 * scales, GROUP, 4)))
+    packed = [ops.pack(matrix) for matrix in matrices]
     mx.eval([p.arrays() for p in packed])
 
     def multiply(x: Floats) -> Floats:
@@ -125,8 +103,9 @@ def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -
     nodes, constants, outputs = [], [], []
     for i, matrix in enumerate(matrices):
         names = ["x", f"codes{i}", f"scales{i}"]
-        constants.append(numpy_helper.from_array(matrix.codes.reshape(n, k // GROUP, GROUP // 2), names[1]))
-        constants.append(numpy_helper.from_array(matrix.scales.astype(np.float32).reshape(-1), names[2]))
+        codes = np.array(matrix.w).view(np.uint8).reshape(n, k // GROUP, GROUP // 2)
+        constants.append(numpy_helper.from_array(codes, names[1]))
+        constants.append(numpy_helper.from_array(np.array(matrix.scales, dtype=np.float32).reshape(-1), names[2]))
         nodes.append(
             helper.make_node(
                 "MatMulNBits", names, [f"y{i}"], domain="com.microsoft", K=k, N=n, bits=4, block_size=GROUP,

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Edit, score, print the page, and write it with --out."""
     from model.candidates.clap import CHECKPOINT, Clap
 
-    from .. import instructions
+    from . import instructions
     from .measure import Settings, load_clips, measure
     from .page import page
 

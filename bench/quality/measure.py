@@ -22,8 +22,8 @@ from model.measures.si_sdr import si_sdr
 from model.pipeline import InstructMusicGen
 from model.progress import track
 
-from ..instructions import Instruction, Stems, stems, truth, with_remains
 from ..variants import Variant
+from .instructions import Instruction, Stems, stems, truth, with_remains
 from .true_stems import TrueStems
 
 Samples = npt.NDArray[np.float32]

@@ -15,12 +15,12 @@ import kernels
 from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
 
-from ..instructions import Instruction
 from ..pages import Page, make, table
 from ..stats import MIN_UNITS, differences, mean_interval, unit_means
 from ..tables import number
 from ..variants import Variant
 from . import fad
+from .instructions import Instruction
 from .measure import Clip, Key, Row, Settings
 from .plot import picture
 from .true_stems import notes_missing

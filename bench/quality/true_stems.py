@@ -17,7 +17,7 @@ from model.demo.training.judge.notes import f1, piano_roll
 from model.demo.training.judge.onsets import onset_f, onsets
 from model.spectra import distance, log_mel
 
-from ..instructions import Instruction, Stems, truth
+from .instructions import Instruction, Stems, truth
 
 Samples = npt.NDArray[np.float32]
 

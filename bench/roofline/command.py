@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
 from typing import Any
 
@@ -58,14 +57,10 @@ def run(args: argparse.Namespace) -> int:
     with results.reports_damaged_files(*files):
         near = [each for r in points for each in measured(r)]
         shown = tables(args, parts, bounds, stream, near)
-    if args.json:
-        record = {"parts": parts, "this_machine": here(args, parts, stream) if stream else None, "chips": bounds}
-        layers = step_bytes.published(args.size, args.bits).lm.layers
-        record["estimates"] = [each._asdict() for each in estimates(sum(parts.values()), layers)]
-        print(json.dumps(record | {"measured": [asdict(m) for m in near]}))
-    else:
-        for each in shown:
-            each.show(console.output())
+    record = {"parts": parts, "this_machine": here(args, parts, stream) if stream else None, "chips": bounds}
+    layers = step_bytes.published(args.size, args.bits).lm.layers
+    record["estimates"] = [each._asdict() for each in estimates(sum(parts.values()), layers)]
+    options.show(args, record | {"measured": near}, shown)
     return 0
 
 

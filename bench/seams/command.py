@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +50,19 @@ def run(args: argparse.Namespace) -> int:
     model = InstructMusicGen.from_pretrained(args.model or demo_path(), args.backend)
     longest = model.bundle.config.adapter
     layouts = [_parsed(text, longest.max_n_frames) for text in args.layouts or _default(longest.window_frames)]
-    clips = [_clip(path, args.seconds) for path in audio.clip_files(args.clips or [demo_path().parent / "clip.flac"])]
+    files, count = audio.clip_files(args.clips or [demo_path().parent / "clip.flac"]), round(args.seconds * SAMPLE_RATE)
+    clips = [mx.array(np.resize(audio.load(path).samples, count)) for path in files]
     sentence = trained(args.instruction, model.bundle.config.instructions)
     with console.progress() as bar:
         task = bar.add_task("editing", total=len(layouts) * len(clips))
         found = measure(model, clips, sentence, layouts, args.seeds, lambda done, _: bar.update(task, completed=done))
-    if args.json:
-        print(json.dumps({"sentence": sentence, "layouts": [dataclasses.asdict(each) for each in found]}))
-        return 0
     notes = [f"{len(clips)} clips of {args.seconds:g} s, {args.seeds} seeds, {sentence!r}, backend {model.backend}"]
     if model.bundle.random_weights:
         notes.append("this bundle's weights are random: what it makes is not music")
     headers = ["window / stride / look-ahead (s)", "seams", "steps", *(f"{m} at seams" for m in MEASURES),
                *(f"{m} inside" for m in MEASURES), *(f"{m} ratio" for m in MEASURES)]  # fmt: skip
-    Table("Jumps in dB where windows meet", headers, [_row(each) for each in found], notes).show(console.output())
+    table = Table("Jumps in dB where windows meet", headers, [_row(each) for each in found], notes)
+    options.show(args, {"sentence": sentence, "layouts": found}, [table])
     return 0
 
 
@@ -101,9 +99,3 @@ def _parsed(text: str, longest: int) -> Layout:
     if not (1 <= window <= longest and 0 <= ahead < window and 1 <= stride <= window - ahead):
         raise UsageError(f"--layouts {text}: needs window <= {longest}, and stride <= window - look-ahead")
     return Layout(window, stride, ahead)
-
-
-def _clip(path: Path, seconds: float) -> mx.array:
-    samples = audio.load(path).samples
-    count = round(seconds * SAMPLE_RATE)
-    return mx.array(np.tile(samples, -(-count // len(samples)))[:count])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -50,59 +51,24 @@ def run(args: argparse.Namespace) -> int:
         kernels.load(backend)
     except kernels.BackendUnavailable as e:
         raise UserError(str(e)) from e
-    candidates = knobs(backend)
+    candidates = importlib.import_module(f"kernels.{backend}").knobs()
     start = dict(_setting(text, candidates) for text in args.start)
     measured = Measured({"backend": backend, "size": args.size, "bits": args.bits})
-    found = search(candidates, measured, args.seconds * SHARE, start, tell=lambda knob: _tell(f"{backend}: {knob}"))
-    _tell("what was found, against what it began with")
+    found = search(
+        candidates, measured, args.seconds * SHARE, start, tell=lambda knob: console.say(f"measuring {backend}: {knob}")
+    )
+    console.say("measuring what was found, against what it began with")
     before, after = measured([start, found.knobs], args.seconds * (1 - SHARE))
     ratio = stats.paired_ratio(before, after)
     step = {**measured.of, "milliseconds": [1e3 * stats.summarize(each).median for each in (before, after)]}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     result = tuning.Tuning(tuning.Key.of(backend), found.knobs, ratio.estimate, now, step)
     kept = None if args.dry_run else tuning.save(result)
-    if args.json:
-        tried = [{"knob": t.knob, "value": t.value, "ratio": t.ratio, "taken": t.taken} for t in found.tried]
-        print(json.dumps(asdict(result) | {"interval": ratio, "tried": tried, "kept": kept and str(kept)}))
-    else:
-        table(result, found, ratio).show(console.output())
+    record = asdict(result) | {"interval": ratio, "tried": found.tried, "kept": kept and str(kept)}
+    options.show(args, record, [table(result, found, ratio)])
     if kept:
-        console.ERRORS.print(f"kept in {kept}; used from now on", highlight=False, markup=False, soft_wrap=True)
+        console.say(f"kept in {kept}; used from now on")
     return 0
-
-
-def _tell(what: str) -> None:
-    console.ERRORS.print(f"measuring {what}", highlight=False, markup=False, soft_wrap=True)
-
-
-def knobs(backend: str) -> dict[str, Sequence[Any]]:
-    """Return each knob of a backend with its values, the default first."""
-    if backend == "native":
-        from kernels import native
-
-        return dict(native.knobs())
-    from kernels.metal import chosen
-    from kernels.metal.choices import MANY, NORMS, Route
-
-    now = chosen()
-    stock = [list(now.stock), []]
-    for operation, first, last in (
-        ("int4_matmul", 2, 2), ("int4_matmul", 9, 16), ("int4_matmul", 17, MANY), ("cross_attention", 1, 8),
-        ("prefix_attention", 1, MANY),
-    ):  # fmt: skip
-        stock.append([*now.stock, Route(operation, first, last)])
-    limits = [{}, {"MLX_MAX_OPS_PER_BUFFER": 200, "MLX_MAX_MB_PER_BUFFER": 200}]
-    limits.append({"MLX_MAX_OPS_PER_BUFFER": 1000, "MLX_MAX_MB_PER_BUFFER": 400})
-    return {
-        "norm": [now.norm, *(n for n in NORMS if n != now.norm)],
-        "outputs": [4, 2, 8],
-        "product_simdgroups": [2, 4, 8],
-        "norm_simdgroups": [8, 4, 2],
-        "attention_simdgroups": [8, 4, 16],
-        "attention_splits": [0, 1, 2, 4],
-        "stock": [[list(route) for route in routes] for routes in stock],
-        "environment": limits,
-    }
 
 
 class Measured:
@@ -141,7 +107,7 @@ class Measured:
 def _unsure(samples: Sequence[Sequence[float]]) -> bool:
     """Tell whether more rounds are worth their time; asked every few of them."""
     count = len(samples[0])
-    return count < MAX_ROUNDS and (count % MIN_ROUNDS > 0 or any(stats.unsure(samples[0], s) for s in samples[1:]))
+    return count < MAX_ROUNDS and (count % MIN_ROUNDS > 0 or stats.unsure(*samples))
 
 
 def _setting(text: str, candidates: Mapping[str, Sequence[Any]]) -> tuple[str, Any]:

@@ -20,7 +20,7 @@ from reference.contract import Packed, Prefix
 from reference.self_attention import composed
 
 from .. import tuning
-from .choices import Choices, default
+from .choices import MANY, NORMS, Choices, Route, default
 from .cores import gpu_cores
 from .cross_attention import cross_attention
 from .engine import Engine, Launch
@@ -104,6 +104,27 @@ def chosen() -> Choices:
     macos = tuple(int(part) for part in platform.mac_ver()[0].split(".") if part.isdigit())
     architecture = str(mx.device_info().get("architecture", ""))
     return default(architecture, macos, str(vars(mx)["__version__"]), gpu_cores(architecture))
+
+
+def knobs() -> dict[str, list[Any]]:
+    """Return what `bench tune` may set, each with its values, the default first."""
+    now = chosen()
+    stock = [list(now.stock), []]
+    for operation, first, last in (
+        ("int4_matmul", 2, 2), ("int4_matmul", 9, 16), ("int4_matmul", 17, MANY), ("cross_attention", 1, 8),
+        ("prefix_attention", 1, MANY),
+    ):  # fmt: skip
+        stock.append([*now.stock, Route(operation, first, last)])
+    return {
+        "norm": [now.norm, *(n for n in NORMS if n != now.norm)],
+        "outputs": [4, 2, 8],
+        "product_simdgroups": [2, 4, 8],
+        "norm_simdgroups": [8, 4, 2],
+        "attention_simdgroups": [8, 4, 16],
+        "attention_splits": [0, 1, 2, 4],
+        "stock": [[list(route) for route in routes] for routes in stock],
+        "environment": [{}, *(dict(zip(BUFFER_LIMITS, limits)) for limits in ((200, 200), (1000, 400)))],
+    }
 
 
 def on_interpreter(**options: Any) -> MetalOps:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import mlx.core as mx
@@ -12,34 +11,13 @@ import numpy.typing as npt
 from ..decoding.decode import Decoder, guide
 from ..decoding.delay_pattern import delayed, frame_index, positions, undelayed, with_special
 from ..decoding.sampling import Sampling
-from ..instructions import without_preamble
 from ..network.adapter import Adapter
 from ..network.transformer import LanguageModel
 from ..pipeline import InstructMusicGen
 from ..progress import track
+from .inputs import Material
 
 Float32 = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Material:
-    """One clip with one instruction. condition and target: int32 [1,K,T] without the special frame."""
-
-    name: str
-    text: str
-    condition: mx.array
-    target: mx.array | None
-    """The tokens to force; None: what the first variant generates itself."""
-
-    @property
-    def title(self) -> str:
-        """The clip and the instruction, without upstream's preamble."""
-        return f"{self.name}, {without_preamble(self.text)}"
-
-    @property
-    def frames(self) -> int:
-        """T, at 50 a second."""
-        return int(self.condition.shape[2])
 
 
 class Networks(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench.instructions import Instruction, read, stems, truth, with_remains
+from bench.quality.instructions import Instruction, read, stems, truth, with_remains
 from model.errors import UserError
 
 NAMES = ("drums", "bass", "piano")

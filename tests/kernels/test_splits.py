@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.tune.command import knobs
 from kernels import interpreter, metal
-from kernels.metal import cores
+from kernels.metal import cores, knobs
 from kernels.metal.choices import default
 from kernels.metal.splits import splits
 
@@ -177,6 +176,6 @@ def test_other_numbers_of_parts_cannot_be_chosen(value: Any) -> None:
 
 
 def test_parts_are_a_knob_of_tuning() -> None:
-    values = knobs("metal")["attention_splits"]
+    values = knobs()["attention_splits"]
     assert values[0] == metal.Choices().attention_splits == 0
     assert [metal.Choices().changed({"attention_splits": n}).attention_splits for n in values] == values == [0, 1, 2, 4]

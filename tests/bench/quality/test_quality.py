@@ -11,8 +11,8 @@ import pytest
 import soundfile
 
 from bench.cli import main
-from bench.instructions import Instruction
 from bench.quality import page as quality_page
+from bench.quality.instructions import Instruction
 from bench.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
 from bench.variants import parse
 from model import audio

@@ -7,8 +7,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from bench.instructions import of
 from bench.quality import true_stems
+from bench.quality.instructions import of
 from bench.quality.true_stems import TrueStems
 from model.demo.training.music.library import SETS
 from model.demo.training.music.style import STEMS

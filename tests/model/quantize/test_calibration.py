@@ -18,7 +18,7 @@ from model.config import Quantization
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
 from model.fidelity import teacher_forcing as forcing
-from model.fidelity.teacher_forcing import Material
+from model.fidelity.inputs import Material
 from model.instructions import Vocabulary
 from model.quantize import gptq as feedback
 from model.quantize import recipes

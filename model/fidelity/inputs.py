@@ -3,16 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
 
-from model import audio
-from model.config import LMConfig
-from model.errors import UserError
-from model.fidelity.teacher_forcing import Material
-from model.pipeline import InstructMusicGen
+from .. import audio
+from ..config import LMConfig
+from ..errors import UserError
+from ..instructions import without_preamble
+from ..pipeline import InstructMusicGen
+
+
+@dataclass(frozen=True)
+class Material:
+    """One clip with one instruction. condition and target: int32 [1,K,T] without the special frame."""
+
+    name: str
+    text: str
+    condition: mx.array
+    target: mx.array | None
+    """The tokens to force; None: what the first variant generates itself."""
+
+    @property
+    def title(self) -> str:
+        """The clip and the instruction, without upstream's preamble."""
+        return f"{self.name}, {without_preamble(self.text)}"
+
+    @property
+    def frames(self) -> int:
+        """T, at 50 a second."""
+        return int(self.condition.shape[2])
 
 
 def from_clips(model: InstructMusicGen, files: Sequence[Path], texts: Sequence[str], frames: int) -> list[Material]:

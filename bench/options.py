@@ -9,9 +9,10 @@ from typing import Any
 
 from model.errors import UsageError
 
-from . import console, results
+from . import results
+from .output import console
+from .output.tables import Table
 from .records import Result
-from .tables import Table
 
 SIZES = ("tiny", "small", "medium", "large")
 

@@ -25,9 +25,9 @@ from model.errors import UsageError, UserError
 
 from .. import options, results, stats
 from ..machine import hardware
+from ..output.tables import Table
 from ..records import PytestResult, Result
 from ..stats import Interval
-from ..tables import Table
 from .samples import Samples, samples
 
 THRESHOLD = 0.10

@@ -11,9 +11,10 @@ from typing import Any
 from model.cli.names import BACKENDS, KEYS_HELP
 from model.errors import UsageError
 
-from .. import console, options, results, stats
+from .. import options, results, stats
 from ..machine import openblas
 from ..machine.bandwidth import Bandwidth
+from ..output import console
 from ..processes.child import Child
 from ..processes.turns import Turns
 from ..records import EditColumn, EditResult, EditSettings, Round

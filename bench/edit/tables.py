@@ -5,10 +5,11 @@ from __future__ import annotations
 from model.config import FRAME_RATE
 from model.stages import STAGES
 
-from .. import stats, tables
+from .. import stats
 from ..machine import hardware
+from ..output import tables
+from ..output.tables import Table
 from ..records import EditColumn, EditResult
-from ..tables import Table
 from . import summary
 
 

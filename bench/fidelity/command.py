@@ -13,7 +13,8 @@ from pathlib import Path
 from model.audio import clip_files
 from model.values import instruction
 
-from .. import options, pages
+from .. import options
+from ..output import pages
 from ..variants import CLIP, TEXTS, add_variant_arguments, chosen
 
 

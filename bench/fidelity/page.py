@@ -12,8 +12,8 @@ from model.fidelity.ablation import kind
 from model.fidelity.inputs import Material
 from model.fidelity.matrices import MatrixError
 
-from ..pages import Page, make, table
-from ..tables import number, percent
+from ..output.pages import Page, make, table
+from ..output.tables import number, percent
 from ..variants import Variant
 from .measure import Fidelity, Settings
 from .plot import picture

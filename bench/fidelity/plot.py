@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import figures
+from ..output import figures
 from .measure import Fidelity
 
 SMOOTH = 25

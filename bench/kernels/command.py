@@ -13,10 +13,11 @@ from model.cli.names import BACKENDS
 from model.errors import UsageError, UserError
 from reference.contract import Ops
 
-from .. import console, options, results
+from .. import options, results
 from ..edit.summary import FUSED
 from ..machine.bandwidth import Stream
 from ..machine.hardware import Busy
+from ..output import console
 from ..records import STOCK, KernelCase, KernelSettings, KernelsResult, Traffic
 from .shapes import cases
 from .tables import tables_of, wrong

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .. import stats, tables
+from .. import stats
 from ..edit import summary
+from ..output import tables
 from ..records import SGEMM, STOCK, KernelCase, KernelsResult
 
 MAX_ERROR = 0.02

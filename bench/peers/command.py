@@ -22,7 +22,8 @@ from model.cli.names import BACKENDS
 from model.errors import UserError
 from model.system import machine
 
-from .. import console, options, results, tables
+from .. import options, results
+from ..output import console, tables
 from ..processes.child import WORKER, Child
 from ..processes.turns import Turns
 from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult

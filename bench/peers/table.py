@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .. import stats, tables
+from .. import stats
+from ..output import tables
 from ..records import OURS, PeerRound, PeersResult, ProductColumn
 
 

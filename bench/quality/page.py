@@ -15,9 +15,9 @@ import kernels
 from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
 
-from ..pages import Page, make, table
+from ..output.pages import Page, make, table
+from ..output.tables import number
 from ..stats import MIN_UNITS, differences, mean_interval, unit_means
-from ..tables import number
 from ..variants import Variant
 from . import fad
 from .instructions import Instruction

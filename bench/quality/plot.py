@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .. import figures
+from ..output import figures
 from ..stats import mean_interval, unit_means
 from .measure import Row
 

@@ -20,9 +20,9 @@ from model.errors import UserError
 from .. import results
 from ..edit import tables as edit
 from ..kernels import tables as kernels
+from ..output.tables import Table
 from ..peers import table as peers
 from ..records import EditResult, KernelsResult, PeersResult, PytestResult, Result
-from ..tables import Table
 
 MARKED = re.compile(r"(<!-- bench:begin ([^\r\n]+?) -->\r?\n)(.*?)(<!-- bench:end -->)", re.DOTALL)
 

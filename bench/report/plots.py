@@ -9,9 +9,10 @@ import numpy as np
 
 from model.stages import STAGES
 
-from .. import figures, stats, tables
+from .. import stats
 from ..edit import summary
 from ..edit.tables import title
+from ..output import figures, tables
 from ..records import STOCK, EditColumn, EditResult, KernelCase, KernelsResult
 from ..roofline import apple_chips as chips
 

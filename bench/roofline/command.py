@@ -11,12 +11,13 @@ import mlx.core as mx
 from model.config import FRAME_RATE
 from model.errors import UserError
 
-from .. import console, options, results, stats, step_bytes
+from .. import options, results, stats, step_bytes
 from ..machine.bandwidth import Bandwidth, Stream
+from ..output import console
+from ..output.tables import Table, size
 from ..records import EditResult
 from ..sizes import bundles as sizes
 from ..step_bytes import StepShape
-from ..tables import Table, size
 from . import apple_chips as chips
 from .estimates import estimates, estimates_table
 from .measured import Measured, measured, measured_table

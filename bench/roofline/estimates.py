@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..tables import Table
+from ..output.tables import Table
 from .apple_chips import CHIPS
 
 OURS, STOCK, BESIDE = 8, (22, 26), 40

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .. import stats
 from ..edit import summary
+from ..output.tables import Table, seconds
 from ..records import EditResult
-from ..tables import Table, seconds
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
 from model.instructions import trained
 
-from .. import console, options, stats
-from ..tables import Table
+from .. import options, stats
+from ..output import console
+from ..output.tables import Table
 from .measure import MEASURES, Layout, Seams, measure
 
 

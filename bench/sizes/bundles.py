@@ -28,7 +28,7 @@ def bundle(size: str, bits: int) -> Path:
         from model import synthetic
         from model.progress import byte_progress
 
-        from .. import console
+        from ..output import console
 
         if size not in synthetic.PRESETS:
             raise UsageError(f"--size {size} is not known; use one of {', '.join(synthetic.PRESETS)}")

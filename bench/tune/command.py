@@ -17,9 +17,10 @@ from kernels import tuning
 from model.errors import UsageError, UserError
 from model.synthetic import PRESETS
 
-from .. import console, options, stats, tables
+from .. import options, stats
+from ..output import console, tables
+from ..output.tables import Table
 from ..processes.child import Child
-from ..tables import Table
 from .search import MAX_ROUNDS, MIN_ROUNDS, Found, Knobs, search
 
 WORKLOAD = "bench.tune.workload:column"

@@ -19,12 +19,12 @@ from model import files
 from model.errors import UserError
 from model.system import machine
 
-from . import results
+from .. import results
 from .figures import INSTALL
 from .tables import number, percent, pipes
 
 if TYPE_CHECKING:
-    from .variants import Variant
+    from ..variants import Variant
 
 PLAIN_TEXT = ["autolink", "backticks", "emphasis", "entity", "escape", "html_inline", "link"]
 """Markdown that no page uses: a clip or a model may be called `a*b*`."""
@@ -66,7 +66,7 @@ def make(name: str, variants: Sequence[Variant], draw: Callable[[], bytes], **va
         pictures = {}
     bundle = variants[0].bundle
     text = render(
-        Path(__file__).parent / name / "page.md",
+        Path(__file__).parents[1] / name / "page.md",
         variants=variants, machine=f"{machine.processor()}, {machine.cores()} cores; MLX {version('mlx')}",
         lm=bundle.config.lm, random_weights=bundle.random_weights, plot=bool(pictures),
         no_matplotlib=f"None: matplotlib is not installed; {INSTALL}.",

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from .stats import MIN_ROUNDS, Interval, Summary
+from ..stats import MIN_ROUNDS, Interval, Summary
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""What a run shows: tables, figures and pages, on the terminal and in files."""

@@ -1,19 +1,19 @@
-"""What is compared: a bundle on a backend, or a 16/32-bit bundle quantized in memory by a recipe."""
+"""The variants that a command line names: bundles on backends, or quantized in memory by a recipe."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import kernels
-from model.bundle.bundle import Bundle, demo_path, open_bundle
+from model.bundle.bundle import demo_path, open_bundle
 from model.cli.names import BACKENDS, KEYS_HELP
 from model.config import GROUP_SIZES, PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
-from model.pipeline import InstructMusicGen
-from model.quantize.in_memory import quantized, stored_bytes
+from model.fidelity.variant import Variant
+from model.quantize.in_memory import quantized
 from model.quantize.recipes import named
 
 TEXTS = (
@@ -40,28 +40,6 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     add("--guidance", type=float, default=3.0, help="as in generation (default 3.0)")
     add("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
     add("--json", action="store_true", help="print the page's numbers as JSON instead")
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One column of a comparison."""
-
-    label: str
-    bundle: Bundle
-    backend: str
-
-    def load(self) -> InstructMusicGen:
-        """Load the pipeline, its weights read anew. Raises UserError if the backend cannot run here."""
-        try:
-            # A fresh Bundle, so that the weights it read go with the pipeline.
-            return InstructMusicGen(replace(self.bundle), kernels.load(self.backend))
-        except kernels.BackendUnavailable as e:
-            raise UserError(str(e)) from e
-
-    @property
-    def megabytes(self) -> float:
-        """The size of the LM's and adapter's tensors, as a file would hold them."""
-        return stored_bytes(self.bundle) / 1e6
 
 
 def parse(

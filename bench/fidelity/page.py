@@ -11,11 +11,11 @@ import numpy as np
 from model.fidelity.ablation import kind
 from model.fidelity.inputs import Material
 from model.fidelity.matrices import MatrixError
+from model.fidelity.measure import Fidelity, Settings
+from model.fidelity.variant import Variant
 
 from ..output.pages import Page, make, table
 from ..output.tables import number, percent
-from ..variants import Variant
-from .measure import Fidelity, Settings
 from .plot import picture
 
 MAX_ROWS = 12

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from model.fidelity.measure import Fidelity
+
 from ..output import figures
-from .measure import Fidelity
 
 SMOOTH = 25
 """Steps averaged in the plots by step."""

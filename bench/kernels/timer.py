@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 
 from kernels.cases import Arguments, Case, Draw, call, cast, error
+from model.system.machine import cache_bytes
 from reference.contract import Ops, Packed
 
 from .. import stats
@@ -85,7 +86,7 @@ def time_case(
     """
     draw = Draw()
     masters = [case.make(draw)]
-    wanted = min(4 * hardware.cache_bytes(), MAX_FRESH_BYTES)
+    wanted = min(4 * cache_bytes(), MAX_FRESH_BYTES)
     copies = max(1, min(MAX_COPIES, -(-wanted // max(case.reads(masters[0]), 1))))
     masters += [case.make(draw) for _ in range(copies - 1)]
     timers = {label: KernelTimer(case.operation, ops, masters) for label, ops in columns.items()}

@@ -25,10 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.system.machine import cores
+from model.system.machine import cache_bytes, cores
 
 from ..stats import Samples
-from . import hardware
 
 Bytes = npt.NDArray[np.uint8]
 PASSES_A_ROUND = 3
@@ -46,7 +45,7 @@ class Bandwidth:
 
 def buffer_bytes() -> int:
     """Return eight times the cache, from 256 MiB to 1 GiB."""
-    return min(max(8 * hardware.cache_bytes(), 256 << 20), 1 << 30)
+    return min(max(8 * cache_bytes(), 256 << 20), 1 << 30)
 
 
 def _reader(buffer: Bytes) -> tuple[Callable[[], Any], str]:

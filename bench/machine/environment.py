@@ -99,7 +99,7 @@ def collect() -> Environment:
         commit=commit(),
         dirty=dirty(),
         architecture=platform.machine(),
-        cache=hardware.cache_bytes(),
+        cache=machine.cache_bytes(),
         native=native_info(),
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
         load=list(os.getloadavg()),

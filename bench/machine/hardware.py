@@ -1,39 +1,23 @@
-"""What results need of the machine besides `model.system.machine`: its cache, a name for files, and others' load."""
+"""What results need of the machine besides `model.system.machine`: a name for files, and others' load."""
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import NamedTuple
 
 import psutil
 
 from model.system.machine import cores, processor
 
-DEFAULT_CACHE_BYTES = 32 << 20
 CPU_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
 """The times that a core is not idle, as psutil names them; not every system has all."""
 IDLE = 0.25
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 MIN_SPAN = 0.1
 """Seconds below which the system's counters, which count ticks of 10 ms, say nothing."""
-
-
-@functools.cache
-def cache_bytes() -> int:
-    """Return the size of the last-level cache; 32 MiB where the system does not say.
-
-    By hand: py-cpuinfo gave 1 MiB for a cache of 32.
-    """
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        if found := re.fullmatch(r"(\d+)([KMG]?)", file.read_text().strip()):
-            sizes.append(int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]])
-    return max(sizes, default=DEFAULT_CACHE_BYTES)
 
 
 def slug() -> str:

@@ -20,11 +20,10 @@ import numpy.typing as npt
 import kernels
 from kernels.cases import Draw
 from model.errors import UserError
-from model.system.machine import cores
+from model.system.machine import cache_bytes, cores
 from reference import oracle
 from reference.contract import Packed
 
-from ..machine import hardware
 from ..processes.child import Child
 from ..processes.turns import Turns
 from ..records import ProductColumn
@@ -61,7 +60,7 @@ class Products:
 def _given(n: int, k: int, rows: list[int]) -> tuple[list[Packed], dict[int, Floats]]:
     """Return the copies of the matrix, each of its own numbers, and an input for each number of rows."""
     draw = Draw()
-    copies = max(1, min(min(4 * hardware.cache_bytes(), MAX_BYTES) // (n * k // 2), MAX_COPIES))
+    copies = max(1, min(min(4 * cache_bytes(), MAX_BYTES) // (n * k // 2), MAX_COPIES))
     drawn = (draw.packed(n, k, 4, GROUP) for _ in range(copies))
     matrices = [replace(w, biases=-8 * w.scales) for w in drawn]
     return matrices, {m: draw.rng.standard_normal((m, k), dtype=np.float32) for m in rows}

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from model import audio
 from model.candidates.clap import clap_score
 from model.config import HOP, SAMPLE_RATE
+from model.fidelity.variant import Variant
 from model.measures.log_mel import log_mel_distance
 from model.measures.si_sdr import si_sdr
 from model.pipeline import InstructMusicGen
 from model.progress import track
 
-from ..variants import Variant
 from .instructions import Instruction, Stems, stems, truth, with_remains
 from .true_stems import TrueStems
 

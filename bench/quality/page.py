@@ -14,11 +14,11 @@ import numpy as np
 import kernels
 from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
+from model.fidelity.variant import Variant
 
 from ..output.pages import Page, make, table
 from ..output.tables import number
 from ..stats import MIN_UNITS, differences, mean_interval, unit_means
-from ..variants import Variant
 from . import fad
 from .instructions import Instruction
 from .measure import Clip, Key, Row, Settings

@@ -11,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 
 from model import audio
+from model.bundle.bundle import demo_path
 from model.cli.names import BACKENDS
 from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
@@ -19,13 +20,16 @@ from model.instructions import trained
 from .. import options, stats
 from ..output import console
 from ..output.tables import Table
+from ..variants import CLIP, parse
 from .measure import MEASURES, Layout, Seams, measure
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench seams`."""
     p = subparsers.add_parser("seams", help="jumps where windows meet, for several strides and look-aheads")
-    p.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
+    p.add_argument(
+        "--model", default=str(demo_path()), metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)"
+    )
     p.add_argument("--backend", choices=BACKENDS, default="auto", help="default auto")
     p.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
     p.add_argument("--seconds", type=float, default=30.0, help="of each clip; shorter ones are repeated (default 30)")
@@ -43,15 +47,13 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Edit, compare, print."""
-    from model import InstructMusicGen
-    from model.bundle.bundle import demo_path
-
     options.positive("--seeds", args.seeds)
     options.within("--seconds", args.seconds, 1, 3600)
-    model = InstructMusicGen.from_pretrained(args.model or demo_path(), args.backend)
+    (variant,) = parse(args.model, backend=args.backend)
+    model = variant.load()
     longest = model.bundle.config.adapter
     layouts = [_parsed(text, longest.max_n_frames) for text in args.layouts or _default(longest.window_frames)]
-    files, count = audio.clip_files(args.clips or [demo_path().parent / "clip.flac"]), round(args.seconds * SAMPLE_RATE)
+    files, count = audio.clip_files(args.clips or [CLIP]), round(args.seconds * SAMPLE_RATE)
     clips = [mx.array(np.resize(audio.load(path).samples, count)) for path in files]
     sentence = trained(args.instruction, model.bundle.config.instructions)
     with console.progress() as bar:

@@ -23,9 +23,8 @@ from model.network.projection import Weights
 from model.network.state import LayerPrefix
 from model.network.transformer import LanguageModel
 from model.synthetic import PRESETS
+from model.system.machine import cache_bytes
 from reference.contract import Ops
-
-from ..machine import hardware
 
 COLD = 4
 """Times the last cache that the weights must be."""
@@ -40,7 +39,7 @@ def geometry(size: str, bits: int) -> Config:
     preset = PRESETS[size]
     lm = preset.lm
     a_layer = (8 * lm.dim**2 + 2 * lm.dim * lm.ffn) * bits / 8
-    layers = min(lm.layers, MAX_LAYERS, max(2, -(-COLD * hardware.cache_bytes() // int(a_layer))))
+    layers = min(lm.layers, MAX_LAYERS, max(2, -(-COLD * cache_bytes() // int(a_layer))))
     lm = dataclasses.replace(lm, layers=int(layers))
     return Config(lm, AdapterConfig(lm.layers, 500), mx.float16, Quantization(bits, preset.group_size))
 

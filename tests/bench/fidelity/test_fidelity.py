@@ -16,15 +16,16 @@ import soundfile
 from scipy.special import log_softmax, rel_entr
 
 from bench.cli import main
-from bench.fidelity import measure as fidelity_measure
-from bench.fidelity.measure import Fidelity, Settings
-from bench.variants import Variant, parse
+from bench.variants import parse
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
 from model.fidelity import ablation
 from model.fidelity import inputs as material
+from model.fidelity import measure as fidelity_measure
 from model.fidelity import teacher_forcing as forcing
 from model.fidelity.matrices import dense
+from model.fidelity.measure import Fidelity, Settings
+from model.fidelity.variant import Variant
 
 from ..conftest import GOLDEN
 

@@ -46,7 +46,7 @@ def test_numpy_reads_where_the_extension_is_not_built(monkeypatch: pytest.Monkey
 
 def test_the_machine_has_a_name_memory_and_a_cache() -> None:
     assert machine.processor() and hardware.slug().endswith(f"-{machine.cores()}c")
-    assert 0 < machine.available() <= machine.memory() and hardware.cache_bytes() >= 1 << 16
+    assert 0 < machine.available() <= machine.memory() and machine.cache_bytes() >= 1 << 16
     span = hardware.Busy(1.0, 3.0, 1.0)
     assert hardware.others([span, span]) == 2.0 and hardware.others([hardware.Busy(0.01, 3.0, 1.0)]) is None
 

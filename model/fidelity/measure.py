@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
-from model.fidelity import ablation, layers
-from model.fidelity import matrices as weights
-from model.fidelity import teacher_forcing as forcing
-from model.fidelity.inputs import Material
-from model.fidelity.teacher_forcing import Float32
-from model.measures.distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
-from model.pipeline import InstructMusicGen
-from model.quantize.in_memory import Quantized
-
-from ..variants import Variant
+from ..measures.distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
+from ..pipeline import InstructMusicGen
+from ..quantize.in_memory import Quantized
+from . import ablation, layers
+from . import matrices as weights
+from . import teacher_forcing as forcing
+from .inputs import Material
+from .teacher_forcing import Float32
+from .variant import Variant
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from model.bundle.bundle import demo_path, open_bundle
 from model.cli.names import BACKENDS, KEYS_HELP
 from model.config import GROUP_SIZES, PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
-from model.fidelity.variant import Variant
+from model.evaluation.variant import Variant
 from model.quantize.in_memory import quantized
 from model.quantize.recipes import named
 

@@ -39,8 +39,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the page, and write it with --out."""
-    from model.fidelity import inputs
-    from model.fidelity.measure import Settings, measure
+    from model.evaluation.fidelity import inputs
+    from model.evaluation.fidelity.measure import Settings, measure
 
     from .page import page
 

@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from model.fidelity.ablation import kind
-from model.fidelity.inputs import Material
-from model.fidelity.matrices import MatrixError
-from model.fidelity.measure import Fidelity, Settings
-from model.fidelity.variant import Variant
+from model.evaluation.fidelity.ablation import kind
+from model.evaluation.fidelity.inputs import Material
+from model.evaluation.fidelity.matrices import MatrixError
+from model.evaluation.fidelity.measure import Fidelity, Settings
+from model.evaluation.variant import Variant
 
 from ..output.pages import Page, make, table
 from ..output.tables import number, percent

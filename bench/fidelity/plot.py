@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model.fidelity.measure import Fidelity
+from model.evaluation.fidelity.measure import Fidelity
 
 from ..output import figures
 

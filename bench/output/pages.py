@@ -24,7 +24,7 @@ from .figures import INSTALL
 from .tables import number, percent, pipes
 
 if TYPE_CHECKING:
-    from model.fidelity.variant import Variant
+    from model.evaluation.variant import Variant
 
 PLAIN_TEXT = ["autolink", "backticks", "emphasis", "entity", "escape", "html_inline", "link"]
 """Markdown that no page uses: a clip or a model may be called `a*b*`."""

@@ -41,9 +41,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Edit, score, print the page, and write it with --out."""
     from model.candidates.clap import CHECKPOINT, Clap
+    from model.evaluation.quality import instructions
+    from model.evaluation.quality.measure import Settings, load_clips, measure
 
-    from . import instructions
-    from .measure import Settings, load_clips, measure
     from .page import page
 
     options.positive("--seeds", args.seeds)

@@ -14,16 +14,16 @@ import numpy as np
 import kernels
 from model.candidates.clap import CHECKPOINT
 from model.config import SAMPLE_RATE
-from model.fidelity.variant import Variant
+from model.evaluation.measures import notes
+from model.evaluation.quality import fad
+from model.evaluation.quality.instructions import Instruction
+from model.evaluation.quality.measure import Clip, Key, Row, Settings
+from model.evaluation.variant import Variant
 
 from ..output.pages import Page, make, table
 from ..output.tables import number
 from ..stats import MIN_UNITS, differences, mean_interval, unit_means
-from . import fad
-from .instructions import Instruction
-from .measure import Clip, Key, Row, Settings
 from .plot import picture
-from .true_stems import notes_missing
 
 
 class Measure(NamedTuple):
@@ -77,7 +77,7 @@ def page(
         scores=lambda measure, text: [_mean(_values(row, measure, text)) for row in rows],
         removals=[i for i in instructions if i.verb == "remove"],
         means=_means(rows, present, axis), paired=_paired(rows[-len(variants) :], scores, axis),
-        fad=fad.TITLE, no_fad=no_fad, notes_missing=notes_missing(), dimensions=fad.dimensions(rows),
+        fad=fad.TITLE, no_fad=no_fad, notes_missing=notes.missing(), dimensions=fad.dimensions(rows),
         distances=None if no_fad else fad.distances(rows, len(variants)),
     )  # fmt: skip
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from model.evaluation.quality.measure import Row
+
 from ..output import figures
 from ..stats import mean_interval, unit_means
-from .measure import Row
 
 COLUMNS = 3
 

@@ -15,13 +15,13 @@ from model.bundle.bundle import demo_path
 from model.cli.names import BACKENDS
 from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
+from model.evaluation.seams import MEASURES, Layout, Seams, measure
 from model.instructions import trained
 
 from .. import options, stats
 from ..output import console
 from ..output.tables import Table
 from ..variants import CLIP, parse
-from .measure import MEASURES, Layout, Seams, measure
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:

@@ -10,9 +10,9 @@ from bench.fidelity import page as fidelity_page
 from bench.variants import parse
 from model.bundle.bundle import demo_path
 from model.convert.convert import convert
-from model.fidelity import inputs as material
-from model.fidelity import measure as fidelity_measure
-from model.fidelity.measure import Fidelity, Settings
+from model.evaluation.fidelity import inputs as material
+from model.evaluation.fidelity import measure as fidelity_measure
+from model.evaluation.fidelity.measure import Fidelity, Settings
 from model.quantize.recipes import RECIPES
 
 from ..conftest import GOLDEN, damaged

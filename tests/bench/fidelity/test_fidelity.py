@@ -19,13 +19,13 @@ from bench.cli import main
 from bench.variants import parse
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
-from model.fidelity import ablation
-from model.fidelity import inputs as material
-from model.fidelity import measure as fidelity_measure
-from model.fidelity import teacher_forcing as forcing
-from model.fidelity.matrices import dense
-from model.fidelity.measure import Fidelity, Settings
-from model.fidelity.variant import Variant
+from model.evaluation.fidelity import ablation
+from model.evaluation.fidelity import inputs as material
+from model.evaluation.fidelity import measure as fidelity_measure
+from model.evaluation.fidelity import teacher_forcing as forcing
+from model.evaluation.fidelity.matrices import dense
+from model.evaluation.fidelity.measure import Fidelity, Settings
+from model.evaluation.variant import Variant
 
 from ..conftest import GOLDEN
 
@@ -88,7 +88,7 @@ def test_costs_name_what_was_damaged(found: dict[str, Fidelity]) -> None:
 
 
 def test_layers_without_prefix_and_own_error() -> None:
-    from model.fidelity.layers import Comparison, LayerError
+    from model.evaluation.fidelity.layers import Comparison, LayerError
 
     nan = float("nan")
     layers = [LayerError(i, 0.1, nan, nan, nan, 0.1) for i in range(3)] + [LayerError(3, 0.11, 0.2, 0.1, 0.1, 0.3)]

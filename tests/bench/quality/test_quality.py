@@ -12,12 +12,12 @@ import soundfile
 
 from bench.cli import main
 from bench.quality import page as quality_page
-from bench.quality.instructions import Instruction
-from bench.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
 from bench.variants import parse
 from model import audio
-from model.measures.log_mel import log_mel_distance
-from model.measures.si_sdr import si_sdr
+from model.evaluation.measures.log_mel import log_mel_distance
+from model.evaluation.measures.si_sdr import si_sdr
+from model.evaluation.quality.instructions import Instruction
+from model.evaluation.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
 
 pytestmark = pytest.mark.slow
 

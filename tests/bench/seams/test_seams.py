@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import cli
-from bench.seams.measure import Layout, jumps, shifted
 from model.config import HOP
 from model.decoding.windows import plan
+from model.evaluation.seams import Layout, jumps, shifted
 
 
 @given(total=st.integers(1, 300), window=st.integers(1, 60), data=st.data())
@@ -55,3 +56,10 @@ def test_the_table_says_what_was_compared(capsys: pytest.CaptureFixture[str]) ->
 def test_layouts_that_cannot_be_are_named(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["seams", "--layouts", text]) == 2
     assert f"--layouts {text}" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(mx.metal.is_available(), reason="this machine has a Metal GPU")
+def test_a_backend_that_cannot_run_here_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["seams", "--backend", "metal"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: backend 'metal' cannot run here") and said.count("\n") == 1

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from model.bundle.bundle import demo_path
 from model.demo.training.__main__ import main
-from model.demo.training.judge.notes import f1, piano_roll
-from model.demo.training.judge.onsets import onset_f, onsets
 from model.demo.training.judge.presence import fit, threshold
 from model.demo.training.judge.score import CANDIDATES, Truth, mask_of, nearest, score
 from model.demo.training.judge.summary import share, summarize
 from model.demo.training.music.library import SETS
+from model.evaluation.measures.notes import f1, piano_roll
+from model.evaluation.measures.onsets import onset_f, onsets
 from model.spectra import log_mel
 
 from .conftest import RATE, sketch

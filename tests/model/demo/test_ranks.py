@@ -10,7 +10,7 @@ import pytest
 from model.demo.training.judge.ranks import gains, lines
 from model.demo.training.judge.splits import ALL, summary
 from model.demo.training.judge.splits import lines as split_lines
-from model.measures.si_sdr import si_sdr
+from model.evaluation.measures.si_sdr import si_sdr
 
 
 def candidates(songs: int, skill: float, count: int = 6, seed: int = 0) -> list[dict[str, Any]]:

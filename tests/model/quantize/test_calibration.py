@@ -17,8 +17,8 @@ from model.bundle.bundle import open_bundle
 from model.config import Quantization
 from model.convert.convert import convert
 from model.errors import UsageError, UserError
-from model.fidelity import teacher_forcing as forcing
-from model.fidelity.inputs import Material
+from model.evaluation.fidelity import teacher_forcing as forcing
+from model.evaluation.fidelity.inputs import Material
 from model.instructions import Vocabulary
 from model.quantize import gptq as feedback
 from model.quantize import recipes

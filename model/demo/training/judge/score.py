@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from ....evaluation.measures.notes import Roll, f1, piano_roll
+from ....evaluation.measures.onsets import onset_f, onsets
 from ....spectra import Array, distance, log_mel
-from .notes import Roll, f1, piano_roll
-from .onsets import onset_f, onsets
 
 LOUDER = 6.0
 """Decibels by which a stem must exceed the rest to own a cell of the spectrogram."""

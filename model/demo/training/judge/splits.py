@@ -15,11 +15,11 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
+from model.evaluation.measures.si_sdr import si_sdr
 from model.from_input.guides import of_powers
 from model.from_input.mask import BANDS, HOP, SHARPNESS, Mask, powers
 from model.from_input.split import masked
 from model.instructions import Verb
-from model.measures.si_sdr import si_sdr
 from model.pipeline import InstructMusicGen
 
 from ....spectra import RATE, Array

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from model.measures.frechet import frechet_distance
+from model.evaluation.measures.frechet import frechet_distance
 
 
 def test_frechet_distance_against_its_formula() -> None:

@@ -8,13 +8,13 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from ..decoding.decode import Decoder, guide
-from ..decoding.delay_pattern import delayed, frame_index, positions, undelayed, with_special
-from ..decoding.sampling import Sampling
-from ..network.adapter import Adapter
-from ..network.transformer import LanguageModel
-from ..pipeline import InstructMusicGen
-from ..progress import track
+from ...decoding.decode import Decoder, guide
+from ...decoding.delay_pattern import delayed, frame_index, positions, undelayed, with_special
+from ...decoding.sampling import Sampling
+from ...network.adapter import Adapter
+from ...network.transformer import LanguageModel
+from ...pipeline import InstructMusicGen
+from ...progress import track
 from .inputs import Material
 
 Float32 = npt.NDArray[np.float32]

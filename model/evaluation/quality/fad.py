@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.measures.frechet import MIN_RECORDINGS, Embeddings, frechet_distance
-
+from ..measures.frechet import MIN_RECORDINGS, Embeddings, frechet_distance
 from .measure import TRUE, Row
 
 TITLE = "Fréchet audio distance"

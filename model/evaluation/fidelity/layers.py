@@ -15,10 +15,10 @@ from reference import forms
 from reference.contract import Ops
 from reference.self_attention import composed
 
+from ...network.walk import Walk
+from ...pipeline import InstructMusicGen
+from ...progress import track
 from ..measures.distribution import relative_error
-from ..network.walk import Walk
-from ..pipeline import InstructMusicGen
-from ..progress import track
 from .teacher_forcing import Chunk
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ....spectra import RATE
-from ..failures import need_module
+from ...errors import UserError
+from ...spectra import RATE
 
 NETWORK = Path(__file__).with_name("basic_pitch.onnx")
 """230 KB, from the package basic-pitch 0.4.0, Apache-2.0; its notice lies beside it."""
@@ -23,9 +24,17 @@ THRESHOLD = 0.3
 Roll = npt.NDArray[np.bool_]
 
 
+def missing() -> str:
+    """Return why notes cannot be told here; empty where they can."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "onnxruntime is not installed (pip install onnxruntime)"
+    return ""
+
+
 @lru_cache(maxsize=1)
 def _session() -> Any:
-    need_module("onnxruntime")
+    if reason := missing():
+        raise UserError(reason)
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from model import audio
-from model.audio import SUFFIXES
-from model.errors import UserError
-from model.instructions import without_preamble
+from ... import audio
+from ...audio import SUFFIXES
+from ...errors import UserError
+from ...instructions import without_preamble
 
 _VERB = re.compile(r"\b(only|extract|no|remove|add)\s+(.+?)\s*\.?\s*$", re.IGNORECASE)
 _CALLED = {"extract": "only", "no": "remove"}

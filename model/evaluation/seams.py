@@ -15,11 +15,11 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from model import spectra
-from model.config import HOP, SAMPLE_RATE
-from model.decoding.windows import Window, plan
-from model.pipeline import InstructMusicGen
-from model.progress import Progress
+from .. import spectra
+from ..config import HOP, SAMPLE_RATE
+from ..decoding.windows import Window, plan
+from ..pipeline import InstructMusicGen
+from ..progress import Progress
 
 SIDE = SAMPLE_RATE // 10
 """Samples on each side of a place that are compared: 100 ms."""

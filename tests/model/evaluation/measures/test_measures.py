@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import log_softmax as scipy_log_softmax
 from scipy.special import rel_entr, softmax
 
-from model.measures.distribution import (
+from model.evaluation.measures.distribution import (
     kl,
     log_softmax,
     negative_log_likelihood,
@@ -19,8 +19,8 @@ from model.measures.distribution import (
     top1_agreement,
     topk_agreement,
 )
-from model.measures.log_mel import log_mel_distance, mel_power
-from model.measures.si_sdr import si_sdr
+from model.evaluation.measures.log_mel import log_mel_distance, mel_power
+from model.evaluation.measures.si_sdr import si_sdr
 
 RATE = 32_000
 seeds = st.integers(0, 2**32 - 1)

@@ -7,11 +7,11 @@ import importlib.util
 import numpy as np
 import pytest
 
-from bench.quality import true_stems
-from bench.quality.instructions import of
-from bench.quality.true_stems import TrueStems
 from model.demo.training.music.library import SETS
 from model.demo.training.music.style import STEMS
+from model.evaluation.measures import notes
+from model.evaluation.quality.instructions import of
+from model.evaluation.quality.true_stems import TrueStems
 from tests.model.demo.conftest import sketch
 
 SENTENCES = ["Music piece. Instruct: Only Bass.", "Music piece. Instruct: Remove Drums."]
@@ -43,5 +43,5 @@ def test_without_onnxruntime_notes_are_left_out_and_the_reason_is_told(
     clip: TrueStems, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    assert "pip install onnxruntime" in true_stems.notes_missing()
+    assert "pip install onnxruntime" in notes.missing()
     assert "notes F1" not in clip.score(of(SENTENCES)[0], clip.stems["bass"])

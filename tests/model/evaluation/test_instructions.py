@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from bench.quality.instructions import Instruction, read, stems, truth, with_remains
 from model.errors import UserError
+from model.evaluation.quality.instructions import Instruction, read, stems, truth, with_remains
 
 NAMES = ("drums", "bass", "piano")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import mlx.core as mx
 import numpy as np
 
-from ..bundle.bundle import Bundle
+from ...bundle.bundle import Bundle
 
 GAIN = 0.05
 """Rounding to 4 bits changes a matrix's gain by about 1 %, even one of 64 by 64."""

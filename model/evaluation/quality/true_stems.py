@@ -1,11 +1,7 @@
-"""What only true stems can tell: the right notes, the right onsets, and whether the true answer is the nearest one.
-
-The measures are those of the demo's judge (`model.demo.training.judge`).
-"""
+"""What only true stems can tell: the right notes, the right onsets, and whether the true answer is the nearest one."""
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from functools import cached_property
 from typing import Any
@@ -13,20 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from model.demo.training.judge.notes import f1, piano_roll
-from model.demo.training.judge.onsets import onset_f, onsets
-from model.spectra import distance, log_mel
-
+from ...spectra import distance, log_mel
+from ..measures.notes import f1, missing, piano_roll
+from ..measures.onsets import onset_f, onsets
 from .instructions import Instruction, Stems, truth
 
 Samples = npt.NDArray[np.float32]
-
-
-def notes_missing() -> str:
-    """Return why notes cannot be scored here; empty where they can."""
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "onnxruntime is not installed (pip install onnxruntime)"
-    return ""
 
 
 class TrueStems:
@@ -53,7 +41,7 @@ class TrueStems:
         if wanted is None or len(samples) < 4096:
             return {}
         measures: dict[str, tuple[Callable[[Samples], Any], Callable[[Any, Any], float]]]
-        measures = {"onset F": (onsets, onset_f)} | ({} if notes_missing() else {"notes F1": (piano_roll, f1)})
+        measures = {"onset F": (onsets, onset_f)} | ({} if missing() else {"notes F1": (piano_roll, f1)})
         scores: dict[str, float | None] = {}
         for name, (hear, compare) in measures.items():
             if (instruction, name) not in self._answers:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..bundle import tensors as layout
+from ...bundle import tensors as layout
+from ...network.projection import Weights
+from ...network.transformer import Layer
+from ...pipeline import InstructMusicGen
+from ...progress import track
 from ..measures.distribution import kl
-from ..network.projection import Weights
-from ..network.transformer import Layer
-from ..pipeline import InstructMusicGen
-from ..progress import track
 from .teacher_forcing import Chunk, Float32, Networks, chunk_logits, job
 
 

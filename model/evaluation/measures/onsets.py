@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ....spectra import RATE, mel
+from ...spectra import RATE, mel
 
 HOP = 320
 TOLERANCE = 0.05

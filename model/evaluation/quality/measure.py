@@ -14,15 +14,14 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from model import audio
-from model.candidates.clap import clap_score
-from model.config import HOP, SAMPLE_RATE
-from model.fidelity.variant import Variant
-from model.measures.log_mel import log_mel_distance
-from model.measures.si_sdr import si_sdr
-from model.pipeline import InstructMusicGen
-from model.progress import track
-
+from ... import audio
+from ...candidates.clap import clap_score
+from ...config import HOP, SAMPLE_RATE
+from ...pipeline import InstructMusicGen
+from ...progress import track
+from ..measures.log_mel import log_mel_distance
+from ..measures.si_sdr import si_sdr
+from ..variant import Variant
 from .instructions import Instruction, Stems, stems, truth, with_remains
 from .true_stems import TrueStems
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from .. import audio
-from ..config import LMConfig
-from ..errors import UserError
-from ..instructions import without_preamble
-from ..pipeline import InstructMusicGen
+from ... import audio
+from ...config import LMConfig
+from ...errors import UserError
+from ...instructions import without_preamble
+from ...pipeline import InstructMusicGen
 
 
 @dataclass(frozen=True)

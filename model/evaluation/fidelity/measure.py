@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import mlx.core as mx
 import numpy as np
 
+from ...pipeline import InstructMusicGen
+from ...quantize.in_memory import Quantized
 from ..measures.distribution import kl, negative_log_likelihood, top1_agreement, topk_agreement
-from ..pipeline import InstructMusicGen
-from ..quantize.in_memory import Quantized
+from ..variant import Variant
 from . import ablation, layers
 from . import matrices as weights
 from . import teacher_forcing as forcing
 from .inputs import Material
 from .teacher_forcing import Float32
-from .variant import Variant
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""How near one thing is to another: recordings, sets of them, and predictions."""

@@ -1,0 +1,1 @@
+"""What edits sound like: clips edited with every variant, and scored."""

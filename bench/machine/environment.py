@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from model.system import machine
+from model.system.installation import installed
 
 from . import hardware
 
@@ -70,20 +70,13 @@ def git(*arguments: str) -> str | None:
 
 def commit() -> str:
     """Return the checkout's commit, abbreviated; the package's version where there is no checkout."""
-    return git("rev-parse", "--short=10", "HEAD") or f"v{_version('instruct-musicgen-mlx') or 'unknown'}"
+    return git("rev-parse", "--short=10", "HEAD") or f"v{installed('instruct-musicgen-mlx') or 'unknown'}"
 
 
 def dirty() -> bool | None:
     """Tell whether tracked files differ from the commit; None outside a checkout."""
     status = git("status", "--porcelain", "--untracked-files=no")
     return None if status is None else bool(status)
-
-
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def collect() -> Environment:
@@ -95,7 +88,7 @@ def collect() -> Environment:
         memory=machine.memory(),
         os=platform.platform(),
         python=platform.python_version(),
-        libraries={name: v for name in LIBRARIES if (v := _version(name)) is not None},
+        libraries={name: v for name in LIBRARIES if (v := installed(name)) is not None},
         commit=commit(),
         dirty=dirty(),
         architecture=platform.machine(),

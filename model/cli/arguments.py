@@ -6,10 +6,10 @@ import argparse
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
 
 from ..errors import UsageError
+from ..system.installation import installed
 from ..values import instrument_names, integer, path
 from .editing.arguments import add_edit
 from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
@@ -36,7 +36,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument(
+        "--version", action="version", version=f"%(prog)s {installed('instruct-musicgen-mlx') or '(not installed)'}"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add_edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     commands.choices["edit"].set_defaults(run=_command("edit"))
@@ -199,10 +201,3 @@ def _command(name: str) -> Callable[[argparse.Namespace], None]:
         importlib.import_module(f"{__package__}.{name}").run(arguments)
 
     return run
-
-
-def _version() -> str:
-    try:
-        return version("instruct-musicgen-mlx")
-    except PackageNotFoundError:
-        return "(not installed)"

@@ -12,18 +12,6 @@ import numpy as np
 from reference.contract import Prefix
 
 DTYPES = (mx.float16, mx.bfloat16, mx.float32)
-OPERATIONS = (
-    "int4_matmul",
-    "linear",
-    "self_attention",
-    "prefix_attention",
-    "cross_attention",
-    "attention",
-    "conv1d",
-    "conv_transpose1d",
-    "lstm",
-)
-"""Of `reference.contract.Ops`."""
 
 
 class Case(NamedTuple):

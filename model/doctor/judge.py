@@ -11,11 +11,10 @@ import mlx.core as mx
 import numpy as np
 
 import reference
+from kernels import OPERATIONS
 from reference import bounds, forms, oracle, tolerance
 from reference.contract import Ops
 from reference.precision import on_cpu
-
-from .cases import OPERATIONS
 
 INPUTS = ("x", "q", "qkv")
 """What an operation's first argument is called."""

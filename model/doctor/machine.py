@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import mlx.core as mx
 
 from .. import memory as limits
 from ..system import machine
+from ..system.installation import installed
 
 PACKAGES = ("instruct-musicgen-mlx", "mlx", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub",
             "soundfile", "soxr")  # fmt: skip
@@ -31,12 +31,7 @@ def versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "system": platform.platform()}
     if sys.platform == "darwin":
         found["macOS"] = platform.mac_ver()[0]
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return found | {package: installed(package) or "not installed" for package in PACKAGES}
 
 
 def hardware() -> dict[str, Any]:

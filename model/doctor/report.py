@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .cases import OPERATIONS
+from kernels import OPERATIONS
+
 from .examine import Backend, Report
 
 

@@ -7,7 +7,6 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -16,6 +15,7 @@ import soundfile
 
 from ..audio_files import writing
 from ..errors import UserError
+from ..system.installation import installed
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
@@ -193,10 +193,7 @@ def digest(path: Path) -> str:
 
 def program_version() -> str:
     """Return this program's version; "" where it is not installed."""
-    try:
-        return version(PROGRAM)
-    except PackageNotFoundError:
-        return ""
+    return installed(PROGRAM) or ""
 
 
 def seeded(made: Made, seed: int) -> Made:

@@ -1,15 +1,24 @@
-"""Is the package that answers to `kernels` ours? Hugging Face publishes another one under that name."""
+"""What is installed: versions, and whether the package that answers to `kernels` is ours, not Hugging Face's."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import UserError
 
 
 class ShadowedKernels(UserError, ImportError):
     """Another package named `kernels` stands where this project's should be."""
+
+
+def installed(package: str) -> str | None:
+    """Return the version of a package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def check_kernels() -> None:

@@ -41,7 +41,7 @@ def test_a_sound_machine_passes(capfd: pytest.CaptureFixture[str]) -> None:
     out, err = capfd.readouterr()
     assert "came out right on: native, reference" in out and "has the reference's tokens" in out
     assert "mlx 0." in out and "memory: " in out and "Thread limits of Metal's pipelines" in out
-    assert all(f"| {operation} |" in out for operation in cases.OPERATIONS)
+    assert all(f"| {operation} |" in out for operation in kernels.OPERATIONS)
     assert "checking native: prefix_attention" in err and "checking native: a short edit" in err
 
 
@@ -50,13 +50,13 @@ def test_json_holds_all_of_it(capfd: pytest.CaptureFixture[str], monkeypatch: py
     assert main(["doctor", "--backend", "native", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert found["ok"] is True and found["backends"][0]["name"] == "native"
-    assert set(found["backends"][0]["error"]) == set(cases.OPERATIONS)
+    assert set(found["backends"][0]["error"]) == set(kernels.OPERATIONS)
     assert {"versions", "hardware", "memory", "limits"} <= set(found)
 
 
 def test_every_operation_has_cases_of_every_dtype() -> None:
     seen = {(case.operation, case.dtype) for case in cases.cases()}
-    assert seen == {(operation, dtype) for operation in cases.OPERATIONS for dtype in cases.DTYPES}
+    assert seen == {(operation, dtype) for operation in kernels.OPERATIONS for dtype in cases.DTYPES}
 
 
 def times(result: Any, factor: float) -> Any:

@@ -83,6 +83,7 @@ def test_a_recording_whose_request_hangs_is_given_up_and_asked_for_again(
     broken = Broken(page, RECORDINGS, BROKEN["hangs"], which)
     row(page, pair).click()
     broken.wait(3)
+    expect(page.locator("#transport [data-key]:not([disabled])")).to_have_count(3 - len(which))  # the others are there
     page.clock.fast_forward(PATIENCE)
     ready(page, 3)
     assert len(broken.asked) == 3 + len(which)

@@ -135,6 +135,20 @@ def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pa
         expect(page.get_by_role("spinbutton", name=label)).to_have_value(value)
 
 
+def test_settings_of_a_model_that_is_not_served_are_filled_in_and_that_is_said(opened: Guarded, pair: Job) -> None:
+    page = opened()
+    gone = {**pair, "model": "band (not served)"}
+    page.route("**/jobs", lambda route: route.fulfill(json={"jobs": [gone], "before": None}))
+    page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    page.get_by_role("button", name="Use these again: No Drums").click()
+    expect(page.locator("#edit-error")).to_have_text("The model of that edit, band, is not served now.")
+    expect(page.locator("#model")).to_have_value("demo")
+    page.locator("#settings summary").click()
+    expect(page.get_by_role("spinbutton", name="Seed")).to_have_value("7")
+    page.get_by_role("radio", name="Bass").check(force=True)
+    expect(page.locator("#edit-error")).to_be_hidden()
+
+
 def test_a_recording_becomes_the_clip(opened: Guarded) -> None:
     page = opened()
     page.get_by_role("button", name="Record").click()

@@ -85,9 +85,11 @@ $(".skip").addEventListener("click", (event) => {
 
 /** Fill the form, and take the clip, of an earlier job. */
 async function useAgain(job) {
-  if ([...$("#model").options].some(({ value }) => value === job.model)) $("#model").value = job.model;
+  const served = [...$("#model").options].some(({ value }) => value === job.model);
+  if (served) $("#model").value = job.model;
   await refreshModels().catch(failed);
   ask.restore(job);
+  if (!served) ask.note(`The model of that edit, ${job.model.replace(" (not served)", "")}, is not served now.`);
   await clip.takeSource(`${job.id}/input`, job.input.file, job.input.name);
   $("#ask-title").scrollIntoView({ block: "start" });
   $("#edit").focus({ preventScroll: true });

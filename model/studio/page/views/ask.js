@@ -187,6 +187,11 @@ export class AskPanel extends EventTarget {
     return rate !== null && rate > 1 ? rate * seconds : null;
   }
 
+  /** Say something about the form, until it is changed or sent. @param {string} text */
+  note(text) {
+    say($("#edit-error"), text);
+  }
+
   #clearErrors() {
     for (const element of $("#ask").querySelectorAll(".error")) say(element, "");
     for (const field of $("#ask").querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");

@@ -151,14 +151,14 @@ export async function file(path, signal) {
   }
 }
 
-/** Read a response to its end. @param {Response} response @param {() => void} alive */
-async function whole(response, alive) {
-  const parts = [];
-  const reader = response.body.getReader();
-  for (;;) {
-    alive();
-    const { done, value } = await reader.read();
-    if (done) return new Blob(parts, { type: response.headers.get("Content-Type") ?? "" });
-    parts.push(value);
-  }
+/** Read a response to its end. @param {Response} response @param {() => void} alive @returns {Promise<Blob>} */
+function whole(response, alive) {
+  const heard = new TransformStream({
+    transform(part, out) {
+      alive();
+      out.enqueue(part);
+    },
+  });
+  const { headers } = response;
+  return new Response(response.body.pipeThrough(heard), { headers }).blob();
 }

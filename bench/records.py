@@ -81,6 +81,8 @@ class EditColumn:
     fallback: str | None = None
     """Why the reference ran where any fused backend would have done."""
     load_seconds: float = 0.0
+    load_kernel_seconds: float | None = None
+    """CPU time of the operating system's kernel in it: reading files, and giving out memory."""
     first_sound: float | None = None
     """Seconds from samples to the first second of a stream, measured once; None where a round is projected."""
     load_rss: int = 0

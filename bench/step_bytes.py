@@ -84,11 +84,13 @@ def step_bytes(
 def prefill_flops(config: Config, rows: int, frames: int) -> float:
     """Multiply-adds times two of the adapter over `rows` clips of `frames`.
 
-    Its merge maps, the layers' six matrices, and causal attention (scores and values, half of the square).
+    Its merge maps, the layers' six matrices, and causal attention (scores and values, half of the square); of the last
+    layer only what its prefix takes: the merge map, queries, keys and values.
     """
-    lm = config.lm
-    matrices = lm.dim * lm.dim * (1 + 4) + 2 * lm.dim * lm.ffn
-    return 2.0 * rows * frames * config.adapter.layers * (matrices + frames * lm.dim)
+    lm, layers = config.lm, config.adapter.layers
+    prefix = lm.dim * lm.dim * (1 + 3)
+    rest = frames * lm.dim + lm.dim * lm.dim + 2 * lm.dim * lm.ffn
+    return 2.0 * rows * frames * (layers * prefix + (layers - 1) * rest)
 
 
 def decoder_parameters(lm: LMConfig) -> int:

@@ -24,37 +24,58 @@ CACHE_MB = 512
 against the weights. Not tuned: no Apple GPU was at hand."""
 
 
+KEPT_BYTES = 128 << 20
+"""Buffers up to this size come from the heap, and so much at its end is kept: three of the codec's largest signals."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+GLIBC_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_")
+
+
 def limit() -> None:
-    """Set MLX's limits, where there is a Metal GPU. Raises UserError for a variable that is not a number of megabytes.
+    """Set what may be kept of freed memory. Raises UserError for a variable that is not a number of megabytes.
+
+    MLX's limits, where there is a Metal GPU; elsewhere glibc's, see `keep_freed`.
 
     Freed buffers: CACHE_MB. Wired memory, which macOS does not page out while the GPU is idle between steps: all that
     Metal recommends for a GPU's work (macOS 15 and later; before, MLX has no such limit).
     """
     cache, wired = _megabytes(CACHE), _megabytes(WIRED)
     if not mx.metal.is_available():
-        return
+        return keep_freed()
     mx.set_cache_limit((CACHE_MB if cache is None else cache) << 20)
     most = int(mx.device_info().get("max_recommended_working_set_size", 0))
     mx.set_wired_limit(most if wired is None else min(wired << 20, most))
 
 
+def keep_freed() -> None:
+    """Let glibc keep what is freed until `release`.
+
+    By itself it returns large buffers at once, and the next operation's has to be zeroed page by page: a fifth of the
+    codec's time on a CPU. What the user set by glibc's own variables stays.
+    """
+    if any(os.environ.get(name) for name in GLIBC_VARIABLES) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return
+    if (set_option := _glibc("mallopt")) is not None:
+        for option in (M_TRIM_THRESHOLD, M_MMAP_THRESHOLD):
+            set_option(option, KEPT_BYTES)
+
+
 def release() -> None:
     """Give back freed buffers between stages: a prefill's before the steps, the steps' before the codec decodes.
 
-    MLX keeps them for a GPU. On a CPU it is the C library that does: glibc unmaps only buffers larger than those that
-    came before, so that freed caches and activations stay beside the next stage's (some 100 MB with the large model).
+    MLX keeps them for a GPU. On a CPU it is the C library that does: freed caches and activations would stay beside the
+    next stage's (some 100 MB with the large model).
     """
     mx.clear_cache()
-    if (trim := _malloc_trim()) is not None:
+    if (trim := _glibc("malloc_trim")) is not None:
         trim(0)
 
 
 @functools.cache
-def _malloc_trim() -> Callable[[int], int] | None:
-    """Return glibc's function that gives all free pages back to the system; None elsewhere."""
+def _glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of glibc's own: `malloc_trim` gives free pages back, `mallopt` sets options; None elsewhere."""
     if not sys.platform.startswith("linux"):
         return None
-    found: Callable[[int], int] | None = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    found: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
     return found
 
 

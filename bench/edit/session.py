@@ -7,6 +7,7 @@ the same clip; a slow baseline may do a part of a stage, and then says how much 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ from ..step_bytes import StepShape, prefill_flops, step_bytes
 from .clock import Clock, peak_rss
 from .evidence import Counted, primitives, reference_calls
 from .step_graph import StepGraph
-from .subset import StageSubset, clip, first_layers, repeat_prefixes
+from .subset import StageSubset, clip, repeat_prefixes
 from .summary import spread
 
 INSTRUCTION = "Music piece. Instruct: Only Drums."
@@ -71,11 +72,11 @@ class Session:
     def __init__(self, settings: Settings, ops: Ops | None = None) -> None:
         """`ops` instead of those of `settings.backend`, for tests."""
         self.settings = settings
-        start = time.perf_counter()
+        start, kernel = time.perf_counter(), os.times().system
         self.ops = Counted(ops or kernels.load(settings.backend))
         self.model = InstructMusicGen(open_bundle(settings.model, keys=settings.keys), self.ops)
         _ = self.model.codec, self.model.tokenizer
-        self.load_seconds = time.perf_counter() - start
+        self.load_seconds, self.load_kernel_seconds = time.perf_counter() - start, os.times().system - kernel
         self.load_rss = peak_rss()
         lm, adapter = self.model.lm.config, self.model.adapter.config
         self.plan = self.model.plan(settings.frames)
@@ -113,6 +114,7 @@ class Session:
             info=native_info() if self.ops.name == "native" else None,
             fallback=kernels.available()["native"] if (self.settings.backend, self.ops.name) == FELL_BACK else None,
             load_seconds=self.load_seconds,
+            load_kernel_seconds=self.load_kernel_seconds,
             load_rss=self.load_rss,
             first_round_seconds=first_round,
             warmup={"first": first, "second": small},
@@ -267,8 +269,8 @@ class Session:
         for n, each in enumerate(self.plan[: -(-parts.layers // adapter.layers)]):
             inside = clips[:, :, each.offset : each.offset + each.frames + 1]
             with clock("adapter"):
-                some = first_layers(model.adapter, min(parts.layers - n * adapter.layers, adapter.layers))
-                prefixes.append(some(inside))
+                some = min(parts.layers - n * adapter.layers, adapter.layers)
+                prefixes.append(model.adapter(inside, some))
         state = DecoderState(
             lm, text, repeat_prefixes(prefixes[0], adapter.layers), start_layer=adapter.start_layer,
             rows=2 * len(codes), slots=positions(window.frames, lm.config.codebooks) - 1, query_rows=window.frames,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable
 
 import mlx.core as mx
 import numpy as np
 
 from model import audio
 from model.config import HOP
-from model.network.adapter import Adapter
 from model.network.state import LayerPrefix
 
 from ..variants import CLIP
@@ -24,15 +21,6 @@ class StageSubset:
     frames: int
     layers: int
     steps: int
-
-
-def first_layers(adapter: Adapter, layers: int) -> Callable[[mx.array], list[LayerPrefix]]:
-    """Return the adapter with only its first `layers` layers."""
-    if layers == adapter.config.layers:
-        return adapter
-    part = copy.copy(adapter)
-    part.config = dataclasses.replace(adapter.config, layers=layers)
-    return part
 
 
 def repeat_prefixes(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:

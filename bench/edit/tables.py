@@ -44,6 +44,9 @@ def table(result: EditResult) -> Table:
         "of streaming bandwidth": [f"{100 * summary.step_rate(c) / summary.streaming(result):.0f} %" for c in columns],
         "adapter at": [f"{summary.adapter_rate(c) / 1e9:.3g} GFLOP/s" for c in columns],
         "load": [tables.seconds(c.load_seconds) for c in columns],
+        "CPU time of the kernel in it": [
+            "-" if c.load_kernel_seconds is None else tables.seconds(c.load_kernel_seconds) for c in columns
+        ],
         "to the first sound": ["-" if c.first_sound is None else tables.seconds(c.first_sound) for c in columns],
         "load to first step": [tables.seconds(summary.start(c)) for c in columns],
         "peak RSS": [tables.size(summary.peak_rss(c)) for c in columns],
@@ -111,6 +114,11 @@ def notes(result: EditResult) -> list[str]:
         f"{columns[0].warmup['first'].measured['codec encode'][0]} frames and one adapter layer, up to the end "
         "of its first step; once, without imports; not part of the edit."
     )
+    if any(c.load_kernel_seconds is not None for c in columns):
+        out.append(
+            "CPU time of the kernel while loading: reading files, and giving out memory, which is zeroed first; a "
+            "virtual machine that has given freed memory back gets it from its host again."
+        )
     if any(c.first_sound is not None for c in columns):
         out.append("To the first sound: until a stream's first chunk, of the first second, is there; once.")
     method = result.bandwidth.method

@@ -35,15 +35,16 @@ class Adapter:
         # Arrays of their own: a view would be bound at an offset that Metal's constant address space need not allow.
         self.gates = [mx.array([gates[i].item()], dtype=mx.float32) for i in range(self.config.layers)]
 
-    def __call__(self, codes: mx.array) -> list[LayerPrefix]:
+    def __call__(self, codes: mx.array, layers: int | None = None) -> list[LayerPrefix]:
         """Encode codes int32 [B,K,n], n <= max_n_frames + 1, the special frame at the end included: a prefix per layer.
 
-        Equal clips (candidates) are encoded once. Raises ValueError if there are more frames.
+        Equal clips (candidates) are encoded once. `layers`: only the first so many. Raises ValueError if there are more
+        frames.
         """
         unique, rows = distinct(codes)
         if len(unique) < len(rows):
             each = mx.array(rows)
-            encoded = self(mx.stack([codes[row] for row in unique]))
+            encoded = self(mx.stack([codes[row] for row in unique]), layers)
             prefixes = [LayerPrefix(p.q[each], p.k[each], p.v[each], p.gate) for p in encoded]
             mx.eval([(p.q, p.k, p.v) for p in prefixes])
             return prefixes
@@ -53,11 +54,12 @@ class Adapter:
         content = self.lm.embed(codes)
         positions = self.positions(n)
         x = mx.broadcast_to(positions[0], content.shape)
-        names = [_merge(i) for i in range(self.config.layers)]
+        names = [_merge(i) for i in range(self.config.layers if layers is None else layers)]
         merges, prefixes = self.load(names), []
         for i, name in enumerate(names):
             x, prefix = self.layer(i, x, content, positions[i + 1], merge=merges.pop(name))
-            made = (x, prefix.q, prefix.k, prefix.v)
+            # Nothing reads what the stack's last layer gives on: never evaluated, it is never computed.
+            made = (prefix.q, prefix.k, prefix.v, *([x] if i + 1 < self.config.layers else []))
             mx.async_eval(*made)  # type: ignore[no-untyped-call]
             if i + 1 < len(names):
                 mx.async_eval(merges[names[i + 1]])  # type: ignore[no-untyped-call]  # read while this layer runs

@@ -109,6 +109,7 @@ def test_edit(tmp_path: Path) -> None:
             "of streaming bandwidth": 100 * read / step / stream,
             "adapter at": column["adapter_flops"] / float(np.median(mine["adapter"])),
             "load": column["load_seconds"],
+            "CPU time of the kernel in it": column["load_kernel_seconds"],
             "to the first sound": column["first_sound"],
             "load to first step": start,
             "peak RSS": resident,

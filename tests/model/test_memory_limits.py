@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import mlx.core as mx
 import pytest
@@ -15,6 +19,8 @@ from model.decoding.windows import Window
 from model.errors import UserError
 
 from .. import backends
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
@@ -73,3 +79,35 @@ def test_a_limit_that_is_no_number_is_refused_on_every_machine(monkeypatch: pyte
     monkeypatch.setenv(memory.CACHE, value)
     with pytest.raises(UserError, match="whole number"):
         memory.limit()
+
+
+FREED = """
+import resource, sys
+import mlx.core as mx
+from model import memory
+memory.limit()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    mx.eval(mx.ones(10_000_000))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+def resident():
+    return int(open("/proc/self/statm").read().split()[1])
+faults()
+again, kept = faults(), resident()
+memory.release()
+print(again, kept - resident())
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
+@pytest.mark.parametrize("chosen", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}], ids=["ours", "the user's"])
+def test_freed_memory_is_used_again_and_given_back_between_stages(chosen: dict[str, str]) -> None:
+    """40 MB, some 9800 pages: the second time none is new; unless the user has chosen otherwise."""
+    done = subprocess.run(
+        [sys.executable, "-c", FREED], cwd=ROOT, env=os.environ | chosen, capture_output=True, text=True, check=True
+    )
+    again, given_back = map(int, done.stdout.split())
+    if chosen:
+        assert again > 5000
+    else:
+        assert again < 100 and given_back > 9000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -102,3 +103,28 @@ def test_a_clip_asks_for_its_matrices_once_and_in_one_go(golden_bundle: Any) -> 
     adapter = Adapter(weights, LanguageModel(weights), load)
     adapter(tensors("cp")["condition_codes"])
     assert sorted(len(names) for names in asked) == [1, CONFIG["layers"]]
+
+
+def test_what_the_last_layer_gives_on_is_not_computed(golden_bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads it. Of a stack that is cut short, every layer is whole."""
+    bundle = open_bundle(golden_bundle)
+    weights = Weights(dict(bundle.tensors), bundle.config, reference)
+    adapter, given = Adapter(weights, LanguageModel(weights), bundle.reload), list[mx.array]()
+
+    def layer(*args: Any, **kwargs: Any) -> Any:
+        x, prefix = Adapter.layer(adapter, *args, **kwargs)
+        given.append(x)
+        return x, prefix
+
+    def waits(x: mx.array) -> bool:
+        graph = io.StringIO()
+        mx.export_to_dot(graph, x)
+        return "label" in graph.getvalue()
+
+    monkeypatch.setattr(adapter, "layer", layer)
+    whole = adapter(tensors("cp")["condition_codes"])
+    assert [waits(x) for x in given] == [False] * (len(whole) - 1) + [True]
+    given.clear()
+    cut = adapter(tensors("cp")["condition_codes"], len(whole) - 1)
+    assert len(cut) == len(given) == len(whole) - 1 and not any(waits(x) for x in given)
+    assert_equal(cut[-1].v, whole[-2].v)

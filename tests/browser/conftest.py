@@ -244,6 +244,13 @@ def row(page: Page, job: Job) -> Locator:
     return page.locator(f"#jobs [data-focus='open {job['id']}']")
 
 
+def choose(page: Page, *names: str) -> None:
+    """Choose chips by their words, below which their radio buttons lie out of sight."""
+    for name in names:
+        page.locator(".chip").filter(has=page.get_by_text(name, exact=True)).click()
+        expect(page.get_by_role("radio", name=name, exact=True)).to_be_checked()
+
+
 def ready(page: Page, tracks: int) -> None:
     """Wait until so many recordings can be heard."""
     expect(page.locator("#transport [data-key]:not([disabled])")).to_have_count(tracks)

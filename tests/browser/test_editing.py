@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import zipfile
 from pathlib import Path
@@ -9,12 +10,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIRequestContext, Page, expect
 
-from .conftest import CLIP, Guarded, Job, ready, row
-
-
-def choose(page: Page, verb: str, instrument: str) -> None:
-    page.get_by_role("radio", name=verb, exact=True).check(force=True)
-    page.get_by_role("radio", name=instrument, exact=True).check(force=True)
+from .conftest import CLIP, Guarded, Job, choose, ready, row
 
 
 def newest(api: APIRequestContext) -> Job:
@@ -145,7 +141,7 @@ def test_settings_of_a_model_that_is_not_served_are_filled_in_and_that_is_said(o
     expect(page.locator("#model")).to_have_value("demo")
     page.locator("#settings summary").click()
     expect(page.get_by_role("spinbutton", name="Seed")).to_have_value("7")
-    page.get_by_role("radio", name="Bass").check(force=True)
+    choose(page, "Bass")
     expect(page.locator("#edit-error")).to_be_hidden()
 
 
@@ -167,12 +163,13 @@ def test_a_dropped_file_becomes_the_clip(opened: Guarded) -> None:
 def drop(page: Page, name: str, content: bytes) -> None:
     """Let a file go over the page."""
     page.evaluate(
-        """([name, bytes]) => {
+        """([name, content]) => {
+          const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
           const dataTransfer = new DataTransfer();
-          dataTransfer.items.add(new File([new Uint8Array(bytes)], name));
+          dataTransfer.items.add(new File([bytes], name));
           for (const type of ["dragover", "drop"]) {
             document.body.dispatchEvent(new DragEvent(type, { dataTransfer, bubbles: true, cancelable: true }));
           }
         }""",
-        [name, list(content)],
+        [name, base64.b64encode(content).decode()],
     )

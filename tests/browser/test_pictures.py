@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib import image
 
-from .conftest import Guarded, Job, ready, until
+from .conftest import Guarded, Job, choose, ready, until
 
 DESK: dict[str, Any] = {"viewport": {"width": 1120, "height": 1700}}
 PHONE: dict[str, Any] = {"viewport": {"width": 360, "height": 780}, "device_scale_factor": 2, "has_touch": True}
@@ -30,8 +30,7 @@ def test_a_picture_shows_the_page(
     opened.expected.append("willReadFrequently")  # of LAST_COLUMNS, where it looks more than once
     page = opened(f"/#job={pair['id']}", reduced_motion="reduce", **options)
     ready(page, 3)
-    page.get_by_role("radio", name="No", exact=True).check(force=True)
-    page.get_by_role("radio", name="Drums").check(force=True)
+    choose(page, "No", "Drums")
     page.locator("#transport input[type=range]").fill("1.2")
     painted = "[...document.querySelectorAll('.tracks canvas')].every((c) => c.width > 300 || c.className === 'wave')"
     until(page, f"document.querySelectorAll('.tracks canvas').length === 6 && {painted}")

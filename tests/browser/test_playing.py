@@ -10,7 +10,7 @@ import soundfile
 from playwright.sync_api import APIRequestContext, Page, expect
 
 from . import tap
-from .conftest import CLIP, Guarded, Job, ready, until
+from .conftest import CLIP, Guarded, Job, choose, ready, until
 from .tap import Samples
 
 RATE = 48000
@@ -160,8 +160,7 @@ def test_an_edit_is_heard_while_it_is_made(opened: Guarded, api: APIRequestConte
     soundfile.write(tmp_path / "twice.wav", np.concatenate([samples, samples]), rate)
     page = opened(tapped=True)
     page.locator("#file").set_input_files(tmp_path / "twice.wav")
-    page.get_by_role("radio", name="No", exact=True).check(force=True)
-    page.get_by_role("radio", name="Drums").check(force=True)
+    choose(page, "No", "Drums")
     page.get_by_role("spinbutton", name="Candidates").fill("1")
     with opened.server.holding(step=300):
         page.get_by_role("button", name="Edit", exact=True).click()

@@ -6,7 +6,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from .conftest import Guarded, Job, ready
+from .conftest import Guarded, Job, choose, ready
 
 
 def violations(page: Page) -> list[str]:
@@ -122,8 +122,7 @@ def test_axe_finds_nothing(opened: Guarded, split: Job, scheme: str) -> None:
     page.reload()
     ready(page, 2)
     page.locator("#settings summary").click()
-    page.get_by_role("radio", name="No", exact=True).check(force=True)
-    page.get_by_role("radio", name="Piano").check(force=True)
+    choose(page, "No", "Piano")
     page.get_by_role("button", name="Delete: just the bass").click()
     page.keyboard.press("r")
     assert violations(page) == []

@@ -78,6 +78,7 @@ def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random
     dense, half = draw(301, 256), draw(130, 1088).astype(mx.float16)
     q, k = draw(2, 3, 70, 64), draw(2, 3, 90, 64)
     signal, narrow = draw(1, 3000, 48), draw(1, 4000, 1)
+    qkv, cache = draw(2, 30, 3 * 3 * 64), draw(2, 2, 3, 50, 64)
 
     def everything() -> list[mx.array]:
         return [
@@ -94,6 +95,12 @@ def test_results_do_not_depend_on_the_threads(native: ModuleType, rng: np.random
             native.conv1d(signal[:, :200], wide_w, wide_b),
             native.conv_transpose1d(signal, draw_w, draw_b, stride=4, elu=True),
             *native.lstm(signal[:, :50], *cell),
+            native.conv_transpose1d(
+                signal[:, :30], native.lay_out(draw_w, "conv_transpose1d", stride=4), draw_b, stride=4
+            ),
+            *native.lstm(signal[:, :50], *(native.lay_out(each, "lstm") for each in cell[:2]), cell[2]),
+            *native.self_attention(qkv[:, :1], cache, 40, (q[:1], k[:1], k[:1], 0.5), scale=0.1, query_row=3),
+            *native.self_attention(qkv, cache, 5, scale=0.1),
         ]
 
     draw_w, draw_b, thin_w = draw(40, 8, 48), draw(40), draw(32, 7, 1)
@@ -118,16 +125,21 @@ def test_no_memory_in_a_chunk_is_the_callers_error(pool: Pool) -> None:
 
 def test_many_python_threads_at_once(native: ModuleType, rng: np.random.Generator) -> None:
     """One of them has the pool, the others do their own work; each on a stream of its own."""
-    packed = Packed(rng, 200, 128)
+    packed = Packed(rng, 192, 128)
     inputs = [mx.array(rng.normal(size=(2, 128)).astype(np.float32)) for _ in range(4)]
-    expected = [np.array(native.int4_matmul(x, *packed.args)) for x in inputs]
+
+    def compute(x: mx.array) -> mx.array:
+        qkv = native.int4_matmul(x, *packed.args)[:, None]
+        return native.self_attention(qkv, mx.zeros((2, 2, 4, 9, 16)), 8, scale=0.25)[0]
+
+    expected = [np.array(compute(x)) for x in inputs]
     failures: list[str] = []
 
     def work(i: int) -> None:
         stream = mx.new_stream(mx.cpu)
         with mx.stream(stream):
             for _ in range(50):
-                if not (np.array(native.int4_matmul(inputs[i], *packed.args)) == expected[i]).all():
+                if not (np.array(compute(inputs[i])) == expected[i]).all():
                     failures.append(f"thread {i}")
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
@@ -136,6 +148,32 @@ def test_many_python_threads_at_once(native: ModuleType, rng: np.random.Generato
     for t in threads:
         t.join()
     assert not failures
+
+
+def test_busy_neighbors_change_no_result(native: ModuleType, rng: np.random.Generator) -> None:
+    """Chunks of threads that lose their core are waited for, or done by others; more threads than cores, too."""
+
+    def draw(*shape: int) -> mx.array:
+        return mx.array(rng.normal(size=shape).astype(np.float32))
+
+    qkv, cache, signal = draw(2, 1, 3 * 4 * 32), draw(2, 2, 4, 60, 32), draw(1, 30, 70)
+    maps, bias = [native.lay_out(draw(280, 70) * 0.1, "lstm") for _ in range(2)], draw(280)
+
+    def both() -> list[mx.array]:
+        return [*native.self_attention(qkv, cache, 40, scale=0.2), *native.lstm(signal, *maps, bias)]
+
+    expected = [np.array(each) for each in both()]
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else 2
+    native.set_threads(cores + 1)
+    neighbors = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        for _ in range(40):
+            for got, want in zip(both(), expected):
+                np.testing.assert_array_equal(np.array(got), want)
+    finally:
+        for neighbor in neighbors:
+            neighbor.kill()
+            neighbor.wait()
 
 
 FORK = """
@@ -148,13 +186,15 @@ pool = Pool(sys.argv[1])
 n.set_threads(3)
 pool.set_threads(3)
 assert pool.sum(1000) == 499500
-x = mx.ones((40, 64)); w = mx.ones((96, 64)); mx.eval(x, w)
+x = mx.ones((40, 64)); w = mx.ones((96, 64)); qkv = mx.ones((2, 20, 96)); cache = mx.zeros((2, 2, 2, 30, 16))
+mx.eval(x, w, qkv, cache)
 before = n.linear(x, w); mx.eval(before)   # OpenBLAS too has run
 child = os.fork()
 if child == 0:
     ok = pool.sum(1000) == 499500 and pool.threads() == 3 and n.info()["threads"] == 3
     with mx.stream(mx.new_stream(mx.cpu)):  # MLX's own stream thread did not survive the fork
         ok = ok and bool((n.linear(x, w) == 64).all())
+        ok = ok and bool(mx.allclose(n.self_attention(qkv, cache, 0, scale=0.1)[0], mx.array(1.0)))
     os._exit(0 if ok else 1)
 _, status = os.waitpid(child, 0)
 assert pool.sum(1000) == 499500

@@ -88,12 +88,24 @@ inline VI wset1(int32_t bytes) { return _mm256_set1_epi32(bytes); }
 inline VI wlow(VI w) { return _mm256_and_si256(w, _mm256_set1_epi8(15)); }
 inline VI wupper(VI w) { return _mm256_and_si256(_mm256_srli_epi16(w, 4), _mm256_set1_epi8(15)); }
 
+// Makes a sum of integers a chain of additions in one register. GCC turns it into a tree whose products all wait on the
+// stack, which takes 7 % longer (two rows of 16-bit activations, Zen 4).
+inline void in_order(VI& sum) {
+#if defined(__GNUC__)
+  asm("" : "+x"(sum));
+#endif
+}
+
 // Sums of pairs in 16 bits: 8 times 2 * 15 * 128 fit.
 constexpr bool kByteCodes = false;
 using DotSum = __m256i;
 inline DotSum dot_zero() { return _mm256_setzero_si256(); }
 inline DotSum dot_begin(VS) { return dot_zero(); }
-inline DotSum dot(DotSum sum, VI codes, VI x) { return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x)); }
+inline DotSum dot(DotSum sum, VI codes, VI x) {
+  sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
+  in_order(sum);
+  return sum;
+}
 inline VS dot_end(VS before, DotSum sum) { return _mm256_add_epi32(before, _mm256_madd_epi16(sum, _mm256_set1_epi16(1))); }
 
 }  // namespace imn::IMN_ISA

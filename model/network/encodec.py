@@ -23,7 +23,7 @@ CHUNK = 500
 
 BLOCK = 25
 """Frames (0.5 s) that the decoder takes at a time: what is streamed comes in multiples of them. Fewer cost more, since
-each block reads all weights: on two CPU cores blocks of 10 take 1.5 times as long as these, blocks of 50 save a tenth.
+each block reads all weights: on a CPU blocks of 10 take an eighth more time than these, longer ones save nothing.
 """
 
 HALO = 4

@@ -166,7 +166,8 @@ def compiler() -> Compiler:
 def stdlib_hash() -> str:
     """Return the hash of the C++ beside this file, on which all that is compiled or linted depends."""
     digest = hashlib.sha256()
-    for path in sorted([*(HERE / "metal_stdlib").iterdir(), *(HERE / "runtime").iterdir()]):
+    folders = (HERE / "metal_stdlib", HERE / "runtime")
+    for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
         digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 

@@ -1,7 +1,7 @@
 // What instrumented kernels call at each access. They are compiled with -fsanitize=thread, but linked without the
 // sanitizer's library: these are its functions.
-#include "accesses.h"
-#include "issues.h"
+#include "check/accesses.h"
+#include "check/issues.h"
 
 #include <cstring>
 

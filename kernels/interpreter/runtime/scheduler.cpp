@@ -7,7 +7,7 @@
 
 #include "context.h"
 #include "denormals.h"
-#include "issues.h"
+#include "check/issues.h"
 #include "signals.h"
 
 Runtime rt;

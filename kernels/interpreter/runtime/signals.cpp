@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 
-#include "issues.h"
+#include "check/issues.h"
 #include "signals.h"
 
 sigjmp_buf crash_trap;

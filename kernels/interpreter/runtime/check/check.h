@@ -1,6 +1,6 @@
 // Check mode: what Python hands in and reads back (launch.py mirrors these layouts).
 #pragma once
-#include "runtime.h"
+#include "../runtime.h"
 
 enum mtl_fault {
   MTL_OUT_OF_BOUNDS = 1,

@@ -1,6 +1,6 @@
 // Shadow memory: what check mode remembers of each unit of memory, and bits for each byte.
 #pragma once
-#include "runtime.h"
+#include "../runtime.h"
 
 // What access checking remembers of one access to one unit of memory.
 struct Access {

@@ -13,7 +13,7 @@ import mlx.core as mx
 
 from kernels import metal
 from kernels.beside_mlx.registers import VARIANTS
-from kernels.interpreter.frontend import prelude
+from kernels.beside_mlx.texts import whole
 from kernels.interpreter.kernel import MetalKernel
 from tests.kernels.test_metal_checked import CASES
 
@@ -27,10 +27,8 @@ def main(folder: Path) -> None:
         kernel = MetalKernel(**options)
 
         def call(**a: Any) -> list[mx.array]:
-            text = kernel.signature(a["inputs"], a["output_dtypes"], a["template"]).text
             name = f"variant_{len(launches):03}.metal"
-            # MLX's own order: its prelude, then what it generates.
-            (folder / name).write_text(f"// {options['name']}\n#include <metal_stdlib>\n{prelude.source()}\n{text}")
+            (folder / name).write_text(whole(kernel, a))
             launches[name] = a["threadgroup"][0]
             return [mx.zeros(shape, dtype=dtype) for shape, dtype in zip(a["output_shapes"], a["output_dtypes"])]
 

@@ -47,24 +47,18 @@ def ops(norm: NormChoice, check: bool = False, change: tuple[str, str] | None = 
     return metal.MetalOps("interpreter", engine)
 
 
-def call(norm: NormChoice, arguments: dict[str, Any], **options: Any) -> mx.array:
-    """Run a product whose matrix is a backend's own, as a model's are: norms are folded into those."""
-    own, given = ops(norm, **options), dict(arguments)
-    parts = [given.pop(name) for name in ("w", "scales", "biases")]
-    packed = Packed(*parts, group_size=given.pop("group_size"), bits=given.pop("bits"))
-    return own.int4_matmul(w=own.pack(packed), **given)
-
-
 class Packing:
-    """Operations that pack each matrix before they compute with it."""
+    """Operations that pack each matrix before they compute with it, as a model does: norms are folded into those."""
 
     name = "interpreter"
 
-    def __init__(self, norm: NormChoice, check: bool) -> None:
-        self._norm, self._check = norm, check
+    def __init__(self, own: metal.MetalOps) -> None:
+        self._own = own
 
     def int4_matmul(self, **arguments: Any) -> mx.array:
-        return call(self._norm, arguments, check=self._check)
+        parts = [arguments.pop(name) for name in ("w", "scales", "biases")]
+        packed = Packed(*parts, group_size=arguments.pop("group_size"), bits=arguments.pop("bits"))
+        return self._own.int4_matmul(w=self._own.pack(packed), **arguments)
 
 
 @pytest.mark.slow
@@ -73,14 +67,14 @@ class Packing:
 @pytest.mark.parametrize("norm", NORMS)
 def test_each_norm_is_right_and_has_no_fault(norm: NormChoice, dtype: mx.Dtype, rows: int) -> None:
     case = dataclasses.replace(CASE, rows=(rows,), dtype=dtype, scale_dtype=dtype)
-    check(Packing(norm, check=True), case.arguments())
+    check(Packing(ops(norm, check=True)), case.arguments())
 
 
 def error(norm: NormChoice, row: np.ndarray, **options: Any) -> float:
     """The largest distance from the float64 oracle over the largest result, of a row and one twice it."""
     arguments = dataclasses.replace(CASE, bias=False, gelu=False, residual=False).arguments()
     arguments["x"] = mx.array(np.stack([row, 2 * row]).astype(np.float32))
-    y, right = np.array(call(norm, arguments, **options)), oracle.int4_matmul(**arguments)
+    y, right = np.array(Packing(ops(norm, **options)).int4_matmul(**arguments)), oracle.int4_matmul(**arguments)
     return float(np.abs(y - right).max() / np.abs(right).max())
 
 

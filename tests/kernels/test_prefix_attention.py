@@ -80,6 +80,19 @@ def test_views(ops: Ops, layout: str, steps: int) -> None:
         check(ops, dataclasses.replace(CASE, layout=layout, steps=steps, dtype=dtype))
 
 
+@pytest.mark.parametrize("steps", (1, 4))
+@pytest.mark.parametrize(
+    ("of_keys", "of_values"), (("contiguous", "offset"), ("offset", "strided"), ("strided", "offset"))
+)
+def test_keys_and_values_that_lie_differently(ops: Ops, of_keys: str, of_values: str, steps: int) -> None:
+    """Each is found by strides of its own, the caches' and the prefixes'."""
+    arguments = dataclasses.replace(CASE, shared=2, steps=steps).arguments()
+    layouts = {"k": of_keys, "v": of_values, "prefix_k": of_values, "prefix_v": of_keys}
+    arguments |= {name: strategies.view(arguments[name], layout) for name, layout in layouts.items()}
+    y = ops.prefix_attention(**arguments)
+    tolerance.check(y, oracle.prefix_attention(**arguments), bound(arguments, CASE.length), dtype=CASE.dtype)
+
+
 def test_halves_of_one_cache(ops: Ops) -> None:
     check(ops, dataclasses.replace(CASE, combined=True))
 
@@ -110,6 +123,14 @@ def test_gate_as_number_and_as_array(ops: Ops) -> None:
     for gate in (0.8, mx.array([0.8]), mx.array([[0.8]])):
         y = ops.prefix_attention(**{**arguments, "gate": gate})
         np.testing.assert_allclose(np.array(y), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_gate_keeps_its_digits(ops: Ops) -> None:
+    """Beyond those of 16 bits: 1.0004 is 1 in float16."""
+    arguments = CASE.arguments()
+    closed, one, more = (oracle.float64(ops.prefix_attention(**arguments | {"gate": g})) for g in (0.0, 1.0, 1.0004))
+    np.testing.assert_allclose(more - one, 0.0004 * (one - closed), atol=2e-6)
+    assert np.abs(0.0004 * (one - closed)).max() > 2e-5
 
 
 @given(seed=strategies.seeds, frames=st.integers(2, 90), steps=st.sampled_from((1, 3)))

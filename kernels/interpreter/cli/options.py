@@ -120,10 +120,21 @@ def make_input(text: str, folder: Path, rng: np.random.Generator) -> tuple[str, 
         return match.group(1), load(find(match.group(2), folder))
     b = parse_buffer(text)
     if b.value is not None:
-        return b.name, mx.full(b.shape, b.value, dtype=b.dtype)
+        return b.name, _filled(text, b, b.value)
     if mx.issubdtype(b.dtype, mx.floating):
         return b.name, mx.array(rng.normal(size=b.shape)).astype(b.dtype)
     return b.name, mx.array(rng.integers(0, 2 if b.dtype == mx.bool_ else 101, size=b.shape)).astype(b.dtype)
+
+
+def _filled(text: str, b: Buffer, value: float) -> mx.array:
+    """Return an array of one value. Raises UsageError if its dtype has no such value."""
+    if mx.issubdtype(b.dtype, mx.floating):
+        return mx.full(b.shape, value, dtype=b.dtype)
+    least, most = (0, 1) if b.dtype == mx.bool_ else (mx.iinfo(b.dtype).min, mx.iinfo(b.dtype).max)
+    if not (value.is_integer() and least <= value <= most):
+        raise UsageError(f"{text!r}: {b.dtype} holds whole numbers from {least} to {most}")
+    # A float would make it an array of floats, whatever its dtype, and a bool needs the cast.
+    return mx.full(b.shape, int(value), dtype=b.dtype).astype(b.dtype)
 
 
 def load(path: Path) -> mx.array:

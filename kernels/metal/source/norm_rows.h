@@ -58,46 +58,46 @@ struct NormalizedRows {
   // digits when the mean is large; the second finds x in the cache. `shared` holds 2 · M · SIMDGROUPS floats.
   template <int SIMDGROUPS>
   void measure(float eps, threadgroup float* shared, uint simd, uint lane) {
-    threadgroup float* squares = shared + M * SIMDGROUPS;
+    float total[M];
 #pragma unroll
     for (int m = 0; m < M; m++) {
-      float sum = 0;
-      for (int k = int(simd) * 32 + int(lane); k < K; k += 32 * SIMDGROUPS) {
-        sum += float(x[m * K + k]);
-      }
-      sum = metal::simd_sum(sum);
-      if (lane == 0) {
-        shared[m * SIMDGROUPS + simd] = sum;
-      }
+      mean[m] = 0;
     }
-    metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
+    sum_rows<SIMDGROUPS, false>(shared, simd, lane, total);
 #pragma unroll
     for (int m = 0; m < M; m++) {
-      float total = 0;
+      mean[m] = total[m] / float(K);
+    }
+    sum_rows<SIMDGROUPS, true>(shared + M * SIMDGROUPS, simd, lane, total);
 #pragma unroll
-      for (int i = 0; i < SIMDGROUPS; i++) {
-        total += shared[m * SIMDGROUPS + i];
-      }
-      mean[m] = total / float(K);
+    for (int m = 0; m < M; m++) {
+      rstd[m] = metal::precise::rsqrt(total[m] / float(K) + eps);
+    }
+  }
+
+  // The sum of each row's x - mean, or of their squares. `parts` holds M · SIMDGROUPS floats, one of each simdgroup.
+  template <int SIMDGROUPS, bool SQUARED>
+  void sum_rows(threadgroup float* parts, uint simd, uint lane, thread float (&total)[M]) const {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
       float sum = 0;
       for (int k = int(simd) * 32 + int(lane); k < K; k += 32 * SIMDGROUPS) {
         const float centered = float(x[m * K + k]) - mean[m];
-        sum += centered * centered;
+        sum += SQUARED ? centered * centered : centered;
       }
       sum = metal::simd_sum(sum);
       if (lane == 0) {
-        squares[m * SIMDGROUPS + simd] = sum;
+        parts[m * SIMDGROUPS + simd] = sum;
       }
     }
     metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);
 #pragma unroll
     for (int m = 0; m < M; m++) {
-      float total = 0;
+      total[m] = 0;
 #pragma unroll
       for (int i = 0; i < SIMDGROUPS; i++) {
-        total += squares[m * SIMDGROUPS + i];
+        total[m] += parts[m * SIMDGROUPS + i];
       }
-      rstd[m] = metal::precise::rsqrt(total / float(K) + eps);
     }
   }
 };

@@ -7,9 +7,9 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 
-from kernels import Ops
+from kernels import Ops, metal
 
-from .. import test_prefix_attention
+from .. import test_prefix_attention, test_rounding
 from ..test_metal_checked import ATTENTION, PROMPT, attention, cross
 from .planted import BARRIER, Changes
 
@@ -28,12 +28,39 @@ TWO_SONGS = attention(ATTENTION, shared=2, pairs=1)
 SONGS = attention(ATTENTION, shared=2, pairs=6, dim=16, length=9, slots=10, frames=7)  # two blocks each
 THREE_ROWS = attention(ATTENTION, pairs=3)  # of which memory holds two at a time
 WIDE = attention(ATTENTION, dim=128)  # whose parts need two rounds of memory
+NEGATIVE = attention(ATTENTION, gate=-0.7)
+RAGGED = attention(PROMPT, steps=6, gate=-0.7)  # a block of four queries, and one of two
+NEGATIVE_SPLIT = attention(LONG, gate=-0.7)
 TEXT = cross()
 ODD_TEXT = cross(dim=202, rows=5)
 
 
 def far_scores(ops: Ops) -> None:
     test_prefix_attention.test_scores_far_apart(ops, 1)
+
+
+def other_layouts(ops: Ops) -> None:
+    test_prefix_attention.test_keys_and_values_that_lie_differently(ops, "contiguous", "offset", 1)
+
+
+def empty_parts(ops: Ops) -> None:
+    """Fewer keys than parts, of which some have none."""
+    assert isinstance(ops, metal.MetalOps)
+    ops.engine.choose(metal.Choices(attention_splits=5))
+    for length, frames in ((3, 2), (38, 41)):
+        attention(ATTENTION, dim=16, length=length, slots=length + 2, frames=frames, gate=-0.7)(ops)
+
+
+def gate_digits(ops: Ops) -> None:
+    test_prefix_attention.test_the_gate_keeps_its_digits(ops)
+
+
+def rounding(ops: Ops) -> None:
+    test_rounding.test_attention(ops, mx.bfloat16, 1)
+
+
+def rounding_of_text(ops: Ops) -> None:
+    test_rounding.test_attention_to_the_text(ops, mx.bfloat16)
 
 
 def low_scores(ops: Ops) -> None:
@@ -195,6 +222,33 @@ PLANTED: Changes = [
         ("weights past the head", "d < D; d += SIMDGROUPS * R", "d <= D; d += SIMDGROUPS * R"),
         ("query past the head", "lane * E + e < D ? query[m * D + lane * E + e] : 0.0f", "query[m * D + lane * E + e]"),
         ("16 simdgroups always", "d += SIMDGROUPS * R", "d += 16 * R"),
+    ]),
+    ("prefix_attention.metal", NEGATIVE, [
+        ("gate's size alone", "const float g = float(gate[0]);", "const float g = metal::abs(float(gate[0]));"),
+    ]),
+    ("prefix_attention_join.metal", NEGATIVE_SPLIT, [
+        ("a negative gate adds nothing", "which == 1 && g == 0.0f", "which == 1 && g <= 0.0f"),
+    ]),
+    ("prefix_attention.metal", RAGGED, [
+        ("keys of the first query alone", "sees[QUERIES - 1]);", "sees[0]);"),
+    ]),
+    ("prefix_attention.metal", other_layouts, [
+        ("prefix values by the keys' rows", "int(prefix_v_strides[2])", "int(prefix_k_strides[2])"),
+    ]),
+    ("prefix_attention.metal", empty_parts, [
+        ("parts of the prefix that share a frame", "P * split / SPLITS;", "metal::max(P * split / SPLITS - 1, 0);"),
+    ]),
+    ("prefix_attention_join.metal", empty_parts, [
+        ("an empty part counted", "part[D + 1] * here", "(part[D + 1] + 1.0f) * here"),
+    ]),
+    ("prefix_attention.metal", gate_digits, [
+        ("gate of 16 bits", "const float g = float(gate[0]);", "const float g = float(half(gate[0]));"),
+    ]),
+    ("prefix_attention.metal", rounding, [
+        ("cut off, not rounded", "= T(value);", "= T(as_type<float>(as_type<uint>(value) & 0xFFFF0000u));"),
+    ]),
+    ("cross_attention.metal", rounding_of_text, [
+        ("cut off, not rounded", "T(a.x / a.z)", "T(as_type<float>(as_type<uint>(a.x / a.z) & 0xFFFF0000u))"),
     ]),
     ("online_softmax.h", ODD_TEXT, [("result past the head", "if (lane * E + e < D) {", "{")]),
 ]  # fmt: skip

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from kernels import Ops
+import dataclasses
 
-from .. import test_int4_matmul
-from ..test_metal_checked import F16, matmul
+import mlx.core as mx
+
+from kernels import Ops, metal
+
+from .. import test_int4_matmul, test_norms, test_rounding
+from ..test_metal_checked import F16, MATMUL, matmul
 from .planted import BARRIER, Changes
 
 DECODE = matmul(n=36)  # four outputs a simdgroup, and simdgroups without work
@@ -15,6 +19,31 @@ DEEP = matmul(rows=(2,), groups=33, n=5, norm=False)
 FIVE_ROWS = matmul(rows=(5,), group_size=64, groups=9, n=37)  # one word a lane
 # Two tiles of rows and more, wide groups, words of 4 values, and a tile of y larger than those of x and w.
 TALL = matmul(rows=(130,), bits=8, group_size=64, n=67, norm=False, dtype=F16)
+EIGHT_BITS = matmul(rows=(2,), bits=8, group_size=128, groups=3, n=12, norm=False, dtype=F16)  # four outputs
+SEVEN_ROWS = matmul(rows=(7,), n=9)  # in two tiles, the second with a row to spare
+AXES = matmul(rows=(2, 1), n=8)
+
+
+def folded(ops: Ops) -> None:
+    """Five rows, whose second tile repeats the last one, of a norm in the epilogue."""
+    assert isinstance(ops, metal.MetalOps)
+    ops.engine.choose(metal.Choices(norm="folded"))
+    test_int4_matmul.check(test_norms.Packing(ops), dataclasses.replace(MATMUL, rows=(5,), n=8).arguments())
+
+
+def few_simdgroups(ops: Ops) -> None:
+    """As `bench tune` may choose, or a pipeline enforce."""
+    assert isinstance(ops, metal.MetalOps)
+    ops.engine.choose(metal.Choices(norm_simdgroups=2))
+    DECODE(ops)
+
+
+def rounding(ops: Ops) -> None:
+    test_rounding.test_products(ops, mx.bfloat16, 2)
+
+
+def rounding_of_tiles(ops: Ops) -> None:
+    test_rounding.test_products(ops, mx.bfloat16, 12)
 
 
 def flat_rows(ops: Ops) -> None:
@@ -25,12 +54,12 @@ def gelu_form(ops: Ops) -> None:
     test_int4_matmul.test_gelu_is_the_erf_form(ops)
 
 
-SUM_UP = """#pragma unroll
-    for (int m = 0; m < M; m++) {
-      float total = 0;
+CLAMPED = "metal::min(first + m, M - 1)"
+NORMALIZED = f"""const int row = {CLAMPED};
+      load_neighbors<V>(x + (row * K + k), out[m]);
 #pragma unroll
-      for (int i = 0; i < SIMDGROUPS; i++) {
-        total += """
+      for (int i = 0; i < V; i++) {{
+        out[m][i] = ("""
 
 PLANTED: Changes = [
     ("int4_matmul.metal", DECODE, [
@@ -59,12 +88,13 @@ PLANTED: Changes = [
         ("runs past K", "k < K; k += 32 * VALUES", "k <= K; k += 32 * VALUES"),
     ]),
     ("norm_rows.h", DECODE, [
-        ("mean over K - 1", "mean[m] = total / float(K);", "mean[m] = total / float(K - 1);"),
+        ("mean over K - 1", "mean[m] = total[m] / float(K);", "mean[m] = total[m] / float(K - 1);"),
         ("norm's bias lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] * a[i];"),
         ("norm's weight lost", "* rstd[row] * a[i] + b[i];", "* rstd[row] + b[i];"),
         ("mean not subtracted", "(out[m][i] - mean[row])", "out[m][i]"),
-        ("missing barrier before the mean", BARRIER + SUM_UP + "shared", SUM_UP + "shared"),
-        ("missing barrier before the variance", BARRIER + SUM_UP + "squares", SUM_UP + "squares"),
+        ("missing barrier before the sums", BARRIER, ""),
+        ("squares over sums that others still read", "(shared + M * SIMDGROUPS, simd", "(shared, simd"),
+        ("squares not squared", "sum += SQUARED ? centered * centered : centered;", "sum += centered;"),
     ]),
     ("gelu.h", gelu_form, [
         ("tanh form", "erf_exact(x * 0.70710678f)", "metal::tanh(0.7978845608f * (x + 0.044715f * x * x * x))"),
@@ -98,7 +128,7 @@ PLANTED: Changes = [
         ("activations of the first tile of rows", "x.load(first, k, xs);", "x.load(0, k, xs);"),
     ]),
     ("norm_rows.h", DEEP, [("first row for all", "metal::min(first + m, M - 1) * K + k)", "k)")]),
-    ("norm_rows.h", flat_rows, [("eps lost", "total / float(K) + eps", "total / float(K)")]),
+    ("norm_rows.h", flat_rows, [("eps lost", "total[m] / float(K) + eps", "total[m] / float(K)")]),
     ("int4_matmul_tiled.metal", TALL, [
         ("row stride of groups of 32", "(K / GROUP) + ", "(K / 32) + "),
         ("groups of 32 only", "(k0 + k) / GROUP", "(k0 + k) / 32"),
@@ -110,5 +140,24 @@ PLANTED: Changes = [
         ("residual of another tile", "residual[size_t(row) * N", "residual[size_t(i / BN) * N"),
         ("lower simdgroups of a tile of 32", "/ 2) * (BM / 2)", "/ 2) * 16"),
         ("no room for the tile of y", "TILES > BM * BN ? TILES : BM * BN", "TILES"),
+    ]),
+    ("dequant_dot.h", EIGHT_BITS, [
+        ("rows of 8 values a word", "const int words = K / PER_WORD", "const int words = K / 8"),
+    ]),
+    ("norm_rows.h", SEVEN_ROWS, [("an eighth row normalized", NORMALIZED, NORMALIZED.replace(CLAMPED, "first + m"))]),
+    ("int4_matmul.metal", AXES, [("K of the second axis", "x_shape[x_ndim - 1]", "x_shape[1]")]),
+    ("int4_matmul.metal", rounding, [
+        ("cut off, not rounded", "y[row * N + column] = T(value)",
+         "y[row * N + column] = T(as_type<float>(as_type<uint>(value) & 0xFFFF0000u))"),
+    ]),
+    ("int4_matmul_tiled.metal", rounding_of_tiles, [
+        ("cut off, not rounded", "y[size_t(row) * N + column] = T(value)",
+         "y[size_t(row) * N + column] = T(as_type<float>(as_type<uint>(value) & 0xFFFF0000u))"),
+    ]),
+    ("norm_rows.h", few_simdgroups, [
+        ("parts of 8 simdgroups", "parts[m * SIMDGROUPS + i]", "parts[m * 8 + i]"),
+    ]),
+    ("norm_rows.h", folded, [
+        ("the repeated row counted twice", "if (first + m < M) {  // known", "{  // known"),
     ]),
 ]  # fmt: skip

@@ -3,61 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Route, expect
 
+from .broken import ALL, BROKEN, PATIENCE, RECORDINGS, RESET, SILENT, Broken, running
 from .conftest import Guarded, Job, ready, row, until
 from .test_pictures import LAST_COLUMNS
-
-RECORDINGS = re.compile(r"/jobs/\w+/audio/.*wav$")
-RESET = "ERR_CONNECTION_RESET"
-BROKEN = {
-    "is reset": lambda route: route.abort("connectionreset"),
-    "is answered 503": lambda route: route.fulfill(status=503, body="starting"),
-    "hangs": lambda route: None,
-}
-PATIENCE = 21_000
-"""Milliseconds after which the page gives an answer up."""
-SILENT = 41_000
-"""The same of a job's events."""
-ALL = (1, 2, 3)
-
-
-class Broken:
-    """Does something else with some of the requests for an address, counted from 1, and counts them all."""
-
-    def __init__(
-        self, page: Page, address: str | re.Pattern[str], how: Callable[[Route], object], which: tuple[int, ...] = (1,)
-    ) -> None:
-        self.page, self.how, self.which = page, how, which
-        self.asked: list[str] = []
-        page.route(address, self._take)
-
-    def _take(self, route: Route) -> None:
-        self.asked.append(route.request.url)
-        if len(self.asked) in self.which:
-            self.how(route)
-        else:
-            route.fallback()  # to what was broken before
-
-    def wait(self, count: int) -> None:
-        """Wait until so many have been asked for."""
-        for _ in range(300):
-            if len(self.asked) >= count:
-                return
-            self.page.wait_for_timeout(100)
-        raise AssertionError(f"{len(self.asked)} requests, not {count}")
-
-
-def running(page: Page, job: Job, times: int = 1) -> None:
-    """Let a finished job be told as one that runs, so many times."""
-    told = {**job, "state": "running", "zip": None, "finished": None, "done": 5, "total": 100}
-    told["candidates"] = [
-        {**each, "files": {**each["files"], "wav": None, "flac": None, "residual": None}} for each in job["candidates"]
-    ]
-    Broken(page, f"**/jobs/{job['id']}", lambda route: route.fulfill(json=told), tuple(range(1, times + 1)))
 
 
 @pytest.mark.parametrize("which", [(2,), ALL, (1, 2, 3, 4, 5, 6)], ids=str)
@@ -265,6 +217,25 @@ def test_a_player_that_cannot_be_fetched_is_told_and_fetched_at_the_next_try(ope
     page.get_by_role("button", name="Play Candidate 1").click()
     expect(page.locator("#job-error")).to_be_hidden()
     until(page, "window.taps[32000]?.blocks.some((block) => block.some(Boolean))")
+
+
+def test_a_player_that_could_not_be_fetched_matters_no_more_when_the_edit_is_done(opened: Guarded, pair: Job) -> None:
+    opened.expected.append("status of 404")
+    page = opened()
+    page.clock.install()
+    running(page, pair)
+    Broken(page, "**/events", BROKEN["hangs"])
+    page.evaluate(NO_MODULE)
+    row(page, pair).click()
+    page.get_by_role("button", name="Play Candidate 1").click()
+    expect(page.locator("#job-error")).to_contain_text("could not be fetched")
+    error = {"message": "2.wav is gone from the disk", "type": "not_found", "param": None}
+    Broken(page, "**/audio/2.wav", lambda route: route.fulfill(status=404, json={"error": error}))
+    page.clock.fast_forward(SILENT)
+    expect(page.locator("#job-error")).to_have_text("2.wav is gone from the disk")
+    page.evaluate("import('/page/connection.js').then(({ connection }) => connection.back())")
+    ready(page, 3)
+    expect(page.locator("#job-error")).to_be_hidden()
 
 
 @pytest.mark.parametrize("address", ["**/v1/models", re.compile("/jobs$"), re.compile(r"/jobs/\w+$")], ids=str)

@@ -133,10 +133,10 @@ def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pa
 
 def test_settings_of_a_model_that_is_not_served_are_filled_in_and_that_is_said(opened: Guarded, pair: Job) -> None:
     page = opened()
-    gone = {**pair, "model": "band (not served)"}
+    gone = {**pair, "model": "band (not served)", "prompt": "let it swing"}
     page.route("**/jobs", lambda route: route.fulfill(json={"jobs": [gone], "before": None}))
     page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
-    page.get_by_role("button", name="Use these again: No Drums").click()
+    page.get_by_role("button", name="Use these again: let it swing").click()
     expect(page.locator("#edit-error")).to_have_text("The model of that edit, band, is not served now.")
     expect(page.locator("#model")).to_have_value("demo")
     page.locator("#settings summary").click()

@@ -69,6 +69,7 @@ export class Comparison extends EventTarget {
    */
   update(job, rate) {
     this.#job = job;
+    if (isFinal(job)) this.#problems.delete("live"); // finished files are played without it
     this.#card("0", "Input");
     this.#load("0", job.input.file);
     const expected = isFinal(job) ? 0 : job.settings.n;

@@ -191,6 +191,29 @@ def test_scores_far_apart(ops: Ops, steps: int) -> None:
     tolerance.check(y, oracle.prefix_attention(**arguments), bound(arguments, 29), dtype=mx.float32)
 
 
+def tallest_anywhere(ops: Ops, steps: int, keys: int = 70) -> None:
+    """In head h key h, and frame h of the prefix, have a score 300 above all others: the result is their values.
+
+    Whichever of a kernel's parts has it, the others' sums must be taken down to it, and it must not overflow.
+    """
+    rng = np.random.default_rng(7)
+    v, prefix_v = (mx.array(rng.normal(size=(1, keys, keys, 16)).astype(np.float32)) for _ in range(2))
+    tall = np.zeros((1, keys, keys, 16), dtype=np.float32)
+    tall[0, np.arange(keys), np.arange(keys), 0] = 30
+    q = mx.concatenate([mx.full((1, keys, steps, 1), 10.0), mx.zeros((1, keys, steps, 15))], axis=-1)
+    k = mx.array(tall)
+    y = ops.prefix_attention(q, k, v, mx.zeros_like(q), k, prefix_v, 0.5, scale=1.0, length=keys)
+    expected = np.array(v + 0.5 * prefix_v)[0, np.arange(keys), np.arange(keys)]
+    seen = np.arange(keys) <= keys - steps  # keys that the first query sees
+    np.testing.assert_allclose(np.array(y)[0, :, -1], expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.array(y)[0, seen, 0], expected[seen], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", (1, 3))
+def test_the_largest_score_may_stand_anywhere(ops: Ops, steps: int) -> None:
+    tallest_anywhere(ops, steps)
+
+
 def all_below(ops: Ops, case: PrefixAttention) -> None:
     """Every score is hundreds below 0."""
     arguments = case.arguments()

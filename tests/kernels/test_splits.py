@@ -19,7 +19,7 @@ from kernels.metal.choices import default
 from kernels.metal.splits import splits
 
 from ..strategies import PrefixAttention, seeds
-from .test_prefix_attention import check
+from .test_prefix_attention import check, tallest_anywhere
 
 CASE = PrefixAttention(
     seed=4, shared=1, pairs=2, heads=3, steps=1, slots=40, length=37, frames=41, dim=16, gate=0.7, dtype=mx.float32,
@@ -49,6 +49,11 @@ def test_parts_of_any_lengths_give_the_whole(
             CASE, seed=seed, shared=shared, heads=heads, slots=length + spare, length=length, frames=frames, gate=gate
         ),
     )
+
+
+@pytest.mark.backend("interpreter")
+def test_the_largest_score_may_stand_in_any_part() -> None:
+    tallest_anywhere(ops(5), 1)
 
 
 @pytest.mark.backend("interpreter")

@@ -51,6 +51,10 @@ def empty_parts(ops: Ops) -> None:
         attention(ATTENTION, dim=16, length=length, slots=length + 2, frames=frames, gate=-0.7)(ops)
 
 
+def tallest(ops: Ops) -> None:
+    test_prefix_attention.tallest_anywhere(ops, 1)
+
+
 def gate_digits(ops: Ops) -> None:
     test_prefix_attention.test_the_gate_keeps_its_digits(ops)
 
@@ -109,6 +113,9 @@ PLANTED: Changes = [
     ]),
     ("online_softmax.h", far_scores, [
         ("no running maximum", "top = metal::max(top, sees[i] ? score[i] : top);", "top = 0;"),
+    ]),
+    ("online_softmax.h", tallest, [
+        ("maximum of all parts but the last", "int i = 1; i < PARTS; i++", "int i = 1; i < PARTS - 1; i++"),
     ]),
     ("online_softmax.h", STRIDED, [("stride of the head dim ignored", "NEIGHBORS ? 1 : element;", "1;")]),
     ("prefix_attention.metal", PAIR, [

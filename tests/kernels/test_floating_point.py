@@ -106,12 +106,12 @@ def norm_is_right_to_two_ulps(ops: Ops) -> None:
 def erf_is_right_to_an_ulp(ops: Ops) -> None:
     """What gelu.h says of itself."""
     engine: Any = vars(ops)["engine"]
-    x = np.linspace(0.93, 3.0, 2048).astype(np.float32)
+    x = np.concatenate([np.linspace(0.93, 3.0, 2048), np.linspace(-3.0, 0.93, 2048)]).astype(np.float32)
     kernel = interpreter.metal_kernel(
         "erf", ["a"], ["out"], "uint i = thread_position_in_grid.x; out[i] = erf_exact(a[i]);", engine.source("gelu.h")
     )
     (out,) = kernel(
-        inputs=[mx.array(x)], grid=(2048, 1, 1), threadgroup=(256, 1, 1), output_shapes=[(2048,)],
+        inputs=[mx.array(x)], grid=(4096, 1, 1), threadgroup=(256, 1, 1), output_shapes=[(4096,)],
         output_dtypes=[mx.float32], **engine._options,
     )  # fmt: skip
     right = np.array([math.erf(v) for v in x.astype(np.float64)])

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import APIRequestContext, expect
+from playwright.sync_api import APIRequestContext, Route, expect
 
 from .conftest import Guarded, Job, Server, ready, row
 from .test_editing import drop
@@ -19,6 +19,7 @@ def test_a_text_file_is_refused_and_the_clip_stays(opened: Guarded) -> None:
     expect(page.locator("#drop")).to_be_visible()
     page.get_by_role("button", name="Use the example").click()
     expect(page.locator("#clip-error")).to_be_hidden()
+    expect(page.locator("#clip-name")).to_have_text("clip.flac")
     drop(page, "empty.wav", b"")
     expect(page.locator("#clip-error")).to_have_text("empty.wav is empty.")
     expect(page.locator("#clip-name")).to_have_text("clip.flac")
@@ -33,6 +34,18 @@ def test_edit_without_a_clip_or_a_sentence_says_what_is_missing(opened: Guarded)
     page.get_by_role("button", name="Edit", exact=True).click()
     expect(page.locator("#prompt-error")).to_contain_text("write what should change")
     expect(page.get_by_label("Or in your own words")).to_be_focused()
+
+
+def test_that_a_clip_is_missing_is_said_no_more_when_it_has_come(opened: Guarded) -> None:
+    page = opened()
+    held: list[Route] = []
+    page.route("**/example.flac", lambda route: held.append(route))
+    page.get_by_role("button", name="Use the example").click()
+    page.get_by_role("button", name="Edit", exact=True).click()
+    expect(page.locator("#clip-error")).to_contain_text("Choose a clip first")
+    held[0].continue_()
+    expect(page.locator("#clip-view")).to_be_visible()
+    expect(page.locator("#clip-error")).to_be_hidden()
 
 
 @pytest.mark.parametrize(
@@ -72,6 +85,7 @@ def test_plain_http_elsewhere_has_no_microphone_and_no_live_sound_and_says_so(
     page.get_by_role("button", name="Play", exact=True).click()
     expect(page.locator("#transport .time")).not_to_contain_text("0:00.0 /")
     page.get_by_role("button", name="Use the example").click()
+    expect(page.locator("#clip-view")).to_be_visible()
     page.get_by_label("Or in your own words").fill("only drums")
     page.get_by_role("spinbutton", name="Candidates").fill("8")
     with server.holding(step=100):

@@ -103,6 +103,7 @@ export class ClipPanel extends EventTarget {
     ) {
       return this.fail(`${clip.name} is not audio that can be read. WAV, FLAC, OGG and MP3 can.`);
     }
+    this.fail(""); // what was said while it was still coming
     this.clip = { ...clip, seconds: buffer?.duration ?? null };
     this.deck.clear();
     $("#drop").hidden = true;

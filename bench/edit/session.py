@@ -156,8 +156,7 @@ class Session:
         self.model.forget_texts()
         mx.synchronize()
         start = time.perf_counter()
-        stream = self.model.stream(self.texts, self.audio)
-        next(iter(stream))
+        next(iter(self.model.stream(self.texts, self.audio)))
         return time.perf_counter() - start
 
     def _dtypes(self) -> dict[str, mx.Dtype]:

@@ -23,7 +23,9 @@ import pytest
 
 SECONDS = 420.0
 """More than any test takes on a busy machine; below pytest's own limit (pyproject.toml), which tells less."""
-_FOLDER, _LOOK = "INSTRUCT_MUSICGEN_TESTS_WATCH", 5.0
+FOLDER = "INSTRUCT_MUSICGEN_TESTS_WATCH"
+"""The variable that tells workers where to note what they run."""
+_LOOK = 5.0
 
 
 class Worker:
@@ -84,11 +86,11 @@ class Watch:
 def register(config: pytest.Config) -> None:
     """Watch this run, where it has workers."""
     if worker := os.environ.get("PYTEST_XDIST_WORKER"):
-        if folder := os.environ.get(_FOLDER):
+        if folder := os.environ.get(FOLDER):
             config.pluginmanager.register(Worker(Path(folder), worker))
     elif config.getoption("numprocesses", None):
-        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="tests-watch-")
-        config.pluginmanager.register(Watch(Path(os.environ[_FOLDER]), SECONDS))
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="tests-watch-")
+        config.pluginmanager.register(Watch(Path(os.environ[FOLDER]), SECONDS))
 
 
 def _places(pid: int, note: Path) -> str:

@@ -18,8 +18,8 @@ from .bundle.names.keys import Keys
 from .config import HOP
 from .decoding.clip_codes import ClipCodes
 from .decoding.editor import ROWS_TOGETHER, Array, CodeEditor, Step
-from .decoding.job import GUIDANCE, job
 from .decoding.job import clip as checked_clip
+from .decoding.job import job
 from .decoding.sampling import Sampling
 from .errors import UserError
 from .network.encodec import Decoding, EnCodec
@@ -29,7 +29,7 @@ from .streaming import Chunk
 from .system import threads
 from .system.threads import evaluated
 
-__all__ = ["GUIDANCE", "ROWS_TOGETHER", "Array", "Chunk", "InstructMusicGen", "Step"]
+__all__ = ["ROWS_TOGETHER", "Array", "Chunk", "InstructMusicGen", "Step"]
 
 
 class InstructMusicGen(CodeEditor):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import instructions, instruments
+from .decoding.guidance import MAX_GUIDANCE
 
 
 def path(text: str) -> Path:
@@ -97,13 +98,14 @@ def _parsed(kind: Callable[[str], Any], text: str, what: str) -> Any:
 
 def _check_range(text: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
-        limit = f"at least {low}" if high == math.inf else f"between {low} and {high}"
+        least, most = (f"{limit:g}" if isinstance(limit, float) else str(limit) for limit in (low, high))
+        limit = f"at least {least}" if high == math.inf else f"between {least} and {most}"
         raise argparse.ArgumentTypeError(f"{text} must be {limit}")
 
 
-TOP_K = integer(0)
-"""Takes `top_k`: 0 stands for all tokens."""
-TEMPERATURE = number(0)
-"""Takes a temperature: 0 stands for the most probable token."""
-GUIDANCE = number(-1e5, 1e5)
-"""Takes the strength of guidance."""
+top_k = integer(0)
+"""Read `top_k`: 0 stands for all tokens."""
+temperature = number(0)
+"""Read a temperature: 0 stands for the most probable token."""
+guidance = number(-MAX_GUIDANCE, MAX_GUIDANCE)
+"""Read the strength of guidance, within the limits that the Python interface has too."""

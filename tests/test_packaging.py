@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from fnmatch import fnmatch
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,11 @@ def python(script: str, *path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, cwd=ROOT / "tests" / "golden"
     )
+
+
+def test_the_package_tells_its_version_without_loading_the_pipeline() -> None:
+    done = python("import sys, model; print(model.__version__, 'mlx.core' in sys.modules)", ROOT)
+    assert done.stdout.split() == [version("instruct-musicgen-mlx"), "False"], done.stderr
 
 
 @pytest.mark.slow

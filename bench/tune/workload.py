@@ -17,7 +17,8 @@ import kernels
 from kernels import native
 from model.bundle.tensors import stored
 from model.config import AdapterConfig, Config, Quantization
-from model.decoding.decode import DecoderState, guide
+from model.decoding.decode import DecoderState
+from model.decoding.guidance import guide
 from model.decoding.sampling import Sampling
 from model.network.projection import Weights
 from model.network.state import LayerPrefix

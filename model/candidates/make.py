@@ -13,9 +13,10 @@ import numpy as np
 from .. import audio, checks, instructions
 from ..config import FRAME_RATE, HOP, SAMPLE_RATE
 from ..decoding import windows
+from ..decoding.guidance import MAX_GUIDANCE
 from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
-from ..pipeline import GUIDANCE, ROWS_TOGETHER, Array, InstructMusicGen
+from ..pipeline import ROWS_TOGETHER, Array, InstructMusicGen
 from ..progress import Progress, finished
 from ..results import made as records
 from ..results.edited import Edited, taken
@@ -83,7 +84,7 @@ def candidates(
     if max_steps is not None:
         samples = samples[: min(checks.whole("max_steps", max_steps, 1) * HOP, samples.shape[0])]
     seeds = checks.seeds([(seed + n) % 2**64 for n in range(count)] if isinstance(seed, int) else seed, count)
-    guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
+    guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
     chosen = Sampling(**sampling)
     vocabulary = model.bundle.config.instructions
     said = instructions.trained(text, vocabulary)

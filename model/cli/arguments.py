@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import UsageError
-from ..system.installation import installed
+from ..system.installation import program_version
 from ..values import instrument_names, integer, path
 from .editing.arguments import add_edit
 from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
@@ -36,9 +36,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _parser() -> Parser:
     parser = Parser(prog="instruct-musicgen", description="Edit music with a sentence: Instruct-MusicGen in MLX.")
-    parser.add_argument(
-        "--version", action="version", version=f"%(prog)s {installed('instruct-musicgen-mlx') or '(not installed)'}"
-    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {program_version() or '(not installed)'}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     add_edit(commands.add_parser("edit", help="edit a clip as an instruction says"))
     commands.choices["edit"].set_defaults(run=_command("edit"))

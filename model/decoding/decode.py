@@ -13,6 +13,7 @@ from ..network.state import KVCache, LayerPrefix, LayerState, TextKV
 from ..network.transformer import LanguageModel, Layer, sinusoid
 from ..stages import Announce, unheard
 from .delay_pattern import delayed, positions
+from .guidance import guide
 from .likelihood import Tally
 from .sampling import Sampling, row_keys
 from .step_queue import StepQueue
@@ -168,9 +169,3 @@ class Decoder:
                 yield tokens
             if not mx.isfinite(sum_of_logits).item():
                 raise NotFinite
-
-
-def guide(logits: mx.array, guidance: float) -> mx.array:
-    """Combine logits [2B,...], the conditional rows first, to [B,...]."""
-    conditional, unconditional = mx.split(logits, 2)
-    return unconditional + (conditional - unconditional) * guidance

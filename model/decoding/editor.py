@@ -29,7 +29,8 @@ from ..system import threads
 from ..system.threads import evaluated
 from .clip_codes import ClipCodes
 from .decode import Decoder, NotFinite
-from .job import GUIDANCE, layout
+from .guidance import MAX_GUIDANCE
+from .job import layout
 from .likelihood import Likelihood
 from .rehearsal import Rehearsal
 from .sampling import Sampling
@@ -145,7 +146,7 @@ class CodeEditor:
         """
         threads.check(self._made_in)
         seeds = checks.seeds(seed, len(texts))
-        guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
+        guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
         conditions = self.conditions(texts)
         if pad_texts:
             conditions = padded(conditions)

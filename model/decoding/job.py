@@ -10,11 +10,10 @@ import mlx.core as mx
 from .. import checks
 from ..config import HOP, AdapterConfig
 from . import windows
+from .guidance import MAX_GUIDANCE
 from .sampling import Sampling
 from .windows import Window
 
-GUIDANCE = 1e6
-"""Beyond, logits leave float32's range; upstream uses 3."""
 LOOK_AHEAD = 0
 """Frames that a window hears beyond what it edits: none, as upstream, until `bench seams` shows on trained weights that
 more is better."""
@@ -35,7 +34,7 @@ def job(
     guidance: float,
 ) -> Job:  # fmt: skip
     """Check what is asked for `rows` clips. Raises ValueError, naming the value and the fix."""
-    guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
+    guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
     return Job(checks.texts(text, rows), plan, sampling, guidance, checks.seeds(seed, rows))
 
 

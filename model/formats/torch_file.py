@@ -1,8 +1,8 @@
 """Read torch checkpoints (`.bin`, `.ckpt`, `.pt`) without torch and without running anything in them.
 
 A checkpoint is a zip: a pickle that describes the objects, and one stored entry for each tensor storage. Python's own
-unpickler calls whatever the pickle names; `model.inert_pickle` instead interprets the opcodes and only ever builds
-plain containers, `Tensor` records and inert `Symbol`/`Placeholder` marks, so there is nothing to call. Sizes are
+unpickler calls whatever the pickle names; `model.formats.inert_pickle` instead interprets the opcodes and only ever
+builds plain containers, `Tensor` records and inert `Symbol`/`Placeholder` marks, so there is nothing to call. Sizes are
 checked against the file before any memory is taken; storages are mapped, not read.
 """
 

@@ -13,10 +13,11 @@ from .. import checks
 from ..audio import Samples
 from ..candidates.make import check_memory
 from ..config import HOP
+from ..decoding.guidance import MAX_GUIDANCE
 from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..instructions import Verb, Vocabulary, meaning, sentence
-from ..pipeline import GUIDANCE, Array, InstructMusicGen
+from ..pipeline import Array, InstructMusicGen
 from ..progress import Progress, finished
 from .mask import EXCESS, SHARPNESS, Floats, Mask, mask, powers
 
@@ -59,7 +60,7 @@ def guided(
         raise ValueError(f"audio has shape {tuple(clip.shape)}; it must be one clip, [samples]")
     if max_steps is not None:
         clip = clip[: min(checks.whole("max_steps", max_steps, 1) * HOP, clip.shape[0])]
-    guidance = checks.number("guidance", guidance, -GUIDANCE, GUIDANCE)
+    guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
     chosen, plan = Sampling(**sampling), model.plan(-(-clip.shape[0] // HOP), window_frames)
     rows = [(each, (seed + n) % 2**64) for n in range(checks.whole("seeds", seeds, 1)) for each in texts]
     check_memory(model, plan, len(rows), guidance)
@@ -75,13 +76,16 @@ def guided(
     return Guided(plain, of_powers(verb, groups, sharpness, excess))
 
 
-def asked_for(text: str, vocabulary: Vocabulary) -> str:
-    """Return the trained sentence of an Only or No. Raises UserError for other sentences."""
+def asked_for(text: str, vocabulary: Vocabulary, option: str = "--from-input") -> str:
+    """Return the trained sentence of an Only or No.
+
+    Raises UserError for any other sentence; `option` is what the message says to omit.
+    """
     found = meaning(text, vocabulary)
     if found is None or found[0] == "Add":
         raise UserError(
             f'"{text:.80}": the input\'s own sound is kept for sentences that say Only or No and one instrument; '
-            "omit --from-input"
+            f"omit {option}"
         )
     return sentence(*found)
 

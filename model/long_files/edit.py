@@ -25,6 +25,7 @@ from ..errors import UserError
 from ..pipeline import InstructMusicGen
 from ..progress import Progress
 from ..results import made as records
+from ..system.installation import program_version
 from .clip import LongClip, resampled
 from .kept import Kept
 from .sinks import FileSink, PipeSink, Raw, Sink
@@ -162,7 +163,7 @@ def _settings(model: InstructMusicGen, clip: LongClip, order: Order, asked: Job)
         "top-p": how.top_p, "greedy": how.greedy, "guidance": asked.guidance, "frames": last.stop,
         "window frames": window.frames + window.ahead, "stride frames": stride, "look-ahead frames": window.ahead,
         "model": f"{records.name_of(model.bundle)} {records.fingerprint(model.bundle)}", "backend": _backend(model),
-        "version": records.program_version(), "clip": clip.digest(),
+        "version": program_version(), "clip": clip.digest(),
     }  # fmt: skip
 
 

@@ -15,12 +15,11 @@ import soundfile
 
 from ..audio_files import writing
 from ..errors import UserError
-from ..system.installation import installed
+from ..system.installation import PROGRAM, program_version
 
 if TYPE_CHECKING:
     from ..bundle.bundle import Bundle
 
-PROGRAM = "instruct-musicgen-mlx"
 KEY = "instruct-musicgen"
 """The one key of the JSON object in a file's comment."""
 UNRESTRICTED = "none; made by random weights"
@@ -189,11 +188,6 @@ def digest(path: Path) -> str:
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror or e}); check the path") from e
     return found.hexdigest()
-
-
-def program_version() -> str:
-    """Return this program's version; "" where it is not installed."""
-    return installed(PROGRAM) or ""
 
 
 def seeded(made: Made, seed: int) -> Made:

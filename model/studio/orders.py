@@ -49,16 +49,16 @@ def read(fields: Mapping[str, str], shelf: Shelf, limits: Limits) -> Order:
     settings = Settings(
         secrets.randbelow(2**53) if seed is None else seed,  # a number that a page can hold
         value(fields, "n", values.integer(1, limits.candidates), 1),
-        value(fields, "guidance", values.GUIDANCE, DEFAULTS["guidance"]),
-        value(fields, "temperature", values.TEMPERATURE, DEFAULTS["temperature"]),
-        value(fields, "top_k", values.TOP_K, DEFAULTS["top_k"]),
+        value(fields, "guidance", values.guidance, DEFAULTS["guidance"]),
+        value(fields, "temperature", values.temperature, DEFAULTS["temperature"]),
+        value(fields, "top_k", values.top_k, DEFAULTS["top_k"]),
         value(fields, "from_input", values.flag, False),
     )
     if settings.from_input:
         try:
-            asked_for(said.text, vocabulary)
+            asked_for(said.text, vocabulary, option="from_input")
         except UserError as e:
-            raise Refused(str(e).replace("leave --from-input out", "leave from_input out"), "from_input") from e
+            raise Refused(str(e), "from_input") from e
     start, end = value(fields, "start", SECONDS, 0.0), value(fields, "end", SECONDS, None)
     if end is not None and end <= start:
         raise Refused(f"end: {end:g} must be behind start, {start:g}", "end")

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from ..errors import UserError
 
+PROGRAM = "instruct-musicgen-mlx"
+
 
 class ShadowedKernels(UserError, ImportError):
     """Another package named `kernels` stands where this project's should be."""
@@ -19,6 +21,11 @@ def installed(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def program_version() -> str:
+    """Return this program's version; "" where it runs from files that were never installed."""
+    return installed(PROGRAM) or ""
 
 
 def check_kernels() -> None:

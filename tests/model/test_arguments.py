@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 
 from model import InstructMusicGen, audio, checks
 from model.bundle.bundle import demo_path
+from model.cli import arguments
+from model.decoding.job import job
 from model.decoding.sampling import Sampling
+from model.errors import UsageError
 
 NOISE = np.random.default_rng(1).uniform(-0.5, 0.5, 6400).astype(np.float32)
 TEXT = "Only Drums."
@@ -154,3 +157,17 @@ def test_whole_numbers_are_taken_exactly_within_their_range(value: int, low: int
     else:
         with pytest.raises(ValueError, match=rf"n={value} must be a whole number, from {low} to {high}"):
             checks.whole("n", value, low, high)
+
+
+@pytest.mark.parametrize("value", [200_000.0, -1e6, 1e6, 1.000001e6, -2e6])
+def test_the_command_line_takes_the_guidance_that_python_takes(
+    value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["edit", "a", "-i", "x", "-o", "b", f"--guidance={value!r}"]
+    if abs(value) <= 1e6:
+        assert arguments.parse(given).guidance == job("x", 1, [], 0, Sampling(), value).guidance == value
+        return
+    with pytest.raises(ValueError, match="between -1e\\+06 and 1e\\+06"):
+        job("x", 1, [], 0, Sampling(), value)
+    with pytest.raises(UsageError, match="between -1e\\+06 and 1e\\+06"):
+        arguments.parse(given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ...values import GUIDANCE, TEMPERATURE, TOP_K, instruction, instrument, integer, number, path, seed
+from ...values import guidance, instruction, instrument, integer, number, path, seed, temperature, top_k
 from ..names import BACKENDS, DEFAULT_REPO, KEYS_HELP
 
 
@@ -58,7 +58,7 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--top-k",
-        type=TOP_K,
+        type=top_k,
         default=250,
         metavar="N",
         help="sample from the N most probable tokens; 0: from all (default 250)",
@@ -70,10 +70,10 @@ def add_edit(parser: argparse.ArgumentParser) -> None:
         metavar="P",
         help="sample from the most probable tokens that make up P, instead of top-k; 0: off (default)",
     )
-    add("--temperature", type=TEMPERATURE, default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
+    add("--temperature", type=temperature, default=1.0, metavar="T", help="0: the most probable token (default 1.0)")
     add(
         "--guidance",
-        type=GUIDANCE,
+        type=guidance,
         default=3.0,
         metavar="G",
         help="how strongly to follow the instruction; 1: no guidance, half the work (default 3.0)",

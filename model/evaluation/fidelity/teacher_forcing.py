@@ -8,8 +8,9 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
-from ...decoding.decode import Decoder, guide
+from ...decoding.decode import Decoder
 from ...decoding.delay_pattern import delayed, frame_index, positions, undelayed, with_special
+from ...decoding.guidance import guide
 from ...decoding.sampling import Sampling
 from ...network.adapter import Adapter
 from ...network.transformer import LanguageModel

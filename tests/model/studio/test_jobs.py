@@ -264,7 +264,7 @@ def test_a_full_disk_is_said_before_the_upload_is_kept(tiny: Path, tmp_path: Pat
     ({"top_k": "1.5"}, "top_k", "'1.5' is not a whole number"),
     ({"model": "other"}, "model", "'other' is not served here; choose one of"),
     ({"from_input": "maybe"}, "from_input", "must be true or false"),
-    ({"from_input": "true", "prompt": "add bass"}, "from_input", "Only or No"),
+    ({"from_input": "true", "prompt": "add bass"}, "from_input", "Only or No and one instrument; omit from_input"),
     ({"start": "0.2", "end": "0.1"}, "end", "0.1 must be behind start, 0.2"),
     ({"start": "7"}, "start", "7 is behind the clip's end; clip.wav has 0.40 s"),
     ({"end": "7"}, "end", "7 is behind the clip's end; clip.wav has 0.40 s"),

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from typing import Any
 
 import mlx.core as mx
@@ -15,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kernels
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 from reference.oracle import Float64
@@ -256,21 +252,9 @@ def test_bad_arguments_say_the_fix(ops: Ops) -> None:
             ops.prefix_attention(**{**good, **change})
 
 
-def refused(backend: str, length: int) -> str:
-    """Return what a backend says of such a `length` array, at the call or as it is evaluated."""
-    good = dataclasses.replace(CASE, steps=2).arguments()
-    with pytest.raises((ValueError, RuntimeError)) as found:
-        mx.eval(kernels.load(backend).prefix_attention(**{**good, "length": mx.array([length], dtype=mx.int32)}))
-    return str(found.value)
-
-
 @pytest.mark.parametrize("length", (0, 1, -3))
 def test_a_length_array_below_the_queries_is_an_error_and_never_nan(ops: Ops, length: int) -> None:
-    """At the call, or where a backend reads the array as the operation runs, by the evaluation.
-
-    In a process of its own: MLX 0.32.4 may lose count of its active tasks when an evaluation fails on a CPU, and waits
-    for ever, in whatever runs later, once it has lost two.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        said = process.submit(refused, ops.name, length).result()
-    assert re.search(f"length={length} .* 2 queries", said), said
+    """At the call, or where a backend reads the array as the operation runs, by the evaluation."""
+    good = dataclasses.replace(CASE, steps=2).arguments()
+    with pytest.raises((ValueError, RuntimeError), match=f"length={length} .* 2 queries"):
+        mx.eval(ops.prefix_attention(**{**good, "length": mx.array([length], dtype=mx.int32)}))

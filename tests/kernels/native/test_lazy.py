@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from multiprocessing import get_context
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +11,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+import kernels
 import reference
 
 from .conftest import Packed, relative_error
@@ -28,6 +31,62 @@ def test_nothing_runs_before_it_is_evaluated(native: ModuleType, rng: np.random.
     with pytest.raises((ValueError, RuntimeError), match="length=5 does not fit 1 queries and a cache of 4 slots"):
         mx.eval(late)
     mx.eval(native.prefix_attention(q, k, k, q, k, k, 0.5, scale=1.0, length=mx.array(4)))  # and the stream lives on
+
+
+def refused_many_times() -> None:
+    """Have 200 evaluations of lengths refused, known and computed ones, then evaluate graphs of many operations."""
+    native, rng = kernels.load("native"), np.random.default_rng(0)
+    q, k = heads(rng, 1, 2, 1, 8), heads(rng, 1, 2, 4, 8)
+    for n in range(200):
+        before = mx.exp(q) * 2
+        length = mx.array(5) if n % 2 else mx.argmax(mx.arange(6) + 0 * n).astype(mx.int32)
+        y = native.prefix_attention(before, k, k, q, k, k, 0.5, scale=1.0, length=length)
+        for _ in range(n % 30):
+            y = mx.exp(y * 0.1)
+        with pytest.raises((ValueError, RuntimeError), match="length=5 does not fit"):
+            mx.eval(y)
+        assert np.array(before).shape == q.shape  # what came before the refusal can still be had
+    for _ in range(200):
+        y = q
+        for _ in range(150):
+            y = native.prefix_attention(y, k, k, q, k, k, 0.5, scale=1.0, length=4)
+        mx.eval(y)
+
+
+def impossible_length() -> None:
+    """Evaluate an operation whose length MLX cannot compute."""
+    native, rng = kernels.load("native"), np.random.default_rng(0)
+    q, k = heads(rng, 1, 2, 1, 8), heads(rng, 1, 2, 4, 8)
+    length = mx.linalg.inv(mx.zeros((3, 3)), stream=mx.cpu).sum().astype(mx.int32)
+    with pytest.raises(RuntimeError, match="factorization failed"):
+        mx.eval(native.prefix_attention(q, k, k, q, k, k, 0.5, scale=1.0, length=length))
+
+
+@pytest.mark.parametrize("errors", (refused_many_times, impossible_length))
+def test_evaluations_that_fail_end(native: ModuleType, errors: Callable[[], None]) -> None:
+    """And nothing is left behind that later ones wait for.
+
+    MLX counts the tasks of its streams and waits where there are many; an error on a stream's thread breaks its count.
+    So refusals come from elsewhere; MLX's own errors do break it, which is why a process of its own has them.
+    """
+    process = get_context("spawn").Process(target=errors)
+    process.start()
+    process.join(100)
+    hangs = process.is_alive()
+    process.kill()
+    process.join()
+    assert not hangs and process.exitcode == 0
+
+
+def test_a_length_is_awaited(native: ModuleType, rng: np.random.Generator) -> None:
+    """One that the same evaluation computes, on the operation's own stream or on another, is read when it is there."""
+    q, k = heads(rng, 1, 2, 1, 8), heads(rng, 1, 2, 4, 8)
+    want = native.prefix_attention(q, k, k, q, k, k, 0.5, scale=1.0, length=3)
+    for stream in (mx.default_stream(mx.cpu), mx.new_stream(mx.cpu)):
+        for _ in range(20):
+            slow = mx.linalg.inv(mx.eye(200), stream=stream).sum(stream=stream)
+            length = mx.add(slow * 0, 3, stream=stream).astype(mx.int32, stream=stream)
+            assert mx.array_equal(native.prefix_attention(q, k, k, q, k, k, 0.5, scale=1.0, length=length), want)
 
 
 def test_a_chain_among_other_operations(native: ModuleType, rng: np.random.Generator) -> None:

@@ -1,8 +1,11 @@
 // The three attentions as MLX primitives.
 #include <cstring>
+#include <future>
+#include <optional>
 #include <variant>
 
 #include "mlx/ops.h"
+#include "mlx/scheduler.h"
 #include "projection_inputs.h"
 
 namespace imn {
@@ -21,6 +24,33 @@ void allocate_heads(mx::array& out, Attention& op) {
 }
 
 bool is_heads(const mx::array& a) { return is_float(a) && a.ndim() == 4 && a.size() > 0; }
+
+void check_length(const Attention& op) {
+  if (op.length > op.k.shape[2] || op.length < op.q.shape[2])
+    throw std::invalid_argument("length=" + std::to_string(op.length) + " does not fit " + std::to_string(op.q.shape[2]) +
+                                " queries and a cache of " + std::to_string(op.k.shape[2]) +
+                                " slots; allocate a longer cache");
+}
+
+// The value of an input, waiting until `stream`, which evaluates it or waits for it, has got that far; none where a GPU
+// may compute it, whose work may not have been handed over yet. Throws what went wrong before, if anything. A length is
+// read on the thread that evaluates and not on the stream's, so that it can be refused there: after an error on a stream's
+// thread MLX 0.32 loses count of the stream's tasks, and with two that never end a later evaluation sleeps for ever
+// (`Scheduler::wait_for_one`).
+std::optional<int> read_now(const mx::array& a, mx::Stream stream) {
+  if (a.status() != mx::array::Status::available) {
+    if (mx::is_available(mx::Device::gpu)) return std::nullopt;
+    auto reached = std::make_shared<std::promise<void>>();
+    auto wait = reached->get_future();
+    mx::scheduler::enqueue(stream, [reached = std::move(reached)] { reached->set_value(); });
+    try {
+      wait.get();
+    } catch (const std::future_error&) {  // dropped after an error, not run
+    }
+    mx::scheduler::check_error(stream);
+  }
+  return *a.data<int32_t>();
+}
 
 class PrefixAttention : public Native {
  public:
@@ -46,17 +76,16 @@ class PrefixAttention : public Native {
       gate = view(in[at++]);
     if (length_)
       op.length = *length_;
-    else
-      length = view(in[at++]);
+    else if (const auto value = read_now(in[at], stream())) {
+      op.length = *value;
+      check_length(op);
+    } else
+      length = view(in[at]);
     return [=]() mutable {
       if (gate) load(&op.gate, gate, 0, 1, 1);
       if (length) {
         op.length = *static_cast<const int32_t*>(length.data);
-        if (op.length > op.k.shape[2] || op.length < op.q.shape[2]) {
-          throw std::invalid_argument("length=" + std::to_string(op.length) + " does not fit " +
-                                      std::to_string(op.q.shape[2]) + " queries and a cache of " +
-                                      std::to_string(op.k.shape[2]) + " slots; allocate a longer cache");
-        }
+        check_length(op);
       }
       attention(op);
     };

@@ -22,15 +22,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench report`."""
     p = subparsers.add_parser("report", help="Markdown tables and PNG plots from saved results")
     p.add_argument("files", nargs="*", metavar="FILE", help="saved results (default: all in bench/results)")
-    p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="for report.md and plots (default bench/results)")
-    p.add_argument("--no-plots", action="store_true", help="tables only, to standard output; needs no matplotlib")
+    out = "write report.md and its pictures there (default: print the tables, and write nothing)"
+    p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help=out)
+    p.add_argument("--no-plots", action="store_true", help="no pictures beside report.md; needs no matplotlib")
     blocks = """instead, write the tables and pictures of the results that PAGE names between its
-        <!-- bench:begin FILE.json --> and <!-- bench:end --> (docs/benchmarks.md)"""
+        <!-- bench:begin FILE.json --> and <!-- bench:end --> into it, and the pictures beside the results
+        (docs/benchmarks.md)"""
     p.add_argument("--update", type=Path, metavar="PAGE", help=blocks)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write report.md and its pictures, and print their names; or print the tables; or update a page."""
+    """Print the tables; or write report.md and its pictures and print their names; or update a page."""
     if args.update is not None:
         if args.files or args.out or args.no_plots:
             raise UsageError("--update takes its files from the page itself; omit FILE, --out and --no-plots")
@@ -46,42 +48,59 @@ def run(args: argparse.Namespace) -> int:
     for file, result in kept.items():
         with results.reports_damaged_files(file):
             sections[file] = blocks.section(result)
-    if args.no_plots:
+    if args.out is None:
         print("\n".join(sections.values()))
         return 0
-    for path in files.write_whole(_drawn(kept, sections, args.out or results.folder())):
+    pictures = {} if args.no_plots else _pictures(kept)
+    for path in files.write_whole(_page(kept, sections, pictures, args.out)):
         print(path)
     return 0
 
 
-def _drawn(kept: Mapping[Path, Result], sections: dict[Path, str], out: Path) -> dict[Path, str | bytes]:
-    """report.md and the pictures, by their places in `out`."""
+def _pictures(kept: Mapping[Path, Result]) -> dict[Path | None, dict[str, bytes]]:
+    """Draw each result's PNG pictures, by their names, and that of all edits together (None)."""
     from . import plots
 
     if doubles := {f.stem for f in kept if [g.stem for g in kept].count(f.stem) > 1}:
         raise UserError(f"two results are named {sorted(doubles)[0]}.json; their pictures need different names")
-    parts = ["# Measured\n", stale(kept.values())]
-    pictures: dict[Path, bytes] = {}
+    drawn: dict[Path | None, dict[str, bytes]] = {}
     for file, result in kept.items():
-        drawn: dict[str, bytes] = {}
         with results.reports_damaged_files(file):
             if isinstance(result, EditResult):
-                drawn = {blocks.picture(file).stem: plots.stages(result), f"{file.stem}-steps": plots.step_time(result)}
+                steps = f"{file.stem}-steps"
+                drawn[file] = {blocks.picture(file).stem: plots.stages(result), steps: plots.step_time(result)}
             elif isinstance(result, KernelsResult):
-                drawn = {f"{file.stem}-times": plots.kernels(result), f"{file.stem}-traffic": plots.traffic(result)}
-        parts += [sections[file], *[f"![{name}]({quote(name)}.png)\n" for name in drawn]]
-        pictures |= {out / f"{name}.png": png for name, png in drawn.items()}
-    edits = {f: r for f, r in kept.items() if isinstance(r, EditResult)}
-    if edits:
+                drawn[file] = {f"{file.stem}-times": plots.kernels(result), f"{file.stem}-traffic": plots.traffic(result)}
+    if edits := _edits(kept):
         with results.reports_damaged_files(*edits):
-            pictures[out / "roofline.png"] = plots.roofline(list(edits.values()))
-            near = [each for r in edits.values() for each in measured(r)]
-            parts += [measured_table(near).markdown(), "![roofline](roofline.png)\n"]
+            drawn[None] = {"roofline": plots.roofline(list(edits.values()))}
+    return drawn
+
+
+def _page(
+    kept: Mapping[Path, Result], sections: dict[Path, str], drawn: Mapping[Path | None, dict[str, bytes]], out: Path
+) -> dict[Path, str | bytes]:
+    """Return report.md and its pictures, by their places in `out`."""
+
+    def shown(file: Path | None) -> list[str]:
+        return [f"![{name}]({quote(name)}.png)\n" for name in drawn.get(file, {})]
+
+    parts = ["# Measured\n", stale(kept.values())]
+    for file in kept:
+        parts += [sections[file], *shown(file)]
+    if edits := _edits(kept):
+        with results.reports_damaged_files(*edits):
+            parts += [measured_table([each for r in edits.values() for each in measured(r)]).markdown(), *shown(None)]
+    pictures = {out / f"{name}.png": png for pictures in drawn.values() for name, png in pictures.items()}
     return {out / "report.md": "\n".join(parts), **pictures}
 
 
+def _edits(kept: Mapping[Path, Result]) -> dict[Path, EditResult]:
+    return {f: r for f, r in kept.items() if isinstance(r, EditResult)}
+
+
 def _update(target: Path) -> int:
-    """Tables into the page, pictures beside their results."""
+    """Write the tables into the page and the pictures beside their results, and print the files' names."""
     from . import plots
 
     text, named = blocks.fill(target)
@@ -97,7 +116,7 @@ def _update(target: Path) -> int:
 
 
 def stale(kept: Iterable[Result]) -> str:
-    """Say of which commit the results are, if not of this one."""
+    """Return a line with the results' commits, and this checkout's if it differs."""
     now = environment.commit()
     others = sorted({r.environment.commit for r in kept} - {now})
     return f"Commits measured: {', '.join(others)}; the checkout is at {now}.\n" if others else f"Commit {now}.\n"

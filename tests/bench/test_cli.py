@@ -40,6 +40,23 @@ def test_report(saved: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "| RTF |" in capsys.readouterr().out
 
 
+def test_a_report_is_written_only_where_a_folder_is_named(
+    saved: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept, out = tmp_path / "results" / saved.name, tmp_path / "out"
+    kept.parent.mkdir()
+    kept.write_bytes(saved.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(results, "folder", lambda: kept.parent)
+    for command in (["report"], ["report", str(kept)]):
+        assert cli.main(command) == 0
+        assert "| whole edit |" in capsys.readouterr().out
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [kept]
+    assert cli.main(["report", "--no-plots", "-o", str(out)]) == 0
+    assert [p.name for p in out.iterdir()] == ["report.md"] and "![" not in (out / "report.md").read_text()
+    assert len(list(kept.parent.iterdir())) == 1
+
+
 def test_rounds_interleave_and_the_warm_up_is_none_of_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     asked: list[Any] = []
     answers: dict[str, list[Any]] = {"fused": [], "reference": []}

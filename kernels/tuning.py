@@ -19,6 +19,8 @@ from typing import Any
 
 import mlx.core as mx
 
+from .user_cache import cache_folder
+
 VARIABLE = "INSTRUCT_MUSICGEN_TUNING"
 HERE = Path(__file__).parent
 TUNED = ("metal", "native")
@@ -70,25 +72,30 @@ def kernel_hash(backend: str) -> str:
 
 
 def folder() -> Path:
-    """Return where tunings are kept."""
-    if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
-        return Path(own).expanduser().absolute() / "tuning"
-    base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    return base / "instruct-musicgen" / "tuning"
+    """Return the folder that tunings are kept in; nothing is made."""
+    return cache_folder() / "tuning"
 
 
 def path(backend: str) -> Path:
-    """Return the file of a backend's tuning: one for each backend, the last."""
+    """Return the file that holds a backend's latest tuning."""
     return folder() / f"{backend}.json"
 
 
 def save(tuning: Tuning) -> Path:
-    """Keep a tuning, whole or not at all. Raises OSError."""
+    """Write a tuning to `path`, whole or not at all, and return the file. Raises OSError if that fails.
+
+    By hand, since `kernels` may not import `model.files`.
+    """
     target = path(tuning.key.backend)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".part", delete=False) as file:
-        file.write(json.dumps(asdict(tuning), indent=2) + "\n")
-    os.replace(file.name, target)
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, suffix=".part", delete=False) as part:
+        try:
+            part.write(json.dumps(asdict(tuning), indent=2) + "\n")
+            part.close()
+            os.replace(part.name, target)
+        except BaseException:
+            os.unlink(part.name)
+            raise
     return target
 
 

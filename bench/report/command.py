@@ -66,11 +66,12 @@ def _pictures(kept: Mapping[Path, Result]) -> dict[Path | None, dict[str, bytes]
     drawn: dict[Path | None, dict[str, bytes]] = {}
     for file, result in kept.items():
         with results.reports_damaged_files(file):
+            parts: dict[str, bytes] = {}
             if isinstance(result, EditResult):
-                steps = f"{file.stem}-steps"
-                drawn[file] = {blocks.picture(file).stem: plots.stages(result), steps: plots.step_time(result)}
+                parts = {"rtf": plots.stages(result), "steps": plots.step_time(result)}
             elif isinstance(result, KernelsResult):
-                drawn[file] = {f"{file.stem}-times": plots.kernels(result), f"{file.stem}-traffic": plots.traffic(result)}
+                parts = {"times": plots.kernels(result), "traffic": plots.traffic(result)}
+        drawn[file] = {f"{file.stem}-{part}": png for part, png in parts.items()}
     if edits := _edits(kept):
         with results.reports_damaged_files(*edits):
             drawn[None] = {"roofline": plots.roofline(list(edits.values()))}

@@ -1,4 +1,4 @@
-"""The folder that compiled kernels are kept in."""
+"""The folder that compiled kernels, and what compilers said of them, are kept in."""
 
 from __future__ import annotations
 
@@ -25,9 +25,24 @@ def cache_folder() -> Path:
             raise OSError(f"{VARIABLE}={chosen} cannot be written ({problem}); name another folder")
         return Path(chosen)
     base = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    folder = base / "instruct-musicgen-mlx" / "interpreter"
+    folder = base / "instruct-musicgen" / "interpreter"
     problem = _problem(folder)
     return _temporary(folder, problem) if problem else folder
+
+
+def keep(target: Path, text: str) -> None:
+    """Write a text file, whole or not at all, so that processes that make the same one do not disturb each other.
+
+    By hand, since the interpreter imports nothing of the model, whose `files` does this with more care.
+    """
+    with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=".kept-", delete=False) as scratch:
+        try:
+            scratch.write(text)
+            scratch.close()
+            os.replace(scratch.name, target)
+        except BaseException:
+            os.unlink(scratch.name)
+            raise
 
 
 @functools.cache

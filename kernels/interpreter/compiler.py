@@ -36,7 +36,7 @@ METALS = {3: 14, 4: 17}
 HEADER_LINES = 1_000_000
 """Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
 
-_UNINITIALISED = re.compile(
+_UNINITIALIZED = re.compile(
     r"^(?:source|header):(\d+):.*warning: ((?!.*may be used).*uninitialized.*) \[-W", re.MULTILINE
 )
 _HEADER_LINE = re.compile(r"\bheader:(\d{7,}):")
@@ -187,7 +187,7 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
         source.write_text(text)
         include = ["-I", str(HERE / "metal_stdlib")]
         said = _run([using.path, *flags, *include, "-c", str(source), "-o", str(object_file)], name)
-        warned = [m.group() for m in _UNINITIALISED.finditer(said)]
+        warned = [m.group() for m in _UNINITIALIZED.finditer(said)]
         if warned:
             (Path(scratch) / "warnings").write_text("\n".join(warned))
             os.replace(Path(scratch) / "warnings", library.with_suffix(".txt"))
@@ -204,7 +204,7 @@ def remarks(library: Path) -> list[tuple[int, str]]:
         text = library.with_suffix(".txt").read_text()
     except FileNotFoundError:
         return []
-    return [(int(line), message) for line, message in _UNINITIALISED.findall(text)]
+    return [(int(line), message) for line, message in _UNINITIALIZED.findall(text)]
 
 
 def _run(command: list[str], name: str) -> str:

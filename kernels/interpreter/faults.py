@@ -9,7 +9,7 @@ from .compiler import HEADER_LINES
 KINDS = {
     1: "out-of-bounds",
     2: "store-to-input",
-    3: "uninitialised-read",
+    3: "uninitialized-read",
     4: "race",
     5: "cross-threadgroup",
     6: "divergent-barrier",
@@ -33,13 +33,13 @@ KINDS = {
 UNDEFINED = {"misaligned", "private-bounds", "integer-overflow", "shift"}
 """What compilers see; the first of these ends a run, which is then repeated to find what follows."""
 
-TOLERATED = ("unwritten-output", "uninitialised-read", "ended-lanes", "misaligned", "integer-overflow", "shift")
+TOLERATED = ("unwritten-output", "uninitialized-read", "ended-lanes", "misaligned", "integer-overflow", "shift")
 """What kernels on a GPU often get away with: `strict=False` records these without raising."""
 
 
 _EXPLAINED = {
     "store-to-input": "stores to an input",
-    "uninitialised-read": "reads memory that nobody has written",
+    "uninitialized-read": "reads memory that nobody has written",
     "race": "conflicts with an access of another thread, no barrier between",
     "cross-threadgroup": "conflicts with an access of another threadgroup; threadgroups run in any order",
     "divergent-barrier": "not all threads of the threadgroup reach this barrier",

@@ -209,7 +209,7 @@ class MetalKernel:
         """Variables that the compiler saw used before anything was assigned to them."""
         for at, detail in remarks(library):
             line, in_header = located(at)
-            yield Issue("uninitialised-read", self.name, line, in_header, detail=detail)
+            yield Issue("uninitialized-read", self.name, line, in_header, detail=detail)
 
     def _forbidden(self, template: Sequence[tuple[str, TemplateValue]]) -> list[Issue]:
         """Return what the text uses that Metal lacks."""

@@ -222,7 +222,7 @@ class Library:
         elif kind == "integer-overflow":
             right = ctypes.c_int64(i.size).value
             detail = f"{i.offset} {chr(i.lanes)} {right} does not fit the signed type"
-        elif kind == "uninitialised-read" and i.write:
+        elif kind == "uninitialized-read" and i.write:
             detail = "stores a value that comes from a private variable before anything was assigned to it"
         return Issue(
             kind,

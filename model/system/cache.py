@@ -7,13 +7,10 @@ from pathlib import Path
 
 
 def cache() -> Path:
-    """`$INSTRUCT_MUSICGEN_CACHE`, else `instruct-musicgen` in the user's cache folder.
+    """Return the user's cache folder, where tunings are kept too; see `kernels.user_cache`."""
+    from kernels.user_cache import cache_folder  # not above: `kernels` imports MLX, and `data` is asked for without
 
-    Absolute, since the columns' processes run in another folder.
-    """
-    if own := os.environ.get("INSTRUCT_MUSICGEN_CACHE"):
-        return Path(own).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "instruct-musicgen"
+    return cache_folder()
 
 
 def data() -> Path:

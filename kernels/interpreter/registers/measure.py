@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..cache import cache_folder
+from ..cache import cache_folder, keep
 from ..compiler import HERE, compilers, stdlib_hash
 from ..frontend.signature import Signature
 from .assembly import Code, read
@@ -105,7 +105,5 @@ def _assembly(text: str, extra: tuple[str, ...]) -> str:
         if done.returncode:
             errors = [row for row in done.stderr.splitlines() if "error:" in row]
             raise NotMeasured("clang cannot compile it for a SIMT target: " + "; ".join(errors[:3]))
-        scratch = kept.with_suffix(f".{hash(text) & 0xFFFFFFFF:x}")
-        scratch.write_text(done.stdout)
-        scratch.replace(kept)
+        keep(kept, done.stdout)
     return kept.read_text()

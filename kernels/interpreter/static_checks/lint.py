@@ -8,12 +8,10 @@ spaces count. Pointers that name no space at all are found without clang (addres
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import subprocess
-import tempfile
 
-from ..cache import cache_folder
+from ..cache import cache_folder, keep
 from ..compiler import HEADER_LINES, HERE, Compiler, compilers, stdlib_hash
 from ..frontend import prelude
 from ..frontend.rewrite.attributes import drop_attributes
@@ -118,14 +116,11 @@ def lint(signature: Signature, using: Compiler) -> list[Finding]:
     text = unit(signature)
     command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
     key = hashlib.sha256("\0".join([using.version, *command, stdlib_hash(), text]).encode()).hexdigest()[:32]
-    folder = cache_folder()
-    kept = folder / f"lint-{key}.txt"
+    kept = cache_folder() / f"lint-{key}.txt"
     if not kept.exists():
         run = [using.path, *command, "-I", str(HERE / "metal_stdlib"), "-x", "c++", "-"]
         done = subprocess.run(run, input=text, capture_output=True, text=True, check=False)
-        with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".lint-", delete=False) as scratch:
-            scratch.write(done.stderr)
-        os.replace(scratch.name, kept)
+        keep(kept, done.stderr)
     return findings(kept.read_text())
 
 

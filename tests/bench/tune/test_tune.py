@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import subprocess
 import sys
@@ -104,6 +105,24 @@ def saved(monkeypatch: pytest.MonkeyPatch, folder: Path, **change: str) -> tunin
     made = tuning.Tuning(key, {"threads": 1, "layout": "plain"}, 1.25, "2026-01-02T03:04:05")
     assert tuning.save(made) == folder / "tuning" / "native.json"
     return made
+
+
+@pytest.mark.parametrize("fails", ("json.dumps", "os.replace"))
+def test_a_tuning_that_cannot_be_written_leaves_what_was_there_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
+) -> None:
+    before = saved(monkeypatch, tmp_path)
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(f"kernels.tuning.{fails}", full)
+    with pytest.raises(OSError, match="No space left"):
+        tuning.save(dataclasses.replace(before, gain=2.0))
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "tuning").iterdir()] == ["native.json"]
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
+    assert tuning.kept("native") == before
 
 
 USED = "import kernels; n = kernels.load('native'); print(n.info()['threads'], type(n).__name__)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from kernels import interpreter
-from kernels.interpreter import compiler
+from kernels.interpreter import cache, compiler
 from kernels.interpreter.frontend import signature
 
 pytestmark = pytest.mark.backend("interpreter")
@@ -249,6 +250,18 @@ def test_what_does_not_compile_is_an_error_with_its_line() -> None:
     kernel = interpreter.metal_kernel("typo", [], ["out"], "out[0] = 1;\nout[1] = undeclared;")
     with pytest.raises(interpreter.CompilerError, match=r"source:2:\d+: error"):
         kernel(inputs=[], grid=(1, 1, 1), threadgroup=(1, 1, 1), output_shapes=[(2,)], output_dtypes=[mx.float32])
+
+
+def test_what_cannot_be_kept_leaves_nothing_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.keep(tmp_path / "a.txt", "before")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("kernels.interpreter.cache.os.replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        cache.keep(tmp_path / "a.txt", "after")
+    assert [p.read_text() for p in tmp_path.iterdir()] == ["before"]
 
 
 def test_compiled_kernels_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def drop_duplicates(tokens: list[Token]) -> list[Token]:
 
 
 def _is_function(declaration: list[Token]) -> bool:
-    """Is this a function with its body, and not a braced initialiser inside something longer?"""
+    """Is this a function with its body, and not a braced initializer inside something longer?"""
     depth = angles = 0
     for before, token in zip([Token("space", ""), *declaration], declaration):
         if token.text == "<" and (angles or before.text == "template"):

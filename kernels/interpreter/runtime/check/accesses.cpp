@@ -48,7 +48,7 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
   const uint64_t me = who_am_i(shared ? 1 : 0, atomic != MTL_PLAIN);
   const uint64_t as_writer = atomic == MTL_ATOMIC_STORE ? plain(me) : me;
   const uint32_t here = pc >= image && pc < image_end ? (uint32_t)(pc - image) : 0;
-  bool uninitialised = false, over = false;
+  bool uninitialized = false, over = false;
   const Access* clash = nullptr;
   const uint64_t last = (offset + size - 1) >> w.unit;
   for (uint64_t u = offset >> w.unit; u <= last; u++) {
@@ -58,7 +58,7 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
     const bool stale_read2 = shared && group_of(s.read2.who) != group_of(me);
     if (!write) {
       if (!valid(s.write.who) || stale) {
-        uninitialised |= !w.region->initialized;
+        uninitialized |= !w.region->initialized;
       } else if (concurrent(s.write.who, me)) {
         clash = &s.write;
       }
@@ -109,8 +109,8 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
     i.line = line;
     add_issue(i);
   }
-  if (uninitialised) {
-    mtl_issue i = describe(MTL_UNINITIALISED_READ, pc);
+  if (uninitialized) {
+    mtl_issue i = describe(MTL_UNINITIALIZED_READ, pc);
     i.region = (int)index, i.offset = (int64_t)offset, i.size = size, i.line = line;
     add_issue(i);
   }

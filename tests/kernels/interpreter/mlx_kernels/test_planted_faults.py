@@ -22,13 +22,13 @@ PLANTS: dict[str, tuple[Callable[[], Case], tuple[str, str], set[str], str]] = {
     "missing barrier": (
         reduce_rows,
         (BARRIER + "U values[", "U values["),
-        {"race", "uninitialised-read"},
+        {"race", "uninitialized-read"},
         "shared_vals[lid.x",
     ),
     "barrier of one simdgroup": (
         scan,
         (BARRIER + "// Read strided", "simdgroup_" + BARRIER.removeprefix("threadgroup_") + "// Read strided"),
-        {"race", "uninitialised-read"},
+        {"race", "uninitialized-read"},
         "values[i] = read_from[i]",
     ),
     "unsafe edge": (

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from model import files
+from model import whole_file
 from model.errors import UserError
 
 from .machine import environment
@@ -43,13 +43,13 @@ def default_path(result: Result) -> Path:
 
 def check_writable(path: str | Path | None = None) -> None:
     """Raise UserError if no file can be made where `save` would put one."""
-    files.check_writable(Path(path) if path else folder() / "result.json")
+    whole_file.check_writable(Path(path) if path else folder() / "result.json")
 
 
 def save(result: Result, path: str | Path | None = None) -> Path:
     """Write it whole or not at all. Raises UserError if that fails."""
     target = Path(path) if path else default_path(result)
-    files.write_whole({target: dumps(result, indent=1) + "\n"})
+    whole_file.write_whole({target: dumps(result, indent=1) + "\n"})
     return target
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 import model
 from model import InstructMusicGen
-from model.folders.jobs import collect
+from model.folders.file_jobs import collect
 from model.folders.run import Settings, edit_files
 
 

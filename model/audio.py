@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from . import checks, files
+from . import checks, whole_file
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
 from .audio_files.reading import Keep, Limits, Mono, Samples, read_mono
@@ -174,7 +174,7 @@ def check_destination(path: str | os.PathLike[str], rate: int = SAMPLE_RATE) -> 
     """Raise, before any work is done, what `save` would raise for this path, its extension or this rate."""
     path, rate = Path(path), checks.whole("rate", rate, 1, MAX_RATE)
     encode(path, np.zeros(1, np.float32), rate)
-    files.check_writable(path, make_folders=False, explain=unwritable)
+    whole_file.check_writable(path, make_folders=False, explain=unwritable)
 
 
 def save(
@@ -227,7 +227,7 @@ def at_level(path: Path, peak: float, *, normalize: bool = False) -> Saved:
 
 def write(contents: Mapping[Path, bytes | str]) -> None:
     """Write files, all of them or none, into folders that are there. Raises UserError that names -o."""
-    files.write_whole(contents, make_folders=False, explain=unwritable)
+    whole_file.write_whole(contents, make_folders=False, explain=unwritable)
 
 
 def decibels(level: float) -> str:

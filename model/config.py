@@ -107,7 +107,7 @@ class Config:
     adapter: AdapterConfig
     dtype: mx.Dtype = field(default_factory=_float16)
     quantization: Quantization | None = None
-    recipe: Mapping[str, Quantization | None] = field(default_factory=dict)
+    overrides: Mapping[str, Quantization | None] = field(default_factory=dict)
     """The modules, by canonical name, that the default does not tell: a projection packed otherwise or (None) not at
     all, and any other module that is packed, be it as the default."""
     instructions: Vocabulary = UPSTREAM
@@ -115,4 +115,4 @@ class Config:
 
     def packing(self, module: str) -> Quantization | None:
         """Return how a module's matrix is packed; None if it is stored as floats."""
-        return self.recipe.get(module, self.quantization if re.fullmatch(PROJECTION, module) else None)
+        return self.overrides.get(module, self.quantization if re.fullmatch(PROJECTION, module) else None)

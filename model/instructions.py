@@ -17,7 +17,7 @@ from . import instruments
 Verb = Literal["Only", "No", "Add"]
 VERBS: tuple[Verb, ...] = ("Only", "No", "Add")
 PREAMBLE = "Music piece. Instruct: "
-MOST = 64
+MAX_INSTRUMENTS = 64
 """Instruments of a bundle."""
 LONGEST = 300
 """Characters; no sentence of the grammar below comes near it."""
@@ -35,8 +35,8 @@ class Vocabulary:
     everyday: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.instruments) <= MOST:
-            raise ValueError(f"{len(self.instruments)} instruments; name 1 to {MOST}")
+        if not 1 <= len(self.instruments) <= MAX_INSTRUMENTS:
+            raise ValueError(f"{len(self.instruments)} instruments; name 1 to {MAX_INSTRUMENTS}")
         for name in self.instruments:
             instruments.checked(name)
         plain = [instruments.plain(name) for name in self.instruments]

@@ -18,8 +18,8 @@ from .bundle.names.keys import Keys
 from .config import HOP
 from .decoding.clip_codes import ClipCodes
 from .decoding.editor import ROWS_TOGETHER, Array, CodeEditor, Step
-from .decoding.job import clip as checked_clip
-from .decoding.job import job
+from .decoding.request import clip as checked_clip
+from .decoding.request import edit_request
 from .decoding.sampling import Sampling
 from .errors import UserError
 from .network.encodec import Decoding, EnCodec
@@ -108,7 +108,7 @@ class InstructMusicGen(CodeEditor):
         clip = checked_clip(audio, max_steps)
         frames, rows = -(-clip.shape[-1] // HOP), clip.size // clip.shape[-1]
         plan = self.plan(frames, window_frames, stride_frames, look_ahead_frames)
-        asked = job(text, rows, plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
+        asked = edit_request(text, rows, plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
         # All of it is checked before the clip is encoded, which takes a while.
         run = self.edit_steps(self.encode(clip), *asked, pad_texts=False)
         return evaluated(self.decode(finished(run, progress))[:, : clip.shape[-1]].reshape(clip.shape))
@@ -145,7 +145,7 @@ class InstructMusicGen(CodeEditor):
         clip = checked_clip(audio, max_steps)
         flat = clip.reshape(-1, clip.shape[-1])
         plan = self.plan(-(-flat.shape[1] // HOP), window_frames, stride_frames, look_ahead_frames)
-        asked = job(text, flat.shape[0], plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
+        asked = edit_request(text, flat.shape[0], plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
         least = streaming.chunk_frames(chunk_seconds)
         parts = streaming.chunks(self, self.decoding(), self.heard([flat], *flat.shape), asked, flat.shape[1], least,
                                  progress=progress)  # fmt: skip

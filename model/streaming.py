@@ -17,14 +17,14 @@ from . import checks
 from .config import FRAME_RATE, SAMPLE_RATE
 from .decoding.clip_codes import ClipCodes
 from .decoding.editor import CodeEditor, Step
-from .decoding.job import Job
+from .decoding.request import EditRequest
 from .network.encodec import Decoding
 from .progress import Progress
 from .system.threads import evaluated
 
 MAX_CHUNK = 1e6
 """Seconds; longer than any clip."""
-PIECE = 256
+KNOWN_FRAMES = 256
 """Frames of known codes that are held as one array."""
 Heard = Callable[[mx.array], None]
 """Takes edited codes int32 [B,K,t], one part after the other."""
@@ -51,7 +51,7 @@ def chunk_frames(seconds: float) -> int:
 
 
 def chunks(
-    editor: CodeEditor, decode: Decoding, clip: ClipCodes, job: Job, samples: int, frames: int, *,
+    editor: CodeEditor, decode: Decoding, clip: ClipCodes, request: EditRequest, samples: int, frames: int, *,
     edited: mx.array | None = None, heard: Heard | None = None, progress: Progress | None = None,
 ) -> Generator[Chunk, None, None]:  # fmt: skip
     """Edit a batch and yield its audio [B,samples] in chunks of at least `frames` frames, the last one excepted.
@@ -60,8 +60,8 @@ def chunks(
     all of them are held. edited: codes that are known already, up to the end of a window; heard: is told the edited
     codes, those included. Raises what `edit_steps` and `decode` raise.
     """
-    batches = editor.batches(job.texts, job.guidance)
-    runs = [_Run(editor, clip, job, rows, edited) for rows in batches]
+    batches = editor.batches(request.texts, request.guidance)
+    runs = [_Run(editor, clip, request, rows, edited) for rows in batches]
     order = mx.argsort(mx.array([row for rows in batches for row in rows]))
     size, total, steps = decode.codec.block, clip.frames, sum(run.total for run in runs)
     waiting: list[mx.array] = []
@@ -92,21 +92,21 @@ class _Run:
     """Rows that run together, and the frames that their steps complete."""
 
     def __init__(
-        self, editor: CodeEditor, clip: ClipCodes, job: Job, rows: Sequence[int], edited: mx.array | None
+        self, editor: CodeEditor, clip: ClipCodes, request: EditRequest, rows: Sequence[int], edited: mx.array | None
     ) -> None:
         self.steps: Generator[Step, None, mx.array] = editor.edit_steps(
-            clip, *job, pad_texts=False, rows=rows, edited=edited
+            clip, *request, pad_texts=False, rows=rows, edited=edited
         )
-        self.total, self.done = sum(window.steps for window in job.plan), 0
-        self._ends = {window.stop for window in job.plan}
+        self.total, self.done = sum(window.steps for window in request.plan), 0
+        self._ends = {window.stop for window in request.plan}
         self._frames: deque[mx.array] = deque()
         self._tokens: list[mx.array] = []
         self._ready = self._taken = 0
         if edited is not None:
             self._ready = edited.shape[2]
-            self.done = sum(window.steps for window in job.plan if window.stop <= self._ready)
+            self.done = sum(window.steps for window in request.plan if window.stop <= self._ready)
             own = edited[mx.array(list(rows))]
-            self._frames.extend(own[:, :, at : at + PIECE] for at in range(0, self._ready, PIECE))
+            self._frames.extend(own[:, :, at : at + KNOWN_FRAMES] for at in range(0, self._ready, KNOWN_FRAMES))
 
     def take(self, count: int, tell: Callable[[], None]) -> mx.array:
         """Return the next `count` frames of edited codes, int32 [rows,K,count]; `tell` after each step."""

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model import files
+from model import whole_file
 from model.errors import UserError
 from model.system import machine
 
@@ -114,7 +114,7 @@ def render(template: Path, **values: Any) -> str:
 def check_out(folder: Path | None) -> None:
     """Raise UserError if `--out` cannot be written: now, not after minutes of work."""
     if folder is not None:
-        files.check_writable(folder / "page.md")
+        whole_file.check_writable(folder / "page.md")
 
 
 def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
@@ -132,5 +132,5 @@ def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
                 args.out / f"{page.name}.html": page.html(),
                 args.out / f"{page.name}.json": text,
             }
-            for path in files.write_whole(out | {args.out / name: png for name, png in page.pictures.items()}):
+            for path in whole_file.write_whole(out | {args.out / name: png for name, png in page.pictures.items()}):
                 print(f"wrote {path}", file=sys.stderr)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from model import files
+from model import whole_file
 from model.errors import UsageError, UserError
 
 from .. import results
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(sections.values()))
         return 0
     pictures = {} if args.no_plots else _pictures(kept)
-    for path in files.write_whole(_page(kept, sections, pictures, args.out)):
+    for path in whole_file.write_whole(_page(kept, sections, pictures, args.out)):
         print(path)
     return 0
 
@@ -111,7 +111,7 @@ def _update(target: Path) -> int:
         if isinstance(result, EditResult):
             with results.reports_damaged_files(file):
                 fresh[blocks.picture(file)] = plots.stages(result)
-    for path in files.write_whole(fresh):
+    for path in whole_file.write_whole(fresh):
         print(path)
     return 0
 

@@ -15,7 +15,7 @@ import mlx.core as mx
 
 import kernels
 from kernels import native
-from model.bundle.tensors import stored
+from model.bundle.tensors import stored_tensors
 from model.config import AdapterConfig, Config, Quantization
 from model.decoding.decode import DecoderState
 from model.decoding.guidance import guide
@@ -94,7 +94,7 @@ class Workload:
 def _model(config: Config, ops: Ops) -> tuple[LanguageModel, DecoderState]:
     tensors = {
         name: _random(name, dtype, shape)
-        for name, (dtype, shape) in stored(config).items()
+        for name, (dtype, shape) in stored_tensors(config).items()
         if not name.startswith(("cp_transformer", "text_conditioner"))
     }
     lm = LanguageModel(Weights(tensors, config, ops))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import soundfile
 
 from ..errors import UsageError, UserError
-from ..files import is_stream
+from ..whole_file import is_stream
 from . import wav
 from .decoders import reason
 

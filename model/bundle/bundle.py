@@ -23,14 +23,14 @@ from ..errors import UserError
 from ..formats.safetensors_file import lazy, read_header, read_json
 from . import hub
 from . import tensors as layout
+from .check_tensors import MAX_LISTED, check_tensors
 from .codec_weights import codec_config
 from .config_json import hints, parse
-from .fit import SHOWN, fit
+from .config_keys import StatedConfig
 from .names import keys as key_map
 from .names.elimination import eliminate
 from .names.match import Match, match
 from .source import Source
-from .stated import Stated
 from .tiled import TilesPart, expanded
 
 KEYS_FILE = "keys.json"
@@ -54,7 +54,7 @@ class Bundle:
         """The LM's and adapter's tensors by canonical name, lazy; projections and heads as stored, the rest dense."""
         return self._load(self.sources)
 
-    def reload(self, names: Iterable[str]) -> dict[str, mx.array]:
+    def load(self, names: Iterable[str]) -> dict[str, mx.array]:
         """Fresh lazy arrays of the given canonical names: evaluate and drop them, and their memory is free again."""
         names = set(names)
         modules = {name.removesuffix(".weight") for name in names}
@@ -81,7 +81,7 @@ class Bundle:
         files = {path: lazy(path) for path in {self.sources[n].file for n in wanted}}
         found = {n: self.sources[n].read(files[self.sources[n].file]) for n in wanted}
         packed = [n.removesuffix(".scales") for n in found if n.endswith(".scales")]
-        for module in [m for m in packed if not stays_packed(m)]:
+        for module in [m for m in packed if not is_kept_packed(m)]:
             scales, biases = found.pop(f"{module}.scales"), found.pop(f"{module}.biases")
             q = self.config.packing(module)
             assert q is not None
@@ -110,7 +110,9 @@ class Bundle:
     @property
     def t5_name(self) -> str:
         """The repo that T5 comes from where the bundle has no `t5` folder."""
-        return hub.t5_repo(Stated(self.raw_config, self.path / "config.json").section("text").get("_name_or_path"))
+        return hub.t5_repo(
+            StatedConfig(self.raw_config, self.path / "config.json").section("text").get("_name_or_path")
+        )
 
 
 def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
@@ -127,7 +129,7 @@ def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
     return tensors
 
 
-def stays_packed(module: str) -> bool:
+def is_kept_packed(module: str) -> bool:
     """Tell whether a packed module is computed with as it is stored: projections and heads, which every step reads."""
     return module.startswith(("layers.", "linears."))
 
@@ -155,7 +157,7 @@ def open_bundle(
     """
     path = folder(path_or_repo, revision=revision)
     found, config, stated = matched(path, keys)
-    config = fit(config, found, stated, path)
+    config = check_tensors(config, found, stated, path)
     if found.guessed:
         warnings.warn(
             f"{path}: {len(found.guessed)} tensors were told by their shapes alone; look at them with info --keys",
@@ -185,12 +187,12 @@ def folder(path_or_repo: str | Path, *, revision: str | None = None) -> Path:
     return path
 
 
-def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[Match, Config, Stated]:
+def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[Match, Config, StatedConfig]:
     """Return what became of every stored tensor, the dimensions, and what config.json states; not yet whether they fit.
 
     Raises UserError for files that can't be read, and dimensions that neither config.json nor the weights tell.
     """
-    stated = Stated(read_json(path / "config.json"), path / "config.json")
+    stated = StatedConfig(read_json(path / "config.json"), path / "config.json")
     stored, called = _stored(path)
     stored = expanded(stored, stated)
     if keys is None and (path / KEYS_FILE).is_file():
@@ -214,7 +216,9 @@ def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
         raise UserError(f"{path} has no model.safetensors; is it a bundle? (instruct-musicgen convert makes one)")
     names = [file.name for file in files]
     if any(hub.SHARD.fullmatch(name) for name in names) and (missing := hub.missing_shards(names)):
-        raise UserError(f"{path} lacks {', '.join(missing[:SHOWN])} of its {len(missing) + len(files)} weight files")
+        raise UserError(
+            f"{path} lacks {', '.join(missing[:MAX_LISTED])} of its {len(missing) + len(files)} weight files"
+        )
     stored: dict[str, Source] = {}
     called: dict[str, str | None] = {}
     for file in files:

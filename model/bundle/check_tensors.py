@@ -14,17 +14,17 @@ from ..config import GROUP_SIZES, PACKED_BITS, AdapterConfig, Config, LMConfig, 
 from ..errors import UserError
 from ..formats.safetensors_file import FLOATS, Shape, Shapes
 from . import tensors as layout
+from .config_keys import StatedConfig
 from .names.elimination import PART
 from .names.match import Match
 from .names.words import parts
 from .source import Source
-from .stated import Stated
 
-SHOWN = 20
+MAX_LISTED = 20
 """Names that an error lists, of each kind."""
 
 
-def fit(config: Config, match: Match, stated: Stated, path: Path) -> Config:
+def check_tensors(config: Config, match: Match, stated: StatedConfig, path: Path) -> Config:
     """Return the config with each module's quantization; UserError listing all that doesn't fit."""
     problems = _Problems()
     found: dict[str, Quantization] = {}
@@ -96,8 +96,8 @@ def _called(name: str, source: Source) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more
 
 
 def _dtype_name(dtype: mx.Dtype) -> str:
@@ -147,7 +147,9 @@ def _check_packed(module: str, shape: Shape, sources: Mapping[str, Source], prob
     return None
 
 
-def _quantized(config: Config, found: Mapping[str, Quantization], match: Match, stated: Stated, path: Path) -> Config:
+def _quantized(
+    config: Config, found: Mapping[str, Quantization], match: Match, stated: StatedConfig, path: Path
+) -> Config:
     """Check what the shapes tell against config.json's default and its entries for single modules."""
     default, entries = stated.quantization()
     if default is not None and not found:
@@ -165,10 +167,10 @@ def _quantized(config: Config, found: Mapping[str, Quantization], match: Match, 
             )
     if ghosts:
         raise UserError(f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}")
-    plain = replace(config, quantization=usual, recipe={})
+    plain = replace(config, quantization=usual, overrides={})
     demanded = _demanded(config.lm, config.adapter, match.sources)
     modules = [name.removesuffix(".weight") for name in demanded]
-    return replace(plain, recipe={m: found.get(m) for m in modules if found.get(m) != plain.packing(m)})
+    return replace(plain, overrides={m: found.get(m) for m in modules if found.get(m) != plain.packing(m)})
 
 
 def _overrides(

@@ -20,7 +20,7 @@ from ..config import HOP, SAMPLE_RATE, CodecConfig
 from ..errors import UserError
 from ..formats import torch_file
 from ..formats.safetensors_file import Shape, Shapes, lazy, read_header, read_json
-from ..formats.settings import XpConfig
+from ..formats.settings import SettingsReader
 from . import hub
 from . import tensors as layout
 from .finite import not_finite
@@ -72,7 +72,7 @@ def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx
         return _from_folder(pretrained(name, path))
     if "best_state" not in tree or not isinstance(tree.get("xp.cfg"), str):
         raise UserError(f"{path} is not a codec exported by audiocraft: it needs best_state and xp.cfg")
-    config = _audiocraft_config(XpConfig(tree["xp.cfg"], path))
+    config = _audiocraft_config(SettingsReader(tree["xp.cfg"], path))
     stored = torch_file.tensors(tree["best_state"], path)
     _compare(_demanded(config, stored), {name: tensor.shape for name, tensor in stored.items()}, path)
     return config, lambda: _assemble(config, stored, lambda name: stored[name].numpy())
@@ -86,7 +86,7 @@ def pretrained(name: str, path: Path) -> Path:
     return hub.resolve(known[1], allow_patterns=hub.CODEC_FILES)
 
 
-def _audiocraft_config(xp: XpConfig) -> CodecConfig:
+def _audiocraft_config(xp: SettingsReader) -> CodecConfig:
     xp.require("channels", 1)
     xp.require("encodec.autoencoder", "seanet")
     xp.require("encodec.quantizer", "rvq")
@@ -167,7 +167,7 @@ def _audiocraft_name(name: str, config: CodecConfig) -> str:
 
 
 def _hugging_face_config(raw: Mapping[str, Any], codebooks: int, path: Path) -> CodecConfig:
-    xp = XpConfig(dict(raw), path)
+    xp = SettingsReader(dict(raw), path)
     for key, value in {
         "audio_channels": 1, "normalize": False, "norm_type": "weight_norm", "use_causal_conv": False,
         "use_conv_shortcut": False, "trim_right_ratio": 1.0,

@@ -13,15 +13,15 @@ from ..config import FRAME_RATE, AdapterConfig, CodecConfig, Config, LMConfig
 from ..errors import UserError
 from ..instructions import UPSTREAM, Vocabulary
 from . import hub
+from .config_keys import StatedConfig
 from .names.match import Hints
 from .source import Source
-from .stated import Stated
 
 MAX_LAYERS = 1000
 """No model comes near it; each layer has tensors whose names are checked."""
 
 
-def hints(stated: Stated) -> Hints:
+def hints(stated: StatedConfig) -> Hints:
     """Return the dimensions that matching names needs, as far as they are stated."""
     lm, adapter = _sections(stated)
     return Hints(
@@ -32,11 +32,11 @@ def hints(stated: Stated) -> Hints:
     )
 
 
-def parse(stated: Stated, sources: Mapping[str, Source]) -> Config:
-    """Return the dimensions that config.json states; those it leaves out are told by the tensors' shapes.
+def parse(stated: StatedConfig, sources: Mapping[str, Source]) -> Config:
+    """Return the dimensions that config.json states; those that it leaves out come from the tensors' shapes.
 
-    `sources` by canonical name. What is stated of single quantized modules is left to `model.bundle.fit`. Raises
-    UserError if a value is no dimension, or neither of them tells it.
+    `sources`: the tensors by canonical name. Entries for single quantized modules are left to `check_tensors`. Raises
+    UserError if a value is no dimension, or if neither file gives one.
     """
     path = stated.path
 
@@ -90,13 +90,13 @@ def parse(stated: Stated, sources: Mapping[str, Source]) -> Config:
     return Config(lm, found, first.dtype if first else mx.float16, default, {}, vocabulary)
 
 
-def _sections(stated: Stated) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
+def _sections(stated: StatedConfig) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
     """Where the language model's dimensions may stand, and the adapter's."""
     decoder, adapter = stated.section("decoder"), stated.section("adapter")
     return (decoder, stated.raw), (adapter, decoder, stated.raw)
 
 
-def _adapter_layers(stated: Stated, sections: tuple[Mapping[str, Any], ...]) -> int | None:
+def _adapter_layers(stated: StatedConfig, sections: tuple[Mapping[str, Any], ...]) -> int | None:
     own = stated.integer("adapter layers", sections[:1], most=MAX_LAYERS)
     return own if own is not None else stated.integer("flat adapter layers", sections[1:], most=MAX_LAYERS)
 
@@ -168,6 +168,6 @@ def render(config: Config, codec: CodecConfig, t5_name: str = hub.T5) -> dict[st
         raw["instructions"] = config.instructions.entry()
     if config.quantization is not None:
         raw["quantization"] = {"group_size": config.quantization.group_size, "bits": config.quantization.bits}
-        for module, q in config.recipe.items():
+        for module, q in config.overrides.items():
             raw["quantization"][module] = {"group_size": q.group_size, "bits": q.bits} if q else False
     return raw

@@ -43,7 +43,7 @@ def plain(key: str) -> str:
     return "".join(c for c in key.lower() if c.isalnum())
 
 
-class Stated:
+class StatedConfig:
     """A config.json, asked by what is meant."""
 
     def __init__(self, raw: Mapping[str, Any], path: Path) -> None:

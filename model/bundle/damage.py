@@ -13,7 +13,7 @@ def explanation(bundle: Bundle, what: str, suspect: str = "") -> str:
 
     `suspect` names other weights that may be, where the bundle's own are finite.
     """
-    damaged = not_finite(bundle.reload(list(bundle.tensors)))
+    damaged = not_finite(bundle.load(list(bundle.tensors)))
     if damaged:
         cause = f"NaN or infinity in {', '.join(damaged)}; get a whole copy of the bundle, or convert it again"
     elif suspect:

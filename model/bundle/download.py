@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import UserError
 from ..formats.safetensors_file import read_header, read_json
 from . import hub
-from .stated import Stated
+from .config_keys import StatedConfig
 
 TIMEOUT = 10
 """Seconds that a question to the Hub may take; for data it is huggingface_hub's HF_HUB_DOWNLOAD_TIMEOUT (10 s)."""
@@ -83,7 +83,7 @@ def plan(name: str, revision: str | None = None) -> list[Repo]:
         return [bundle]
     config = next(file for file in bundle.files if file.name == "config.json")
     path = _fetch(bundle, config)
-    t5 = hub.t5_repo(Stated(read_json(path), path).section("text").get("_name_or_path"))
+    t5 = hub.t5_repo(StatedConfig(read_json(path), path).section("text").get("_name_or_path"))
     found = _repo(t5, None, hub.T5_FILES)
     if "model.safetensors" not in {file.name for file in found.files}:
         raise UserError(f"{t5}, which {name} names as its T5, has no model.safetensors")

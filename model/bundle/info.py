@@ -145,7 +145,7 @@ def _stored_parts(bundle: Bundle) -> dict[str, dict[str, int]]:
 def _positions(bundle: Bundle) -> dict[str, Any]:
     """Return the step in the variance of the rows, what config.json says was trained, and the window that follows."""
     adapter = bundle.config.adapter
-    tables = bundle.reload(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
+    tables = bundle.load(["cp_transformer.pos_emb"])["cp_transformer.pos_emb"]
     step = variance_step(np.array(tables[i].astype(mx.float32)) for i in range(adapter.layers + 1))
     return asdict(step) | {
         "step_frames": step.trained_frames,

@@ -23,7 +23,7 @@ CLEARER = 3.0
 OUTLIER = 6.0
 """Standard deviations from the median at which a row counts no more than this: the first row, which every other one
 attends to, must not make a step."""
-SMALLEST = 1e-30
+MIN_VARIANCE = 1e-30
 """In place of the variance of a constant row, which has no logarithm."""
 
 
@@ -55,7 +55,7 @@ def variance_step(tables: Iterable[Floats]) -> Step:
     logarithms, values = [], 0
     for table in tables:
         wide = np.asarray(table, np.float64)
-        logarithms.append(np.log(np.maximum(wide.var(axis=1), SMALLEST)))
+        logarithms.append(np.log(np.maximum(wide.var(axis=1), MIN_VARIANCE)))
         values += wide.shape[1]
     levels = np.mean(logarithms, axis=0)
     # A sample variance of k normal values spreads by a factor of sqrt(2 / k).

@@ -58,7 +58,7 @@ def packed(module: str, shape: Shape, quantization: Quantization, dtype: mx.Dtyp
     }
 
 
-def stored(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
+def stored_tensors(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
     """Dtypes and shapes of a bundle's `model.safetensors` as this project writes it."""
     layout: dict[str, tuple[mx.Dtype, Shape]] = {}
     for name, shape in lm_shapes(config.lm, config.adapter).items():

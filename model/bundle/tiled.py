@@ -18,8 +18,8 @@ from reference.tiles import Tiles
 from ..config import Config, Quantization
 from ..errors import UserError
 from ..formats.tensor_writer import Layout
+from .config_keys import StatedConfig
 from .source import Source
-from .stated import Stated
 
 SUFFIX = ".tiles"
 NATIVE = {"name": "native", "version": 1}
@@ -49,7 +49,7 @@ class TilesPart(Source):
         return self.tiles(file).part(self.part)
 
 
-def expanded(stored: Iterable[Source], stated: Stated) -> list[Source]:
+def expanded(stored: Iterable[Source], stated: StatedConfig) -> list[Source]:
     """Return the stored tensors, three in place of each matrix of tiles.
 
     Raises UserError for a layout or a version that this program doesn't read, for tiles without one, and for tiles
@@ -71,7 +71,7 @@ def expanded(stored: Iterable[Source], stated: Stated) -> list[Source]:
     return found
 
 
-def _parts(source: Source, stated: Stated) -> Iterator[TilesPart]:
+def _parts(source: Source, stated: StatedConfig) -> Iterator[TilesPart]:
     module = source.name.removesuffix(SUFFIX)
     default, modules = stated.quantization()
     packing = modules.get(module, default)

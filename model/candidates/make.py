@@ -18,9 +18,9 @@ from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
 from ..pipeline import ROWS_TOGETHER, Array, InstructMusicGen
 from ..progress import Progress, finished
-from ..results import made as records
+from ..results import edit_record as records
+from ..results.edit_record import EditRecord
 from ..results.edited import Edited, taken
-from ..results.made import Made
 from ..results.page import Sound, page
 from . import memory
 from .clap import Clap, clap_of
@@ -62,7 +62,7 @@ def candidates(
     guidance: float = 3.0,
     window_frames: int | None = None,
     progress: Progress | None = None,
-    made: Made | None = None,
+    made: EditRecord | None = None,
     **sampling: Any,
 ) -> Candidates:
     """Edit a file, a loaded clip or samples [n] at 32 kHz `count` times as `text` says, and rank the results.

@@ -35,13 +35,13 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _show_made(path: Path, as_json: bool) -> None:
-    from ..results import made
+    from ..results import edit_record as records
 
-    found = made.read(path)
+    found = records.read(path)
     if as_json:
         print(json.dumps({**asdict(found), "command": found.command(path.name)}, indent=2))
         return
-    for line in made.lines(found, path.name):
+    for line in records.lines(found, path.name):
         print(line)
 
 

@@ -30,9 +30,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     check_kernels()
     from ..bundle.bundle import DEMO
-    from ..studio.board import Board
+    from ..studio.job_queue import JobQueue
     from ..studio.limits import Limits
-    from ..studio.shelf import Shelf
+    from ..studio.loaded_models import LoadedModels
     from ..studio.store import Store
     from ..studio.web import server
     from ..studio.web.app import app
@@ -46,11 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
     with listening:
         names = arguments.model or [*([DEFAULT_REPO] if hub.cached(DEFAULT_REPO) else []), DEMO]
         limits, watchers = Limits(), Watchers()
-        shelf = Shelf(names, arguments.backend)
+        models = LoadedModels(names, arguments.backend)
         folder: Path = arguments.data or data() / "studio"
-        board = Board(Store(folder), limits, watchers.tell)
+        queue = JobQueue(Store(folder), limits, watchers.tell)
         hosts = {*LOCAL, *arguments.allow_host, arguments.host, *(() if local else own_names())}
-        studio = app(Studio(board, shelf, watchers, limits), hosts, token)
+        studio = app(Studio(queue, models, watchers, limits), hosts, token)
         address = _address(arguments.host, listening.getsockname()[1], token)
 
         def started() -> None:

@@ -21,15 +21,12 @@ from ..bundle import tensors as layout
 from ..config import AdapterConfig, LMConfig
 from ..errors import UserError
 from ..formats import torch_file
-from ..formats.pickle_symbols import Placeholder
-from ..formats.settings import XpConfig
+from ..formats.settings import SettingsReader
+from ..formats.torch_file import FLOATS
+from . import lora
 
 Array = npt.NDArray[np.float32]
 
-LORA_SCALING = 2.0
-"""alpha / r of the published adapter (64 / 32), where the checkpoint doesn't say otherwise."""
-
-FLOATS = ("float16", "bfloat16", "float32", "float64")
 TEXT = "condition_provider.conditioners.description.output_proj"
 SETTINGS = {
     "n_q": 4, "norm_first": True, "bias_ff": False, "bias_attn": False, "bias_proj": False, "causal": True,
@@ -59,15 +56,15 @@ class Upstream:
         self.adapter_path, self.base_path = adapter, base
         tree = torch_file.load(adapter)
         found = _normalized(_state_dict(tree, adapter), adapter)
-        self.loras = _loras(found, adapter)
-        self.scaling = _scaling(tree, self.loras)
+        self.loras = lora.find(found, adapter)
+        self.scaling = lora.scaling(tree, self.loras)
         exported = torch_file.load(base)
         if not isinstance(exported, dict) or not isinstance(exported.get("xp.cfg"), str):
             raise UserError(f"{base} is not a MusicGen exported by audiocraft: it needs best_state and xp.cfg")
         below = _normalized(_state_dict(exported, base), base)
         # All but LoRA, the adapter and cross-attention is frozen in training: the checkpoint may leave it out.
         self.stored = below | found
-        self.lm, self.adapter = self._dimensions(XpConfig(exported["xp.cfg"], base))
+        self.lm, self.adapter = self._dimensions(SettingsReader(exported["xp.cfg"], base))
         self.sources = dict(self._sources())
         self._validate()
 
@@ -75,13 +72,11 @@ class Upstream:
         """Return a tensor by canonical name, float32, LoRA merged."""
         source = self.sources[name]
         value = source.numpy()
-        module = name.removesuffix(".weight")
-        if pair := self.loras.get(module):
-            a, b = (each.numpy().astype(np.float64) for each in pair)
-            return (value.astype(np.float64) + self.scaling * (b @ a)).astype(np.float32)
+        if pair := self.loras.get(name.removesuffix(".weight")):
+            return lora.merged(value, pair, self.scaling)
         return value.astype(np.float32)
 
-    def _dimensions(self, xp: XpConfig) -> tuple[LMConfig, AdapterConfig]:
+    def _dimensions(self, xp: SettingsReader) -> tuple[LMConfig, AdapterConfig]:
         """From the settings; what they leave open from the shapes."""
         for key, value in SETTINGS.items():
             xp.require(f"transformer_lm.{key}", value)
@@ -178,53 +173,3 @@ def _normalized(stored: Mapping[str, torch_file.Tensor], path: Path) -> dict[str
             raise UserError(f"{path}: {name} is there twice, under different prefixes; remove one of them")
         result[short] = tensor
     return result
-
-
-LORA = re.compile(r"(.*)\.lora_([AB])(?:\.(\w+))?\.weight")
-
-
-def _loras(
-    stored: Mapping[str, torch_file.Tensor], path: Path
-) -> dict[str, tuple[torch_file.Tensor, torch_file.Tensor]]:
-    """LoRA's A [r, K] and B [N, r] by canonical module name."""
-    found: dict[tuple[str, str], dict[str, torch_file.Tensor]] = {}
-    for name, tensor in stored.items():
-        if match := LORA.fullmatch(name):
-            module = match[1].replace(".cross_attention.", ".cross_attn.")
-            found.setdefault((module, match[3] or ""), {})[match[2]] = tensor
-    pairs: dict[str, tuple[torch_file.Tensor, torch_file.Tensor]] = {}
-    for (module, _), pair in found.items():
-        a, b = pair.get("A"), pair.get("B")
-        if a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-            raise UserError(f"{path}: LoRA of {module} needs matching lora_A [r, K] and lora_B [N, r]")
-        if a.dtype not in FLOATS or b.dtype not in FLOATS:
-            raise UserError(f"{path}: LoRA of {module} is {a.dtype}, needs a float dtype")
-        if module in pairs:
-            raise UserError(f"{path}: {module} has several LoRA adapters; keep one")
-        pairs[module] = (a, b)
-    return pairs
-
-
-def _scaling(tree: Any, loras: Mapping[str, tuple[torch_file.Tensor, torch_file.Tensor]]) -> float:
-    """alpha / r: r from the shapes, alpha from the checkpoint's hyper-parameters if they name it."""
-    alpha = _find_alpha(tree.get("hyper_parameters") if isinstance(tree, dict) else None, 0)
-    if alpha is None or not loras:
-        return LORA_SCALING
-    return alpha / next(iter(loras.values()))[0].shape[0]
-
-
-def _find_alpha(node: Any, depth: int) -> float | None:
-    if depth > 12:
-        return None
-    if isinstance(node, Placeholder):
-        node = [node.state, node.items]
-    if isinstance(node, dict):
-        value = node.get("lora_alpha")
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
-            return float(value)
-        node = list(node.values())
-    if isinstance(node, list | tuple):
-        for each in node[:1000]:
-            if (value := _find_alpha(each, depth + 1)) is not None:
-                return value
-    return None

@@ -22,7 +22,7 @@ from ..audio import clip_files
 from ..bundle import config_json as bundle_config
 from ..bundle import hub, tiled
 from ..bundle import tensors as layout
-from ..bundle.bundle import check_codec, open_bundle, stays_packed
+from ..bundle.bundle import check_codec, is_kept_packed, open_bundle
 from ..bundle.codec_weights import load_codec, pretrained
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
@@ -35,13 +35,14 @@ from ..instructions import UPSTREAM, Vocabulary
 from ..progress import bars_shown, new_bar
 from ..quantize import recipes
 from ..quantize.calibration import Calibration
+from ..quantize.packing import Parts
 from ..whole_folder import need_space, new_folder
 from .checkpoint import Array, Upstream
 
 BITS = (*PACKED_BITS, 16, 32)
 CODEC_FILE = "compression_state_dict.bin"
 
-Pack = Callable[[str, mx.array, Quantization, mx.Dtype], recipes.Parts]
+Pack = Callable[[str, mx.array, Quantization, mx.Dtype], Parts]
 """Canonical name, weight [N, K], bits and group size, dtype of scales -> the packed module."""
 
 
@@ -109,9 +110,9 @@ def convert(
         chosen.overrides(upstream.lm, upstream.adapter, quantization) if quantization else {},
         instructions or UPSTREAM,
     )  # fmt: skip
-    stored = layout.stored(config)
+    stored = layout.stored_tensors(config)
     if native:
-        stored = tiled.stored_so(stored, config, stays_packed)
+        stored = tiled.stored_so(stored, config, is_kept_packed)
     with new_folder(out) as part:
         copies = [codec_source, *([t5_folder] if t5_folder else [])]
         need_space(part, layout_bytes(stored) + sum(_size(path) for path in copies) + (1 << 20))
@@ -221,7 +222,7 @@ def _packer(recipe: recipes.Recipe, clips: Sequence[Path], dense: Callable[[], P
     with Console(stderr=True).status("encoding clips") if bars_shown() else nullcontext():
         calibration = Calibration(open_bundle(dense()), kernels.load(), clips)
 
-    def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> recipes.Parts:
+    def pack(module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
         if not module.startswith("layers."):
             return recipe.pack(weight, quantization, dtype)
         return calibration.pack(module, weight, quantization, dtype)

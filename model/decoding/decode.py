@@ -12,7 +12,7 @@ from ..network.adapter import Adapter
 from ..network.state import KVCache, LayerPrefix, LayerState, TextKV
 from ..network.transformer import LanguageModel, Layer, sinusoid
 from ..stages import Announce, unheard
-from .delay_pattern import delayed, positions
+from .delay_pattern import apply_delay, positions
 from .guidance import guide
 from .likelihood import Tally
 from .sampling import Sampling, row_keys
@@ -147,7 +147,7 @@ class Decoder:
         shows.
         """
         state = self.start(clip_codes, frames)
-        sequence, known = delayed(prompt, clip_codes.shape[2] - 1, self.lm.config.special)
+        sequence, known = apply_delay(prompt, clip_codes.shape[2] - 1, self.lm.config.special)
         given, total = prompt.shape[2], positions(frames, clip_codes.shape[1])
         keys = row_keys(seeds, window, total)
         tokens, sum_of_logits = sequence[:, :, : given + 1], mx.array(0.0)

@@ -27,7 +27,7 @@ def frame_index(frames: int, codebooks: int = 4) -> npt.NDArray[np.int64]:
     return np.where((frame >= 0) & (frame < frames), frame, -1)
 
 
-def delayed(codes: mx.array, frames: int, special: int) -> tuple[mx.array, npt.NDArray[np.bool_]]:
+def apply_delay(codes: mx.array, frames: int, special: int) -> tuple[mx.array, npt.NDArray[np.bool_]]:
     """Known codes int32 [B,K,P], P <= frames, in the delay pattern of `frames` frames.
 
     Gives the sequence int32 [B,K,T+K], with the special token outside the pattern and 0 where a frame from P on is
@@ -46,6 +46,6 @@ def delayed(codes: mx.array, frames: int, special: int) -> tuple[mx.array, npt.N
     return mx.where(mx.array(inside), picked, outside).astype(mx.int32), known
 
 
-def undelayed(sequence: mx.array, frames: int) -> mx.array:
+def undo_delay(sequence: mx.array, frames: int) -> mx.array:
     """Delayed sequence [B,K,T+K] -> codes [B,K,T]: frame t of codebook k is read at position t + k + 1."""
     return mx.stack([sequence[:, k, k + 1 : k + 1 + frames] for k in range(sequence.shape[1])], axis=1)

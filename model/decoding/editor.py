@@ -30,9 +30,9 @@ from ..system.threads import evaluated
 from .clip_codes import ClipCodes
 from .decode import Decoder, NotFinite
 from .guidance import MAX_GUIDANCE
-from .job import layout
 from .likelihood import Likelihood
 from .rehearsal import Rehearsal
+from .request import layout
 from .sampling import Sampling
 from .windows import Edit, Window
 
@@ -64,9 +64,9 @@ class CodeEditor:
         self.bundle, self.ops, self.announce = bundle, ops, announce
         memory.limit()
         resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
-        weights = Weights(bundle.reload(resident), bundle.config, ops, bundle.tiles())
+        weights = Weights(bundle.load(resident), bundle.config, ops, bundle.tiles())
         self.lm = LanguageModel(weights)
-        self.adapter = Adapter(weights, self.lm, bundle.reload)
+        self.adapter = Adapter(weights, self.lm, bundle.load)
         self.conditioner = TextConditioner(weights)
         self._conditions: dict[str, mx.array] = {}
         self._tokenizer: Tokenizer | None = None

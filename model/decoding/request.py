@@ -19,7 +19,7 @@ LOOK_AHEAD = 0
 more is better."""
 
 
-class Job(NamedTuple):
+class EditRequest(NamedTuple):
     """A batch's edit, in the order in which `InstructMusicGen.edit_steps` takes it."""
 
     texts: list[str]
@@ -29,13 +29,13 @@ class Job(NamedTuple):
     seeds: list[int]
 
 
-def job(
+def edit_request(
     text: str | Sequence[str], rows: int, plan: list[Window], seed: int | Sequence[int] | None, sampling: Sampling,
     guidance: float,
-) -> Job:  # fmt: skip
+) -> EditRequest:  # fmt: skip
     """Check what is asked for `rows` clips. Raises ValueError, naming the value and the fix."""
     guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
-    return Job(checks.texts(text, rows), plan, sampling, guidance, checks.seeds(seed, rows))
+    return EditRequest(checks.texts(text, rows), plan, sampling, guidance, checks.seeds(seed, rows))
 
 
 def clip(audio: Any, max_steps: int | None) -> mx.array:

@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import checks
 
-SMALLEST = 1e-30
+MIN_TEMPERATURE = 1e-30
 """Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""
 
 
@@ -42,7 +42,7 @@ class Sampling:
             return mx.argmax(logits, axis=-1).astype(mx.int32)
         # The largest is taken off first: divided by a small temperature it would overflow to infinity, and to NaN.
         relative = logits - logits.max(axis=-1, keepdims=True)
-        probabilities = mx.softmax(relative / max(self.temperature, SMALLEST), axis=-1)
+        probabilities = mx.softmax(relative / max(self.temperature, MIN_TEMPERATURE), axis=-1)
         if self.top_p > 0:
             order, kept = nucleus(probabilities, self.top_p)
             choice = _drawn(kept, key)

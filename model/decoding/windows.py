@@ -8,7 +8,7 @@ from typing import NamedTuple
 import mlx.core as mx
 
 from .decode import Decoder
-from .delay_pattern import positions, undelayed
+from .delay_pattern import positions, undo_delay
 
 
 class Window(NamedTuple):
@@ -87,7 +87,7 @@ class Edit:
             for tokens in run:
                 sequence.append(tokens)
                 yield tokens
-            edited = undelayed(mx.concatenate(sequence, axis=2), window.frames)
+            edited = undo_delay(mx.concatenate(sequence, axis=2), window.frames)
             mx.eval(edited)
             self.parts.append(edited[:, :, window.prompt :])
 

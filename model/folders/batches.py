@@ -9,15 +9,15 @@ from typing import NamedTuple
 import soundfile
 
 from ..config import HOP, SAMPLE_RATE
-from ..results.made import Made
-from .jobs import Job
+from ..results.edit_record import EditRecord
+from .file_jobs import FileJob
 
 
 class Task(NamedTuple):
     """A job with its record (the sentence that goes in is the record's) and that sentence's tokens."""
 
-    job: Job
-    made: Made
+    job: FileJob
+    made: EditRecord
     tokens: int
 
 

@@ -17,7 +17,7 @@ COLUMNS = ("input", "sentence", "output", "seed")
 
 
 @dataclass(frozen=True)
-class Job:
+class FileJob:
     """Edit `input` as `sentence` says, with `seed`, to `output`, whose path below the folder of results is `name`."""
 
     input: Path
@@ -28,14 +28,14 @@ class Job:
     """None: the one of the command line."""
 
 
-def collect(inputs: Sequence[Path], out: Path, seed: int, suffix: str = ".wav") -> list[Job]:
+def collect(inputs: Sequence[Path], out: Path, seed: int, suffix: str = ".wav") -> list[FileJob]:
     """Return the jobs in order of their names.
 
     inputs: audio files, folders (with those inside them, at any depth), and manifests (.csv). Files of folders keep
     their place below `out`. Raises UserError for a folder without audio, a manifest's broken line, two inputs for one
     output, and an output that is an input or lies in a folder that is read.
     """
-    jobs: list[Job] = []
+    jobs: list[FileJob] = []
     for given in inputs:
         if given.is_dir():
             if _inside(out, given):
@@ -57,7 +57,7 @@ def seed_of(base: int, file: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{base}/{file}".encode("utf-8", "surrogateescape")).digest()[:8], "big")
 
 
-def manifest(path: Path, out: Path, seed: int, suffix: str = ".wav") -> list[Job]:
+def manifest(path: Path, out: Path, seed: int, suffix: str = ".wav") -> list[FileJob]:
     """Read a manifest: CSV in UTF-8 whose first line names its columns (see `COLUMNS`).
 
     Inputs are relative to the manifest's folder, outputs to `out`. Raises UserError that names the line.
@@ -71,7 +71,7 @@ def manifest(path: Path, out: Path, seed: int, suffix: str = ".wav") -> list[Job
         raise UserError(f"{path}: is not a CSV file in UTF-8 ({e.reason} at byte {e.start}); save it as one") from e
 
 
-def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterator[Job]:
+def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterator[FileJob]:
     names: list[str] | None = None
     try:
         for cells in reader:
@@ -94,7 +94,7 @@ def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterat
         raise UserError(f"{path}, line {max(reader.line_num, 1)}: {e}") from e
 
 
-def _line(path: Path, cells: dict[str, str], out: Path, seed: int, suffix: str) -> Job:
+def _line(path: Path, cells: dict[str, str], out: Path, seed: int, suffix: str) -> FileJob:
     if not cells["input"]:
         raise ValueError("names no input")
     source = path.parent / Path(cells["input"]).expanduser()
@@ -109,9 +109,9 @@ def _line(path: Path, cells: dict[str, str], out: Path, seed: int, suffix: str) 
     return replace(job, sentence=cells.get("sentence") or None)
 
 
-def _job(source: Path, out: Path, name: Path, seed: int, suffix: str) -> Job:
+def _job(source: Path, out: Path, name: Path, seed: int, suffix: str) -> FileJob:
     written = name.with_suffix(suffix)
-    return Job(source, out / written, written.as_posix(), seed_of(seed, source.name))
+    return FileJob(source, out / written, written.as_posix(), seed_of(seed, source.name))
 
 
 def _audio_in(folder: Path) -> list[Path]:
@@ -131,9 +131,9 @@ def _inside(path: Path, folder: Path) -> bool:
     return inner == outer or outer in inner.parents
 
 
-def _check(jobs: Sequence[Job]) -> None:
+def _check(jobs: Sequence[FileJob]) -> None:
     """Raise UsageError where a result would be written over another, or over an input."""
-    outputs: dict[str, Job] = {}
+    outputs: dict[str, FileJob] = {}
     inputs = {job.input.resolve() for job in jobs}
     for job in jobs:
         key = job.name.casefold()  # file systems of Macs don't tell "A.wav" from "a.wav"

@@ -12,7 +12,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, files, instructions
+from .. import audio, instructions, whole_file
 from ..audio import Clip, Samples
 from ..candidates import memory
 from ..candidates.make import need_of
@@ -26,10 +26,10 @@ from ..from_input.guides import guided
 from ..from_input.split import encoded, split, suffix_bits
 from ..pipeline import InstructMusicGen
 from ..progress import Progress, finished
-from ..results import made as records
-from ..results.made import Made
+from ..results import edit_record as records
+from ..results.edit_record import EditRecord
 from .batches import Task, batches
-from .jobs import Job
+from .file_jobs import FileJob
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 """Errors that every further file would meet too."""
@@ -64,9 +64,9 @@ class Settings:
 class Outcome:
     """What became of a job: done, skipped (it was whole already) or failed, with `error` saying why."""
 
-    job: Job
+    job: FileJob
     status: str
-    made: Made | None = None
+    made: EditRecord | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     """Seconds of sound."""
@@ -91,7 +91,7 @@ class Outcome:
 
 
 def edit_files(
-    model: InstructMusicGen, jobs: Sequence[Job], settings: Settings, progress: Progress | None = None
+    model: InstructMusicGen, jobs: Sequence[FileJob], settings: Settings, progress: Progress | None = None
 ) -> Iterator[Outcome]:
     """Do the jobs; yield what became of each as soon as it is known, those that need no work first.
 
@@ -120,7 +120,7 @@ def edit_files(
         yield from _batch(model, batch, settings, progress)
 
 
-def _task(model: InstructMusicGen, job: Job, settings: Settings, blank: Made) -> Task:
+def _task(model: InstructMusicGen, job: FileJob, settings: Settings, blank: EditRecord) -> Task:
     said = job.sentence or settings.sentence
     if said is None:
         raise UserError(f"{job.input}: no sentence; name one in the manifest, or for all with -i")
@@ -214,4 +214,4 @@ def _write(path: Path, data: bytes) -> None:
         kind = NoRoom if e.errno in NO_ROOM else UserError
         return kind(f"{place}: cannot be written ({(e.strerror or str(e)).lower()}); choose another place with -o")
 
-    files.write_whole({path: data}, explain=explain)
+    whole_file.write_whole({path: data}, explain=explain)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..errors import UserError
-from ..files import write_whole
+from ..whole_file import write_whole
 from .shard import Shard
 
 COLUMNS = (

@@ -15,7 +15,7 @@ REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _ABSENT = object()
 
 
-class XpConfig:
+class SettingsReader:
     """Settings with checks: each getter names the key and the value it refuses."""
 
     def __init__(self, source: str | dict[str, Any], path: Path) -> None:

@@ -35,6 +35,8 @@ TORCH_DTYPES = {
     "float64", "double", "float32", "float", "float16", "half", "bfloat16", "int64", "long", "int32", "int", "int16",
     "short", "int8", "uint8", "bool",
 }  # fmt: skip
+FLOATS = ("float16", "bfloat16", "float32", "float64")
+"""The dtypes that weights may have, by the names of `Tensor.dtype`."""
 ALIASES = {
     "double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32", "short": "int16",
 }  # fmt: skip

@@ -19,24 +19,24 @@ import numpy as np
 from .. import streaming
 from ..audio import Saved
 from ..config import HOP, SAMPLE_RATE
-from ..decoding.job import Job, job
+from ..decoding.request import EditRequest, edit_request
 from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..pipeline import InstructMusicGen
 from ..progress import Progress
-from ..results import made as records
+from ..results import edit_record as records
 from ..system.installation import program_version
 from .clip import LongClip, resampled
-from .kept import Kept
 from .sinks import FileSink, PipeSink, Raw, Sink
+from .unfinished import UnfinishedEdit
 
-CHUNK = 50
+CHUNK_FRAMES = 50
 """Frames (1 s) that go to the sink at a time."""
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Order:
+class EditOptions:
     """What to make of a clip, and how to write it: `InstructMusicGen.generate`'s options, and a file's."""
 
     text: str
@@ -66,15 +66,15 @@ class Done:
 
 
 def edit(
-    model: InstructMusicGen, clip: LongClip, order: Order, target: Path | BinaryIO, *, kind: Raw = "wav",
+    model: InstructMusicGen, clip: LongClip, order: EditOptions, target: Path | BinaryIO, *, kind: Raw = "wav",
     tags: Callable[[int], Mapping[str, str]] | None = None, progress: Progress | None = None,
     tell: Tell = lambda _: None,
 ) -> Done:  # fmt: skip
     """Edit a clip and write it: to a .wav, .flac or .ogg file when it is whole, or down a pipe as it comes.
 
     kind: what a pipe gets, WAV of 32-bit floats or "f32", the bare samples. tags: gives the file's tags for its number
-    of samples. What is edited of a file is kept until it is whole, if it has several windows; `Order.resume` goes on
-    from there, to the bytes that an uninterrupted run writes. tell: is told what there is to mind.
+    of samples. What is edited of a file is kept until it is whole, if it has several windows; `EditOptions.resume` goes
+    on from there, to the bytes that an uninterrupted run writes. tell: takes warnings, a line each.
 
     Raises what `InstructMusicGen.generate` raises, UserError where the file cannot be written, UsageError if what is
     kept was made with other settings, BrokenPipeError if nobody reads the pipe any more, and KeyboardInterrupt that
@@ -83,7 +83,7 @@ def edit(
     samples = clip.frames if order.max_steps is None else min(order.max_steps * HOP, clip.frames)
     frames = -(-samples // HOP)
     plan = model.plan(frames, order.window_frames, order.stride_frames, order.look_ahead_frames)
-    asked = job(order.text, 1, plan, order.seed, order.sampling, order.guidance)
+    asked = edit_request(order.text, 1, plan, order.seed, order.sampling, order.guidance)
     rate, length = _shape(clip, order, samples)
     labels = tags(length) if tags else None
     kept, known = None, None
@@ -91,7 +91,7 @@ def edit(
     if isinstance(target, Path):
         sink = FileSink(target, rate, normalize=order.normalize, tags=labels)
         config = model.bundle.config.lm
-        kept = Kept(target, _settings(model, clip, order, asked), plan, config.codebooks, config.card)
+        kept = UnfinishedEdit(target, _settings(model, clip, order, asked), plan, config.codebooks, config.card)
         known = _known(kept, order, tell)
         if len(plan) > 1 and (why := kept.begin(known)):
             tell(f"{kept.path}: what is edited cannot be kept ({why}), so that --resume will not be possible")
@@ -100,7 +100,7 @@ def edit(
     begun, first = time.perf_counter(), 0.0
     parts = (mx.array(block)[None] for block in _first(clip, samples))
     chunks = streaming.chunks(
-        model, model.decoding(), model.heard(parts, 1, samples), asked, samples, CHUNK, edited=known,
+        model, model.decoding(), model.heard(parts, 1, samples), asked, samples, CHUNK_FRAMES, edited=known,
         heard=None if kept is None else kept.add, progress=progress,
     )  # fmt: skip
     try:
@@ -121,7 +121,7 @@ def edit(
     return Done(saved, samples, rate, first, wall)
 
 
-def _shape(clip: LongClip, order: Order, samples: int) -> tuple[int, int]:
+def _shape(clip: LongClip, order: EditOptions, samples: int) -> tuple[int, int]:
     """Return the rate and the number of samples that are written."""
     if not order.keep_rate or clip.source_rate == clip.rate:
         return clip.rate, samples
@@ -138,7 +138,7 @@ def _first(clip: LongClip, samples: int) -> Any:
         left -= len(block)
 
 
-def _known(kept: Kept, order: Order, tell: Tell) -> mx.array | None:
+def _known(kept: UnfinishedEdit, order: EditOptions, tell: Tell) -> mx.array | None:
     if not kept.there():
         if order.resume:
             tell(f"--resume: nothing is kept of {kept.output}; it begins anew")
@@ -152,7 +152,7 @@ def _known(kept: Kept, order: Order, tell: Tell) -> mx.array | None:
     return known
 
 
-def _settings(model: InstructMusicGen, clip: LongClip, order: Order, asked: Job) -> dict[str, Any]:
+def _settings(model: InstructMusicGen, clip: LongClip, order: EditOptions, asked: EditRequest) -> dict[str, Any]:
     """Return what the codes depend on, by the name that a user knows."""
     window = asked.plan[0]
     last = asked.plan[-1]

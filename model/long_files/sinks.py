@@ -8,7 +8,7 @@ from typing import BinaryIO, Literal, Protocol
 
 import numpy as np
 
-from .. import audio, files
+from .. import audio, whole_file
 from ..audio import Samples, Saved
 from ..audio_files import wav
 from ..audio_files.spool import Spool
@@ -45,7 +45,7 @@ class FileSink:
     def finish(self) -> Saved:
         """Write the file, whole or not at all. Raises UserError where it cannot be written."""
         saved = audio.at_level(self.path, self.peak, normalize=self.normalize)
-        files.write_with(self.path, lambda file: self._write(file, saved.gain), explain=audio.unwritable)
+        whole_file.write_with(self.path, lambda file: self._write(file, saved.gain), explain=audio.unwritable)
         self.samples.close()
         return saved
 

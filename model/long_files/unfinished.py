@@ -42,7 +42,7 @@ def _place(output: Path) -> Path:
     return cache() / "unfinished" / f"{name}.codes"
 
 
-class Kept:
+class UnfinishedEdit:
     """The unfinished edit of one output: a file in the cache, a line of JSON and then int32 [frames,K].
 
     The codes are a few KB a minute; the audio is decoded again from them. A crash in the middle of a write costs the

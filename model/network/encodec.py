@@ -18,7 +18,7 @@ from . import codec_stream
 from .convolution import Conv, ConvTranspose, Lstm, Residual
 from .rows import row_by_row
 
-CHUNK = 500
+CHUNK_FRAMES = 500
 """Frames (10 s) that the encoder takes at a time, so that memory does not grow with the clip."""
 
 BLOCK = 25
@@ -87,26 +87,26 @@ class EnCodec:
                 yield latent
 
     def _chunks(self, parts: Iterable[mx.array]) -> Iterator[tuple[mx.array, bool]]:
-        """Run the encoder's convolutions over `CHUNK` frames at a time: outputs [B,t,C], and whether they are the last.
+        """Run the encoder's convolutions over `CHUNK_FRAMES` frames at a time; yield [B,t,C], and if it is the last.
 
         Each chunk sees `HALO` frames of its neighbors, which are cut off again: only the clip's own ends meet padding.
         """
-        size = CHUNK * self.hop
+        size = CHUNK_FRAMES * self.hop
         more = (part[:, at : at + size] for part in parts for at in range(0, part.shape[1], size))
         waiting, before = None, 0
         while True:
-            while waiting is None or waiting.shape[1] <= (before + CHUNK + HALO) * self.hop:
+            while waiting is None or waiting.shape[1] <= (before + CHUNK_FRAMES + HALO) * self.hop:
                 part = next(more, None)
                 if part is None:
                     break
                 waiting = part if waiting is None else mx.concatenate([waiting, part], axis=1)
             assert waiting is not None, "no audio"
-            last = waiting.shape[1] <= (before + CHUNK) * self.hop
-            seen = waiting[:, : (before + CHUNK + HALO) * self.hop, None]
-            yield row_by_row(functools.partial(_through, self.encoder), seen)[:, before : before + CHUNK], last
+            last = waiting.shape[1] <= (before + CHUNK_FRAMES) * self.hop
+            seen = waiting[:, : (before + CHUNK_FRAMES + HALO) * self.hop, None]
+            yield row_by_row(functools.partial(_through, self.encoder), seen)[:, before : before + CHUNK_FRAMES], last
             if last:
                 return
-            passed, before = before + CHUNK - HALO, HALO
+            passed, before = before + CHUNK_FRAMES - HALO, HALO
             waiting = waiting[:, passed * self.hop :]
 
     def quantize(self, latent: mx.array) -> mx.array:

@@ -19,7 +19,7 @@ from reference.contract import Ops
 
 from ..errors import UserError
 from ..formats.safetensors_file import FLOATS, Shapes, lazy, read_header, read_json
-from ..formats.settings import XpConfig
+from ..formats.settings import SettingsReader
 from .projection import Projection
 
 MAPS = (*(f"SelfAttention.{p}" for p in "qkvo"), "DenseReluDense.wi", "DenseReluDense.wo")
@@ -169,7 +169,7 @@ class T5Config:
     def of(cls, folder: Path) -> T5Config:
         """UserError for a value that cannot be, or another kind of T5."""
         path = folder / "config.json"
-        xp = XpConfig(read_json(path), path)
+        xp = SettingsReader(read_json(path), path)
         xp.require("feed_forward_proj", "relu")  # T5 v1.0, as t5-base is; v1.1 has gates
         config = cls(
             dim=xp.integer("d_model"),

@@ -18,20 +18,21 @@ from reference.contract import Norm, Ops
 from .. import audio
 from ..bundle.bundle import Bundle
 from ..config import SAMPLE_RATE, Quantization
-from ..decoding.delay_pattern import delayed, with_special
+from ..decoding.delay_pattern import apply_delay, with_special
 from ..errors import UserError
 from ..instructions import UPSTREAM
 from ..network.projection import Projection, Weights
 from ..network.transformer import Layer
 from ..network.walk import Walk
 from ..pipeline import InstructMusicGen
-from .gptq import Parts, factor, quantize
+from .gptq import inverse_cholesky, quantize
+from .packing import Parts
 
 TEXTS = UPSTREAM.sentences()
 """What upstream was trained on; the windows take a bundle's trained sentences in turn."""
 WINDOWS = 64
 """At most; more clips than that are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
-LEAST = SAMPLE_RATE // 2
+MIN_SAMPLES = SAMPLE_RATE // 2
 """Samples below which a clip's last window is left out."""
 
 
@@ -79,13 +80,13 @@ class Calibration:
         self.summary = f"{len(self._walks)} window(s) of {len(files)} clip(s)"
 
     def pack(self, module: str, weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
-        """`feedback.quantize` for the inputs that a layer's projection was given."""
+        """Return `gptq.quantize` of a projection's weight for the inputs that it was given."""
         while module not in self._layer:
             self._layer = next(self._layers)
         moment = self._layer[module]
         if self._factored is None or self._factored[0] != id(moment):  # q, k and v share theirs
             self._factored = None
-            self._factored = id(moment), factor(moment)
+            self._factored = id(moment), inverse_cholesky(moment)
         return quantize(weight, moment, self._factored[1], quantization, dtype)
 
     def _windows(self, files: Sequence[Path]) -> list[mx.array]:
@@ -93,7 +94,7 @@ class Calibration:
         frames, found = self._bundle.config.adapter.window_frames, []
         for file in files:
             samples = audio.load(file).samples
-            if len(samples) < LEAST:
+            if len(samples) < MIN_SAMPLES:
                 continue
             codes = self._model.encode(mx.array(samples))
             parts = [codes[:, :, at : at + frames] for at in range(0, codes.shape[2], frames)]
@@ -109,7 +110,7 @@ class Calibration:
         Both rows of a guidance pair.
         """
         lm, frames = self._model.lm, codes.shape[2]
-        tokens = delayed(codes, frames, lm.config.special)[0][:, :, :frames]
+        tokens = apply_delay(codes, frames, lm.config.special)[0][:, :, :frames]
         if text not in self._conditions:  # T5 is loaded for each
             self._conditions[text] = self._model.condition([text])
         both, clip = mx.concatenate([tokens, tokens]), with_special(codes, lm.config.special)
@@ -119,7 +120,7 @@ class Calibration:
         """Yield each layer's x^T x [K,K] by module; modules that share an input share the array."""
         for index in range(self._bundle.config.lm.layers):
             names = [n for n in self._bundle.tensors if n.startswith(f"layers.{index}.")]
-            layer = Layer(Weights(self._bundle.reload(names), self._bundle.config, cast(Ops, self._recorder)), index)
+            layer = Layer(Weights(self._bundle.load(names), self._bundle.config, cast(Ops, self._recorder)), index)
             watched = _inputs(layer, index)
             self._recorder.watch([weight for weight, _ in watched])
             for i, walk in enumerate(self._walks):

@@ -1,6 +1,6 @@
-"""Rounding with error feedback: each weight's rounding error is compensated by those not yet rounded.
+"""GPTQ: rounding with error feedback, each weight's rounding error compensated by those not yet rounded.
 
-GPTQ (Frantar et al., arXiv 2210.17323) with the scales of `recipes.quantize`. What is kept small is the error of the
+Frantar et al., arXiv 2210.17323, with the scales of `packing.least_squares`. What is kept small is the error of the
 products with the inputs seen, tr((W - V) H (W - V)^T) with H = x^T x, instead of that of the weights.
 """
 
@@ -11,17 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Quantization
-from . import recipes
+from .packing import Parts, least_squares, packed_words
 
 DAMPING = 0.01
 """Share of H's mean diagonal that is added to it, so that inputs never seen cost something too; GPTQ's own choice."""
 
-Parts = recipes.Parts
 Float64 = npt.NDArray[np.float64]
 
 
-def factor(moment: mx.array) -> mx.array:
-    """Upper triangular U with U^T U = (H + damping)^-1, for H = `moment` [K,K]; float64, on the CPU.
+def inverse_cholesky(moment: mx.array) -> mx.array:
+    """Return upper triangular U with U^T U = (H + damping)^-1, for H = `moment` [K,K]; float64, on the CPU.
 
     With H = V V^T, V upper triangular (Cholesky's factor of H in reverse order), U is V^-1.
     """
@@ -35,25 +34,27 @@ def factor(moment: mx.array) -> mx.array:
 
 
 def quantize(weight: mx.array, moment: mx.array, upper: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
-    """weight float [N, K], its inputs' H and `factor(H)` -> as `recipes.quantize`.
+    """Round weight float [N,K] for its inputs' `moment` H [K,K], `upper` being `inverse_cholesky(H)`.
 
-    A row whose products come out no better than without feedback (`recipes.quantize` with search) keeps that.
+    Returns packed uint32, scales and biases (`dtype`). A row whose products come out no better than by
+    `packing.least_squares`, without feedback, keeps the words of that.
     """
-    plain = recipes.search(weight, quantization, dtype)
-    made = _fed_back(np.array(weight.astype(mx.float32)), np.array(upper), quantization, dtype)
+    plain = least_squares(weight, quantization, dtype)
+    made = gptq_round(np.array(weight.astype(mx.float32)), np.array(upper), quantization, dtype)
     worse = _errors(weight, made, moment, quantization) >= _errors(weight, plain, moment, quantization)
     w, scales, biases = (mx.where(worse[:, None], a, b) for a, b in zip(plain, made))
     mx.eval(w, scales, biases)
     return w, scales, biases
 
 
-def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Quantization, dtype: mx.Dtype) -> Parts:
+def gptq_round(weight: npt.NDArray[np.float32], upper: Float64, quantization: Quantization, dtype: mx.Dtype) -> Parts:
+    """Round weight float32 [N,K] group by group; each column's error is spread over those not yet rounded."""
     size, top = quantization.group_size, 2**quantization.bits - 1
     left = weight.astype(np.float64)
     integers, scales, biases = np.zeros(weight.shape, np.uint32), [], []
     for start in range(0, weight.shape[1], size):
         end = start + size
-        _, *chosen = recipes.search(mx.array(left[:, start:end].astype(np.float32)), quantization, dtype)
+        _, *chosen = least_squares(mx.array(left[:, start:end].astype(np.float32)), quantization, dtype)
         scales.append(chosen[0])
         biases.append(chosen[1])
         s, b = (np.array(each.astype(mx.float32), dtype=np.float64)[:, 0] for each in chosen)
@@ -65,7 +66,7 @@ def _fed_back(weight: npt.NDArray[np.float32], upper: Float64, quantization: Qua
             errors[i] = (block[i] - (rounded * s + b)) / upper[start + i, start + i]
             block[i + 1 :] -= upper[start + i, start + i + 1 : end, None] * errors[i]
         left[:, end:] -= errors.T @ upper[start:end, end:]
-    words = recipes.packed_words(mx.array(integers), quantization.bits)
+    words = packed_words(mx.array(integers), quantization.bits)
     return words, mx.concatenate(scales, axis=1), mx.concatenate(biases, axis=1)
 
 

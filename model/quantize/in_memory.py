@@ -10,7 +10,7 @@ import mlx.core as mx
 
 from reference.tiles import Tiles
 
-from ..bundle.bundle import Bundle, stays_packed
+from ..bundle.bundle import Bundle, is_kept_packed
 from ..bundle.tensors import projections
 from ..config import Quantization
 from ..errors import UsageError
@@ -37,7 +37,7 @@ class Quantized(Bundle):
                 tensors[name] = tensors[name].astype(self.config.dtype)
                 continue
             w, scales, biases = self.recipe.pack(tensors[name], quantization, self.config.dtype)
-            if stays_packed(module):
+            if is_kept_packed(module):
                 tensors |= {name: w, f"{module}.scales": scales, f"{module}.biases": biases}
             else:  # as Bundle reads them
                 bits, size = quantization.bits, quantization.group_size
@@ -60,7 +60,7 @@ def quantized(bundle: Bundle, recipe: Recipe, default: Quantization) -> Quantize
         if shape[1] % size:
             raise UsageError(f"groups of {size} do not divide {module} {list(shape)}; use --group-size 32")
     dtype = mx.float16 if bundle.config.dtype == mx.float32 else bundle.config.dtype
-    config = replace(bundle.config, dtype=dtype, quantization=default, recipe=other)
+    config = replace(bundle.config, dtype=dtype, quantization=default, overrides=other)
     return Quantized(bundle.path, config, bundle.sources, bundle.raw_config, recipe, default)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 KEY = "instruct-musicgen"
 """The one key of the JSON object in a file's comment."""
 UNRESTRICTED = "none; made by random weights"
-PIECES, PIECE = 64, 1 << 16
+FINGERPRINT_PIECES, PIECE_BYTES = 64, 1 << 16
 """Places of a weight file, from its first bytes to its last, that its fingerprint reads, and bytes of each: files of up
 to 4 MB are read whole."""
 OPTIONS = {
@@ -35,7 +35,7 @@ OPTIONS = {
 
 
 @dataclass(frozen=True)
-class Made:
+class EditRecord:
     """What made a file; two files with equal records hold the same bytes on the same kind of processor."""
 
     sentence: str
@@ -82,7 +82,7 @@ class Made:
         words += ["-o", out] if self.part == "edit" else ["-o", "edit.wav", "--residual", out]
         return shlex.join(words)
 
-    def sized(self, frames: int) -> Made:
+    def sized(self, frames: int) -> EditRecord:
         """Return the record of a file that holds so many samples of each channel."""
         return replace(self, frames=frames)
 
@@ -102,26 +102,26 @@ class Maker(Protocol):
 def of(
     model: Maker, sentence: str, seed: int, *, source: Path | None = None,
     options: Mapping[str, Any] = MappingProxyType({}),
-) -> Made:  # fmt: skip
+) -> EditRecord:  # fmt: skip
     """Record an edit by a model. `source`: the input's file; options: any of `OPTIONS`, defaults are left out."""
     from ..bundle.info import license_of
 
     bundle = model.bundle
     changed = {name: value for name, value in options.items() if value != OPTIONS[name]}
-    return Made(
+    return EditRecord(
         sentence, seed, name_of(bundle), fingerprint(bundle), model.backend, license_of(bundle) or UNRESTRICTED,
         program_version(),
         source.name if source else "", digest(source) if source else None, changed,
     )  # fmt: skip
 
 
-def read(path: Path) -> Made:
+def read(path: Path) -> EditRecord:
     """Read the record out of a file's tags. Raises UserError where there is none that can be understood."""
     text = writing.comment(path)
     try:
         record = json.loads(text)[KEY]
-        known = {each.name for each in fields(Made)}
-        made = Made(**{key: value for key, value in record.items() if key in known})
+        known = {each.name for each in fields(EditRecord)}
+        made = EditRecord(**{key: value for key, value in record.items() if key in known})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{path}: its tags don't say how it was made; only files that `edit` wrote do") from None
     kinds = {"seed": int, "frames": int, "options": dict, "input_sha256": str | None}
@@ -131,7 +131,7 @@ def read(path: Path) -> Made:
     return made
 
 
-def is_whole(path: Path, made: Made) -> bool:
+def is_whole(path: Path, made: EditRecord) -> bool:
     """Tell whether a file is there, was made as `made` says, and can be read to its end."""
     try:
         found = read(path)
@@ -142,7 +142,7 @@ def is_whole(path: Path, made: Made) -> bool:
     return found == made.sized(found.frames) and frames == found.frames
 
 
-def lines(made: Made, out: str) -> list[str]:
+def lines(made: EditRecord, out: str) -> list[str]:
     """Return the record for people."""
     shown = {
         "sentence": made.sentence, "seed": made.seed, "model": f"{made.model} (weights {made.weights})",
@@ -172,9 +172,9 @@ def fingerprint(bundle: Bundle) -> str:
         size = path.stat().st_size
         found.update(f"{path.name} {size}".encode())
         with open(path, "rb") as file:
-            for piece in range(PIECES + 1):
-                file.seek(max(0, size - PIECE) * piece // PIECES)
-                found.update(file.read(PIECE))
+            for piece in range(FINGERPRINT_PIECES + 1):
+                file.seek(max(0, size - PIECE_BYTES) * piece // FINGERPRINT_PIECES)
+                found.update(file.read(PIECE_BYTES))
     return found.hexdigest()[:16]
 
 
@@ -190,12 +190,12 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def seeded(made: Made, seed: int) -> Made:
+def seeded(made: EditRecord, seed: int) -> EditRecord:
     """Return the record of the same edit with another seed."""
     return replace(made, seed=seed)
 
 
-def residual(made: Made) -> Made:
+def residual(made: EditRecord) -> EditRecord:
     """Return the record of the rest of a `--from-input` edit."""
     return replace(made, part="residual")
 

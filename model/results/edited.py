@@ -14,8 +14,8 @@ import numpy as np
 from .. import audio
 from ..config import FRAME_RATE, SAMPLE_RATE
 from ..instructions import trained
-from . import made as records
-from .made import Made
+from . import edit_record as records
+from .edit_record import EditRecord
 from .page import Sound, page
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Edited:
 
     samples: audio.Samples
     rate: int
-    made: Made
+    made: EditRecord
     before: audio.Samples | None = None
     """The input [n] at `rate` Hz."""
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -1,5 +1,5 @@
 """The studio: edits asked for over HTTP, made one after the other, and kept on disk.
 
-`board` holds the jobs and their queue, `worker` makes them with the models of `shelf`, `store` keeps them; `orders` and
-`clips` check what is asked for. `web` is the HTTP around it, and nothing outside of `web` knows of it.
+`job_queue` holds the jobs, `worker` makes them with the models of `loaded_models`, `store` keeps their files;
+`edit_request` and `clips` check what is asked for. `web` is the HTTP around it; nothing outside of `web` knows of HTTP.
 """

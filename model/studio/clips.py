@@ -14,13 +14,13 @@ import numpy as np
 
 from .. import audio
 from ..errors import UserError
-from ..files import write_whole
 from ..from_input.original import Original, whole_numbers
 from ..from_input.split import encoded
+from ..whole_file import write_whole
 from .edits import level
+from .errors import Refused
 from .jobs import Input, Source
 from .limits import Limits
-from .refused import Refused
 
 
 @dataclass

@@ -12,11 +12,11 @@ from .. import instructions, values
 from ..errors import UserError
 from ..from_input.guides import asked_for
 from ..instructions import Asked, Vocabulary
-from .board import Board
+from .errors import Refused, not_found
+from .job_queue import JobQueue
 from .jobs import Settings, Source
 from .limits import Limits
-from .refused import Refused, not_found
-from .shelf import DEFAULTS, Served, Shelf
+from .loaded_models import DEFAULTS, LoadedModels, ServedModel
 
 FIELDS = (
     "model", "prompt", "seed", "n", "guidance", "temperature", "top_k", "from_input", "start", "end", "source",
@@ -24,10 +24,10 @@ FIELDS = (
 SECONDS = values.number(0, 1e9)
 
 
-class Order(NamedTuple):
+class StudioRequest(NamedTuple):
     """A checked request: what to do, with which part of the clip, and the earlier edit it is of, if so."""
 
-    model: Served
+    model: ServedModel
     prompt: str
     sentence: str
     note: str | None
@@ -37,11 +37,11 @@ class Order(NamedTuple):
     source: Source | None
 
 
-def read(fields: Mapping[str, str], shelf: Shelf, limits: Limits) -> Order:
+def read(fields: Mapping[str, str], models: LoadedModels, limits: Limits) -> StudioRequest:
     """Check a form's fields. Raises Refused, naming the field, the value and the fix."""
     if unknown := [name for name in fields if name not in FIELDS]:
         raise Refused(f"{unknown[0]!r:.60} is no field; the fields are file, {', '.join(FIELDS)}", unknown[0][:60])
-    model = shelf.get(fields.get("model") or shelf.first)
+    model = models.get(fields.get("model") or models.first)
     vocabulary = model.bundle.config.instructions
     prompt = fields.get("prompt", "")
     said = asked(prompt, vocabulary, limits)
@@ -62,7 +62,9 @@ def read(fields: Mapping[str, str], shelf: Shelf, limits: Limits) -> Order:
     start, end = value(fields, "start", SECONDS, 0.0), value(fields, "end", SECONDS, None)
     if end is not None and end <= start:
         raise Refused(f"end: {end:g} must be behind start, {start:g}", "end")
-    return Order(model, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source")))
+    return StudioRequest(
+        model, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source"))
+    )
 
 
 def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:
@@ -98,10 +100,10 @@ def _source(text: str | None) -> Source | None:
     return Source(found[1], 0 if found[2] == "input" else int(found[2]))
 
 
-def source_file(board: Board, source: Source) -> tuple[str, str]:
+def source_file(queue: JobQueue, source: Source) -> tuple[str, str]:
     """Return the name and the path of an earlier edit or input. Raises Refused where there is none."""
-    job = board.get(source.job)
-    folder = board.store.path(job)
+    job = queue.get(source.job)
+    folder = queue.store.path(job)
     if source.candidate == 0:
         return job.input.name, str(folder / "input.wav")
     if job.state != "done" or job.candidate(source.candidate) is None:

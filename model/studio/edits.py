@@ -11,22 +11,22 @@ from typing import BinaryIO, Protocol
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, files, streaming
+from .. import audio, streaming, whole_file
 from ..candidates.make import check_memory
 from ..candidates.scores import RANKING, fit
 from ..config import HOP, SAMPLE_RATE
-from ..decoding.job import job as checked
+from ..decoding.request import edit_request as checked
 from ..decoding.sampling import Sampling
 from ..from_input import original as originals
 from ..from_input.guides import guided
 from ..from_input.split import encoded, split
 from ..instructions import Verb, meaning
 from ..pipeline import InstructMusicGen
-from ..results import made as records
-from ..results.made import Made, Maker
+from ..results import edit_record as records
+from ..results.edit_record import EditRecord, Maker
 from .jobs import Candidate, Job
 
-CHUNK = 0.5
+CHUNK_SECONDS = 0.5
 """Seconds of samples that are given away at once: the first ones are there after 28 steps."""
 
 
@@ -50,7 +50,7 @@ def make(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> tup
     return _plain(model, job, folder, teller)
 
 
-def record(model: Maker, job: Job, seed: int) -> Made:
+def record(model: Maker, job: Job, seed: int) -> EditRecord:
     """Return the record of an edit, which the command line's `edit` of the same clip has too."""
     asked = job.settings
     options = {name: getattr(asked, name) for name in ("temperature", "top_k", "guidance", "from_input")}
@@ -67,7 +67,7 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
     order = checked(job.sentence, count, plan, seeds, Sampling(asked.temperature, asked.top_k), asked.guidance)
     codes = model.heard([mx.array(clip)[None]], 1, len(clip), copies=count)
     chunks = streaming.chunks(
-        model, model.decoding(), codes, order, len(clip), streaming.chunk_frames(CHUNK),
+        model, model.decoding(), codes, order, len(clip), streaming.chunk_frames(CHUNK_SECONDS),
         progress=lambda done, total: teller.progress(job, done, total),
     )  # fmt: skip
     live = [folder / f"{each.number}.f32" for each in job.candidates]
@@ -77,7 +77,7 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
         for chunk in chunks:
             rows = np.array(chunk.samples, "<f4")
             for output, row in zip(outputs, rows):
-                files.write_all(output.fileno(), row.tobytes())
+                whole_file.write_all(output.fileno(), row.tobytes())
             ready += rows.shape[1]
             teller.heard(job, ready)
     found = meaning(job.sentence, model.bundle.config.instructions)
@@ -88,12 +88,12 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
     return ranked(candidates)
 
 
-def _written(own: Candidate, live: Path, clip: audio.Samples, verb: Verb | None, made: Made) -> Candidate:
+def _written(own: Candidate, live: Path, clip: audio.Samples, verb: Verb | None, made: EditRecord) -> Candidate:
     """Write the file of a candidate whose samples are all there, and score it."""
     samples = np.fromfile(live, "<f4")
     tags = records.seeded(made, own.seed).sized(len(samples)).tags()
     path = live.with_suffix(".wav")
-    files.write_whole({path: audio.encoded(path, samples, SAMPLE_RATE, tags=tags)[0]}, make_folders=False)
+    whole_file.write_whole({path: audio.encoded(path, samples, SAMPLE_RATE, tags=tags)[0]}, make_folders=False)
     live.unlink()
     score = fit(samples, clip, verb) if verb else float("nan")
     return Candidate(own.number, own.seed, score=score if np.isfinite(score) else None, level_db=level(samples))
@@ -131,7 +131,7 @@ def _from_input(model: InstructMusicGen, job: Job, folder: Path, teller: Teller)
             wav: encoded(wav, parts.output, made.tags()),
             rest: encoded(rest, parts.rest, records.residual(made).tags()),
         }
-        files.write_whole(contents, make_folders=False)
+        whole_file.write_whole(contents, make_folders=False)
         mono = parts.output.floats().mean(axis=1)
         candidates.append(Candidate(own.number, own.seed, level_db=level(mono), residual=True))
     return candidates

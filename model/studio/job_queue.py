@@ -1,4 +1,4 @@
-"""The board: every job, the queue, and what becomes of them. All threads share it."""
+"""The studio's jobs: which wait, which one runs, and what became of the others. All threads share the queue."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 from ..config import SAMPLE_RATE
 from ..errors import UserError
+from .errors import Refused, busy, not_found
 from .jobs import GONE, Failure, Job, shown
 from .limits import Limits
-from .refused import Refused, busy, not_found
 from .store import Store
 
 LOG = logging.getLogger("instruct_musicgen")
@@ -24,7 +24,7 @@ class Stop(Exception):
     """The job that runs shall not go on: it was canceled, or the studio stops."""
 
 
-class Board:
+class JobQueue:
     """Jobs by their id. What changes one is saved before anybody is told."""
 
     def __init__(self, store: Store, limits: Limits, tell: Callable[[str], None] = lambda _: None) -> None:

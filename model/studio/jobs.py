@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from .refused import Kind, Refused, no_room
+from .errors import Kind, Refused, no_room
 
 State = Literal["queued", "running", "done", "failed", "canceled", "interrupted"]
 FINAL = ("done", "failed", "canceled", "interrupted")

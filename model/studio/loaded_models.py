@@ -17,10 +17,10 @@ from ..config import FRAME_RATE, SAMPLE_RATE
 from ..errors import UserError
 from ..instructions import VERBS
 from ..pipeline import InstructMusicGen
-from ..results.made import fingerprint
+from ..results.edit_record import fingerprint
 from ..system import threads
+from .errors import Refused
 from .jobs import GONE, Job
-from .refused import Refused
 
 State = Literal["not loaded", "loading", "ready", "failed"]
 LOADED = 2
@@ -29,7 +29,7 @@ DEFAULTS = {"seed": 0, "guidance": 3.0, "temperature": 1.0, "top_k": 250}
 
 
 @dataclass
-class Served:
+class ServedModel:
     """A model by its name in the API; loaded or not."""
 
     id: str
@@ -47,7 +47,7 @@ class Served:
         return sum(path.stat().st_size for path in self.bundle.path.rglob("*") if path.is_file())
 
 
-class Shelf:
+class LoadedModels:
     """Every model that was asked for."""
 
     def __init__(
@@ -63,12 +63,12 @@ class Shelf:
         except kernels.BackendUnavailable as e:
             raise UserError(str(e)) from e
         self.tell = tell
-        self._models: dict[str, Served] = {}
+        self._models: dict[str, ServedModel] = {}
         for name in dict.fromkeys(map(str, names)):
             bundle = open_bundle(name)
             _ = bundle.t5_path  # fetched now if it must be: not in the middle of an edit
             own = self._name(name, bundle)
-            self._models[own] = Served(own, bundle, self.ops.name, weights=fingerprint(bundle))
+            self._models[own] = ServedModel(own, bundle, self.ops.name, weights=fingerprint(bundle))
         self._used: list[str] = []
 
     def _name(self, given: str, bundle: Bundle) -> str:
@@ -85,7 +85,7 @@ class Shelf:
         """The model that is used where none is named."""
         return next(iter(self._models))
 
-    def get(self, name: str) -> Served:
+    def get(self, name: str) -> ServedModel:
         """Return a model by its name. Raises Refused where it is not served."""
         try:
             return self._models[name]
@@ -98,7 +98,7 @@ class Shelf:
         """What the models are called, by their weights."""
         return {each.weights: each.id for each in reversed(self._models.values())}
 
-    def of(self, job: Job) -> Served:
+    def of(self, job: Job) -> ServedModel:
         """Return the model that a job asked for. Raises Refused where that is not served any more."""
         if not job.weights:
             return self.get(job.model)
@@ -107,7 +107,7 @@ class Shelf:
         message = f"its model {job.model.removesuffix(GONE)} is not served any more; start the studio with it, or edit "
         raise Refused(message + f"the clip with another ({', '.join(self._models)})", "model")
 
-    def model(self, served: Served) -> InstructMusicGen:
+    def model(self, served: ServedModel) -> InstructMusicGen:
         """Return a model, loaded: for the one thread that runs edits. Raises what loading raises."""
         name = served.id
         if served.model is None:
@@ -124,7 +124,7 @@ class Shelf:
         self._used = [each for each in self._used if each != name] + [name]
         return served.model
 
-    def _make_room(self, wanted: Served) -> None:
+    def _make_room(self, wanted: ServedModel) -> None:
         """Let go of those that were not used for longest, while they are many or memory is short."""
         for name in list(self._used):
             loaded = [each for each in self._models.values() if each.model is not None]
@@ -134,7 +134,7 @@ class Shelf:
             self._used.remove(name)
             self._mark(self._models[name], "not loaded")
 
-    def _mark(self, served: Served, state: State, error: str | None = None) -> None:
+    def _mark(self, served: ServedModel, state: State, error: str | None = None) -> None:
         served.state, served.error = state, error
         self.tell()
 
@@ -146,7 +146,7 @@ class Shelf:
         """
         return [self._shown(each, work.get(each.weights)) for each in self._models.values()]
 
-    def _shown(self, served: Served, work: dict[int, float] | None) -> dict[str, Any]:
+    def _shown(self, served: ServedModel, work: dict[int, float] | None) -> dict[str, Any]:
         config = served.bundle.config
         return {
             "id": served.id, "object": "model", "state": served.state, "error": served.error,

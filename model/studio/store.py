@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import UserError
-from ..files import write_whole
+from ..whole_file import write_whole
 from .jobs import ID, Job
 
 RECORD = "job.json"

@@ -6,49 +6,49 @@ import threading
 import time
 
 from ..errors import UserError
-from .board import LOG, Board, Stop
 from .edits import make
+from .errors import no_room
+from .job_queue import LOG, JobQueue, Stop
 from .jobs import Failure, Job, failure
-from .refused import no_room
-from .shelf import Shelf
+from .loaded_models import LoadedModels
 
 
 class Worker(threading.Thread):
-    """Runs until the board stops. The model that is used by default is loaded first of all."""
+    """Runs until the queue stops. The model that is used by default is loaded first of all."""
 
-    def __init__(self, board: Board, shelf: Shelf) -> None:
+    def __init__(self, queue: JobQueue, models: LoadedModels) -> None:
         super().__init__(name="studio worker", daemon=True)
-        self.board, self.shelf = board, shelf
+        self.queue, self.models = queue, models
 
     def run(self) -> None:
         """Load, then run job after job; an error ends a job, never the thread."""
         try:
-            self.shelf.model(self.shelf.get(self.shelf.first))
+            self.models.model(self.models.get(self.models.first))
         except Exception as e:  # /v1/models tells of it, and so does every job that needs the model
-            LOG.warning("%s cannot be loaded: %s", self.shelf.first, " ".join(str(e).split()))
-        while (job := self.board.take()) is not None:
+            LOG.warning("%s cannot be loaded: %s", self.models.first, " ".join(str(e).split()))
+        while (job := self.queue.take()) is not None:
             try:
                 self._run(job)
             except Stop:
-                if self.board.stopping:
-                    self.board.put_back(job)
+                if self.queue.stopping:
+                    self.queue.put_back(job)
                 else:
-                    self.board.finish(job)
+                    self.queue.finish(job)
             except (UserError, ValueError, MemoryError) as e:
-                self.board.finish(job, failure(e))
+                self.queue.finish(job, failure(e))
             except Exception as e:
                 if no_room(e):
-                    self.board.finish(job, failure(e))
+                    self.queue.finish(job, failure(e))
                     continue
                 LOG.exception("job %s", job.id)
                 message = "the edit failed by a fault of this program; the studio's terminal shows where"
-                self.board.finish(job, Failure(message, "server_error"))
+                self.queue.finish(job, Failure(message, "server_error"))
 
     def _run(self, job: Job) -> None:
-        model = self.shelf.model(self.shelf.of(job))
-        self.board.check(job)
+        model = self.models.model(self.models.of(job))
+        self.queue.check(job)
         begun = time.perf_counter()
-        candidates, ranked_by = make(model, job, self.board.store.path(job), self.board)
-        self.board.check(job)
+        candidates, ranked_by = make(model, job, self.queue.store.path(job), self.queue)
+        self.queue.check(job)
         job.candidates, job.ranked_by, job.work = candidates, ranked_by, time.perf_counter() - begun
-        self.board.finish(job)
+        self.queue.finish(job)

@@ -86,7 +86,7 @@ def write_bundle(
         q = config.packing(module)
         if q and k % q.group_size:
             raise ValueError(f"group_size {q.group_size} does not divide the {k} inputs of {module}")
-    stored = layout.stored(config)
+    stored = layout.stored_tensors(config)
     t5_stored: Layout = {name: (mx.float32, shape) for name, shape in t5_files.shapes(t5).items()}
     codec_tensors = codec_file.tensors(codec, seed)
     total = layout_bytes(stored) + layout_bytes(t5_stored) + sum(each.nbytes for each in codec_tensors.values())

@@ -48,17 +48,17 @@ STUDIO = """
 import os, sys, time
 from pathlib import Path
 from model.cli import main
-from model.studio.board import Board
+from model.studio.job_queue import JobQueue
 
-gate, progress = Path(os.environ["STUDIO_GATE"]), Board.progress
+gate, progress = Path(os.environ["STUDIO_GATE"]), JobQueue.progress
 
-def held(board, job, done, total):
-    progress(board, job, done, total)
+def held(queue, job, done, total):
+    progress(queue, job, done, total)
     while gate.exists() and done >= int(gate.read_text()):
-        board.check(job)
+        queue.check(job)
         time.sleep(0.01)
 
-Board.progress = held
+JobQueue.progress = held
 sys.exit(main(sys.argv[1:]))
 """
 """The command, with edits that wait at a step while a file with its number is there."""

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from model import InstructMusicGen, audio, checks
 from model.bundle.bundle import demo_path
 from model.cli import arguments
-from model.decoding.job import job
+from model.decoding.request import edit_request
 from model.decoding.sampling import Sampling
 from model.errors import UsageError
 
@@ -165,9 +165,9 @@ def test_the_command_line_takes_the_guidance_that_python_takes(
 ) -> None:
     given = ["edit", "a", "-i", "x", "-o", "b", f"--guidance={value!r}"]
     if abs(value) <= 1e6:
-        assert arguments.parse(given).guidance == job("x", 1, [], 0, Sampling(), value).guidance == value
+        assert arguments.parse(given).guidance == edit_request("x", 1, [], 0, Sampling(), value).guidance == value
         return
     with pytest.raises(ValueError, match="between -1e\\+06 and 1e\\+06"):
-        job("x", 1, [], 0, Sampling(), value)
+        edit_request("x", 1, [], 0, Sampling(), value)
     with pytest.raises(UsageError, match="between -1e\\+06 and 1e\\+06"):
         arguments.parse(given)

@@ -16,7 +16,7 @@ from model import InstructMusicGen
 from model.bundle.codec_weights import load_codec
 from model.config import FRAME_RATE
 from model.decoding.decode import Decoder, DecoderState
-from model.decoding.delay_pattern import delayed, frame_index, undelayed
+from model.decoding.delay_pattern import apply_delay, frame_index, undo_delay
 from model.decoding.sampling import Sampling, top_k
 from model.decoding.windows import plan
 from model.network.encodec import EnCodec
@@ -99,7 +99,7 @@ def test_adapter_block_outputs(m: InstructMusicGen, golden: Golden) -> None:
 def test_teacher_forced_one_position_at_a_time(m: InstructMusicGen, golden: Golden) -> None:
     want = golden.tensors("lm_teacher")
     frames, batch = want["codes"].shape[2], want["codes"].shape[0]
-    sequence, known = delayed(want["codes"], frames, golden.config["special_token_id"])
+    sequence, known = apply_delay(want["codes"], frames, golden.config["special_token_id"])
     assert known.all()
     assert_equal(sequence, want["seq_full"])
     s = stream(m, golden.texts, want["condition_codes"], frames)
@@ -175,9 +175,9 @@ def test_greedy(m: InstructMusicGen, golden: Golden, run: Any) -> None:
     codes = want[f"{run}_condition_codes"][:, :, :-1]
     got = m.edit_codes(codes, golden.texts, greedy=True)
     assert_equal(got, want[f"{run}_codes"])
-    sequence, _ = delayed(got, got.shape[2], golden.config["special_token_id"])
+    sequence, _ = apply_delay(got, got.shape[2], golden.config["special_token_id"])
     assert_equal(sequence, want[f"{run}_delay_seq"])
-    assert_equal(undelayed(sequence, got.shape[2]), got)
+    assert_equal(undo_delay(sequence, got.shape[2]), got)
 
 
 def test_greedy_with_null_text(m: InstructMusicGen, golden: Golden) -> None:

@@ -94,7 +94,7 @@ def test_the_first_chunk_needs_the_steps_of_its_own_frames_and_the_delay(m: Inst
 def test_the_clip_is_encoded_as_far_as_it_is_needed(m: InstructMusicGen, monkeypatch: pytest.MonkeyPatch) -> None:
     from model.network import encodec
 
-    monkeypatch.setattr(encodec, "CHUNK", 50)
+    monkeypatch.setattr(encodec, "CHUNK_FRAMES", 50)
     seen: list[int] = []
     quantize = m.codec.quantize
     monkeypatch.setattr(m.codec, "quantize", lambda x: seen.append(x.shape[1]) or quantize(x))
@@ -152,7 +152,7 @@ def test_samples_that_are_no_numbers_end_the_stream(m: InstructMusicGen, monkeyp
 @pytest.mark.slow
 def test_codes_that_are_known_are_not_generated_again(m: InstructMusicGen) -> None:
     """Edited codes up to a window's end go in, and the rest comes out as if nothing had happened."""
-    from model.decoding.job import layout
+    from model.decoding.request import layout
     from model.decoding.sampling import Sampling
 
     codes = mx.array(np.random.default_rng(2).integers(0, 50, (3, 4, 70)), dtype=mx.int32)

@@ -1,4 +1,4 @@
-"""model.files: whole or not at all, and never in the place of something that is no file."""
+"""model.whole_file: whole or not at all, and never in the place of something that is no file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import audio, files
+from model import audio, whole_file
 from model.errors import UserError
 
 
 def test_all_or_none(tmp_path: Path) -> None:
     old, blocked = tmp_path / "old.txt", tmp_path / "old.txt" / "below a file.txt"
-    assert files.write_whole({old: "before", tmp_path / "new" / "b.bin": b"\0"}) == [old, tmp_path / "new" / "b.bin"]
+    assert whole_file.write_whole({old: "before", tmp_path / "new" / "b.bin": b"\0"}) == [
+        old,
+        tmp_path / "new" / "b.bin",
+    ]
     with pytest.raises(UserError, match=r"cannot write .*below a file"):
-        files.write_whole({old: "after", blocked: "never"})
+        whole_file.write_whole({old: "after", blocked: "never"})
     assert old.read_text() == "before" and sorted(p.name for p in tmp_path.iterdir()) == ["new", "old.txt"]
 
 
 def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
-    files.write_whole({path: "before"})
+    whole_file.write_whole({path: "before"})
 
     def interrupted(descriptor: int) -> None:
         assert len(list(tmp_path.iterdir())) == 2
@@ -39,12 +42,12 @@ def test_an_interrupt_while_writing_leaves_what_was_there(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        files.write_whole({path: "after"})
+        whole_file.write_whole({path: "after"})
     assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
 
 
 def test_text_is_utf8_in_any_locale(tmp_path: Path) -> None:
-    files.write_whole({tmp_path / "a.md": "±3 µs"})
+    whole_file.write_whole({tmp_path / "a.md": "±3 µs"})
     assert (tmp_path / "a.md").read_bytes() == "±3 µs".encode()
 
 
@@ -56,7 +59,10 @@ def test_what_is_no_plain_file_stays(kind: str, tmp_path: Path, monkeypatch: pyt
     link = tmp_path / "link"
     link.symlink_to(place)
     for path in (place, link):
-        for act in (lambda path=path: files.write_whole({path: "x"}), lambda path=path: files.check_writable(path)):
+        for act in (
+            lambda path=path: whole_file.write_whole({path: "x"}),
+            lambda path=path: whole_file.check_writable(path),
+        ):
             with pytest.raises(UserError, match=f"{path}: it is .*; name a file"):
                 act()
     assert not place.is_file() and link.is_symlink() and len(list(tmp_path.iterdir())) == 2
@@ -65,7 +71,7 @@ def test_what_is_no_plain_file_stays(kind: str, tmp_path: Path, monkeypatch: pyt
 def test_a_link_is_followed(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "real")
-    files.write_whole({link: "x"})
+    whole_file.write_whole({link: "x"})
     assert link.is_symlink() and (tmp_path / "real").read_text() == "x"
 
 
@@ -94,7 +100,7 @@ def shared() -> Iterator[Path]:
 
 
 WRITERS: dict[str, Callable[[Path], object]] = {
-    "a text": lambda path: files.write_whole({path: "new"}),
+    "a text": lambda path: whole_file.write_whole({path: "new"}),
     "sound": lambda path: audio.save(path, np.zeros(640, np.float32), 32_000),
 }
 
@@ -115,11 +121,11 @@ def test_what_is_private_is_never_readable_by_others(tmp_path: Path, monkeypatch
     path.touch(0o600)
     seen: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda d: seen.append(stat.S_IMODE(os.fstat(d).st_mode)))
-    files.write_whole({path: "secret"})
+    whole_file.write_whole({path: "secret"})
     assert seen == [0o600]
 
 
-@pytest.mark.parametrize("act", [lambda p: files.write_whole({p: "new"}), files.check_writable])
+@pytest.mark.parametrize("act", [lambda p: whole_file.write_whole({p: "new"}), whole_file.check_writable])
 def test_a_write_protected_file_is_refused(shared: Path, act: Callable[[Path], object]) -> None:
     path = shared / "a"
     path.write_text("old")
@@ -139,10 +145,10 @@ def test_a_file_in_a_write_protected_folder_is_written_in_its_place(shared: Path
     shared.chmod(0o555)
 
     def job() -> None:
-        files.check_writable(shared / "a")
-        files.write_whole({shared / "a": "new"})
+        whole_file.check_writable(shared / "a")
+        whole_file.write_whole({shared / "a": "new"})
         with pytest.raises(UserError, match="cannot write"):
-            files.check_writable(shared / "b")
+            whole_file.check_writable(shared / "b")
 
     _as_nobody(job)
     assert (shared / "a").read_text() == "new" and os.listdir(shared) == ["a"]
@@ -157,8 +163,8 @@ def test_a_mounted_file_is_written_in_its_place(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr!r}")
     try:
-        files.check_writable(tmp_path / "inside")
-        files.write_whole({tmp_path / "inside": "new"})
+        whole_file.check_writable(tmp_path / "inside")
+        whole_file.write_whole({tmp_path / "inside": "new"})
         assert (tmp_path / "outside").read_text() == "new" and sorted(os.listdir(tmp_path)) == ["inside", "outside"]
     finally:
         subprocess.run(["umount", tmp_path / "inside"], check=True)
@@ -169,7 +175,7 @@ def test_a_pipe_is_written_into(tmp_path: Path, writer: str) -> None:
     """Also under a name without an extension, as a shell's >(...) has: sound is WAV there."""
     pipe, plain = tmp_path / "pipe", tmp_path / "plain.wav"
     os.mkfifo(pipe)
-    files.check_writable(pipe)
+    whole_file.check_writable(pipe)
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(pipe.read_bytes()))
     reader.start()
@@ -182,41 +188,41 @@ def test_a_pipe_is_written_into(tmp_path: Path, writer: str) -> None:
 
 def test_a_device_is_written_into_and_a_full_one_is_an_error() -> None:
     before = os.stat("/dev/null")
-    files.check_writable(Path("/dev/null"))
-    files.write_whole({Path("/dev/null"): "x"})
+    whole_file.check_writable(Path("/dev/null"))
+    whole_file.write_whole({Path("/dev/null"): "x"})
     assert os.stat("/dev/null") == before
     with pytest.raises(UserError, match="cannot write /dev/full: No space left"):
-        files.write_whole({Path("/dev/full"): "x"})
+        whole_file.write_whole({Path("/dev/full"): "x"})
 
 
 def test_where_a_pipe_breaks_no_file_is_written(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("old")
     with pytest.raises(UserError):
-        files.write_whole({tmp_path / "old": "new", Path("/dev/full"): "x"})
+        whole_file.write_whole({tmp_path / "old": "new", Path("/dev/full"): "x"})
     assert (tmp_path / "old").read_text() == "old" and os.listdir(tmp_path) == ["old"]
 
 
 @pytest.mark.parametrize("name", ["r" * 255, "\u6b4c" * 85, "a" + "\u00e9" * 127])
 def test_whatever_name_the_disk_takes_can_be_written(tmp_path: Path, name: str) -> None:
-    files.check_writable(tmp_path / name)
-    files.write_whole({tmp_path / name: "x"})
+    whole_file.check_writable(tmp_path / name)
+    whole_file.write_whole({tmp_path / name: "x"})
     assert os.listdir(tmp_path) == [name]
     sound = name.encode()[:251].decode(errors="ignore") + ".wav"
     audio.save(tmp_path / sound, np.zeros(640, np.float32), 32_000)
     assert (tmp_path / sound).exists()
     with pytest.raises(UserError, match=r"[Ff]ile name too long"):
-        files.write_whole({tmp_path / (name + "x"): "x"})
+        whole_file.write_whole({tmp_path / (name + "x"): "x"})
     with pytest.raises(UserError, match=r"[Ff]ile name too long"):
-        files.check_writable(tmp_path / (name + "x"))
+        whole_file.check_writable(tmp_path / (name + "x"))
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGUSR1"])
 def test_a_signal_while_writing_leaves_what_was_there(tmp_path: Path, name: str) -> None:
     (tmp_path / "a").write_text("old")
     script = (
-        "import os, sys, signal\nfrom pathlib import Path\nfrom model import files\n"
+        "import os, sys, signal\nfrom pathlib import Path\nfrom model import whole_file\n"
         f"os.fsync = lambda d: os.kill(os.getpid(), signal.{name})\n"
-        "files.write_whole({Path(sys.argv[1]): 'new'})"
+        "whole_file.write_whole({Path(sys.argv[1]): 'new'})"
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "a"], cwd=Path(__file__).parents[2])
     assert done.returncode == 128 + getattr(signal, name)

@@ -27,7 +27,7 @@ def delayed(codes: Array, special: int) -> Array:
     return np.where(index >= 0, shifted, special)
 
 
-def undelayed(sequence: Array) -> Array:
+def undo_delay(sequence: Array) -> Array:
     frames = sequence.shape[2] - 4
     return np.stack([sequence[:, k, k + 1 : k + 1 + frames] for k in range(4)], axis=1)
 
@@ -72,7 +72,7 @@ class Greedy:
             self.margin.note(scores[open_])
             self.largest = max(self.largest, float(np.abs(scores).max()))
             sequence[:, :, j] = np.where(open_, scores.argmax(axis=-1), sequence[:, :, j])
-        return undelayed(sequence)
+        return undo_delay(sequence)
 
 
 Generate = Callable[[Array, int, "Array | None"], Array]

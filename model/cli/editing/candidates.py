@@ -51,7 +51,7 @@ def make(
 ) -> Candidates:
     """Make the candidates of a clip as the command line says."""
     from ...candidates.make import candidates
-    from ...results.made import of
+    from ...results.edit_record import of
 
     by, clap = _ranking(arguments)
     source = None if arguments.input == STREAM else arguments.input

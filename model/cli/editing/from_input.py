@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from ...from_input.split import Split
     from ...pipeline import InstructMusicGen
     from ...progress import Progress
-    from ...results.made import Made
+    from ...results.edit_record import EditRecord
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Check, load, edit, split the original, write both parts or none."""
     from ... import audio
     from ...from_input import original as originals
-    from ...results import made as records
+    from ...results import edit_record as records
 
     tell = told(arguments)
     source, target = arguments.input, arguments.output
@@ -102,10 +102,10 @@ def split_of(
     return split(original, found.mask)
 
 
-def files(split: Split, made: Made, target: Path, rest: Path | None) -> dict[Path, bytes]:
+def files(split: Split, made: EditRecord, target: Path, rest: Path | None) -> dict[Path, bytes]:
     """Return the content of every file that is written."""
     from ...from_input.split import encoded
-    from ...results.made import residual
+    from ...results.edit_record import residual
 
     made = made.sized(len(split.output.samples))
     contents = {target: encoded(target if target != STREAM else Path("out.wav"), split.output, made.tags())}

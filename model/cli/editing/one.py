@@ -14,9 +14,9 @@ def run(arguments: argparse.Namespace) -> None:
     from ... import audio, instructions
     from ...decoding.sampling import Sampling
     from ...long_files import clip as clips
-    from ...long_files import kept
-    from ...long_files.edit import Order, edit
-    from ...results import made
+    from ...long_files import unfinished
+    from ...long_files.edit import EditOptions, edit
+    from ...results import edit_record as records
 
     tell = told(arguments)
     source, target = arguments.input, arguments.output
@@ -28,15 +28,15 @@ def run(arguments: argparse.Namespace) -> None:
     model, window, loaded = opened(arguments, tell)
     text = told_sentence(model, arguments)
     if arguments.seed is None and arguments.resume:
-        arguments.seed = kept.seed_of(target)
+        arguments.seed = unfinished.seed_of(target)
     seed = drawn(arguments.seed, arguments.quiet)
     how = sampling(arguments)
     guidance = how.pop("guidance")
-    order = Order(
+    order = EditOptions(
         text, seed, arguments.max_steps, Sampling(**how), guidance, window, keep_rate=arguments.keep_rate,
         normalize=arguments.normalize, resume=arguments.resume,
     )  # fmt: skip
-    record = made.of(model, text, seed, source=None if source == STREAM else source, options=recorded(arguments))
+    record = records.of(model, text, seed, source=None if source == STREAM else source, options=recorded(arguments))
     place = sys.stdout.buffer if target == STREAM else target
     with progress_bar(model, arguments.quiet) as progress:
         done = edit(

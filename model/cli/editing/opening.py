@@ -63,7 +63,7 @@ def sampling(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def recorded(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options that a file's record names."""
-    from ...results.made import OPTIONS
+    from ...results.edit_record import OPTIONS
 
     return {name: getattr(arguments, name) for name in OPTIONS}
 

@@ -14,7 +14,7 @@ from ..process import say
 from .opening import Tell, backend_of, opened, recorded, sampling, told
 
 if TYPE_CHECKING:
-    from ...folders.jobs import Job
+    from ...folders.file_jobs import FileJob
     from ...folders.run import Settings
     from ...folders.table import Line
     from ...instructions import Vocabulary
@@ -73,14 +73,14 @@ def check(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Find the files, do this shard's, write each as it is done, list them in results.csv."""
-    from ...folders import jobs, shard, table
+    from ...folders import file_jobs, shard, table
 
     tell, out = told(arguments), arguments.output
     if out.exists() and not out.is_dir():
         raise UsageError(f"-o {out}: is a file; many files need a folder")
     part = shard.parse(arguments.shard) if arguments.shard else shard.of_environment()
     suffix = f".{arguments.to or 'wav'}"
-    found = jobs.collect(arguments.inputs, out, arguments.seed, suffix)
+    found = file_jobs.collect(arguments.inputs, out, arguments.seed, suffix)
     mine = [job for job in found if part.holds(job.name)]
     if part.size > 1:
         tell(f"shard {part} ({part.source}): {len(mine)} of {len(found)} files")
@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _do(
-    arguments: argparse.Namespace, mine: list[Job], path: Path, before: dict[str, Line], tell: Tell
+    arguments: argparse.Namespace, mine: list[FileJob], path: Path, before: dict[str, Line], tell: Tell
 ) -> dict[str, str]:  # fmt: skip
     """Do the jobs; return each output's status. What was done is in the table however it ends."""
     from ...folders import table

@@ -12,7 +12,7 @@ from typing import Any
 
 from ...cli import process
 from ...errors import UserError
-from ...files import write_whole
+from ...whole_file import write_whole
 from .failures import need_torch
 from .workspace import Workspace
 

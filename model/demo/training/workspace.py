@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import write_whole
+from ...whole_file import write_whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ...network.transformer import Layer
 from ...pipeline import InstructMusicGen
 from ...progress import track
 from ..measures.distribution import kl
-from .teacher_forcing import Chunk, Float32, Networks, chunk_logits, job
+from .teacher_forcing import Float32, Networks, TeacherWindow, decoder, window_logits
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[
     adapter.load = lambda names: {
         name: tensor
         for owner in (model, donor)
-        for name, tensor in owner.bundle.reload(n for n in names if (n in theirs) == (owner is donor)).items()
+        for name, tensor in owner.bundle.load(n for n in names if (n in theirs) == (owner is donor)).items()
     }
     return Networks(lm, adapter)
 
@@ -101,22 +101,25 @@ def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[s
     touched = {m.rpartition(".")[0] if m.startswith("linears.") else ".".join(m.split(".")[:2]) for m in modules}
     prefixes, theirs = tuple(f"{each}." for each in touched), tuple(f"{m}." for m in modules)
     ours = [n for n in model.bundle.tensors if n.startswith(prefixes) and not n.startswith(theirs)]
-    tensors = model.bundle.reload(ours) | donor.bundle.reload(n for n in donor.bundle.tensors if n.startswith(theirs))
+    tensors = model.bundle.load(ours) | donor.bundle.load(n for n in donor.bundle.tensors if n.startswith(theirs))
     config, donated = model.bundle.config, donor.bundle.config
-    recipe = {**config.recipe, **{module: donated.packing(module) for module in modules}}
-    return Weights(tensors, replace(config, recipe=recipe), model.ops)
+    overrides = {**config.overrides, **{module: donated.packing(module) for module in modules}}
+    return Weights(tensors, replace(config, overrides=overrides), model.ops)
 
 
 def costs(
-    reference: InstructMusicGen, other: InstructMusicGen, chunks: Sequence[tuple[str, Chunk]], which: Sequence[Part],
-    guidance: float,
+    reference: InstructMusicGen, other: InstructMusicGen, windows: Sequence[tuple[str, TeacherWindow]],
+    which: Sequence[Part], guidance: float,
 ) -> list[Cost]:  # fmt: skip
-    """KL(reference || reference with the part from `other`) for each part, over (text, chunk) pairs; dearest first."""
-    conditions = [reference.condition([text]) for text, _ in chunks]
+    """Return the cost of each part, the dearest first: KL(reference || reference with that part from `other`).
+
+    `windows`: pairs of a text and a window, over which the mean is taken.
+    """
+    conditions = [reference.condition([text]) for text, _ in windows]
 
     def logits(networks: Networks) -> list[Float32]:
-        pairs = zip(chunks, conditions)
-        return [chunk_logits(job(networks, condition, guidance), part) for (_, part), condition in pairs]
+        pairs = zip(windows, conditions)
+        return [window_logits(decoder(networks, condition, guidance), part) for (_, part), condition in pairs]
 
     right = logits(Networks(reference.lm, reference.adapter))
     sizes = swappable(reference)

@@ -19,7 +19,7 @@ from ...network.walk import Walk
 from ...pipeline import InstructMusicGen
 from ...progress import track
 from ..measures.distribution import relative_error
-from .teacher_forcing import Chunk
+from .teacher_forcing import TeacherWindow
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _through(walk: Walk, index: int) -> tuple[Walk, dict[str, mx.array]]:
     return after, made
 
 
-def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: Chunk) -> Comparison:
+def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: TeacherWindow) -> Comparison:
     """Compare both models over the same chunk, layer by layer; nothing of a layer is kept once it is compared."""
     texts = [model.condition([text]) for model in (reference, other)]
     right, own = (Walk.start(m.lm, m.adapter, part.tokens, part.clip, t) for m, t in zip((reference, other), texts))

@@ -63,7 +63,7 @@ def compare(reference: Bundle, other: Bundle, modules: Iterable[str]) -> list[Ma
 
 def dense(bundle: Bundle, module: str) -> mx.array:
     """Return a matrix as float32 [N, K], unpacked if it is packed."""
-    tensors = bundle.reload(n for n in bundle.tensors if n in {f"{module}.{p}" for p in ("weight", "scales", "biases")})
+    tensors = bundle.load(n for n in bundle.tensors if n in {f"{module}.{p}" for p in ("weight", "scales", "biases")})
     weight, scales = tensors[f"{module}.weight"], tensors.get(f"{module}.scales")
     if scales is None:
         return weight.astype(mx.float32)

@@ -73,14 +73,14 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
     forced = [_reference(reference, each, settings, variants[0].label) for each in materials]
     out = [_compare(variants[0], reference, forced, [f.logits for f in forced], [f.own for f in forced], settings)]
     special, guided = reference.lm.config.special, settings.guidance != 1
-    probes = [(f.material.text, forcing.chunk(f.material, f.target, special, guided)) for f in forced][
+    probes = [(f.material.text, forcing.teacher_window(f.material, f.target, special, guided)) for f in forced][
         : settings.probes
     ]
     for variant in variants[1:]:
         other = variant.load()
         logits, own = [], []
         for each in forced:
-            work = forcing.job(other, other.condition([each.material.text]), settings.guidance)
+            work = forcing.decoder(other, other.condition([each.material.text]), settings.guidance)
             logits.append(forcing.forced(work, each.material, each.target, variant.label))
             own.append(forcing.generated(work, each.material, settings.seed, variant.label))
         found = _compare(variant, other, forced, logits, own, settings)
@@ -100,7 +100,7 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
 
 
 def _reference(model: InstructMusicGen, material: Material, settings: Settings, label: str) -> _Forced:
-    work = forcing.job(model, model.condition([material.text]), settings.guidance)
+    work = forcing.decoder(model, model.condition([material.text]), settings.guidance)
     own = forcing.generated(work, material, settings.seed, label)
     target = own if material.target is None else material.target
     tokens, inside = forcing.expected(target, model.lm.config.special)

@@ -97,7 +97,7 @@ async function useAgain(job) {
 }
 
 ask.addEventListener("submitted", async ({ detail: job }) => {
-  clip.deck.pause();
+  clip.player.pause();
   past.update(job);
   await open(job.id);
   $("#listen").scrollIntoView({ block: "start" });
@@ -137,7 +137,7 @@ transport.addEventListener("state", () => {
 
 listenForKeys({
   transport,
-  player: () => (last === "job" && transport.player ? transport.player : (clip.clip && clip.deck) || transport.player),
+  player: () => (last === "job" && transport.player ? transport.player : (clip.clip && clip.player) || transport.player),
   say: announce,
 });
 

@@ -9,8 +9,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from ...errors import UserError
-from ..board import LOG
-from ..refused import Kind, Refused, no_room
+from ..errors import Kind, Refused, no_room
+from ..job_queue import LOG
 
 
 def error(status: int, message: str, kind: Kind, param: str | None = None, retry_after: int | None = None) -> Response:

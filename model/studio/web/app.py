@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from ..refused import Refused, not_found
+from ..errors import Refused, not_found
 from ..worker import Worker
 from . import job_routes, v1_routes
 from .answers import HANDLERS
@@ -42,16 +42,16 @@ def app(studio: Studio, hosts: Iterable[str] = LOCAL, token: str | None = None, 
     @asynccontextmanager
     async def life(_: Starlette) -> AsyncIterator[None]:
         studio.watchers.begin()
-        studio.board.name_models(studio.shelf.names)
-        worker = Worker(studio.board, studio.shelf)
+        studio.queue.name_models(studio.models.names)
+        worker = Worker(studio.queue, studio.models)
         worker.start()
         try:
             yield
         finally:
             studio.watchers.close()
-            studio.board.stop()
+            studio.queue.stop()
             await to_thread.run_sync(worker.join, STOPPING)
-            studio.board.store.close()
+            studio.queue.store.close()
 
     async def index(_: Request) -> Response:
         return _file(files, "index.html")

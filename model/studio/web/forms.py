@@ -16,8 +16,8 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
+from ..errors import Refused
 from ..limits import Limits
-from ..refused import Refused
 
 FIELDS, FIELD_BYTES, HEAD_BYTES = 24, 16 << 10, 64 << 10
 OVERHEAD = 64 << 10

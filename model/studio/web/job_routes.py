@@ -13,9 +13,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ... import values
-from .. import orders
+from .. import edit_request
+from ..errors import Refused
 from ..jobs import FINAL
-from ..refused import Refused
 from . import sound
 from .requests import Studio, studio_of, submitted
 from .streams import Stream
@@ -31,39 +31,39 @@ LISTED = 200
 async def create(request: Request) -> Response:
     """Queue an edit."""
     job = await submitted(request)
-    return JSONResponse(studio_of(request).board.view(job.id), 202, {"Location": f"/jobs/{job.id}"})
+    return JSONResponse(studio_of(request).queue.view(job.id), 202, {"Location": f"/jobs/{job.id}"})
 
 
 async def index(request: Request) -> Response:
     """List the jobs, the newest first; `before` asks for those older than one, the answer's is for the next page."""
-    limit = orders.value(request.query_params, "limit", values.integer(1, 1000), LISTED)
+    limit = edit_request.value(request.query_params, "limit", values.integer(1, 1000), LISTED)
     before = request.query_params.get("before") or None
-    page, more = await to_thread.run_sync(studio_of(request).board.views, limit, before)
+    page, more = await to_thread.run_sync(studio_of(request).queue.views, limit, before)
     return JSONResponse({"jobs": page, "before": more})
 
 
 async def show(request: Request) -> Response:
     """Show a job."""
-    return JSONResponse(await to_thread.run_sync(studio_of(request).board.view, request.path_params["job"]))
+    return JSONResponse(await to_thread.run_sync(studio_of(request).queue.view, request.path_params["job"]))
 
 
 async def remove(request: Request) -> Response:
     """Cancel a job, or delete one that is over."""
-    canceled = await to_thread.run_sync(studio_of(request).board.remove, request.path_params["job"])
+    canceled = await to_thread.run_sync(studio_of(request).queue.remove, request.path_params["job"])
     return Response(status_code=204) if canceled is None else JSONResponse(canceled)
 
 
 async def cancel(request: Request) -> Response:
     """Cancel a job that waits or runs, and show it; one that is over stays as it is, however late this comes."""
-    board, name = studio_of(request).board, request.path_params["job"]
-    await to_thread.run_sync(board.cancel, board.get(name))
-    return JSONResponse(board.view(name))
+    queue, name = studio_of(request).queue, request.path_params["job"]
+    await to_thread.run_sync(queue.cancel, queue.get(name))
+    return JSONResponse(queue.view(name))
 
 
 async def events(request: Request) -> Response:
     """Tell of a job's course, as server-sent events."""
     studio, name = studio_of(request), request.path_params["job"]
-    studio.board.get(name)
+    studio.queue.get(name)
     return Stream(_told(studio, name), "text/event-stream", {"Cache-Control": "no-store"})
 
 
@@ -71,7 +71,7 @@ async def _told(studio: Studio, name: str) -> AsyncGenerator[bytes, None]:
     with studio.watchers.watching(name) as event:
         while not studio.watchers.closing:
             try:
-                view = await to_thread.run_sync(studio.board.view, name)  # which may wait for the disk
+                view = await to_thread.run_sync(studio.queue.view, name)  # which may wait for the disk
             except Refused:  # deleted
                 return
             yield f"event: job\ndata: {json.dumps(view)}\n\n".encode()
@@ -84,16 +84,16 @@ async def _told(studio: Studio, name: str) -> AsyncGenerator[bytes, None]:
 async def hear(request: Request) -> Response:
     """Give a file of a job, or a candidate's samples while they are made."""
     studio, name = studio_of(request), request.path_params["name"]
-    job = studio.board.get(request.path_params["job"])
+    job = studio.queue.get(request.path_params["job"])
     if found := re.fullmatch(r"([1-9][0-9]{0,2})\.f32", name):
-        return sound.live(studio.board, studio.watchers, job, int(found[1]))
-    return await to_thread.run_sync(sound.finished, studio.board, job, name)
+        return sound.live(studio.queue, studio.watchers, job, int(found[1]))
+    return await to_thread.run_sync(sound.finished, studio.queue, job, name)
 
 
 async def archive(request: Request) -> Response:
     """Give all files of a job in one."""
-    board = studio_of(request).board
-    return await to_thread.run_sync(sound.archive, board, board.get(request.path_params["job"]))
+    queue = studio_of(request).queue
+    return await to_thread.run_sync(sound.archive, queue, queue.get(request.path_params["job"]))
 
 
 ROUTES = [

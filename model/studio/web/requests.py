@@ -11,13 +11,13 @@ from typing import BinaryIO
 from anyio import to_thread
 from starlette.requests import Request
 
-from .. import clips, orders
-from ..board import Board
+from .. import clips, edit_request
+from ..edit_request import StudioRequest
+from ..errors import Refused, not_found
+from ..job_queue import JobQueue
 from ..jobs import Candidate, Job, new_id
 from ..limits import Limits
-from ..orders import Order
-from ..refused import Refused, not_found
-from ..shelf import Shelf
+from ..loaded_models import LoadedModels
 from .forms import drain, form
 from .watchers import Watchers
 
@@ -26,8 +26,8 @@ from .watchers import Watchers
 class Studio:
     """What requests need: the jobs, the models, those who wait, and the bounds."""
 
-    board: Board
-    shelf: Shelf
+    queue: JobQueue
+    models: LoadedModels
     watchers: Watchers
     limits: Limits
 
@@ -53,9 +53,9 @@ async def submitted(request: Request, translate: Translate = lambda fields: fiel
     """
     studio = studio_of(request)
     try:
-        with studio.board.place():
-            async with form(request, studio.limits, studio.board.store.uploads) as sent:
-                order = orders.read(translate(sent.fields), studio.shelf, studio.limits)
+        with studio.queue.place():
+            async with form(request, studio.limits, studio.queue.store.uploads) as sent:
+                order = edit_request.read(translate(sent.fields), studio.models, studio.limits)
                 if (sent.file is None) == (order.source is None):
                     raise Refused("file: is missing; send a clip, or name an earlier edit in source", "file")
                 file = sent.file.file if sent.file is not None else None
@@ -66,14 +66,14 @@ async def submitted(request: Request, translate: Translate = lambda fields: fiel
         raise
 
 
-def _queued(studio: Studio, order: Order, file: BinaryIO | None, name: str) -> Job:
+def _queued(studio: Studio, order: StudioRequest, file: BinaryIO | None, name: str) -> Job:
     """Decode the clip and put the job into the queue, or leave nothing behind."""
-    board, own = studio.board, new_id()
-    folder = board.store.new(own)
+    queue, own = studio.queue, new_id()
+    folder = queue.store.new(own)
     try:
         with _decoding:
             if order.source is not None:
-                name, path = orders.source_file(board, order.source)
+                name, path = edit_request.source_file(queue, order.source)
                 try:
                     file = open(path, "rb")  # noqa: SIM115 - below
                 except FileNotFoundError:
@@ -88,8 +88,8 @@ def _queued(studio: Studio, order: Order, file: BinaryIO | None, name: str) -> J
             own, order.model.id, order.prompt, order.sentence, order.note, settings, clip, candidates, time.time(),
             weights=order.model.weights,
         )  # fmt: skip
-        board.add(job)
+        queue.add(job)
         return job
     except BaseException:
-        board.store.delete(own)
+        queue.store.delete(own)
         raise

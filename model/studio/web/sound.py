@@ -17,14 +17,14 @@ from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from ... import audio, files
+from ... import audio, whole_file
 from ...config import SAMPLE_RATE
 from ...from_input import original as originals
 from ...from_input.split import encoded, suffix_bits
-from ...results import made as records
-from ..board import Board
+from ...results import edit_record as records
+from ..errors import Refused, not_found
+from ..job_queue import JobQueue
 from ..jobs import Job
-from ..refused import Refused, not_found
 from .answers import error
 from .streams import Stream
 from .watchers import Watchers, changed
@@ -34,7 +34,7 @@ MEDIA = {"wav": "audio/wav", "flac": "audio/flac", "f32": "application/octet-str
 _making = threading.Lock()
 
 
-def finished(board: Board, job: Job, name: str) -> Response:
+def finished(queue: JobQueue, job: Job, name: str) -> Response:
     """Return a file of a job by its name in the job's own table. Raises Refused for other names."""
     table = {"input.wav": ("input.wav", f"{stem(job)}-input.wav")}
     if job.state == "done":
@@ -47,7 +47,7 @@ def finished(board: Board, job: Job, name: str) -> Response:
     if name not in table:
         raise not_found(f"job {job.id} has no {name[:60]!r}" + ("" if job.final else "; it is not done"))
     own, offered = table[name]
-    path = board.store.path(job) / own
+    path = queue.store.path(job) / own
     if path.suffix == ".flac" and path.with_suffix(".wav").is_file():
         flac(path)
     return _file(path, MEDIA[path.suffix[1:]], offered, job)
@@ -98,25 +98,25 @@ def flac(path: Path) -> None:
                 data = audio.encoded(path, soundfile.read(wav, dtype="float32")[0], SAMPLE_RATE, tags=tags)[0]
         except audio.UserError as e:
             raise Refused(f"{path.name}: {e}") from e
-        files.write_whole({path: data}, make_folders=False)
+        whole_file.write_whole({path: data}, make_folders=False)
 
 
-def archive(board: Board, job: Job) -> File:
+def archive(queue: JobQueue, job: Job) -> File:
     """Return a zip of a finished job: its candidates, its input and edits.json, which says how they were made."""
     if job.state != "done":
         raise not_found(f"job {job.id} has no files.zip; it is {job.state}")
-    path = board.store.path(job) / "files.zip"
+    path = queue.store.path(job) / "files.zip"
     with _making:
-        if not path.is_file() and board.store.whole(job):
-            files.write_with(path, partial(_zip, board, job))
+        if not path.is_file() and queue.store.whole(job):
+            whole_file.write_with(path, partial(_zip, queue, job))
     return _file(path, "application/zip", f"{stem(job)}.zip", job)
 
 
-def _zip(board: Board, job: Job, file: BinaryIO) -> None:
-    folder = board.store.path(job)
+def _zip(queue: JobQueue, job: Job, file: BinaryIO) -> None:
+    folder = queue.store.path(job)
     names = ["input.wav", *(f"{each.number}.wav" for each in job.candidates)]
     names += [f"{each.number}-residual.wav" for each in job.candidates if each.residual]
-    view = board.view(job.id)
+    view = queue.view(job.id)
     view["made"] = [asdict(records.read(folder / f"{each.number}.wav")) for each in job.candidates]
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as packed:
         for name in names:
@@ -129,17 +129,17 @@ def stem(job: Job) -> str:
     return job.input.name.rpartition(".")[0] or job.input.name
 
 
-def live(board: Board, watchers: Watchers, job: Job, number: int) -> Response:
+def live(queue: JobQueue, watchers: Watchers, job: Job, number: int) -> Response:
     """Return a candidate's samples from the start, as they are made. Raises Refused where there are none to come."""
     if job.candidate(number) is None or job.settings.from_input:
         raise not_found(f"job {job.id} has no samples of candidate {number} while it is made")
     headers = {"X-Sample-Rate": str(SAMPLE_RATE), "Cache-Control": "no-store"}
-    return Stream(samples(board, watchers, job, number), MEDIA["f32"], headers)
+    return Stream(samples(queue, watchers, job, number), MEDIA["f32"], headers)
 
 
-async def samples(board: Board, watchers: Watchers, job: Job, number: int) -> AsyncGenerator[bytes, None]:
+async def samples(queue: JobQueue, watchers: Watchers, job: Job, number: int) -> AsyncGenerator[bytes, None]:
     """Yield a candidate's samples, float32 little-endian, until the last one is made or the job ends without it."""
-    growing = board.store.path(job) / f"{number}.f32"
+    growing = queue.store.path(job) / f"{number}.f32"
     whole = growing.with_suffix(".wav")
     file: BinaryIO | None = None
     try:

@@ -14,10 +14,10 @@ from ... import instructions, instruments
 from ...audio_files import wav
 from ...config import SAMPLE_RATE
 from ...values import flag
+from ..edit_request import asked, value
 from ..edits import record
+from ..errors import Refused
 from ..jobs import Job
-from ..orders import asked, value
-from ..refused import Refused
 from . import sound
 from .encoded import Encoded
 from .requests import Studio, studio_of, submitted
@@ -25,21 +25,21 @@ from .streams import Gone, Stream, unless_gone
 from .watchers import changed
 
 FORMATS = ("wav", "flac", "f32", "json", "zip")
-SHOWN = ("upload_bytes", "clip_seconds", "candidates", "queue")
+PUBLIC_LIMITS = ("upload_bytes", "clip_seconds", "candidates", "queue")
 """Limits that /v1/models tells."""
 
 
 async def models(request: Request) -> Response:
     """List the models, and the limits that a page should know."""
     studio = studio_of(request)
-    limits = {name: getattr(studio.limits, name) for name in SHOWN}
-    return JSONResponse({"object": "list", "data": studio.shelf.shown(studio.board.work), "limits": limits})
+    limits = {name: getattr(studio.limits, name) for name in PUBLIC_LIMITS}
+    return JSONResponse({"object": "list", "data": studio.models.shown(studio.queue.work), "limits": limits})
 
 
 async def sentence(request: Request) -> Response:
     """Say what a prompt becomes: what goes to the model, and one line where it was not trained on that."""
-    shelf, prompt = studio_of(request).shelf, request.query_params.get("prompt", "")
-    model = shelf.get(request.query_params.get("model") or shelf.first)
+    models, prompt = studio_of(request).models, request.query_params.get("prompt", "")
+    model = models.get(request.query_params.get("model") or models.first)
     vocabulary = model.bundle.config.instructions
     found = asked(prompt, vocabulary, studio_of(request).limits)
     meant = instructions.meaning(found.text, vocabulary)
@@ -82,7 +82,7 @@ async def _cancel(studio: Studio, job: Job) -> None:
     """Cancel the job of a client that left; not if the studio stops, which ends all connections itself."""
     if studio.watchers.closing:
         return
-    await to_thread.run_sync(studio.board.cancel, job)
+    await to_thread.run_sync(studio.queue.cancel, job)
 
 
 async def _over(studio: Studio, job: Job, *, or_heard: bool = False) -> None:
@@ -103,12 +103,12 @@ async def _streamed(studio: Studio, job: Job, kind: str) -> Response:
     await _over(studio, job, or_heard=True)
     samples, head = job.input.samples, b""
     if kind == "wav":
-        made = await to_thread.run_sync(record, studio.shelf.of(job), job, job.settings.seed)
+        made = await to_thread.run_sync(record, studio.models.of(job), job, job.settings.seed)
         head = wav.header(samples, SAMPLE_RATE, tags=made.sized(samples).tags())
 
     async def parts() -> AsyncGenerator[bytes, None]:
         yield head
-        async for part in sound.samples(studio.board, studio.watchers, job, 1):
+        async for part in sound.samples(studio.queue, studio.watchers, job, 1):
             yield part
 
     length = {"Content-Length": str(len(head) + 4 * samples)}
@@ -121,11 +121,11 @@ async def _whole(studio: Studio, job: Job, kind: str) -> Response:
         return _as_json(studio, job)
     if kind == "f32":
         length = {"Content-Length": str(4 * job.input.samples)}
-        return Stream(sound.samples(studio.board, studio.watchers, job, 1), sound.MEDIA[kind], _headers(job) | length)
+        return Stream(sound.samples(studio.queue, studio.watchers, job, 1), sound.MEDIA[kind], _headers(job) | length)
     if kind == "zip":
-        found: Response = await to_thread.run_sync(sound.archive, studio.board, job)
+        found: Response = await to_thread.run_sync(sound.archive, studio.queue, job)
     else:
-        found = await to_thread.run_sync(sound.finished, studio.board, job, f"1.{kind}")
+        found = await to_thread.run_sync(sound.finished, studio.queue, job, f"1.{kind}")
     found.headers.update(_headers(job))
     return found
 
@@ -135,7 +135,7 @@ def _headers(job: Job) -> dict[str, str]:
 
 
 def _as_json(studio: Studio, job: Job) -> Response:
-    encoded, folder = Encoded(), studio.board.store.path(job)
+    encoded, folder = Encoded(), studio.queue.store.path(job)
     data = [
         {
             "b64_audio": encoded.token(folder / f"{each.number}.wav"),
@@ -156,7 +156,7 @@ async def separations(request: Request) -> Response:
         said = fields.pop("description", "") or fields.pop("prompt", "")
         if "prompt" in fields or not said.strip():
             raise Refused("description: name one instrument, for example drums", "description")
-        vocabulary = studio.shelf.get(fields.get("model") or studio.shelf.first).bundle.config.instructions
+        vocabulary = studio.models.get(fields.get("model") or studio.models.first).bundle.config.instructions
         if instructions.meaning(said, vocabulary) is None:
             try:
                 said = instructions.chosen("Only", instruments.checked(said), vocabulary).text
@@ -170,7 +170,7 @@ async def separations(request: Request) -> Response:
     except Gone:
         await _cancel(studio, job)
         return Response(status_code=499)
-    encoded, folder = Encoded(), studio.board.store.path(job)
+    encoded, folder = Encoded(), studio.queue.store.path(job)
     target, residual = (encoded.token(folder / name) for name in ("1.wav", "1-residual.wav"))
     content = {"target": target, "residual": residual, "sample_rate": job.input.rate}
     return encoded.answer(content, {"X-Job-Id": job.id})

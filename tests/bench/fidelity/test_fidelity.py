@@ -103,14 +103,14 @@ def test_forced_logits_are_those_of_generation(bundles: dict[str, Path]) -> None
     model = variant.load()
     (each,) = material.seeded(model.lm.config, TEXTS[:1], FRAMES, 1)
     greedy = model.edit_codes(each.condition, each.text, greedy=True)
-    work = forcing.job(model, model.condition([each.text]), 3.0)
+    work = forcing.decoder(model, model.condition([each.text]), 3.0)
     logits = forcing.forced(work, each, greedy)
     tokens, inside = forcing.expected(greedy, model.lm.config.special)
     assert (logits.argmax(axis=-1)[inside] == tokens[inside]).all()
     assert inside.sum() == FRAMES * 4 and logits.shape == (FRAMES + 3, 4, model.lm.config.card)
     # The chunk is the same positions at once, but for the last ones.
-    part = forcing.chunk(each, greedy, model.lm.config.special, guided=True)
-    np.testing.assert_allclose(forcing.chunk_logits(work, part), logits[:FRAMES], atol=2e-4)
+    part = forcing.teacher_window(each, greedy, model.lm.config.special, guided=True)
+    np.testing.assert_allclose(forcing.window_logits(work, part), logits[:FRAMES], atol=2e-4)
 
 
 def test_numbers_against_plain_sums(bundles: dict[str, Path]) -> None:
@@ -124,7 +124,7 @@ def test_numbers_against_plain_sums(bundles: dict[str, Path]) -> None:
     logits = []
     for variant in variants:
         model = variant.load()
-        logits.append(forcing.forced(forcing.job(model, model.condition(TEXTS[:1]), 3.0), given[0], codes[1]))
+        logits.append(forcing.forced(forcing.decoder(model, model.condition(TEXTS[:1]), 3.0), given[0], codes[1]))
     p, q = (log_softmax(x.astype(np.float64), axis=-1) for x in logits)
     target = np.array(codes[1])[0]
     divergences, surprises = [], []
@@ -143,12 +143,12 @@ def test_swapping_everything_makes_the_other_model(bundles: dict[str, Path]) -> 
     variants = parse(str(bundles["exact"]), [str(bundles["four"])], backend="reference")
     reference, other = (v.load() for v in variants)
     (each,) = material.seeded(reference.lm.config, TEXTS[:1], FRAMES, 2)
-    part = forcing.chunk(each, each.condition, reference.lm.config.special, guided=True)
-    alone = [forcing.chunk_logits(forcing.job(m, m.condition(TEXTS[:1]), 3.0), part) for m in (reference, other)]
+    part = forcing.teacher_window(each, each.condition, reference.lm.config.special, guided=True)
+    alone = [forcing.window_logits(forcing.decoder(m, m.condition(TEXTS[:1]), 3.0), part) for m in (reference, other)]
     modules = list(ablation.swappable(reference))
     both = ablation.swapped(reference, other, modules)
-    mixed = forcing.chunk_logits(forcing.job(both, reference.condition(TEXTS[:1]), 3.0), part)
-    again = forcing.chunk_logits(forcing.job(reference, reference.condition(TEXTS[:1]), 3.0), part)
+    mixed = forcing.window_logits(forcing.decoder(both, reference.condition(TEXTS[:1]), 3.0), part)
+    again = forcing.window_logits(forcing.decoder(reference, reference.condition(TEXTS[:1]), 3.0), part)
     assert np.array_equal(again, alone[0])
     # What is left are embeddings, norms and positions, which a 4-bit bundle rounds to float16.
     size = np.linalg.norm(alone[1] - alone[0])
@@ -163,7 +163,7 @@ def test_quantizing_in_memory_is_what_convert_writes(bundles: dict[str, Path]) -
         assert np.array_equal(a, b)
     assert memory.megabytes == written.megabytes
     names = ["emb.1.weight", "layers.0.norm1.bias", "cp_transformer.pos_emb", "cp_transformer.gates"]
-    ours, theirs = memory.bundle.reload(names), written.bundle.reload(names)
+    ours, theirs = memory.bundle.load(names), written.bundle.load(names)
     assert all(mx.array_equal(ours[n], theirs[n]) and ours[n].dtype == theirs[n].dtype for n in names)
 
 

@@ -162,7 +162,7 @@ def test_what_is_no_projection_may_be_packed_in_any_form(edited: Callable[..., P
         got = (
             bundle.tensors["cp_transformer.pos_emb"][i]
             if "pos" in case
-            else (bundle.reload([f"cp_transformer.merge_linear.{i}.weight"])[f"cp_transformer.merge_linear.{i}.weight"])
+            else (bundle.load([f"cp_transformer.merge_linear.{i}.weight"])[f"cp_transformer.merge_linear.{i}.weight"])
         )
         np.testing.assert_array_equal(np.array(got), expected[names[0].format(i)])
     assert info.describe(bundle)["quantization"]["bits"] == 8
@@ -224,7 +224,7 @@ def test_entries_for_single_modules_are_found_under_any_name(edited: Callable[..
         raw["quantization"] |= {"modules": entry} if where == "below" else entry
 
     bundle = opened(edited(4, repack, state))
-    assert bundle.config.recipe == {"layers.1.linear1": Quantization(8, 32)}
+    assert bundle.config.overrides == {"layers.1.linear1": Quantization(8, 32)}
 
 
 def test_quantization_stated_twice_must_agree(edited: Callable[..., Path]) -> None:

@@ -73,7 +73,7 @@ def test_modules_packed_otherwise_are_told(tmp_path: Path, golden_bundles: Calla
     raw["quantization"]["layers.2.linear1"] = {"bits": 8, "group_size": 32}
     (path / "config.json").write_text(json.dumps(raw))
     bundle = open_bundle(path)
-    assert bundle.config.recipe == {"layers.2.linear1": Quantization(8, 32)}
+    assert bundle.config.overrides == {"layers.2.linear1": Quantization(8, 32)}
     shown = text(info.describe(bundle))
     assert "29 projections in 4 bits, groups of 64; 1 projections in 8 bits, groups of 32" in shown
 

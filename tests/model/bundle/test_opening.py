@@ -79,7 +79,7 @@ def test_one_gate_a_layer(edited: Callable[..., Path], golden_bundle: Path, name
     path = edited(32, split)
     assert_same_tensors(open_bundle(path), open_bundle(golden_bundle))
     whole = dict(open_bundle(golden_bundle).tensors)
-    reloaded = open_bundle(path).reload(["cp_transformer.gates"])["cp_transformer.gates"]
+    reloaded = open_bundle(path).load(["cp_transformer.gates"])["cp_transformer.gates"]
     np.testing.assert_array_equal(np.array(reloaded), np.array(whole["cp_transformer.gates"]))
     without = {n: a for n, a in split(whole).items() if not n.endswith(".1")}
     mx.save_safetensors(str(path / "model.safetensors"), without)
@@ -134,23 +134,23 @@ def test_single_modules_may_be_packed_otherwise(edited: Callable[..., Path], gol
     path = edited(4, repack, lambda raw: raw["quantization"].update(stated))
     bundle = open_bundle(path)
     assert bundle.config.quantization == Quantization(4, 64)
-    assert bundle.config.recipe["layers.0.linear2"] == Quantization(8, 32)
+    assert bundle.config.overrides["layers.0.linear2"] == Quantization(8, 32)
     assert "layers.1.self_attn.q_proj.scales" not in bundle.tensors
     # What is no layer projection is handed out dense, wherever it is asked for.
     for name in ("emb.1.weight", "cp_transformer.merge_linear.2.weight"):
         shape = layout.lm_shapes(bundle.config.lm, bundle.config.adapter)[name]
         assert bundle.tensors[name].shape == shape
-        bits = bundle.config.recipe[name.removesuffix(".weight")].bits
+        bits = bundle.config.overrides[name.removesuffix(".weight")].bits
         packed = mx.quantize(dense[name], group_size=32, bits=bits)
         want = np.array(mx.dequantize(*packed, group_size=32, bits=bits))
         np.testing.assert_array_equal(np.array(bundle.tensors[name]), want)
-        np.testing.assert_array_equal(np.array(bundle.reload([name])[name]), want)
+        np.testing.assert_array_equal(np.array(bundle.load([name])[name]), want)
 
 
 def test_reload_gives_the_names_asked_for(golden_bundles: Callable[[int], Path]) -> None:
     bundle = open_bundle(golden_bundles(4))
     names = ["layers.2.linear1.weight", "layers.2.linear1.scales", "cp_transformer.merge_linear.0.weight"]
-    found = bundle.reload(names)
+    found = bundle.load(names)
     assert sorted(found) == sorted(names)
     for name in names:
         np.testing.assert_array_equal(np.array(found[name]), np.array(bundle.tensors[name]))

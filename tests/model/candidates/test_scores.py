@@ -16,14 +16,14 @@ from model.candidates.make import candidates, ranked
 from model.candidates.scores import WHAT, fit, scores
 from model.config import AdapterConfig, Config, LMConfig
 from model.decoding.decode import Decoder
-from model.decoding.delay_pattern import delayed, with_special
+from model.decoding.delay_pattern import apply_delay, with_special
 from model.decoding.likelihood import Likelihood, LogProbabilities
 from model.decoding.sampling import Sampling
 from model.errors import UserError
 from model.network.text import text_kv
 from model.progress import finished
+from model.results.edit_record import EditRecord
 from model.results.edited import Edited
-from model.results.made import Made
 
 TEXT = "Music piece. Instruct: Only Drums."
 
@@ -49,7 +49,7 @@ def test_log_probabilities_are_those_of_the_tokens_that_came_out(model: Instruct
     text = text_kv(model.lm, {TEXT: model.condition([TEXT])}, [TEXT])
     decoder = Decoder(model.lm, model.adapter, text, 3.0, Sampling())
     state = decoder.start(with_special(codes, special), frames)
-    sequence, _ = delayed(edited, frames, special)
+    sequence, _ = apply_delay(edited, frames, special)
     sums, counts = np.zeros((3, 4)), np.zeros(4)
     for j in range(sequence.shape[2] - 1):
         raw = decoder.raw(state, sequence[:, :, j : j + 1])
@@ -114,7 +114,7 @@ def test_unusable_counts_and_scores_are_refused(model: InstructMusicGen, clip: n
 
 
 def edited(**told: float) -> Edited:
-    return Edited(np.zeros(1, np.float32), 32_000, Made(TEXT, 0, "m", "w", "b", "l"), None, told)
+    return Edited(np.zeros(1, np.float32), 32_000, EditRecord(TEXT, 0, "m", "w", "b", "l"), None, told)
 
 
 def test_ranks_put_the_highest_first_and_keep_ties_in_order() -> None:

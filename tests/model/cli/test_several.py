@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from model import files
-from model.folders.jobs import seed_of
+from model import whole_file
+from model.folders.file_jobs import seed_of
 
 from .conftest import TEXT, Run
 
@@ -102,7 +102,7 @@ def test_a_manifest_gives_each_file_its_sentence(songs: Path, bundle: Path, run:
 def test_a_full_disk_in_the_middle_loses_nothing(
     songs: Path, bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = files.write_whole
+    whole = whole_file.write_whole
     written: list[Path] = []
 
     def full(contents: dict[Path, bytes], **options: object) -> list[Path]:
@@ -112,7 +112,7 @@ def test_a_full_disk_in_the_middle_loses_nothing(
         written.append(path)
         return whole(contents, **options)
 
-    monkeypatch.setattr("model.files.write_whole", full)
+    monkeypatch.setattr("model.whole_file.write_whole", full)
     done = run(*command(songs, bundle, "--quiet"))
     done.fails(1, "no space left on device", "2 of 4 files", "goes on")
     found = [path for path in (songs.parent / "out").rglob("*") if path.is_file()]

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.decoding.delay_pattern import delayed, positions, undelayed
+from model.decoding.delay_pattern import apply_delay, positions, undo_delay
 
 SPECIAL = 99
 
@@ -17,10 +17,10 @@ SPECIAL = 99
 @given(batch=st.integers(1, 3), books=st.integers(1, 6), frames=st.integers(1, 20), seed=st.integers(0, 99))
 def test_undelayed_inverts_delayed(batch: Any, books: Any, frames: Any, seed: Any) -> None:
     codes = mx.array(np.random.default_rng(seed).integers(0, SPECIAL, (batch, books, frames)), dtype=mx.int32)
-    sequence, known = delayed(codes, frames, SPECIAL)
+    sequence, known = apply_delay(codes, frames, SPECIAL)
     assert sequence.shape == (batch, books, positions(frames, books))
     assert known.all()
-    assert (np.asarray(undelayed(sequence, frames)) == np.asarray(codes)).all()
+    assert (np.asarray(undo_delay(sequence, frames)) == np.asarray(codes)).all()
     # What is left of the pattern is the special token.
     assert (np.asarray(sequence) == SPECIAL).sum() == batch * books * books
 
@@ -29,7 +29,7 @@ def test_undelayed_inverts_delayed(batch: Any, books: Any, frames: Any, seed: An
 def test_a_prompt_makes_known_what_it_covers(frames: Any, data: Any) -> None:
     given_frames = data.draw(st.integers(0, frames - 1))
     codes = mx.array(np.arange(4 * given_frames).reshape(1, 4, given_frames), dtype=mx.int32)
-    sequence, known = delayed(codes, frames, SPECIAL)
+    sequence, known = apply_delay(codes, frames, SPECIAL)
     got = np.asarray(sequence)[0]
     for k in range(4):
         for j in range(frames + 4):

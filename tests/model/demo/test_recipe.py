@@ -126,7 +126,7 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     from model.decoding.decode import Decoder
     from model.decoding.sampling import Sampling
     from model.demo.training.codec.train import load_codec
-    from model.demo.training.edits.network import Model, delayed
+    from model.demo.training.edits.network import Model, apply_delay
     from model.demo.training.edits.tokenizer import Tokens, vocabulary
     from model.demo.training.edits.train import Settings
     from model.pipeline import InstructMusicGen
@@ -150,7 +150,7 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     ids = torch.tensor(Tokens()(texts))
     with torch.no_grad():
         condition, _ = text = model.condition(ids, torch.ones(1))
-        sequence = delayed(codes, settings.shape.card)[..., :-1]
+        sequence = apply_delay(codes, settings.shape.card)[..., :-1]
         hidden = model(sequence, text, model.prefix(codes), 1)
         wanted = torch.stack([head(hidden) for head in model.linears], 1)[0].numpy()
     assert np.abs(np.array(ours.condition(texts)) - condition.numpy()).max() < 0.01

@@ -8,10 +8,10 @@ import pytest
 
 from model.errors import UsageError, UserError
 from model.folders.batches import Task, batches
-from model.folders.jobs import Job, collect, manifest, seed_of
+from model.folders.file_jobs import FileJob, collect, manifest, seed_of
 from model.folders.shard import Shard
 from model.folders.table import COLUMNS, path_of, read, write
-from model.results.made import Made
+from model.results.edit_record import EditRecord
 
 
 def touch(path: Path) -> Path:
@@ -66,7 +66,7 @@ def test_a_folder_without_audio_is_refused(tmp_path: Path, out: Path) -> None:
         collect([tmp_path / "in"], out, 0)
 
 
-def lines(tmp_path: Path, text: str | bytes) -> list[Job]:
+def lines(tmp_path: Path, text: str | bytes) -> list[FileJob]:
     path = tmp_path / "songs.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return manifest(path, tmp_path / "out", 0)
@@ -102,8 +102,8 @@ def test_a_manifest_that_is_no_text_or_not_there_is_refused(tmp_path: Path) -> N
 
 
 def task(name: str, tokens: int) -> Task:
-    made = Made("", 0, "", "", "", "")
-    return Task(Job(Path(name), Path("out") / name, name, 0), made, tokens)
+    made = EditRecord("", 0, "", "", "", "")
+    return Task(FileJob(Path(name), Path("out") / name, name, 0), made, tokens)
 
 
 def test_batches_hold_equal_lengths_and_sentences_and_lose_nobody(

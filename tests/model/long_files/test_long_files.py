@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from model import InstructMusicGen, audio, files
+from model import InstructMusicGen, audio, whole_file
 from model.audio_files import spool
 from model.decoding.sampling import Sampling
 from model.errors import UsageError, UserError
 from model.long_files import clip as clips
-from model.long_files import kept
-from model.long_files.edit import Order, edit
+from model.long_files import unfinished
+from model.long_files.edit import EditOptions, edit
 from tests import backends
 
 TEXT = "Music piece. Instruct: Only Drums."
@@ -63,7 +63,7 @@ def test_a_long_clip_has_the_samples_that_load_gives(
 def test_a_file_holds_what_generate_returns_and_save_writes(
     m: InstructMusicGen, tmp_path: Path, source: Path, suffix: str, normalize: bool, keep_rate: bool
 ) -> None:
-    order = Order(TEXT, 3, normalize=normalize, keep_rate=keep_rate)
+    order = EditOptions(TEXT, 3, normalize=normalize, keep_rate=keep_rate)
     tags = {"title": TEXT, "comment": "odd"}
     done = edit(m, clips.load(source), order, tmp_path / f"out.{suffix}", tags=lambda _: tags)
     clip = audio.load(source)
@@ -80,10 +80,10 @@ def test_a_file_holds_what_generate_returns_and_save_writes(
 
 
 def test_a_pipe_gets_the_files_bytes_or_the_bare_samples(m: InstructMusicGen, tmp_path: Path, source: Path) -> None:
-    edit(m, clips.load(source), Order(TEXT, 3), tmp_path / "out.wav")
+    edit(m, clips.load(source), EditOptions(TEXT, 3), tmp_path / "out.wav")
     pipe, bare = io.BytesIO(), io.BytesIO()
-    edit(m, clips.load(source), Order(TEXT, 3), pipe)
-    edit(m, clips.load(source), Order(TEXT, 3), bare, kind="f32")
+    edit(m, clips.load(source), EditOptions(TEXT, 3), pipe)
+    edit(m, clips.load(source), EditOptions(TEXT, 3), bare, kind="f32")
     assert pipe.getvalue() == (tmp_path / "out.wav").read_bytes()
     assert pipe.getvalue().endswith(bare.getvalue())
     samples = soundfile.read(tmp_path / "out.wav", dtype="float32")[0]
@@ -93,7 +93,13 @@ def test_a_pipe_gets_the_files_bytes_or_the_bare_samples(m: InstructMusicGen, tm
 def test_a_pipe_gets_each_second_when_it_is_final(m: InstructMusicGen, source: Path) -> None:
     seen: list[tuple[int, int]] = []
     pipe = io.BytesIO()
-    edit(m, clips.load(source), Order(TEXT), pipe, progress=lambda done, _: seen.append((done, len(pipe.getvalue()))))
+    edit(
+        m,
+        clips.load(source),
+        EditOptions(TEXT),
+        pipe,
+        progress=lambda done, _: seen.append((done, len(pipe.getvalue()))),
+    )
     sizes = dict(seen)
     assert sizes[1] < 200  # the header
     # 50 frames, and the delay's 3 steps in each of the three windows that they lie in
@@ -119,8 +125,8 @@ def test_a_resumed_edit_has_the_bytes_of_an_uninterrupted_one(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path, at: int, error: type[BaseException]
 ) -> None:
     """Stop stands for a crash: nothing handles it."""
-    order = Order(TEXT, 5, resume=True)
-    edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "want.wav")
+    order = EditOptions(TEXT, 5, resume=True)
+    edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "want.wav")
     with pytest.raises(error) as raised:
         edit(m, clips.load(source), order, tmp_path / "out.wav", progress=interrupted(at, error))
     first_windows = at >= 60  # 50 frames are complete, and the first window has 40
@@ -136,12 +142,12 @@ def test_a_resumed_edit_has_the_bytes_of_an_uninterrupted_one(
 def test_a_write_that_a_crash_cut_off_costs_its_window_only(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path
 ) -> None:
-    edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "want.wav")
+    edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "want.wav")
     with pytest.raises(Stop):
-        edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
+        edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
     (file,) = cache.iterdir()
     file.write_bytes(file.read_bytes()[:-5])
-    edit(m, clips.load(source), Order(TEXT, 5, resume=True), tmp_path / "out.wav")
+    edit(m, clips.load(source), EditOptions(TEXT, 5, resume=True), tmp_path / "out.wav")
     assert (tmp_path / "out.wav").read_bytes() == (tmp_path / "want.wav").read_bytes()
 
 
@@ -155,20 +161,20 @@ def test_another_edit_does_not_go_on_with_it(
     m: InstructMusicGen, tmp_path: Path, source: Path, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(Stop):
-        edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
-    order = Order(**{"text": TEXT, "seed": 5, "resume": True} | change)
+        edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
+    order = EditOptions(**{"text": TEXT, "seed": 5, "resume": True} | change)
     with pytest.raises(UsageError, match=message):
         edit(m, clips.load(source), order, tmp_path / "out.wav")
-    assert kept.seed_of(tmp_path / "out.wav") == 5
+    assert unfinished.seed_of(tmp_path / "out.wav") == 5
 
 
 def test_another_clip_does_not_go_on_with_it(m: InstructMusicGen, tmp_path: Path, source: Path) -> None:
     with pytest.raises(Stop):
-        edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
+        edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
     samples, rate = soundfile.read(source)
     soundfile.write(source, samples[::-1], rate)
     with pytest.raises(UsageError, match="clip"):
-        edit(m, clips.load(source), Order(TEXT, 5, resume=True), tmp_path / "out.wav")
+        edit(m, clips.load(source), EditOptions(TEXT, 5, resume=True), tmp_path / "out.wav")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}\n", b"[1]\n123", b"\xff\xfe\n", b'{"format": 1, "settings": 3}\n'])
@@ -176,11 +182,11 @@ def test_what_cannot_be_read_is_named_and_nothing_is_lost(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path, damage: bytes
 ) -> None:
     with pytest.raises(Stop):
-        edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
+        edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav", progress=interrupted(80, Stop))
     (file,) = cache.iterdir()
     file.write_bytes(damage)
     with pytest.raises(UserError, match="begin without --resume"):
-        edit(m, clips.load(source), Order(TEXT, 5, resume=True), tmp_path / "out.wav")
+        edit(m, clips.load(source), EditOptions(TEXT, 5, resume=True), tmp_path / "out.wav")
     assert file.read_bytes() == damage
 
 
@@ -190,13 +196,19 @@ def test_a_full_disk_at_the_end_keeps_what_is_edited(
     def full(path: Path, *_: object, **__: object) -> None:
         raise UserError(f"{path}: no space left on device")
 
-    edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "want.wav")
+    edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "want.wav")
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_with", full)
+        patch.setattr(whole_file, "write_with", full)
         with pytest.raises(UserError, match=r"no space left.*--resume goes on"):
-            edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav")
+            edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav")
     seen: list[int] = []
-    edit(m, clips.load(source), Order(TEXT, 5, resume=True), tmp_path / "out.wav", progress=lambda *s: seen.append(1))
+    edit(
+        m,
+        clips.load(source),
+        EditOptions(TEXT, 5, resume=True),
+        tmp_path / "out.wav",
+        progress=lambda *s: seen.append(1),
+    )
     assert seen == [] and (tmp_path / "out.wav").read_bytes() == (tmp_path / "want.wav").read_bytes()
 
 
@@ -206,7 +218,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_the_edit_goes_on(
     (tmp_path / "file").touch()
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path / "file"))
     notes: list[str] = []
-    edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav", tell=notes.append)
+    edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav", tell=notes.append)
     assert (tmp_path / "out.wav").exists() and "--resume will not be possible" in notes[0]
 
 
@@ -239,11 +251,11 @@ def test_the_unfinished_of_long_ago_is_forgotten(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path
 ) -> None:
     cache.mkdir(parents=True)
-    for name, age in (("old.codes", kept.DAYS + 1), ("new.codes", kept.DAYS - 1)):
+    for name, age in (("old.codes", unfinished.DAYS + 1), ("new.codes", unfinished.DAYS - 1)):
         (cache / name).touch()
         then = (cache / name).stat().st_mtime - age * 86400
         os.utime(cache / name, (then, then))
-    edit(m, clips.load(source), Order(TEXT, 5), tmp_path / "out.wav")
+    edit(m, clips.load(source), EditOptions(TEXT, 5), tmp_path / "out.wav")
     assert [path.name for path in cache.iterdir()] == ["new.codes"]
 
 

@@ -37,7 +37,7 @@ class Shifted:
     def tiles(self) -> dict[str, Any]:
         return {}
 
-    def reload(self, names: Any) -> Any:
+    def load(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 
 
@@ -46,12 +46,12 @@ def test_adapter_layer_i_uses_lm_layer_start_plus_i(golden_bundle: Any) -> None:
     weights = Weights(dict(bundle.tensors), bundle.config, reference)
     lm = LanguageModel(weights)
     codes = tensors("cp")["condition_codes"]
-    shifted = Adapter(weights, lm, bundle.reload)(codes)
+    shifted = Adapter(weights, lm, bundle.load)(codes)
     # The same adapter over an LM that lacks the layers below it.
     upper = LanguageModel(Weights(dict(bundle.tensors), bundle.config, reference))
     upper.layers = upper.layers[START:]
     unshifted = replace(bundle.config, adapter=replace(bundle.config.adapter, start_layer=0))
-    direct = Adapter(Weights(dict(bundle.tensors), unshifted, reference), upper, bundle.reload)(codes)
+    direct = Adapter(Weights(dict(bundle.tensors), unshifted, reference), upper, bundle.load)(codes)
     assert len(shifted) == len(direct) == CONFIG["layers"] - START
     for a, b in zip(shifted, direct):
         for part in "qkv":
@@ -98,7 +98,7 @@ def test_a_clip_asks_for_its_matrices_once_and_in_one_go(golden_bundle: Any) -> 
 
     def load(names: list[str]) -> dict[str, mx.array]:
         asked.append(names)
-        return bundle.reload(names)
+        return bundle.load(names)
 
     adapter = Adapter(weights, LanguageModel(weights), load)
     adapter(tensors("cp")["condition_codes"])
@@ -109,7 +109,7 @@ def test_what_the_last_layer_gives_on_is_not_computed(golden_bundle: Any, monkey
     """Nothing reads it. Of a stack that is cut short, every layer is whole."""
     bundle = open_bundle(golden_bundle)
     weights = Weights(dict(bundle.tensors), bundle.config, reference)
-    adapter, given = Adapter(weights, LanguageModel(weights), bundle.reload), list[mx.array]()
+    adapter, given = Adapter(weights, LanguageModel(weights), bundle.load), list[mx.array]()
 
     def layer(*args: Any, **kwargs: Any) -> Any:
         x, prefix = Adapter.layer(adapter, *args, **kwargs)

@@ -46,7 +46,7 @@ def test_chunks_change_nothing(golden_bundle: Any, monkeypatch: pytest.MonkeyPat
     audio = tensors("encodec")["clip.audio"][:, 0]
     codes = m.encode(audio)
     latent, sound = m.codec.latent(audio), m.decode(codes)
-    monkeypatch.setattr(encodec, "CHUNK", chunk)
+    monkeypatch.setattr(encodec, "CHUNK_FRAMES", chunk)
     assert_close(m.codec.latent(audio), latent, "latent")
     assert_equal(m.encode(audio), codes)
     assert_close(m.decode(codes), sound, "sound")

@@ -20,9 +20,9 @@ from model.errors import UsageError, UserError
 from model.evaluation.fidelity import teacher_forcing as forcing
 from model.evaluation.fidelity.inputs import Material
 from model.instructions import Vocabulary
-from model.quantize import gptq as feedback
-from model.quantize import recipes
+from model.quantize import gptq
 from model.quantize.calibration import TEXTS, Calibration
+from model.quantize.packing import Parts, least_squares
 from reference import oracle
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "A"
@@ -45,40 +45,40 @@ def weights(seed: int, rows: int, width: int) -> mx.array:
     return mx.array((0.05 * np.random.default_rng(seed).standard_normal((rows, width))).astype(np.float32))
 
 
-def unpacked(packed: feedback.Parts, q: Quantization = FOUR) -> np.ndarray:
+def unpacked(packed: Parts, q: Quantization = FOUR) -> np.ndarray:
     return np.asarray(oracle.dequantize(*packed, group_size=q.group_size, bits=q.bits))
 
 
 def test_factor_is_the_inverses() -> None:
     h = moment(correlated(0, 96))
-    upper = np.array(feedback.factor(h))
+    upper = np.array(gptq.inverse_cholesky(h))
     assert np.array_equal(upper, np.triu(upper)) and upper.dtype == np.float64
-    damped = np.array(h, dtype=np.float64) + feedback.DAMPING * np.diag(np.array(h)).mean() * np.eye(96)
+    damped = np.array(h, dtype=np.float64) + gptq.DAMPING * np.diag(np.array(h)).mean() * np.eye(96)
     np.testing.assert_allclose(upper.T @ upper @ damped, np.eye(96), atol=1e-7)
-    assert np.isfinite(np.array(feedback.factor(mx.zeros((32, 32))))).all()  # inputs that were always 0
+    assert np.isfinite(np.array(gptq.inverse_cholesky(mx.zeros((32, 32))))).all()  # inputs that were always 0
 
 
 def test_unrelated_inputs_need_no_feedback() -> None:
     """With H a multiple of the identity nothing can be made up for: the result is the search's, to the bit."""
     w = weights(1, 16, 128)
     h = 7 * mx.eye(128)
-    found = feedback.quantize(w, h, feedback.factor(h), FOUR, mx.float16)
-    assert all(mx.array_equal(a, b) for a, b in zip(found, recipes.search(w, FOUR, mx.float16)))
+    found = gptq.quantize(w, h, gptq.inverse_cholesky(h), FOUR, mx.float16)
+    assert all(mx.array_equal(a, b) for a, b in zip(found, least_squares(w, FOUR, mx.float16)))
 
 
 def test_one_group_against_optimal_brain_quantization_written_out() -> None:
     """The inverse downdated column by column, as the papers derive it; no Cholesky factor."""
     w, h = weights(2, 24, 32), moment(correlated(2, 32))
-    damped = np.array(h, dtype=np.float64) + feedback.DAMPING * np.diag(np.array(h)).mean() * np.eye(32)
+    damped = np.array(h, dtype=np.float64) + gptq.DAMPING * np.diag(np.array(h)).mean() * np.eye(32)
     inverse, left = np.linalg.inv(damped), np.array(w, dtype=np.float64)
-    _, scales, biases = recipes.search(w, FOUR, mx.float16)
+    _, scales, biases = least_squares(w, FOUR, mx.float16)
     s, b = (np.array(x, dtype=np.float64)[:, 0] for x in (scales, biases))
     made = np.zeros_like(left)
     for i in range(32):
         made[:, i] = np.clip(np.round((left[:, i] - b) / s), 0, 15) * s + b
         left -= np.outer(left[:, i] - made[:, i], inverse[i] / inverse[i, i])
         inverse -= np.outer(inverse[:, i], inverse[i]) / inverse[i, i]
-    found = unpacked(feedback._fed_back(np.array(w), np.array(feedback.factor(h)), FOUR, mx.float16))
+    found = unpacked(gptq.gptq_round(np.array(w), np.array(gptq.inverse_cholesky(h)), FOUR, mx.float16))
     np.testing.assert_allclose(found, made, atol=1e-6)
 
 
@@ -88,10 +88,10 @@ def test_products_with_inputs_not_seen_are_better(bits: int, size: int) -> None:
     inputs = correlated(3, 256, 2000)
     seen, held_out = inputs[:1500], inputs[1500:]
     h = moment(seen)
-    plain, found = recipes.search(w, q, mx.float16), feedback.quantize(w, h, feedback.factor(h), q, mx.float16)
+    plain, found = least_squares(w, q, mx.float16), gptq.quantize(w, h, gptq.inverse_cholesky(h), q, mx.float16)
     assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in plain]
 
-    def errors(packed: feedback.Parts, x: np.ndarray) -> np.ndarray:
+    def errors(packed: Parts, x: np.ndarray) -> np.ndarray:
         off = unpacked(packed, q) - np.array(w, dtype=np.float64)
         return np.asarray(((x @ off.T) ** 2).sum(axis=0))
 
@@ -149,8 +149,8 @@ def test_the_inputs_seen_are_those_of_the_whole_model(tmp_path: Path, clips: Pat
     ):
         spy.watched, spy.seen = id(weight), []
         for part, text in zip(parts, TEXTS):
-            chunk = forcing.chunk(Material("", text, part, None), part, model.lm.config.special, guided=True)
-            forcing.chunk_logits(forcing.job(model, model.condition([text]), 3.0), chunk)
+            chunk = forcing.teacher_window(Material("", text, part, None), part, model.lm.config.special, guided=True)
+            forcing.window_logits(forcing.decoder(model, model.condition([text]), 3.0), chunk)
         inputs = np.concatenate(spy.seen)
         expected = inputs.T @ inputs
         close = 2e-4 * np.abs(expected).max()  # float32 sums, and streams of float32 that went two ways
@@ -170,7 +170,7 @@ def test_bundle_keeps_layout_and_size_and_names_what_was_done(tmp_path: Path, cl
         a, b = (open_bundle(path) for path in (plain, ours))
         layouts = [{name: (s.dtype, s.shape) for name, s in each.sources.items()} for each in (a, b)]
         assert layouts[0] == layouts[1]
-        assert a.config.recipe == b.config.recipe
+        assert a.config.overrides == b.config.overrides
         differ = {n.rpartition(".")[0] for n in a.tensors if not mx.array_equal(a.tensors[n], b.tensors[n])}
         assert differ and all(module.startswith("layers.") for module in differ)
     again = convert(**SOURCE, out=tmp_path / "again", recipe="calibrated", clips=[clips])

@@ -41,7 +41,7 @@ class Dequantized:
     def tiles(self) -> dict[str, Any]:
         return {}
 
-    def reload(self, names: Any) -> Any:
+    def load(self, names: Any) -> Any:
         return {name: self.tensors[name] for name in names}
 
 

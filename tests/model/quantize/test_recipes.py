@@ -22,8 +22,8 @@ from model.config import AdapterConfig, Config, LMConfig, Quantization
 from model.convert.convert import convert
 from model.errors import UsageError
 from model.formats.tensor_writer import layout_bytes
-from model.quantize.recipes import RECIPES, named, search
-from model.quantize.recipes import plain as by_mlx
+from model.quantize.packing import least_squares, minmax
+from model.quantize.recipes import RECIPES, named
 from reference import oracle, tolerance
 from reference.contract import Packed
 
@@ -61,8 +61,8 @@ def squared_errors(weight: np.ndarray, packed: tuple[mx.array, mx.array, mx.arra
 )
 def test_the_search_never_loses_to_mlx(seed: int, kind: str, bits: int, size: int, dtype: mx.Dtype) -> None:
     q, weight = Quantization(bits, size), drawn(seed, 5, 256, kind)
-    plain = by_mlx(mx.array(weight), q, dtype)
-    found = search(mx.array(weight), q, dtype)
+    plain = minmax(mx.array(weight), q, dtype)
+    found = least_squares(mx.array(weight), q, dtype)
     assert [(a.dtype, a.shape) for a in found] == [(a.dtype, a.shape) for a in plain]
     ours, theirs = squared_errors(weight, found, q), squared_errors(weight, plain, q)
     # Equal where nothing better was found; sums of squares are compared in float32 there and in float64 here.
@@ -82,20 +82,20 @@ def test_plain_is_mlx_itself() -> None:
 def test_blocks_of_rows_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     weight = mx.array(drawn(2, 10, 128, "normal"))
     whole = named("mse").pack(weight, FOUR, mx.float16)
-    monkeypatch.setattr("model.quantize.recipes.BLOCK", 3 * 128)
+    monkeypatch.setattr("model.quantize.packing.BLOCK", 3 * 128)
     assert all(mx.array_equal(a, b) for a, b in zip(named("mse").pack(weight, FOUR, mx.float16), whole))
 
 
 def stored(name: str, default: Quantization = FOUR) -> dict[str, tuple[mx.Dtype, tuple[int, ...]]]:
     other = named(name).overrides(LARGE, ADAPTER, default)
-    return layout.stored(Config(LARGE, ADAPTER, mx.float16, default, other))
+    return layout.stored_tensors(Config(LARGE, ADAPTER, mx.float16, default, other))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_size_of_musicgen_large_within_three_percent(name: str) -> None:
     plain, ours = layout_bytes(stored("plain")), layout_bytes(stored(name))
     assert abs(ours / plain - 1) < 0.03
-    assert plain == layout_bytes(layout.stored(Config(LARGE, ADAPTER, mx.float16, FOUR)))
+    assert plain == layout_bytes(layout.stored_tensors(Config(LARGE, ADAPTER, mx.float16, FOUR)))
 
 
 def test_what_is_packed_how() -> None:
@@ -121,13 +121,13 @@ def test_bundles_open_run_and_name_their_recipe(name: str, tmp_path: Path) -> No
     raw = json.loads((out / "config.json").read_text())
     bundle = open_bundle(out)
     assert raw["quantization"]["recipe"] == describe(bundle)["quantization"]["recipe"] == name
-    assert bundle.config.recipe == {
+    assert bundle.config.overrides == {
         m: q for m, q in named(name).overrides(bundle.config.lm, bundle.config.adapter, FOUR).items() if q != FOUR
     }
     exact = open_bundle(convert(**source, out=tmp_path / "exact", bits=32))
     for module in ("layers.1.self_attn.k_proj", "layers.0.linear1", "linears.2", "cp_transformer.merge_linear.1"):
         weight = np.array(exact.tensors[f"{module}.weight"])
-        q = bundle.config.recipe.get(module, FOUR) if f"{module}.scales" in bundle.sources else None
+        q = bundle.config.overrides.get(module, FOUR) if f"{module}.scales" in bundle.sources else None
         if q is None:
             assert name in ("plain", "heads", "mse", "calibrated") and not module.startswith("layers.")
             assert name != "heads" or not module.startswith("linears.")

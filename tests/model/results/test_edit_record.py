@@ -22,13 +22,13 @@ from model.audio_files import writing
 from model.bundle.bundle import open_bundle
 from model.bundle.info import license_of
 from model.errors import UserError
-from model.results import made as records
+from model.results import edit_record as records
+from model.results.edit_record import EditRecord
 from model.results.edited import edit
-from model.results.made import Made
 from model.results.page import HEIGHT, WIDTH, Sound, page, picture, png
 
 TEXT = "Music piece. Instruct: Only Drums."
-MADE = Made(
+MADE = EditRecord(
     TEXT, 5, "owner/name", "0" * 16, "native", "MIT", "0.1.0", "song.wav", "ab" * 32, {"top_k": 9, "greedy": True}
 )
 SOUND = np.random.default_rng(0).normal(0, 0.1, 3200).astype(np.float32)

@@ -15,10 +15,10 @@ import httpx
 import numpy as np
 import soundfile
 
-from model.studio.board import Board
+from model.studio.job_queue import JobQueue
 from model.studio.jobs import Job
 from model.studio.limits import Limits
-from model.studio.shelf import Shelf
+from model.studio.loaded_models import LoadedModels
 from model.studio.store import Store
 from model.studio.web import server
 from model.studio.web.app import app
@@ -28,8 +28,8 @@ from model.studio.web.watchers import Watchers
 PATIENCE = 60.0
 
 
-class Gated(Board):
-    """A board whose jobs wait at a step while its gate is shut."""
+class Gated(JobQueue):
+    """A queue whose jobs wait at a step while its gate is shut."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -47,10 +47,10 @@ class Gated(Board):
 
 
 class Running:
-    """The studio's address, its board, and requests to it."""
+    """The studio's address, its queue, and requests to it."""
 
-    def __init__(self, url: str, studio: Studio, board: Gated, thread: threading.Thread) -> None:
-        self.url, self.studio, self.board, self.thread = url, studio, board, thread
+    def __init__(self, url: str, studio: Studio, queue: Gated, thread: threading.Thread) -> None:
+        self.url, self.studio, self.queue, self.thread = url, studio, queue, thread
         self.port = int(url.rpartition(":")[2])
         # An idle connection is left before any of the studios here closes it: both at once would reset a request.
         self.client = httpx.Client(base_url=url, timeout=PATIENCE, limits=httpx.Limits(keepalive_expiry=0.2))
@@ -106,8 +106,8 @@ def running(
 ) -> Iterator[Running]:  # fmt: skip
     """Run a studio of a model, or of several, on a free port."""
     limits, watchers = limits or Limits(free_bytes=0), Watchers()
-    board = Gated(Store(data), limits, watchers.tell)
-    studio = Studio(board, Shelf([bundles] if isinstance(bundles, Path) else bundles, backend), watchers, limits)
+    queue = Gated(Store(data), limits, watchers.tell)
+    studio = Studio(queue, LoadedModels([bundles] if isinstance(bundles, Path) else bundles, backend), watchers, limits)
     listening = server.listen("127.0.0.1", 0)
     started = threading.Event()
     more = {} if page is None else {"page": page}
@@ -115,11 +115,11 @@ def running(
     thread = threading.Thread(target=own.run, args=([listening],), daemon=True)
     thread.start()
     assert started.wait(PATIENCE)
-    found = Running(f"http://127.0.0.1:{listening.getsockname()[1]}", studio, board, thread)
+    found = Running(f"http://127.0.0.1:{listening.getsockname()[1]}", studio, queue, thread)
     try:
         yield found
     finally:
-        board.gate.set()
+        queue.gate.set()
         own.should_exit = True
         found.client.close()
         thread.join(PATIENCE)

@@ -172,11 +172,11 @@ FORMS: dict[str, tuple[int, bytes]] = {
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_that_is_no_clip_is_refused_and_leaves_nothing(studio: Running, name: str) -> None:
     status, body = FORMS[name]
-    before, memory = sorted(studio.board.store.folder.iterdir()), psutil.Process().memory_info().rss
+    before, memory = sorted(studio.queue.store.folder.iterdir()), psutil.Process().memory_info().rss
     found, answer = raw(studio, form(studio, body))
     assert found == status, answer
     assert set(json.loads(answer.partition(b"\r\n\r\n")[2])["error"]) == {"message", "type", "param"}
-    assert sorted(studio.board.store.folder.iterdir()) == before
+    assert sorted(studio.queue.store.folder.iterdir()) == before
     assert psutil.Process().memory_info().rss - memory < 200 << 20
     studio.alive()
 
@@ -192,7 +192,7 @@ def test_a_files_name_is_a_label_and_no_place(studio: Running, name: str) -> Non
     job = json.loads(answer.partition(b"\r\n\r\n")[2])
     shown = job["input"]["name"]
     assert shown and len(shown) <= 100 and not set(shown) & set('/\\<>"') and shown.isprintable()
-    names = {path.name for path in studio.board.store.path(job["id"]).iterdir()}
+    names = {path.name for path in studio.queue.store.path(job["id"]).iterdir()}
     assert {"input.wav", "job.json"} <= names
     studio.done(job)
 
@@ -221,7 +221,7 @@ def test_every_answer_is_confined(studio: Running, monkeypatch: pytest.MonkeyPat
     found = [studio.client.get(path).headers for path in paths]
     found.append(studio.client.get("/v1/models", headers={"Host": "elsewhere.test"}).headers)
     with monkeypatch.context() as patch:  # a fault of ours
-        patch.setattr("model.studio.board.Board.views", lambda *_: 1 / 0)
+        patch.setattr("model.studio.job_queue.JobQueue.views", lambda *_: 1 / 0)
         answer = studio.client.get("/jobs")
         assert answer.status_code == 500 and "division" not in answer.text
         assert answer.json()["error"]["type"] == "server_error"

@@ -15,7 +15,7 @@ import soundfile
 from model import InstructMusicGen, audio
 from model.candidates.scores import fit
 from model.instructions import trained
-from model.results import made as records
+from model.results import edit_record as records
 from model.studio.limits import Limits
 
 from .conftest import BACKEND
@@ -66,13 +66,13 @@ def test_flac_holds_the_edit_in_24_bits(studio: Running) -> None:
 
 
 def test_events_tell_of_the_course_and_end_with_it(studio: Running) -> None:
-    studio.board.gate.clear()
+    studio.queue.gate.clear()
     job = studio.job(wav(1.2))
-    until(studio.board.waiting.is_set)
+    until(studio.queue.waiting.is_set)
     with studio.client.stream("GET", f"/jobs/{job['id']}/events") as answer:
         lines = answer.iter_lines()
         found = [json.loads(next(line for line in lines if line.startswith("data: "))[6:])]
-        studio.board.gate.set()
+        studio.queue.gate.set()
         found += [json.loads(line[6:]) for line in lines if line.startswith("data: ")]
     assert found[0]["state"] == "running" and found[-1]["state"] == "done"
     assert [each["done"] for each in found] == sorted(each["done"] for each in found)
@@ -81,8 +81,8 @@ def test_events_tell_of_the_course_and_end_with_it(studio: Running) -> None:
 
 
 def test_samples_are_heard_before_the_edit_is_done(studio: Running) -> None:
-    studio.board.gate.clear()
-    studio.board.at = 55
+    studio.queue.gate.clear()
+    studio.queue.at = 55
     job = studio.job(wav(1.6))
     with studio.client.stream("GET", f"/jobs/{job['id']}/audio/1.f32") as answer:
         assert answer.headers["x-sample-rate"] == "32000" and "content-length" not in answer.headers
@@ -91,61 +91,61 @@ def test_samples_are_heard_before_the_edit_is_done(studio: Running) -> None:
         assert (
             studio.get(job["id"])["state"] == "running" and studio.get(job["id"])["candidates"][0]["ready_seconds"] > 0
         )
-        studio.board.gate.set()
+        studio.queue.gate.set()
         whole = first + b"".join(parts)
-    studio.board.at = 1
+    studio.queue.at = 1
     done = studio.done(job)
     assert whole == samples(studio.bytes(done["candidates"][0]["files"]["wav"])).tobytes()
 
 
 def test_a_listener_who_leaves_cancels_nothing(studio: Running) -> None:
-    studio.board.gate.clear()
-    studio.board.at = 55
+    studio.queue.gate.clear()
+    studio.queue.at = 55
     job = studio.job(wav(1.6))
     with studio.client.stream("GET", f"/jobs/{job['id']}/audio/1.f32") as answer:
         next(answer.iter_raw())
-    studio.board.gate.set()
-    studio.board.at = 1
+    studio.queue.gate.set()
+    studio.queue.at = 1
     studio.done(job)
 
 
 def test_a_running_job_is_canceled_within_a_step_and_the_next_one_runs(studio: Running) -> None:
-    studio.board.gate.clear()
-    studio.board.waiting.clear()
+    studio.queue.gate.clear()
+    studio.queue.waiting.clear()
     first, second = studio.job(wav(2.0)), studio.job(wav())
-    until(studio.board.waiting.is_set)
+    until(studio.queue.waiting.is_set)
     assert studio.get(second["id"])["queue_position"] == 0
     answer = studio.client.delete(f"/jobs/{first['id']}")
     assert answer.status_code == 200 and answer.json()["state"] == "canceled"
-    studio.board.gate.set()
+    studio.queue.gate.set()
     studio.done(second)
-    assert studio.get(first["id"])["done"] == studio.board.at, "it went on"
-    folder = studio.board.store.path(first["id"])
+    assert studio.get(first["id"])["done"] == studio.queue.at, "it went on"
+    folder = studio.queue.store.path(first["id"])
     assert sorted(path.name for path in folder.iterdir()) == ["input.wav", "job.json"]
     assert studio.client.get(f"/jobs/{first['id']}/audio/1.wav").status_code == 404
     assert studio.bytes(f"/jobs/{first['id']}/audio/1.f32") == b""
 
 
 def test_a_queued_job_is_canceled_and_a_finished_one_deleted(studio: Running) -> None:
-    studio.board.gate.clear()
+    studio.queue.gate.clear()
     running, queued, last = (studio.job(wav(seed=n)) for n in range(3))
     assert studio.client.delete(f"/jobs/{queued['id']}").json()["state"] == "canceled"
     assert studio.get(last["id"])["queue_position"] in (0, 1)
-    studio.board.gate.set()
+    studio.queue.gate.set()
     studio.done(running)
     studio.done(last)
     for job in (running, queued):
         assert studio.client.delete(f"/jobs/{job['id']}").status_code == 204
-        assert not studio.board.store.path(job["id"]).exists()
+        assert not studio.queue.store.path(job["id"]).exists()
         assert error(studio.client.get(f"/jobs/{job['id']}"))[0] == 404
         assert error(studio.client.delete(f"/jobs/{job['id']}"))[0] == 404
 
 
 def test_a_cancel_that_comes_too_late_deletes_nothing(studio: Running) -> None:
-    studio.board.gate.clear()
+    studio.queue.gate.clear()
     running, queued = studio.job(wav()), studio.job(wav(seed=1))
     assert studio.client.post(f"/jobs/{queued['id']}/cancel").json()["state"] == "canceled"
-    studio.board.gate.set()
+    studio.queue.gate.set()
     studio.done(running)
     for job, state in ((running, "done"), (queued, "canceled")):
         answer = studio.client.post(f"/jobs/{job['id']}/cancel")
@@ -226,22 +226,22 @@ def test_a_random_seed_is_drawn_and_shown(studio: Running) -> None:
 
 def test_a_full_queue_says_when_to_come_back(tiny: Path, tmp_path: Path) -> None:
     with running(tiny, tmp_path, Limits(queue=2, free_bytes=0), backend=BACKEND) as studio:
-        studio.board.gate.clear()
+        studio.queue.gate.clear()
         jobs = [studio.job(wav())]
-        until(studio.board.waiting.is_set)
+        until(studio.queue.waiting.is_set)
         jobs += [studio.job(wav()) for _ in range(2)]
         answer = studio.post(wav(), prompt="only drums")
         assert error(answer) == (429, "2 jobs wait already; try again later", None)
         assert int(answer.headers["retry-after"]) >= 1
-        studio.board.gate.set()
+        studio.queue.gate.set()
         for job in jobs:
             studio.done(job)
         studio.done(studio.job(wav()))
         assert studio.client.get("/v1/models").json()["data"][0]["work_per_second"]["1"] > 0
-        studio.board.gate.clear()
-        studio.board.waiting.clear()
+        studio.queue.gate.clear()
+        studio.queue.waiting.clear()
         jobs = [studio.job(wav()) for _ in range(2)]
-        until(studio.board.waiting.is_set)
+        until(studio.queue.waiting.is_set)
         assert studio.get(jobs[1]["id"])["seconds_left"] > 0
 
 
@@ -275,7 +275,7 @@ def test_a_full_disk_is_said_before_the_upload_is_kept(tiny: Path, tmp_path: Pat
 def test_a_bad_field_is_named_in_the_command_lines_words(
     studio: Running, fields: dict[str, str], param: str, said: str
 ) -> None:
-    before = len(list(studio.board.store.folder.iterdir()))
+    before = len(list(studio.queue.store.folder.iterdir()))
     status, message, named = error(studio.post(wav(), **{"prompt": "only drums", **fields}))
     assert status == 400 and named == param and said in message
-    assert len(list(studio.board.store.folder.iterdir())) == before
+    assert len(list(studio.queue.store.folder.iterdir())) == before

@@ -60,7 +60,7 @@ def test_a_job_that_is_being_removed_holds_nobody_up(studio: Running, monkeypatc
     finally:
         end.set()
         removal.join(PATIENCE)
-    assert not list((studio.board.store.folder).glob(f"*{job}*"))
+    assert not list((studio.queue.store.folder).glob(f"*{job}*"))
 
 
 def test_uploads_lie_in_the_data_folder_and_are_gone_when_they_are_taken(
@@ -76,6 +76,6 @@ def test_uploads_lie_in_the_data_folder_and_are_gone_when_they_are_taken(
     monkeypatch.setattr("model.studio.web.forms.SpooledTemporaryFile", noted)
     monkeypatch.setattr("starlette.formparsers.SpooledTemporaryFile", opened)
     studio.job(wav(seconds=20, channels=2))  # more than is kept in memory
-    folder = studio.board.store.uploads
+    folder = studio.queue.store.uploads
     assert places == [str(folder)] and folder.stat().st_mode & 0o77 == 0
     assert list(folder.iterdir()) == []

@@ -127,7 +127,7 @@ def test_fifty_clients_at_random_lose_nothing_and_mix_nothing_up(
             each.start()
         while any(each.is_alive() for each in clients):
             peak = max(peak, process.memory_info().rss)
-            waiting = max(waiting, len(studio.board._queue))
+            waiting = max(waiting, len(studio.queue._queue))
             time.sleep(0.05)
         assert [wrong for each in clients for wrong in each.wrong] == []
         seen = sum((each.seen for each in clients), Counter[str]())
@@ -149,5 +149,5 @@ def test_fifty_clients_at_random_lose_nothing_and_mix_nothing_up(
             assert studio.get(job)["input"]["name"] == f"{clip}.wav"
         assert done
         until(lambda: not studio.studio.watchers._waiting)
-        assert {path.name for path in studio.board.store.folder.iterdir()} == listed
+        assert {path.name for path in studio.queue.store.folder.iterdir()} == listed
     assert Counter(thread.name for thread in threading.enumerate())["studio worker"] == 0

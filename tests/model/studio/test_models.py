@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.results.made import read
+from model.results.edit_record import read
 
 from .conftest import BACKEND
 from .running import Running, running, wav
@@ -25,10 +25,10 @@ def two(golden_bundles: Callable[[int], Path], tmp_path: Path) -> list[Path]:
 
 def queued(studio: Running) -> list[str]:
     """Ask both models for an edit, behind one that does not go on, and stop."""
-    studio.board.gate.clear()
+    studio.queue.gate.clear()
     studio.job(wav())
     jobs = [studio.job(wav(), model=name)["id"] for name in ("band", "band-2")]
-    studio.board.stop()
+    studio.queue.stop()
     return jobs
 
 

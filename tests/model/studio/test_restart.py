@@ -26,12 +26,12 @@ from .running import running, until, wav
 ROOT = Path(__file__).parents[3]
 SLOW = """
 import sys, time
-from model.studio.board import Board
-take = Board.progress
+from model.studio.job_queue import JobQueue
+take = JobQueue.progress
 def slowly(self, *step):
     take(self, *step)
     time.sleep(0.02)
-Board.progress = slowly
+JobQueue.progress = slowly
 from model.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -186,12 +186,12 @@ def test_what_cannot_go_on_says_why(tiny: Path, tmp_path: Path) -> None:
 
 def test_what_cannot_be_tidied_away_ends_nothing(tiny: Path, tmp_path: Path) -> None:
     with running(tiny, tmp_path, backend=BACKEND) as studio:
-        studio.board.gate.clear()
+        studio.queue.gate.clear()
         job = studio.job(wav(0.3))["id"]
-        assert studio.board.waiting.wait(60)
+        assert studio.queue.waiting.wait(60)
         (tmp_path / "jobs" / job / "mine").mkdir()
         assert studio.client.delete(f"/jobs/{job}").json()["state"] == "canceled"
-        studio.board.gate.set()
+        studio.queue.gate.set()
         studio.done(studio.job(wav(0.1)))
     changed(tmp_path, job, state="running")
     with running(tiny, tmp_path, backend=BACKEND) as studio:
@@ -211,7 +211,7 @@ def test_files_that_somebody_removed_are_not_found(tiny: Path, tmp_path: Path) -
             assert answer.status_code == 404 and str(tmp_path) not in answer.text, answer.text
 
 
-@pytest.mark.parametrize("where", ["model.studio.clips.write_whole", "model.studio.edits.files.write_all"])
+@pytest.mark.parametrize("where", ["model.studio.clips.write_whole", "model.studio.edits.whole_file.write_all"])
 def test_a_full_disk_is_said_without_its_path(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
@@ -245,16 +245,16 @@ def test_a_disk_that_refuses_ends_nothing(tiny: Path, tmp_path: Path, monkeypatc
     with running(tiny, tmp_path, backend=BACKEND) as studio:
         job = studio.job(wav(0.1))
         studio.done(job)
-        monkeypatch.setattr("model.studio.edits.files.write_whole", full)
+        monkeypatch.setattr("model.studio.edits.whole_file.write_whole", full)
         failed = studio.events(studio.job(wav(0.1))["id"])[-1]
         assert failed["state"] == "failed" and "No space left" in failed["error"]["message"]
         monkeypatch.undo()
-        monkeypatch.setattr(studio.board.store, "save", full)
+        monkeypatch.setattr(studio.queue.store, "save", full)
         answer = studio.post(wav(0.1), prompt="only drums")
         assert answer.status_code >= 400 and "No space left" in answer.text
         monkeypatch.undo()
         studio.done(studio.job(wav(0.1)))
-        left = sorted(path.name for path in studio.board.store.folder.iterdir())
+        left = sorted(path.name for path in studio.queue.store.folder.iterdir())
         assert left == sorted(each["id"] for each in studio.client.get("/jobs").json()["jobs"])
 
 

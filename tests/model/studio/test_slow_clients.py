@@ -86,10 +86,10 @@ def test_a_client_that_reads_nothing_is_let_go(studio: Running) -> None:
 
 
 def test_a_client_that_leaves_in_its_upload_leaves_nothing(studio: Running) -> None:
-    before = sorted(studio.board.store.folder.iterdir())
+    before = sorted(studio.queue.store.folder.iterdir())
     for cut in (10, 400, 5000):
         with socket.create_connection(("127.0.0.1", studio.port)) as connection:
             connection.sendall(form(studio, whole(wav(1.0)))[: 200 + cut])
             time.sleep(0.05)
     studio.done(studio.job(wav(0.1)))
-    assert len(sorted(studio.board.store.folder.iterdir())) == len(before) + 1
+    assert len(sorted(studio.queue.store.folder.iterdir())) == len(before) + 1

@@ -91,9 +91,9 @@ def test_a_separation_adds_up_to_the_input(studio: Running) -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"stream": "true"}, {"n": "2", "response_format": "json"}])
 def test_a_client_that_leaves_cancels_its_edit(studio: Running, fields: dict[str, str]) -> None:
-    studio.board.gate.clear()
-    studio.board.waiting.clear()
-    studio.board.at = 60 if "stream" in fields else 1
+    studio.queue.gate.clear()
+    studio.queue.waiting.clear()
+    studio.queue.at = 60 if "stream" in fields else 1
     request = studio.client.build_request(
         "POST", EDITS, files={"file": ("a.wav", wav(1.6)), **{k: (None, v) for k, v in fields.items()},
                               "prompt": (None, "only drums")},
@@ -102,13 +102,13 @@ def test_a_client_that_leaves_cancels_its_edit(studio: Running, fields: dict[str
     lines = [f"POST {EDITS} HTTP/1.1", *(f"{name}: {value}" for name, value in request.headers.items())]
     with socket.create_connection(("127.0.0.1", studio.port)) as connection:
         connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        until(studio.board.waiting.is_set)
+        until(studio.queue.waiting.is_set)
         if "stream" in fields:
             assert connection.recv(1 << 16).startswith(b"HTTP/1.1 200")
     newest = studio.client.get("/jobs?limit=1").json()["jobs"][0]["id"]
     until(lambda: studio.get(newest)["state"] == "canceled")
-    studio.board.gate.set()
-    studio.board.at = 1
+    studio.queue.gate.set()
+    studio.queue.at = 1
 
 
 def test_an_edit_that_fails_says_why(studio: Running, monkeypatch: pytest.MonkeyPatch) -> None:

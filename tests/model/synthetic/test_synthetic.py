@@ -73,7 +73,7 @@ def test_the_large_preset_is_the_published_size() -> None:
     """0.8 G parameters (packed words counted as one) and 2.2 GiB, as the model card says."""
     preset = PRESETS["large"]
     assert preset.lm.head_dim == 64
-    stored = layout.stored(Config(preset.lm, AdapterConfig(48, 500), mx.float16, Quantization(4, 64)))
+    stored = layout.stored_tensors(Config(preset.lm, AdapterConfig(48, 500), mx.float16, Quantization(4, 64)))
     assert round(sum(math.prod(shape) for _, shape in stored.values()) / 1e6) == 791
     assert round(layout_bytes(stored) / 2**30, 1) == 2.2
     assert layout.count(layout.codec_shapes(preset.codec)) == 57_925_313

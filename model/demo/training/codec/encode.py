@@ -15,7 +15,7 @@ from .codes import Encoded, check_codec, heard, mixtures, relevel, save_codes, s
 from .network import HOP, Codec
 from .train import load_codec
 
-PIECE = 50
+SONGS_A_PIECE = 50
 """Songs a file of codes: training can begin with the first ones."""
 
 ROWS = {"cpu": 6, "gpu": 96}
@@ -37,14 +37,18 @@ def encode_songs(work: Workspace, name: str, device: str, passes: int = 1, limit
     for number in range(passes):
         for path in chunks(work.songs, name):
             songs = np.load(path, mmap_mode="r")[:limit]
-            for first in range(0, len(songs), PIECE):
-                seeds = [seed_of(path.stem, number, row) for row in range(first, min(first + PIECE, len(songs)))]
+            for first in range(0, len(songs), SONGS_A_PIECE):
+                seeds = [
+                    seed_of(path.stem, number, row) for row in range(first, min(first + SONGS_A_PIECE, len(songs)))
+                ]
                 target = work.codes / f"{name}-{number}-{path.stem.rpartition('-')[2]}-{first:04d}.npz"
                 if target.is_file():
                     check_codec(target, digest)
                     continue
                 save_codes(
-                    target, _encode(codec, songs[first : first + PIECE], seeds, number > 0, name, device), digest
+                    target,
+                    _encode(codec, songs[first : first + SONGS_A_PIECE], seeds, number > 0, name, device),
+                    digest,
                 )
 
 

@@ -174,7 +174,7 @@ class Model(nn.Module):
         return [head(hidden[:, k : k + frames]) for k, head in enumerate(self.linears)]
 
 
-def delayed(codes: Tensor, special: int) -> Tensor:
+def apply_delay(codes: Tensor, special: int) -> Tensor:
     """codes [B, K, T] -> the delayed sequence [B, K, T+K] that starts with a special step."""
     batch, books, frames = codes.shape
     out = codes.new_full((batch, books, frames + books), special)

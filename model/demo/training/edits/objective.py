@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .network import Model, delayed
+from .network import Model, apply_delay
 from .sentences import ACTIONS, SUBJECTS, sentence
 
 WEIGHTS = (1.6, 1.1, 0.7, 0.6)
@@ -60,7 +60,7 @@ def losses(
 ) -> Tensor:
     """Return the cross-entropy of each codebook [K]; `hidden` replaces the delayed sequence that the model sees."""
     texts = len(targets) // len(inputs)
-    sequence = delayed(targets, model.shape.card)[..., :-1] if hidden is None else hidden
+    sequence = apply_delay(targets, model.shape.card)[..., :-1] if hidden is None else hidden
     states = model(sequence, model.condition(ids, keep), model.prefix(inputs), texts)
     logits = model.logits(states, targets.shape[-1])
     each = [F.cross_entropy(part.flatten(0, 1).float(), targets[:, k].reshape(-1)) for k, part in enumerate(logits)]

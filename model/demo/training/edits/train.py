@@ -20,7 +20,7 @@ from ....errors import UserError
 from ..codec.codes import Encoded, load_codes
 from ..codec.train import load_codec
 from ..workspace import Workspace, check_settings, replace
-from .network import Model, Shape, delayed, initialize
+from .network import Model, Shape, apply_delay, initialize
 from .objective import SubjectProbe, draw_subjects, hide_history, losses
 from .step import Batch, Step
 from .text_network import T5Shape
@@ -90,7 +90,7 @@ class Run:
         texts, asked = draw_subjects(choice, s.probe_rows)
         targets = torch.from_numpy(drawn.targets)
         keep = torch.from_numpy(noise.random(len(targets)) >= s.dropped).float()
-        sequence = delayed(targets, card)[..., :-1]
+        sequence = apply_delay(targets, card)[..., :-1]
         return {
             "inputs": torch.from_numpy(drawn.inputs),
             "targets": targets,
@@ -118,7 +118,7 @@ class Run:
             keep = torch.ones(len(targets), device=self.device)
             ids, others = (torch.tensor(self.tokens(list(t)), device=self.device) for t in (batch.texts, wrong))
             plain = losses(self.model, inputs, targets, ids, keep)
-            blind = torch.full_like(delayed(targets, card)[..., :-1], card)
+            blind = torch.full_like(apply_delay(targets, card)[..., :-1], card)
             right = losses(self.model, inputs, targets, ids, keep, blind)
             cost = losses(self.model, inputs, targets, others, keep, blind) - right
             result[action] = {"loss": round(float(plain.mean()), 3), "first": round(float(plain[0]), 3),

@@ -25,7 +25,7 @@ from ..workspace import Workspace
 from .presence import Presence, threshold
 from .run import EDITS, fit_presence, round_trip, stems_of
 from .score import CANDIDATES, Truth, mask_of, nearest
-from .summary import LEAST, RESAMPLES
+from .summary import MIN_SONGS, RESAMPLES
 
 SILENT = 1e-2
 """Peak below which a stem is not there: an edit that names it has no answer that could be reached."""
@@ -143,7 +143,7 @@ def _gain(groups: dict[tuple[int, str, str], list[dict[str, Any]]], name: str) -
 def interval(differences: Floats) -> dict[str, float]:
     """Return a mean over songs with its 95 % bootstrap interval; `low` and `high` only where songs are enough."""
     result = {"mean": round(float(differences.mean()), 2)}
-    if len(differences) >= LEAST:
+    if len(differences) >= MIN_SONGS:
         draws = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
         low, high = np.quantile(differences[draws].mean(axis=1), (0.025, 0.975))
         result |= {"low": round(float(low), 2), "high": round(float(high), 2)}

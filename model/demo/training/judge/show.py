@@ -19,7 +19,7 @@ from ..workspace import Workspace
 from .run import stems_of
 from .score import Truth, mask_of
 
-SHOWN = (("only", 0), ("no", 0), ("only", 1))
+EXAMPLES = (("only", 0), ("no", 0), ("only", 1))
 """Edits of each song: action and stem."""
 
 
@@ -36,7 +36,7 @@ def show(
     lines = ["| song | input | instruction | edit | true answer |", "|---|---|---|---|---|"]
     for index, stems in enumerate(stems_of(work, name, songs)):
         truth = Truth(stems, {})
-        for action, stem in SHOWN:
+        for action, stem in EXAMPLES:
             source, target = (truth.mixture(mask) for mask in mask_of(action, stem))
             text = canonical(action, stem)
             codes = model.edit_codes(model.encode(mx.array(source)), text, **sampling)
@@ -51,7 +51,7 @@ def show(
                 soundfile.write(out / files[kind], np.clip(sound, -1, 1), RATE, format="MP3")
             links = " | ".join(f"[listen]({file})" for file in files.values()).split(" | ")
             lines.append(f"| {index + 1} | {links[0]} | {text.partition('Instruct: ')[2]} | {links[1]} | {links[2]} |")
-            if index == 0 and (action, stem) == SHOWN[0]:
+            if index == 0 and (action, stem) == EXAMPLES[0]:
                 picture({"input": source, text: edit, "true answer": target}, out / "spectrograms.png")
     (out / "README.md").write_text(
         "\n".join([*lines, "", "![Spectrograms](spectrograms.png)"]) + "\n", encoding="utf-8"

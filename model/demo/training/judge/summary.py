@@ -9,7 +9,7 @@ import numpy as np
 
 Row = dict[str, Any]
 
-LEAST = 5
+MIN_SONGS = 5
 """Songs below which an interval would say nothing."""
 
 RESAMPLES = 4000
@@ -45,7 +45,7 @@ def share(rows: Sequence[Row], key: str, actions: Sequence[str]) -> dict[str, fl
         return {}
     means = [float(np.mean([row[key] for row in chosen if row["song"] == song])) for song in songs]
     result = {"percent": round(100 * float(np.mean(means)), 1)}
-    if len(means) >= LEAST:
+    if len(means) >= MIN_SONGS:
         draws = np.random.default_rng(0).integers(0, len(means), (RESAMPLES, len(means)))
         low, high = np.quantile(np.array(means)[draws].mean(axis=1), (0.025, 0.975))
         result |= {"low": round(100 * float(low), 1), "high": round(100 * float(high), 1)}

@@ -19,7 +19,7 @@ from .render import render
 from .song import Song, compose
 from .style import Presets, Style
 
-CHUNK = 200
+SONGS_A_FILE = 200
 """Songs a file: 256 MB in float16."""
 
 
@@ -68,26 +68,26 @@ def held_out_record() -> dict[str, Any]:
 def write_songs(work: Workspace, name: str, count: int, first: int = 0, jobs: int = 1) -> None:
     """Compose and render songs `first` to `first + count` of a set into chunks; chunks that are there stay.
 
-    `first` is a multiple of `CHUNK`; `jobs` is how many fluidsynths run at once. Raises UserError if it is not, if
-    fluidsynth or a soundfont is missing, or if the log holds another record of what is held out.
+    `first` is a multiple of `SONGS_A_FILE`; `jobs` is how many fluidsynths run at once. Raises UserError if it is not,
+    if fluidsynth or a soundfont is missing, or if the log holds another record of what is held out.
     """
     record, log = held_out_record(), work.log()
     if log.get("held_out", record) != record:
         raise UserError(f"{work.log_path} records other held-out styles; use another --work folder")
     if "held_out" not in log:
         work.write_log(held_out=record)
-    if first % CHUNK:
-        raise UserError(f"--first {first} is not a multiple of {CHUNK}, the songs of a file")
-    for start in range(first, first + count, CHUNK):
-        size = min(CHUNK, first + count - start)
-        path = chunk_path(work, name, start // CHUNK)
+    if first % SONGS_A_FILE:
+        raise UserError(f"--first {first} is not a multiple of {SONGS_A_FILE}, the songs of a file")
+    for start in range(first, first + count, SONGS_A_FILE):
+        size = min(SONGS_A_FILE, first + count - start)
+        path = chunk_path(work, name, start // SONGS_A_FILE)
         if path.is_file() and len(np.load(path, mmap_mode="r")) >= size:
             continue
         songs = [SETS[name].song(index) for index in range(start, start + size)]
         audio = render(songs, jobs=jobs).astype(np.float16)
         replace(path, lambda aside, audio=audio: _save(aside, audio))  # type: ignore[misc]
         silent = [round(float(share), 3) for share in (np.abs(audio).max(axis=2) < 1e-3).mean(axis=0)]
-        work.append_log("songs", {"set": name, "chunk": start // CHUNK, "songs": size, "silent": silent})
+        work.append_log("songs", {"set": name, "chunk": start // SONGS_A_FILE, "songs": size, "silent": silent})
 
 
 def chunk_path(work: Workspace, name: str, chunk: int) -> Path:

@@ -13,7 +13,7 @@ export function canPlayLive() {
 }
 
 /**
- * The growing candidates of one job. Has a deck's play, pause, toggle, seek, select, playing, position and duration.
+ * The growing candidates of one job. Has a player's play, pause, toggle, seek, select, playing, position and duration.
  * Fires "state", and "samples" whenever more has come.
  */
 export class LivePlayer extends EventTarget {

@@ -12,17 +12,17 @@ const QUIETEST = 0.001; // RMS of -60 dB: below it there is nothing to match
 /** @type {AudioContext | null} */
 let context = null;
 
-/** Return the context that all decks share. Made at the first sound that is played: browsers wait for a click. */
+/** Return the context that all players share. Made at the first sound that is played: browsers wait for a click. */
 export function audioContext() {
   context ??= new AudioContext({ sampleRate: RATE, latencyHint: "interactive" });
   return context;
 }
 
-/** @type {Deck | null} */
+/** @type {Player | null} */
 let sounding = null;
 
 /** Fires "state" (played, paused, ended, switched, loaded). Positions are seconds in the recordings. */
-export class Deck extends EventTarget {
+export class Player extends EventTarget {
   /** @type {Map<string, {buffer: AudioBuffer, rms: number, peak: number}>} */
   tracks = new Map();
   selected = "";

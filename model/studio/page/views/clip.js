@@ -1,6 +1,6 @@
 /** Where a clip comes from: a file, a drop, the microphone, the example, or an edit made before; and its region. */
 
-import { Deck } from "../audio/deck.js";
+import { Player } from "../audio/player.js";
 import { Recording, whyNoMicrophone } from "../audio/recorder.js";
 import { Sound, decode, lengthOf } from "../audio/sound.js";
 import { file as fetchFile } from "../connection.js";
@@ -9,12 +9,12 @@ import { RegionView } from "./region.js";
 
 const DRAWN = 900; // s; what is longer would fill the browser's memory, and its region is typed
 
-/** Fires "change" when there is another clip or region, and "plays" when its deck is used. */
+/** Fires "change" when there is another clip or region, and "plays" when its player is used. */
 export class ClipPanel extends EventTarget {
   /** @type {{file?: File, source?: string, name: string, seconds: number | null} | null} */
   clip = null;
   limits = { upload_bytes: Infinity, clip_seconds: Infinity };
-  deck = new Deck();
+  player = new Player();
   region = new RegionView($("#region"));
   /** @type {Recording | null} */
   #recording = null;
@@ -31,11 +31,11 @@ export class ClipPanel extends EventTarget {
     $("#example").addEventListener("click", () => this.#fetch("/page/example.flac", { name: "clip.flac" }));
     $("#clip-replace").addEventListener("click", () => this.#empty());
     $("#clip-whole").addEventListener("click", () => this.region.whole());
-    $("#clip-play").addEventListener("click", () => this.deck.toggle());
+    $("#clip-play").addEventListener("click", () => this.player.toggle());
     for (const id of ["#from", "#to"]) $(id).addEventListener("change", () => this.#typed());
     this.region.addEventListener("change", () => this.#regionChanged());
-    this.region.addEventListener("seek", ({ detail }) => this.deck.seek(detail));
-    this.deck.addEventListener("state", () => this.#deckChanged());
+    this.region.addEventListener("seek", ({ detail }) => this.player.seek(detail));
+    this.player.addEventListener("state", () => this.#playerChanged());
     this.#listenForDrops();
     this.#prepareRecording();
   }
@@ -105,7 +105,7 @@ export class ClipPanel extends EventTarget {
     }
     this.fail(""); // what was said while it was still coming
     this.clip = { ...clip, seconds: buffer?.duration ?? null };
-    this.deck.clear();
+    this.player.clear();
     $("#drop").hidden = true;
     $("#clip-view").hidden = false;
     $("#clip-name").textContent = clip.name;
@@ -113,8 +113,8 @@ export class ClipPanel extends EventTarget {
     $("#clip-whole").hidden = true;
     $("#from").value = $("#to").value = "";
     if (buffer) {
-      this.deck.add("clip", buffer);
-      this.deck.matched = false;
+      this.player.add("clip", buffer);
+      this.player.matched = false;
       this.region.show(Sound.of(buffer), this.limits.clip_seconds);
     } else {
       const most = Math.round(this.limits.clip_seconds);
@@ -129,7 +129,7 @@ export class ClipPanel extends EventTarget {
   #empty() {
     this.#next();
     this.clip = null;
-    this.deck.clear();
+    this.player.clear();
     this.fail("");
     $("#drop").hidden = false;
     $("#clip-view").hidden = true;
@@ -172,7 +172,7 @@ export class ClipPanel extends EventTarget {
   #regionChanged() {
     if (!this.clip) return;
     const { from, to, isWhole } = this.region;
-    this.deck.setRange(from, to);
+    this.player.setRange(from, to);
     if (![$("#from"), $("#to")].includes(document.activeElement)) this.#showPart();
     const part = isWhole ? "all of it" : `${clock(from)} to ${clock(to)} of ${clock(this.clip.seconds)}`;
     const cut = !isWhole && this.clip.seconds > this.limits.clip_seconds;
@@ -182,14 +182,14 @@ export class ClipPanel extends EventTarget {
     this.dispatchEvent(new Event("change"));
   }
 
-  #deckChanged() {
-    const { playing } = this.deck;
+  #playerChanged() {
+    const { playing } = this.player;
     setIcon($("#clip-play .icon"), playing ? "pause" : "play");
     $("#clip-play").setAttribute("aria-label", playing ? "Pause" : "Play the region");
     if (playing) this.dispatchEvent(new Event("plays"));
     const follow = () => {
-      this.region.setPosition(this.deck.position);
-      if (this.deck.playing) requestAnimationFrame(follow);
+      this.region.setPosition(this.player.position);
+      if (this.player.playing) requestAnimationFrame(follow);
     };
     follow();
   }

@@ -1,7 +1,7 @@
 /** A job's recordings side by side: drawn and played while they are made, and compared when they are done. */
 
 import { isFinal } from "../api.js";
-import { Deck } from "../audio/deck.js";
+import { Player } from "../audio/player.js";
 import { LivePlayer, canPlayLive } from "../audio/live.js";
 import { Sound, decode } from "../audio/sound.js";
 import { connection, file } from "../connection.js";
@@ -16,7 +16,7 @@ const WITHHELD =
 /** Fires "editthis" with {source, url, name}, and "problem" with a sentence. */
 export class Comparison extends EventTarget {
   transport = new Transport();
-  #deck = new Deck();
+  #player = new Player();
   /** @type {LivePlayer | null} */
   #live = null;
   /** @type {Map<string, TrackCard>} */
@@ -32,7 +32,7 @@ export class Comparison extends EventTarget {
   constructor() {
     super();
     connection.addEventListener("back", () => {
-      for (const key of this.#files.keys()) if (!this.#deck.tracks.has(key)) this.#fetch(key);
+      for (const key of this.#files.keys()) if (!this.#player.tracks.has(key)) this.#fetch(key);
     });
     this.transport.addEventListener("state", () => {
       const { selected, playing, tracks } = this.transport.player;
@@ -53,7 +53,7 @@ export class Comparison extends EventTarget {
     this.#end = new AbortController();
     this.#live?.close();
     this.#live = null;
-    this.#deck.clear();
+    this.#player.clear();
     this.transport.use(null);
     this.#cards.clear();
     for (const each of [this.#files, this.#coming, this.#problems]) each.clear();
@@ -80,7 +80,7 @@ export class Comparison extends EventTarget {
     }
     this.transport.setTracks([...this.#cards.values()].map((card) => [card.key, card.title]));
     if (isFinal(job)) this.#settle();
-    else if (!this.transport.player) this.transport.use(this.#deck);
+    else if (!this.transport.player) this.transport.use(this.#player);
     this.#tellLive();
   }
 
@@ -157,9 +157,9 @@ export class Comparison extends EventTarget {
     file(job.input.file, this.#end.signal)
       .then((blob) => blob.arrayBuffer())
       .then((bytes) => this.#live === live && live.addWhole("0", bytes))
-      .catch(() => {}); // the deck, which needs it more, tells
-    const { playing, position } = this.#deck;
-    this.#deck.pause();
+      .catch(() => {}); // the player, which needs it more, tells
+    const { playing, position } = this.#player;
+    this.#player.pause();
     live.seek(position);
     this.transport.use(live);
     if (playing) live.play();
@@ -193,7 +193,7 @@ export class Comparison extends EventTarget {
       const bytes = await (await file(this.#files.get(key), signal)).arrayBuffer();
       const buffer = await decode(bytes);
       if (signal.aborted) return;
-      this.#deck.add(key, buffer);
+      this.#player.add(key, buffer);
       this.#choose();
       this.#draw(key, Sound.of(buffer));
     } catch (error) {
@@ -214,11 +214,11 @@ export class Comparison extends EventTarget {
 
   /** Until a person chooses, the best candidate is what is heard, or the input where there is none yet. */
   #choose() {
-    if (this.transport.chosen || this.#deck.playing) return;
+    if (this.transport.chosen || this.#player.playing) return;
     const ranked = [...this.#job.candidates].sort((a, b) => (a.rank ?? a.number) - (b.rank ?? b.number));
     const keys = isFinal(this.#job) ? ranked.map(({ number }) => String(number)) : [];
-    const key = [...keys, "0"].find((wanted) => this.#deck.tracks.has(wanted));
-    if (key) this.#deck.select(key);
+    const key = [...keys, "0"].find((wanted) => this.#player.tracks.has(wanted));
+    if (key) this.#player.select(key);
   }
 
   /** Everything is drawn to one scale, so that quiet looks quiet. */
@@ -231,18 +231,18 @@ export class Comparison extends EventTarget {
   /** Go over to the finished recordings once they are all here, at the place where the live ones are. */
   #settle() {
     const live = this.#live;
-    const deck = this.#deck;
+    const player = this.#player;
     const finished = [...this.#cards.values()].filter((card) => card.finished).map((card) => card.key);
-    if (live && !["0", ...finished].every((key) => deck.tracks.has(key))) return;
+    if (live && !["0", ...finished].every((key) => player.tracks.has(key))) return;
     const from = this.transport.player;
-    if (from === deck) return;
+    if (from === player) return;
     this.#live = null;
     if (from) {
-      deck.seek(from.position);
-      if (this.transport.chosen || from.playing) deck.select(from.selected);
+      player.seek(from.position);
+      if (this.transport.chosen || from.playing) player.select(from.selected);
     }
-    this.transport.use(deck);
-    if (from?.playing) deck.play();
+    this.transport.use(player);
+    if (from?.playing) player.play();
     live?.close();
     this.#tellLive();
   }

@@ -3,7 +3,7 @@
 import { $, clock, h, icon, setIcon } from "../dom.js";
 
 /**
- * Drives a player: a Deck, or a LivePlayer while a job runs. Fires "move" on every frame while it plays, and "state".
+ * Drives a Player, or a LivePlayer while a job runs. Fires "move" on every frame while it plays, and "state".
  */
 export class Transport extends EventTarget {
   /** @type {any} */

@@ -84,7 +84,7 @@ def path(backend: str) -> Path:
 def save(tuning: Tuning) -> Path:
     """Write a tuning to `path`, whole or not at all, and return the file. Raises OSError if that fails.
 
-    By hand, since `kernels` may not import `model.files`.
+    By hand, since `kernels` may not import `model.whole_file`.
     """
     target = path(tuning.key.backend)
     target.parent.mkdir(parents=True, exist_ok=True)

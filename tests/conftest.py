@@ -42,6 +42,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"the interpreter on aarch64 NOT run: {problem}")
     if importlib.util.find_spec("torch") is None:
         terminalreporter.write_line("CLAP tests NOT run: torch is not installed (pip install -e '.[test,eval]')")
+    if importlib.util.find_spec("llama_cpp") is None:
+        terminalreporter.write_line("ggml's products NOT run: llama-cpp-python is not installed (pip builds it)")
     for mark, why in recipe.missing().items():
         terminalreporter.write_line(f"{recipe.WHAT[mark]} NOT run: {why}")
     for line in (*emulators.summary(), *pool_hooks.summary(), *chromium.summary()):

@@ -50,7 +50,7 @@ class Peer(NamedTuple):
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench peers`."""
     p = subparsers.add_parser(
-        "peers", help="a decode step and a product in others' code: torch, plain MLX, onnxruntime"
+        "peers", help="a decode step and a product in others' code: torch, plain MLX, onnxruntime, ggml"
     )
     add = p.add_argument
     add("--size", choices=options.SIZES, default="small", help="geometry (default small)")

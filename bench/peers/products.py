@@ -1,4 +1,4 @@
-"""One packed matrix times some rows, cold, in our backend and in onnxruntime: the columns of the products' table.
+"""One packed matrix times some rows, cold, in our backend, onnxruntime and ggml: the columns of the products' table.
 
 The matrix is quantized without an offset (bias = -8 scale), which both can hold, so that all multiply the same numbers.
 Each call multiplies by copies of it that together exceed the cache, as a decode step reads one matrix after another
@@ -28,6 +28,7 @@ from ..processes.child import Child
 from ..processes.turns import Turns
 from ..records import ProductColumn
 from ..stats import Samples
+from . import ggml
 
 GROUP = 64
 CALLS = 5
@@ -127,6 +128,13 @@ def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -
     return _column(multiply, matrices, inputs, calls, versions=versions)
 
 
+def ggml_q4_0(n: int, k: int, rows: list[int], calls: int) -> tuple[Products, dict[str, Any]]:
+    """Make ggml's column: a graph of products that share their input."""
+    matrices, inputs = _given(n, k, rows)
+    multiply, versions = ggml.products(matrices, list(inputs.values()))
+    return _column(multiply, matrices, inputs, calls, versions=versions)
+
+
 def unavailable() -> str | None:
     """Return why onnxruntime cannot be measured here; None where it can."""
     missing = [name for name in ("onnxruntime", "onnx") if importlib.util.find_spec(name) is None]
@@ -160,6 +168,10 @@ def measured(
         for kind in LEVELS if not reason else ():
             own = asked | {"activations": kind}
             turns.start(Child(f"onnxruntime, {kind}"), f"{__name__}:onnxruntime", own, left_out)
+        if reason := ggml.unavailable():
+            left_out["ggml"] = reason
+        else:
+            turns.start(Child("ggml, Q4_0"), f"{__name__}:ggml_q4_0", asked, left_out)
         for turn in range(repeat):
             turns.round(turn)
     return turns.columns

@@ -98,6 +98,27 @@ def test_conv_transpose1d(
     tolerance.check(y, expected, bounds.convolution({"x": x, "w": w}, expected), dtype=dtype)
 
 
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize(
+    ("n", "stride", "width"),
+    [(n, stride, width) for n in (1, 2, 4) for stride in (1, 2, 3, 4) for width in range(1, 9) if n * stride <= 4],
+)
+def test_a_transposed_convolution_of_few_outputs_stays_in_its_row(
+    ops: Ops, n: int, stride: int, width: int, dtype: mx.Dtype
+) -> None:
+    """Whatever its last samples are; with AddressSanitizer also in its memory, whose end the last row's is."""
+    r = Random(width)
+    x, w = r.normal(2, 12, 256, dtype=dtype), r.normal(n, width, 256, dtype=dtype, std=(width * 256) ** -0.5)
+    b = r.normal(n, dtype=dtype)
+    expected = oracle.conv_transpose1d(x, w, b, stride=stride)
+    within = bounds.convolution({"x": x, "w": w}, expected)
+    tolerance.check(ops.conv_transpose1d(x, w, b, stride=stride), expected, within, dtype=dtype)
+    infinite = mx.concatenate([mx.full((1, 12, 256), mx.inf, dtype=dtype), x[1:]])
+    for _ in range(10):  # rows are computed by several threads, in any order
+        y = ops.conv_transpose1d(infinite, w, b, stride=stride)
+        tolerance.check(y[1:], expected[1:], within, dtype=dtype)
+
+
 @given(
     seed=strategies.seeds, c=channels, n=channels, width=st.integers(1, 9), stride=st.integers(1, 8),
     frames=st.integers(1, 40), dtype=strategies.dtypes, layout=strategies.views,

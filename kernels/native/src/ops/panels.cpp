@@ -51,9 +51,11 @@ namespace {
 
 constexpr int64_t kNarrow = 4;  // outputs up to which a panel would mostly multiply zeros
 
-// add_product with few outputs: each of x's rows by each output, as a product of the rows with the outputs.
-void add_narrow(const Panels& panels, int64_t part, const float* x, int64_t ldx, int64_t rows, float* y, int64_t ldy) {
-  const int64_t n = panels.outputs, ld = padded(panels.depth);
+// add_product with the first n of a part's few outputs: each of x's rows by each output, as a product of the rows with the
+// outputs.
+void add_narrow(const Panels& panels, int64_t part, int64_t n, const float* x, int64_t ldx, int64_t rows, float* y,
+                int64_t ldy) {
+  const int64_t ld = padded(panels.depth);
   const float* panel = panels.panel(part, 0);
   float* outputs = scratch(kVector, n * ld);
   std::memset(outputs, 0, size_t(n * ld) * 4);
@@ -71,7 +73,7 @@ void add_narrow(const Panels& panels, int64_t part, const float* x, int64_t ldx,
 
 void add_product(const Panels& panels, int64_t part, int64_t n0, int64_t n1, const float* x, int64_t ldx, int64_t rows,
                  float* y, int64_t ldy) {
-  if (panels.outputs <= kNarrow) return add_narrow(panels, part, x, ldx, rows, y, ldy);
+  if (panels.outputs <= kNarrow) return add_narrow(panels, part, n1, x, ldx, rows, y, ldy);  // n0 is 0
   for (int64_t n = n0; n < n1; n += kTileOutputs) {
     isa_kernels().panel_product(panels.panel(part, n), panels.depth, x, ldx, int(rows), y + (n - n0), ldy,
                                 int(std::min<int64_t>(kTileOutputs, n1 - n)));

@@ -22,7 +22,8 @@ OPERATIONS = (
     "int4_matmul", "linear", "self_attention", "prefix_attention", "cross_attention", "attention", "conv1d",
     "conv_transpose1d", "lstm",
 )  # fmt: skip
-"""Equal to `kernels.OPERATIONS`, which can't be read without MLX."""
+FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
+"""Both equal to what `kernels` calls so (a test compares them), which can't be read without MLX."""
 STOCK = "stock MLX"
 SGEMM = "float32 sgemm"
 """A yardstick, not a backend of ours: the BLAS that the native backend calls, on the dequantized matrix."""

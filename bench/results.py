@@ -71,7 +71,7 @@ def load(path: str | Path) -> Result | PytestResult:
     try:
         found = msgspec.json.decode(Path(path).read_bytes())
     except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}") from e
+        raise UserError(f"cannot read {path}: {e.strerror or e}; check the path") from e
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
         raise UserError(f"{path} is not JSON: {e}; give a file that `bench --save` wrote") from e
     if not isinstance(found, dict) or ("kind" not in found and "benchmarks" not in found):

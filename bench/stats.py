@@ -20,7 +20,7 @@ Key = TypeVar("Key", bound=tuple[str, ...])
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-PRECISE = 0.03
+PRECISE_HALF_WIDTH = 0.03
 """Half an interval's width, relative to the ratio, below which more samples are not worth their time."""
 
 MIN_ROUNDS = 3
@@ -28,9 +28,9 @@ MIN_ROUNDS = 3
 MIN_UNITS = 3
 """Units (clips, say) below which the interval of a mean would say nothing."""
 
-FASTER = 0.5
+FASTER_SHARE = 0.5
 """The share of samples that comparisons of two runs look at."""
-BLOCKS = 10
+MAX_BLOCKS = 10
 """Blocks of neighboring rounds that a run is resampled in, at most."""
 
 Floats = npt.NDArray[np.float64]
@@ -133,9 +133,9 @@ def unit_means(values: Mapping[Key, float], axis: int) -> list[float]:
 
 
 def unsure(base: Sequence[float], *others: Sequence[float]) -> bool:
-    """Tell whether noise asks for more samples: the interval of a ratio to `base` is wider than PRECISE either way."""
+    """Tell whether more samples are needed: half the interval of a ratio to `base` exceeds PRECISE_HALF_WIDTH."""
     ratios = (paired_ratio(base, each) for each in others)
-    return any((ratio.high - ratio.low) / 2 > PRECISE * ratio.estimate for ratio in ratios)
+    return any((ratio.high - ratio.low) / 2 > PRECISE_HALF_WIDTH * ratio.estimate for ratio in ratios)
 
 
 def change(
@@ -157,7 +157,7 @@ def change(
         if rows.ndim != 2 or not rows.size:
             raise ValueError("there are no samples to compare; measure at least one round in each run")
         n = rows.shape[1]
-        length = -(-n // BLOCKS)
+        length = -(-n // MAX_BLOCKS)
         starts = rng.integers(0, n - length + 1, (RESAMPLES, -(-n // length)))
         drawn = (starts[..., None] + np.arange(length)).reshape(RESAMPLES, -1)[:, :n]
         levels.append((_relative(rows), _relative(rows[:, drawn])))
@@ -168,7 +168,7 @@ def change(
 
 def level(samples: Sequence[float] | Floats) -> Floats:
     """Return the median of the faster half, along the last axis, which a neighbor's burst leaves as it is."""
-    return np.asarray(np.quantile(np.asarray(samples, dtype=np.float64), FASTER / 2, axis=-1))
+    return np.asarray(np.quantile(np.asarray(samples, dtype=np.float64), FASTER_SHARE / 2, axis=-1))
 
 
 def _relative(rows: Floats) -> Floats:

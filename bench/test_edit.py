@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.edit.session import Session, Settings
+from bench.edit.session import ColumnSettings, Session
 from bench.kernels.timer import Timer
 from bench.sizes import bundles as sizes
 from kernels import Ops
@@ -19,7 +19,7 @@ def test_edit(benchmark: Any, paired: Any) -> None:
     bundle = demo_path() if demo_path().exists() else sizes.bundle("tiny", 4)
 
     def session(ops: Ops) -> Timer:
-        made = Session(Settings(str(bundle), ops.name, SECONDS), ops)
+        made = Session(ColumnSettings(str(bundle), ops.name, SECONDS), ops)
         made.warm_up()
         return Timer(lambda _: made.round())
 

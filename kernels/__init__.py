@@ -36,10 +36,12 @@ OPERATIONS = (
     "conv_transpose1d", "lstm",
 )  # fmt: skip
 """What `reference.contract.Ops` computes."""
+FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
+"""Operations that have a Metal kernel of ours; the others are stock MLX on Metal."""
 __all__ = [
-    "BACKENDS", "OPERATIONS", "Activation", "BackendUnavailable", "Epilogue", "Norm", "Ops", "Packed", "Prefix",
-    "attention", "available", "conv1d", "conv_transpose1d", "cross_attention", "int4_matmul", "linear", "load", "lstm",
-    "pack", "prefix_attention", "self_attention",
+    "BACKENDS", "FUSED", "OPERATIONS", "Activation", "BackendUnavailable", "Epilogue", "Norm", "Ops", "Packed",
+    "Prefix", "attention", "available", "conv1d", "conv_transpose1d", "cross_attention", "int4_matmul", "linear",
+    "load", "lstm", "pack", "prefix_attention", "self_attention",
 ]  # fmt: skip
 
 

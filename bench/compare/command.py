@@ -120,7 +120,7 @@ def _contention(run: Samples) -> float:
 
     It comes and goes: two runs under the same load may differ by all of it.
     """
-    if run.load < hardware.IDLE:
+    if run.load < hardware.MIN_BUSY_CORES:
         return 1.0
     return run.cores / max(run.cores - run.load, 0.25)
 
@@ -144,7 +144,7 @@ def table(a: Result | PytestResult, b: Result | PytestResult, verdicts: list[Ver
     for n, label in enumerate("AB"):
         if dropped := max(v.left_out[n] for v in verdicts):
             notes.append(f"{label}: {dropped} rounds left out, in which other programs kept cores busy.")
-        if (load := max(v.load[n] for v in verdicts)) >= hardware.IDLE:
+        if (load := max(v.load[n] for v in verdicts)) >= hardware.MIN_BUSY_CORES:
             notes.append(f"{label}: other programs kept {load:.1f} cores busy, which may explain a change.")
     cores = [environment.cores for _, environment in origins]
     if len(set(cores)) > 1:

@@ -13,8 +13,7 @@ from model.config import FRAME_RATE
 from model.errors import UserError
 from model.stages import STAGES
 
-from .. import stats
-from ..edit import summary
+from .. import stats, summary
 from ..machine import hardware
 from ..records import SGEMM, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
 
@@ -48,7 +47,9 @@ def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dic
         return _edit(result, shortest)
     if isinstance(result, KernelsResult):
         return _kernels(result)
-    raise UserError(f"a result of `bench {result.kind}` holds nothing to compare; save `bench edit` or `kernels`")
+    raise UserError(
+        f"a result of `bench {result.kind}` holds nothing to compare; save one of `bench edit` or `bench kernels`"
+    )
 
 
 def _edit(result: EditResult, shortest: float) -> dict[str, Samples]:
@@ -79,7 +80,7 @@ def _quiet(columns: list[EditColumn]) -> list[int]:
     """Choose the rounds in which others left the machine alone, if they are enough; else all."""
     loads = [[hardware.others([r.busy]) or 0.0 for r in c.rounds] for c in columns]
     rounds = range(len(loads[0]))
-    quiet = [n for n in rounds if all(column[n] < hardware.IDLE for column in loads)]
+    quiet = [n for n in rounds if all(column[n] < hardware.MIN_BUSY_CORES for column in loads)]
     return quiet if len(quiet) >= min(MIN_QUIET_ROUNDS, len(rounds)) else list(rounds)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from model.cli.names import BACKENDS, KEYS_HELP
 from model.errors import UsageError
 
-from .. import options, results, stats
+from .. import options, results, stats, summary
 from ..machine import openblas
 from ..machine.bandwidth import Bandwidth
 from ..output import console
@@ -19,10 +19,10 @@ from ..processes.child import Child
 from ..processes.turns import Turns
 from ..records import EditColumn, EditResult, EditSettings, Round
 from ..sizes import bundles as sizes
-from . import summary, tables
+from . import tables
 
 COLUMNS = ("fused", "reference", "openblas")
-MORE_SECONDS = 20.0
+MAX_ROUNDS_SECONDS = 20.0
 """Seconds that rounds may take where nobody said how many: short edits have more, until their ratio is sure."""
 MAX_ROUNDS = 60
 
@@ -69,7 +69,7 @@ def measure(args: argparse.Namespace) -> EditResult:
     """Run all columns, round by round in turn, and return the result with every sample."""
     settings, labels = _settings(args), _labels(args)
     model, keys = str(_bundle(settings, args)), args.keys and str(Path(args.keys).expanduser().absolute())
-    more_seconds = (MORE_SECONDS / 2 if args.quick else MORE_SECONDS) if args.repeat is None else 0.0
+    more_seconds = (MAX_ROUNDS_SECONDS / 2 if args.quick else MAX_ROUNDS_SECONDS) if args.repeat is None else 0.0
     left_out = {} if args.columns is not None else _left_out(args)
     origin = results.origin()
     with Turns(EditColumn, Round) as turns, console.progress() as bar:

@@ -31,17 +31,15 @@ from ..machine import hardware
 from ..machine.environment import native_info
 from ..records import EditColumn, Geometry, Round
 from ..step_bytes import StepShape, prefill_flops, step_bytes
+from ..summary import spread
 from .clock import Clock, peak_rss
 from .evidence import Counted, primitives, reference_calls
 from .step_graph import StepGraph
-from .subset import StageSubset, clip, repeat_prefixes
-from .summary import spread
+from .subset import PROBE_FRAMES, StageSubset, affordable, clip, repeat_prefixes
 
 INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
-PROBE_FRAMES, PROBE_STEPS = 10, 2
-MIN_STEPS = 3
-"""Decode steps that a round measures at least, however slow they are."""
+PROBE_STEPS = 2
 CHEAP_ROUND = 5.0
 """Seconds under which a whole round is run once to warm up."""
 FELL_BACK = ("auto", "reference")
@@ -49,7 +47,7 @@ FELL_BACK = ("auto", "reference")
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ColumnSettings:
     """What a column runs: a clip of `seconds` times `batch`, and how much time a stage may take before it is cut."""
 
     model: str
@@ -69,7 +67,7 @@ class Settings:
 class Session:
     """A loaded model and its clip. `warm_up` first, then `round` as often as wanted."""
 
-    def __init__(self, settings: Settings, ops: Ops | None = None) -> None:
+    def __init__(self, settings: ColumnSettings, ops: Ops | None = None) -> None:
         """`ops` instead of those of `settings.backend`, for tests."""
         self.settings = settings
         start, kernel = time.perf_counter(), os.times().system
@@ -104,7 +102,9 @@ class Session:
             first = self._round(probe)
         first_round = time.perf_counter() - start
         small = self._round(probe)
-        self.parts = self._affordable(small, probe)
+        if (limit := self.settings.limit) is not None:
+            layers = self.model.adapter.config.layers
+            self.parts = affordable(small.seconds, probe, self.whole, limit, layers=layers, steps=self.parts.steps)
         if self.parts == self.whole and sum(small.seconds.values()) < CHEAP_ROUND:
             self._round(self.parts)
         config, batch = self.model.bundle.config, self.settings.batch
@@ -185,22 +185,6 @@ class Session:
         if self._all(parts):
             return self.every
         return [(self.every[n][0], self.plan[0].frames) for n in spread(0, self.total_steps, parts.steps)]
-
-    def _affordable(self, probe: Round, done: StageSubset) -> StageSubset:
-        """Return the parts of each stage that fit `limit` seconds, by what the probe took."""
-        limit = self.settings.limit
-        if limit is None:
-            return self.parts
-
-        def fit(stage: str, part: int, whole: int, least: int) -> int:
-            each = probe.seconds[stage] / part
-            return whole if each * whole <= limit else min(whole, max(least, int(limit / each)))
-
-        codec = ("codec encode", "codec decode")
-        frames = min(fit(stage, done.frames, self.whole.frames, PROBE_FRAMES) for stage in codec)
-        layers = fit("adapter", done.layers, self.whole.layers, 1)
-        layers = layers if layers == self.whole.layers else min(layers, self.model.adapter.config.layers)
-        return StageSubset(frames, layers, fit("steps", done.steps, self.parts.steps, MIN_STEPS))
 
     def _round(self, parts: StageSubset) -> Round:
         """Run an edit through the pipeline and listen to its stages; what is only measured in part, run apart."""
@@ -296,5 +280,5 @@ class Session:
 
 def column(**settings: Any) -> tuple[Session, EditColumn]:
     """Load and warm up in a process of its own (see `processes.worker`)."""
-    session = Session(Settings(**settings))
+    session = Session(ColumnSettings(**settings))
     return session, session.warm_up()

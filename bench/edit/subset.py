@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import mlx.core as mx
 import numpy as np
@@ -13,6 +14,11 @@ from model.network.state import LayerPrefix
 
 from ..variants import CLIP
 
+PROBE_FRAMES = 10
+"""Codec frames that a round encodes and decodes at least; the small round that is timed first has as many."""
+MIN_STEPS = 3
+"""Decode steps that a round measures at least, however slow they are."""
+
 
 @dataclasses.dataclass(frozen=True)
 class StageSubset:
@@ -21,6 +27,25 @@ class StageSubset:
     frames: int
     layers: int
     steps: int
+
+
+def affordable(
+    seconds: Mapping[str, float], done: StageSubset, whole: StageSubset, limit: float, *, layers: int, steps: int
+) -> StageSubset:
+    """Return how much of each stage of the `whole` edit fits `limit` seconds.
+
+    `seconds`: what `done` took, by stage. `layers`: those of one window's adapter, to which a part of all windows'
+    layers is cut. `steps`: those that were asked for.
+    """
+
+    def fit(stage: str, part: int, all_: int, least: int) -> int:
+        each = seconds[stage] / part
+        return all_ if each * all_ <= limit else min(all_, max(least, int(limit / each)))
+
+    frames = min(fit(stage, done.frames, whole.frames, PROBE_FRAMES) for stage in ("codec encode", "codec decode"))
+    some = fit("adapter", done.layers, whole.layers, 1)
+    some = some if some == whole.layers else min(some, layers)
+    return StageSubset(frames, some, fit("steps", done.steps, steps, MIN_STEPS))
 
 
 def repeat_prefixes(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:

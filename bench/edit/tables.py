@@ -5,12 +5,11 @@ from __future__ import annotations
 from model.config import FRAME_RATE
 from model.stages import STAGES
 
-from .. import stats
+from .. import stats, summary
 from ..machine import hardware
 from ..output import tables
 from ..output.tables import Table
 from ..records import EditColumn, EditResult
-from . import summary
 
 
 def table(result: EditResult) -> Table:
@@ -135,6 +134,6 @@ def notes(result: EditResult) -> list[str]:
         why = columns[0].fallback
         out.append(f"No fused backend ran{f': {why}' if why else ''}; {columns[0].label} is the reference too.")
     busy = max(hardware.others(r.busy for r in c.rounds) or 0.0 for c in columns)
-    if busy > hardware.IDLE:
+    if busy > hardware.MIN_BUSY_CORES:
         out.append(f"Other programs used {busy:.1f} of {result.environment.cores} cores meanwhile.")
     return out

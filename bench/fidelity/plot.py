@@ -11,7 +11,7 @@ from model.evaluation.fidelity.measure import Fidelity
 
 from ..output import figures
 
-SMOOTH = 25
+SMOOTHED_STEPS = 25
 """Steps averaged in the plots by step."""
 
 
@@ -34,7 +34,7 @@ def picture(found: Sequence[Fidelity]) -> bytes:
 def _by_step(axes: Any, lines: Mapping[str, Sequence[float]], title: str, unit: str) -> None:
     width = 1
     for label, values in lines.items():
-        width = max(1, min(SMOOTH, len(values) // 4))
+        width = max(1, min(SMOOTHED_STEPS, len(values) // 4))
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axes.plot(np.arange(len(smooth)) + width / 2, smooth, label=label)
     axes.set(title=title, xlabel=f"step (mean of the {width} around it)", ylabel=unit)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from .. import stats
-from ..edit import summary
+from .. import stats, summary
 from ..output import tables
 from ..records import SGEMM, STOCK, KernelCase, KernelsResult
 

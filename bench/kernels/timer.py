@@ -15,7 +15,7 @@ from reference.contract import Ops, Packed
 
 from .. import stats
 from ..machine import hardware
-from ..machine.bandwidth import Stream
+from ..machine.bandwidth import StreamedBuffer
 from ..records import SGEMM, STOCK, KernelCase, KernelColumn
 
 GEMM_ROWS = 64
@@ -78,7 +78,7 @@ class KernelTimer(Timer):
 
 
 def time_case(
-    case: Case, columns: dict[str, Ops], *, repeat: int, limit: float, stream: Stream | None = None
+    case: Case, columns: dict[str, Ops], *, repeat: int, limit: float, stream: StreamedBuffer | None = None
 ) -> KernelCase:
     """Time one case on all columns: samples in turn, over as many copies of the weights as exceed the cache.
 

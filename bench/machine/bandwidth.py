@@ -77,7 +77,7 @@ def _buffer(size: int) -> tuple[Bytes, str]:
     return buffer, pages
 
 
-class Stream:
+class StreamedBuffer:
     """A buffer to read; made once, since touching its pages takes longer than reading them."""
 
     def __init__(self, size: int | None = None, *, metal: bool = False) -> None:
@@ -110,7 +110,7 @@ class Stream:
         return [self.read() for _ in range(PASSES_A_ROUND)]
 
 
-def column(metal: bool) -> tuple[Stream, Bandwidth]:
+def column(metal: bool) -> tuple[StreamedBuffer, Bandwidth]:
     """Make the buffer in a process of its own (see `processes.worker`) and measure it."""
-    stream = Stream(metal=metal)
+    stream = StreamedBuffer(metal=metal)
     return stream, stream.measure()

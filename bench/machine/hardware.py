@@ -14,7 +14,7 @@ from model.system.machine import cores, processor
 
 CPU_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
 """The times that a core is not idle, as psutil names them; not every system has all."""
-IDLE = 0.25
+MIN_BUSY_CORES = 0.25
 """Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
 MIN_SPAN = 0.1
 """Seconds below which the system's counters, which count ticks of 10 ms, say nothing."""

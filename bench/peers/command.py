@@ -34,7 +34,7 @@ from .table import tables_of
 PLAIN_MLX, TORCH = "bench.peers.plain_mlx:make", "bench.peers.transformers_torch:make"
 PREFIX, TEXT = 251, 12
 """Frames of a 5 s clip's prefix, the special one included, and tokens of a short instruction."""
-MARGIN = 1.25
+MEMORY_MARGIN = 1.25
 """Memory that a column takes, over the bytes of its weights: caches, buffers, the interpreter."""
 
 
@@ -88,10 +88,10 @@ def torch_python(asked: str | None) -> tuple[str | None, str]:
     try:
         done = subprocess.run([asked, "-c", "import torch, transformers"], capture_output=True, text=True)
     except OSError as e:
-        raise UserError(f"--torch-python {asked}: {e.strerror or e}") from e
+        raise UserError(f"--torch-python {asked}: {e.strerror or e}; name a Python that has torch") from e
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        raise UserError(f"--torch-python {asked} cannot import torch and transformers: {reason}")
+        raise UserError(f"--torch-python {asked} cannot import torch and transformers ({reason}); install them there")
     return asked, ""
 
 
@@ -124,7 +124,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
     groups, too_large = in_groups(first, others, available)
     for peer in too_large:
         left_out[peer.label] = (
-            f"with ours it needs about {tables.size(MARGIN * (first.memory + peer.memory))}; "
+            f"with ours it needs about {tables.size(MEMORY_MARGIN * (first.memory + peer.memory))}; "
             f"{tables.size(available)} of memory are free"
         )
     mine = PeerColumn(OURS)
@@ -144,9 +144,9 @@ def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list
     groups: list[list[Peer]] = [[]]
     too_large = []
     for peer in others:
-        if MARGIN * (first.memory + peer.memory) > available:
+        if MEMORY_MARGIN * (first.memory + peer.memory) > available:
             too_large.append(peer)
-        elif MARGIN * (first.memory + sum(p.memory for p in groups[-1]) + peer.memory) <= available:
+        elif MEMORY_MARGIN * (first.memory + sum(p.memory for p in groups[-1]) + peer.memory) <= available:
             groups[-1].append(peer)
         else:
             groups.append([peer])

@@ -31,10 +31,10 @@ from ..stats import Samples
 from . import ggml
 
 GROUP = 64
-CALLS = 5
+CALLS_A_ROUND = 5
 """Calls of a round, each over all copies of the matrix."""
 MAX_BYTES, MAX_COPIES = 256 << 20, 256
-LEVELS = {"int8": 4, "float32": 1}
+ACCURACY_LEVELS = {"int8": 4, "float32": 1}
 """Kinds of activations that MatMulNBits rounds to, by its accuracy level."""
 
 Floats = npt.NDArray[np.float32]
@@ -109,7 +109,7 @@ def onnxruntime(n: int, k: int, rows: list[int], calls: int, activations: str) -
         nodes.append(
             helper.make_node(
                 "MatMulNBits", names, [f"y{i}"], domain="com.microsoft", K=k, N=n, bits=4, block_size=GROUP,
-                accuracy_level=LEVELS[activations],
+                accuracy_level=ACCURACY_LEVELS[activations],
             )
         )  # fmt: skip
         outputs.append(helper.make_tensor_value_info(f"y{i}", TensorProto.FLOAT, ["M", n]))
@@ -148,7 +148,7 @@ def check_rows(text: str) -> list[int]:
     except ValueError:
         rows = [0]
     if not all(1 <= m <= 1024 for m in rows):
-        raise UserError(f"--rows {text} is not a list of numbers from 1 to 1024; as in --rows 1,2,4")
+        raise UserError(f"--rows {text} is not a list of numbers from 1 to 1024; write them as in --rows 1,2,4")
     return list(dict.fromkeys(rows))
 
 
@@ -160,12 +160,12 @@ def measured(
     if k % GROUP:
         left_out["the product"] = f"the matrix has {k} columns, no multiple of {GROUP}"
         return []
-    asked = {"n": n, "k": k, "rows": rows, "calls": CALLS}
+    asked = {"n": n, "k": k, "rows": rows, "calls": CALLS_A_ROUND}
     with Turns(ProductColumn, dict[str, Samples]) as turns:
         turns.start(Child("ours"), f"{__name__}:ours", asked | {"backend": backend}, left_out)
         if reason := unavailable():
             left_out["onnxruntime"] = reason
-        for kind in LEVELS if not reason else ():
+        for kind in ACCURACY_LEVELS if not reason else ():
             own = asked | {"activations": kind}
             turns.start(Child(f"onnxruntime, {kind}"), f"{__name__}:onnxruntime", own, left_out)
         if reason := ggml.unavailable():

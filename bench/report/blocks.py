@@ -28,14 +28,15 @@ MARKED = re.compile(r"(<!-- bench:begin ([^\r\n]+?) -->\r?\n)(.*?)(<!-- bench:en
 
 
 def tables(result: Result | PytestResult) -> list[Table]:
-    """Return a result's tables. Raises ValueError if it is of a kind that has none."""
+    """Return a result's tables. Raises UserError if it is of a kind that has none."""
     if isinstance(result, EditResult):
         return [edit.table(result), edit.memory_table(result)]
     if isinstance(result, PeersResult):
         return peers.tables_of(result)
     if isinstance(result, KernelsResult):
         return kernels.tables_of(result)
-    raise ValueError("a result of this kind has no tables")
+    kind = result.kind if isinstance(result, Result) else "pytest-benchmark"
+    raise UserError(f"a `{kind}` result has no tables; name a result of bench edit, kernels or peers")
 
 
 def section(result: Result | PytestResult) -> str:
@@ -51,7 +52,7 @@ def picture(file: Path) -> Path:
 def render_block(page: Path, name: str) -> str:
     """Return the Markdown of the result `name`: its first table, and its picture where it has one.
 
-    Raises UserError if there is no such result.
+    Raises UserError if there is no such result, or if it is of a kind that has no tables.
     """
     file = page.parent / name
     result = results.load(file)
@@ -73,7 +74,7 @@ def fill(page: Path) -> tuple[str, list[Path]]:
     try:
         text = page.read_bytes().decode("utf-8")  # line ends and a byte order mark stay as they are
     except (OSError, ValueError) as e:
-        raise UserError(f"cannot read {page}: {getattr(e, 'strerror', None) or e}") from e
+        raise UserError(f"cannot read {page}: {getattr(e, 'strerror', None) or e}; check the path") from e
     named = [page.parent / name for name, _ in find_blocks(text)]
     if not named:
         raise UserError(

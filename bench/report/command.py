@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     kept = {f: r for f, r in found.items() if isinstance(r, (EditResult, KernelsResult, PeersResult))}
     if args.files and len(kept) < len(found):
         other = next(str(f) for f in found if f not in kept)
-        raise UserError(f"{other} has no tables; name files that bench {'edit, kernels, peers'} --save wrote")
+        raise UserError(f"{other} has no tables; name files that `bench edit`, `kernels` or `peers` saved")
     if not kept:
         raise UserError(f"there are no results in {results.folder()}; run `bench --save` or name a file")
     sections = {}
@@ -62,7 +62,9 @@ def _pictures(kept: Mapping[Path, Result]) -> dict[Path | None, dict[str, bytes]
     from . import plots
 
     if doubles := {f.stem for f in kept if [g.stem for g in kept].count(f.stem) > 1}:
-        raise UserError(f"two results are named {sorted(doubles)[0]}.json; their pictures need different names")
+        raise UserError(
+            f"two results are named {sorted(doubles)[0]}.json; rename one, since their pictures are named after them"
+        )
     drawn: dict[Path | None, dict[str, bytes]] = {}
     for file, result in kept.items():
         with results.reports_damaged_files(file):

@@ -9,8 +9,7 @@ import numpy as np
 
 from model.stages import STAGES
 
-from .. import stats
-from ..edit import summary
+from .. import stats, summary
 from ..edit.tables import title
 from ..output import figures, tables
 from ..records import STOCK, EditColumn, EditResult, KernelCase, KernelsResult

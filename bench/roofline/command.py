@@ -12,7 +12,7 @@ from model.config import FRAME_RATE
 from model.errors import UserError
 
 from .. import options, results, stats, step_bytes
-from ..machine.bandwidth import Bandwidth, Stream
+from ..machine.bandwidth import Bandwidth, StreamedBuffer
 from ..output import console
 from ..output.tables import Table, size
 from ..records import EditResult
@@ -22,7 +22,7 @@ from . import apple_chips as chips
 from .estimates import estimates, estimates_table
 from .measured import Measured, measured, measured_table
 
-REACHED = 0.8
+SHARE_OF_PEAK = 0.8
 """What good MLX decoding reaches of the published bandwidth."""
 
 
@@ -48,11 +48,12 @@ def run(args: argparse.Namespace) -> int:
     stream = None
     if not args.no_measure:
         with console.status("measuring this machine's streaming bandwidth"):
-            stream = Stream(metal=mx.metal.is_available()).measure()
+            stream = StreamedBuffer(metal=mx.metal.is_available()).measure()
     files = args.result or sorted(str(p) for p in results.folder().glob("*-edit-*.json"))
-    points = [r for r in map(results.load, files) if isinstance(r, EditResult)]
-    if args.result and len(points) < len(files):
-        raise UserError("--result takes files that `bench edit --save` wrote; one of these is another kind of result")
+    loaded = {file: results.load(file) for file in files}
+    points = [r for r in loaded.values() if isinstance(r, EditResult)]
+    if others := [file for file, r in loaded.items() if args.result and not isinstance(r, EditResult)]:
+        raise UserError(f"--result {others[0]} is no edit; name files that `bench edit --save` wrote")
     parts = compute(args.size, args.bits, args.seconds, args.batch, args.text)
     bounds = [bound(args, parts, chip) for chip in chips.CHIPS]
     with results.reports_damaged_files(*files):
@@ -109,7 +110,13 @@ def tables(
     shares = [[name, size(value), f"{100 * value / total:.1f} %"] for name, value in parts.items()]
     shares.append(["a step", size(total), "100 %"])
     lines = [
-        [b["name"], f"{b['bandwidth']:.4g}", f"{b['ms_step']:.3g}", f"{b['rtf']:.3g}", f"{b['rtf'] / REACHED:.3g}"]
+        [
+            b["name"],
+            f"{b['bandwidth']:.4g}",
+            f"{b['ms_step']:.3g}",
+            f"{b['rtf']:.3g}",
+            f"{b['rtf'] / SHARE_OF_PEAK:.3g}",
+        ]
         for b in ([here(args, parts, stream)] if stream else []) + bounds
     ]
     notes = ["Decode steps alone: text, codec and adapter come on top. Arithmetic: no Apple chip was measured."]
@@ -117,7 +124,7 @@ def tables(
         notes.append(f"GB/s of this machine: streamed just now ({stream.method}).")
     notes.append("GB/s of Apple's chips, as apple_chips.csv has them:")
     notes += [f"  {', '.join(names)}: {source} (read: {read})" for (source, read), names in sources().items()]
-    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * REACHED:.0f} %"]
+    headers = ["chip", "GB/s", "ms/step, least", "RTF, least", f"RTF at {100 * SHARE_OF_PEAK:.0f} %"]
     out = [
         Table(f"what a decode step must read: {what}", ["part", "bytes", "share"], shares),
         Table(f"roofline: {what}", headers, lines, notes),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..output.tables import Table
 from .apple_chips import CHIPS
 
-OURS, STOCK, BESIDE = 8, (22, 26), 40
+OUR_LAUNCHES, MLX_LAUNCHES, OTHER_LAUNCHES = 8, (22, 26), 40
 """Launches of a layer, ours and stock MLX's (with gelu compiled, and without), and of the rest of a step."""
 
 
@@ -53,9 +53,9 @@ def estimate(guess: Guess, read: float, layers: int) -> Estimate:
     bandwidth = max(chip.bandwidth for chip in CHIPS if chip.name.split(" (")[0] == guess.chip)
     least = read / bandwidth / 1e6
     streamed, part = least / guess.share, layers / 48
-    ours = streamed + (OURS * layers + BESIDE) * guess.launch / 1e3
+    ours = streamed + (OUR_LAUNCHES * layers + OTHER_LAUNCHES) * guess.launch / 1e3
     low, high = (each * part for each in guess.kernels)
-    stock = [streamed + (n * layers + BESIDE) * guess.launch / 1e3 + guess.idle for n in STOCK]
+    stock = [streamed + (n * layers + OTHER_LAUNCHES) * guess.launch / 1e3 + guess.idle for n in MLX_LAUNCHES]
     return Estimate(
         guess.chip,
         least,
@@ -82,6 +82,9 @@ def estimates_table(found: list[Estimate], what: str) -> Table:
         "and prologues (redesigned: none)"
         for g in GUESSES
     ]
-    notes.append(f"Launches a layer: {OURS} ours, {STOCK[0]} to {STOCK[1]} stock MLX's; {BESIDE} beside the layers.")
+    notes.append(
+        f"Launches a layer: {OUR_LAUNCHES} ours, {MLX_LAUNCHES[0]} to {MLX_LAUNCHES[1]} stock MLX's; "
+        f"{OTHER_LAUNCHES} beside the layers."
+    )
     headers = ["chip", "bytes alone", "as is", "redesigned", "stock MLX"]
     return Table(f"what a step may take, ms: {what}", headers, rows, notes)

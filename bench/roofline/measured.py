@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import stats
-from ..edit import summary
+from .. import stats, summary
 from ..output.tables import Table, seconds
 from ..records import EditResult
 

@@ -98,7 +98,9 @@ def _parsed(text: str, longest: int) -> Layout:
     try:
         window, stride, ahead = (int(part) for part in text.split("/"))
     except ValueError:
-        raise UsageError(f"--layouts {text}: must be three whole numbers, as 250/100/50") from None
+        raise UsageError(
+            f"--layouts {text}: must be three whole numbers of frames; write them as in 250/100/50"
+        ) from None
     if not (1 <= window <= longest and 0 <= ahead < window and 1 <= stride <= window - ahead):
         raise UsageError(f"--layouts {text}: needs window <= {longest}, and stride <= window - look-ahead")
     return Layout(window, stride, ahead)

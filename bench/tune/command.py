@@ -24,7 +24,7 @@ from ..processes.child import Child
 from .search import MAX_ROUNDS, MIN_ROUNDS, Found, Knobs, search
 
 WORKLOAD = "bench.tune.workload:column"
-SHARE = 0.75
+SEARCH_SHARE = 0.75
 """Share of the time that the search may take; the rest is for measuring its result against the defaults."""
 
 
@@ -54,12 +54,16 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(str(e)) from e
     candidates = importlib.import_module(f"kernels.{backend}").knobs()
     start = dict(_setting(text, candidates) for text in args.start)
-    measured = Measured({"backend": backend, "size": args.size, "bits": args.bits})
+    measured = StepTimer({"backend": backend, "size": args.size, "bits": args.bits})
     found = search(
-        candidates, measured, args.seconds * SHARE, start, tell=lambda knob: console.say(f"measuring {backend}: {knob}")
+        candidates,
+        measured,
+        args.seconds * SEARCH_SHARE,
+        start,
+        tell=lambda knob: console.say(f"measuring {backend}: {knob}"),
     )
     console.say("measuring what was found, against what it began with")
-    before, after = measured([start, found.knobs], args.seconds * (1 - SHARE))
+    before, after = measured([start, found.knobs], args.seconds * (1 - SEARCH_SHARE))
     ratio = stats.paired_ratio(before, after)
     step = {**measured.of, "milliseconds": [1e3 * stats.summarize(each).median for each in (before, after)]}
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class Measured:
+class StepTimer:
     """Steps under several settings, round by round in turn.
 
     What needs another environment (MLX's limits of a buffer) runs in a process of its own. `of`: the model

@@ -12,7 +12,7 @@ from .. import stats
 Knobs = dict[str, Any]
 Rounds = Callable[[Sequence[Knobs], float], list[list[float]]]
 """Takes settings to compare and the seconds it may take; returns samples of a step, one list for each setting."""
-WORTH = 1.01
+MIN_GAIN = 1.01
 """A knob is turned where the step is faster by more than this, at the low end of the interval."""
 MIN_ROUNDS, MAX_ROUNDS = 5, 100
 """Rounds of a comparison, however little time is left, and however much."""
@@ -62,10 +62,10 @@ def search(
         samples = rounds(settings, share)
         ratios = [stats.paired_ratio(samples[0], each) for each in samples[1:]]
         best = max(range(len(others)), key=lambda n: ratios[n].low)
-        taken = ratios[best].low > WORTH
+        taken = ratios[best].low > MIN_GAIN
         if taken:  # of many values one looks faster by chance: it has to be so once more
             ratios[best] = stats.paired_ratio(*rounds([settings[0], settings[1 + best]], share))
-            taken = ratios[best].low > WORTH
+            taken = ratios[best].low > MIN_GAIN
         if taken:
             found.knobs = settings[1 + best]
         found.tried += [Tried(knob, v, r, taken and n == best) for n, (v, r) in enumerate(zip(others, ratios))]

@@ -27,7 +27,7 @@ from model.synthetic import PRESETS
 from model.system.machine import cache_bytes
 from reference.contract import Ops
 
-COLD = 4
+WEIGHTS_OVER_CACHE = 4
 """Times the last cache that the weights must be."""
 MAX_LAYERS = 48
 FRAMES, TEXT, POSITION = 250, 12, 125
@@ -40,7 +40,7 @@ def geometry(size: str, bits: int) -> Config:
     preset = PRESETS[size]
     lm = preset.lm
     a_layer = (8 * lm.dim**2 + 2 * lm.dim * lm.ffn) * bits / 8
-    layers = min(lm.layers, MAX_LAYERS, max(2, -(-COLD * cache_bytes() // int(a_layer))))
+    layers = min(lm.layers, MAX_LAYERS, max(2, -(-WEIGHTS_OVER_CACHE * cache_bytes() // int(a_layer))))
     lm = dataclasses.replace(lm, layers=int(layers))
     return Config(lm, AdapterConfig(lm.layers, 500), mx.float16, Quantization(bits, preset.group_size))
 

@@ -67,7 +67,7 @@ def run(operation: str, arguments: Arguments) -> tuple[list[Any], mx.array]:
 
 
 @dataclass(frozen=True)
-class Row:
+class TrafficRow:
     """One line of the table: ratios of bytes loaded to bytes that must be, by group of buffers."""
 
     name: str
@@ -79,7 +79,7 @@ class Row:
     error: float  # largest error over the largest magnitude, against the oracle
 
 
-def compared(name: str, operation: str, arguments: Arguments, kernels: list[Any], result: mx.array) -> Row:
+def compared(name: str, operation: str, arguments: Arguments, kernels: list[Any], result: mx.array) -> TrafficRow:
     """Make the line of a run whose kernels hold their counters."""
 
     def group(buffer: str) -> str | None:
@@ -93,15 +93,15 @@ def compared(name: str, operation: str, arguments: Arguments, kernels: list[Any]
     error = float(np.abs(oracle.float64(result).reshape(expected.shape) - expected).max() / np.abs(expected).max())
     megabytes, activations = sum(f["needed"] for f in found.values()) / 1e6, found["activations"]["loaded"] / 1e6
     threadgroup = max(kernel.threadgroup_bytes for kernel in kernels) / 1024
-    return Row(name, len(kernels), megabytes, ratios, activations, threadgroup, error)
+    return TrafficRow(name, len(kernels), megabytes, ratios, activations, threadgroup, error)
 
 
-def measured(name: str, operation: str, **arguments: Any) -> Row:
+def measured(name: str, operation: str, **arguments: Any) -> TrafficRow:
     """Make the line of one call of ours."""
     return compared(name, operation, arguments, *run(operation, arguments))
 
 
-def ours() -> Iterator[Row]:
+def ours() -> Iterator[TrafficRow]:
     """Yield the kernels of a decode step, and the tiled one."""
     shapes = {f"norm + q, k, v, M={rows}": matmul("", rows, 3 * DIM, DIM, norm=True) for rows in (1, 2, 4, 8)} | {
         "out + residual, M=2": matmul("", 2, DIM, DIM, residual=True),
@@ -115,7 +115,7 @@ def ours() -> Iterator[Row]:
         yield measured(name, case.operation, **case.make(Draw()))
 
 
-def stock() -> Iterator[Row]:
+def stock() -> Iterator[TrafficRow]:
     """MLX's kernels for the same work, without norm, bias, gelu, residual, gate and sums, which it launches apart."""
     r = Draw()
     products: list[tuple[str, Callable[[mx.array, Packed], mlx_kernels.Stock], int, int]] = [

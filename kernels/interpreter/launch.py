@@ -24,7 +24,7 @@ _SIGNALS = {signal.SIGFPE: "integer division by zero", signal.SIGILL: _UNDEFINED
 
 _TWO_THREADS = ("race", "cross-threadgroup", "divergent-barrier", "divergent-simd", "ended-lanes")
 
-LIMIT = "INSTRUCT_MUSICGEN_INTERPRETER_SECONDS"
+LIMIT_VARIABLE = "INSTRUCT_MUSICGEN_INTERPRETER_SECONDS"
 
 _lock = threading.Lock()  # the runtime runs one launch at a time
 
@@ -105,9 +105,9 @@ class Outcome:
 
 def limit() -> int:
     """Seconds of CPU time that a threadgroup may take before the launch is given up; 0: any."""
-    text = os.environ.get(LIMIT, "30")
+    text = os.environ.get(LIMIT_VARIABLE, "30")
     if not text.isdigit():
-        raise ValueError(f"{LIMIT}={text!r} is not a number of whole seconds; use 30, or 0 for no limit")
+        raise ValueError(f"{LIMIT_VARIABLE}={text!r} is not a number of whole seconds; use 30, or 0 for no limit")
     return int(text)
 
 
@@ -215,7 +215,7 @@ class Library:
         elif kind == "no-progress":
             detail = (
                 f"ran for {i.size} s without its threadgroup coming to an end: an endless loop, or a wait for a thread "
-                f"that Metal need not run meanwhile ({LIMIT} sets the seconds, 0 for no limit)"
+                f"that Metal need not run meanwhile ({LIMIT_VARIABLE} sets the seconds, 0 for no limit)"
             )
         elif kind == "shift":
             detail = f"shifts {i.lanes} bits by {i.offset}"

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from .faults import Issue
 
-LARGEST = 1024
+MAX_THREADS = 1024
 """Metal's own limit."""
-EVERYWHERE = 384
+THREADS_EVERYWHERE = 384
 """What every published pipeline of M1 and M2 takes: the registers of a core allow it to any kernel."""
 
 _BOUND = re.compile(r"\bmax_total_threads_per_threadgroup\s*\(\s*(\d+)\s*\)")
@@ -23,7 +23,7 @@ class ManyThreads(UserWarning):
 def too_many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None:
     """Return the fault of a threadgroup with more threads than Metal or the kernel's own bound in `text` allows."""
     threads, bound = math.prod(threadgroup), _bound(text)
-    most = LARGEST if bound is None else min(bound, LARGEST)
+    most = MAX_THREADS if bound is None else min(bound, MAX_THREADS)
     if threads <= most:
         return None
     why = "the kernel's own bound is" if most == bound else "Metal has at most"
@@ -33,18 +33,19 @@ def too_many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None
 def many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None:
     """Return what is to say of a threadgroup that runs on some chips only, or None."""
     threads = math.prod(threadgroup)
-    if threads <= EVERYWHERE:
+    if threads <= THREADS_EVERYWHERE:
         return None
     detail = f"{threads} threads in a threadgroup; M1 and M2 (also Pro, Max and Ultra) "
     if _bound(text) is None:
         detail += (
-            f"refuse more than {EVERYWHERE} where a kernel needs many registers, and MLX raises an error there. Use "
-            f"{EVERYWHERE} or fewer, or end the header with [[max_total_threads_per_threadgroup({threads})]]"
+            f"refuse more than {THREADS_EVERYWHERE} where a kernel needs many registers, and MLX raises an error "
+            f"there. Use {THREADS_EVERYWHERE} or fewer, or end the header with "
+            f"[[max_total_threads_per_threadgroup({threads})]]"
         )
     else:
         detail += (
             "have few registers for so many, and where the kernel needs more, its bound makes the compiler keep "
-            f"variables in memory, which is slow. Use {EVERYWHERE} or fewer"
+            f"variables in memory, which is slow. Use {THREADS_EVERYWHERE} or fewer"
         )
     return Issue("many-threads", kernel, detail=detail)
 

@@ -20,7 +20,7 @@ from reference.contract import Packed, Prefix
 from reference.self_attention import composed
 
 from .. import tuning
-from .choices import MANY, NORMS, Choices, Route, default
+from .choices import ANY_ROWS, NORMS, Choices, Route, default
 from .cores import gpu_cores
 from .cross_attention import cross_attention
 from .engine import Engine, Launch
@@ -111,8 +111,8 @@ def knobs() -> dict[str, list[Any]]:
     now = chosen()
     stock = [list(now.stock), []]
     for operation, first, last in (
-        ("int4_matmul", 2, 2), ("int4_matmul", 9, 16), ("int4_matmul", 17, MANY), ("cross_attention", 1, 8),
-        ("prefix_attention", 1, MANY),
+        ("int4_matmul", 2, 2), ("int4_matmul", 9, 16), ("int4_matmul", 17, ANY_ROWS), ("cross_attention", 1, 8),
+        ("prefix_attention", 1, ANY_ROWS),
     ):  # fmt: skip
         stock.append([*now.stock, Route(operation, first, last)])
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
 import mlx.core as mx
@@ -12,9 +12,9 @@ import mlx.core as mx
 NORMS = ("inside", "folded", "apart")
 """Where the layer norm of a decode product is computed: by each of its threadgroups before the product; in its epilogue
 from constants of the matrix; or in a launch of stock MLX before it."""
-MOST_SPLITS = 16
-MANY = 1 << 30
-TABLE_OF = "0.32."
+MAX_SPLITS = 16
+ANY_ROWS = 1 << 30
+KNOWN_MLX = "0.32."
 """The MLX versions that the default routes were read from."""
 
 
@@ -64,14 +64,15 @@ class Choices:
         try:
             made = replace(self, **known)
         except TypeError as e:
-            raise ValueError(f"{sorted(knobs)}: {e}") from None
+            names = ", ".join(f.name for f in fields(self))
+            raise ValueError(f"{', '.join(sorted(knobs))}: {e}; use some of {names}") from None
         made._check()
         return made
 
     def _check(self) -> None:
         splits, cores = self.attention_splits, self.cores
-        if not (type(splits) is int and 0 <= splits <= MOST_SPLITS):
-            raise ValueError(f"attention_splits={splits!r} cannot be; use 1 to {MOST_SPLITS}, or 0 for the default")
+        if not (type(splits) is int and 0 <= splits <= MAX_SPLITS):
+            raise ValueError(f"attention_splits={splits!r} cannot be; use 1 to {MAX_SPLITS}, or 0 for the default")
         if not (type(cores) is int and cores >= 0):
             raise ValueError(f"cores={cores!r} cannot be; use the GPU's number of cores, or 0")
         if self.norm not in NORMS:
@@ -89,7 +90,7 @@ def _routes(given: Sequence[Any]) -> tuple[Route, ...]:
     for each in given:
         operation, first, last, nax = [*each, False][:4]
         if not (isinstance(operation, str) and isinstance(first, int) and isinstance(last, int)):
-            raise ValueError(f"stock={each!r} must be an operation with its first and last row")
+            raise ValueError(f"stock={each!r} must be [operation, first row, last row]")
         routes.append(Route(operation, first, last, bool(nax)))
     return tuple(routes)
 
@@ -109,9 +110,9 @@ def default(architecture: str, macos: tuple[int, ...], mlx: str, cores: int = 0)
     are of MLX 0.32; with another version all is ours until `bench tune` has measured it.
     """
     routes: list[Route] = []
-    if mlx.startswith(TABLE_OF):
+    if mlx.startswith(KNOWN_MLX):
         if generation(architecture) >= 15:
             routes.append(Route("int4_matmul", 9, 16))
         if generation(architecture) >= 17 and macos >= (26, 2):
-            routes.append(Route("int4_matmul", 17, MANY, nax=True))
+            routes.append(Route("int4_matmul", 17, ANY_ROWS, nax=True))
     return Choices(stock=tuple(routes), cores=cores)

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-FEWEST = {"g": 7, "s": 24, "d": 48}
+FEWEST_CORES = {"g": 7, "s": 24, "d": 48}
 """The fewest that were sold, by the letter that ends MLX's name of the architecture: base and Pro, Max, Ultra."""
 
 
@@ -21,7 +21,7 @@ def gpu_cores(architecture: str) -> int:
     if found:
         return int(found[1])
     apple = re.fullmatch(r"applegpu_g\d+(\w)", architecture)
-    return FEWEST.get(apple[1], 0) if apple else 0
+    return FEWEST_CORES.get(apple[1], 0) if apple else 0
 
 
 def _listed() -> str:

@@ -16,7 +16,7 @@ from .prepared import Prepared, plans_of
 
 DECODE_ROWS = 8
 # A kernel's inputs of fewer than 8 elements arrive in another address space; narrower matrices are padded to 8 outputs.
-LEAST_OUTPUTS = 8
+MIN_OUTPUTS = 8
 
 
 def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
@@ -48,7 +48,7 @@ Product = Callable[[mx.array, Packed, "Norm | None", Epilogue], mx.array]
 def _plan(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> Product:
     """Return what computes products of this kind. Raises ValueError for arguments that do not fit."""
     n, k = check_int4_matmul(x, weight, norm, epilogue)
-    if n < LEAST_OUTPUTS:
+    if n < MIN_OUTPUTS:
         return functools.partial(_padded, engine)
     decode = x.size // k <= DECODE_ROWS
     if norm is not None and (not decode or engine.choices.norm == "apart"):
@@ -152,7 +152,7 @@ def _launch(
 
 def _padded(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
     """Compute a product of fewer than 8 outputs as one of 8."""
-    n, rows = weight.shape[0], (0, LEAST_OUTPUTS - weight.shape[0])
+    n, rows = weight.shape[0], (0, MIN_OUTPUTS - weight.shape[0])
     bias, activation, residual = epilogue
     w, scales, biases = (mx.pad(a, [rows, (0, 0)]) for a in (weight.w, weight.scales, weight.biases))
     bias = None if bias is None else mx.pad(bias, [rows])

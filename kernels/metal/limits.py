@@ -15,7 +15,7 @@ import mlx.core as mx
 
 from .engine import SIMD, Engine, Launch
 
-TOO_MANY = 2048
+TOO_MANY_THREADS = 2048
 """Metal's own limit is 1024 threads a threadgroup."""
 
 
@@ -45,7 +45,7 @@ class Measuring(Engine):
     def _most(self, launch: Launch, simdgroups: int) -> int | None:
         zeros = [mx.zeros(a.shape, dtype=a.dtype) for a in launch.inputs.values()]
         kernel = self._make(launch, simdgroups, bound=False)
-        sizes = {"grid": (TOO_MANY, 1, 1), "threadgroup": (TOO_MANY, 1, 1)}
+        sizes = {"grid": (TOO_MANY_THREADS, 1, 1), "threadgroup": (TOO_MANY_THREADS, 1, 1)}
         try:
             mx.eval(kernel(inputs=zeros, **(self._arguments(launch, simdgroups) | sizes)))
         except (RuntimeError, ValueError) as e:

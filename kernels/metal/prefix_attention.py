@@ -15,11 +15,11 @@ from .engine import Bound, Engine, Launch
 from .int4_matmul import scalar
 from .splits import splits
 
-LARGEST_HEAD = 256
+MAX_HEAD_DIM = 256
 # Arrays of fewer than 8 elements arrive in another address space; narrower heads are padded with zeros to 8.
-LEAST_HEAD = 8
+MIN_HEAD_DIM = 8
 # Rows or queries of a block, which share a read of the prefix: each costs registers for a query and two results.
-LARGEST_BLOCK = 4
+MAX_BLOCK_ROWS = 4
 
 NAMES = ("q", "k", "v", "prefix_q", "prefix_k", "prefix_v", "gate", "length", "scale")
 
@@ -59,7 +59,7 @@ def attention_plan(
 
     It checks nothing: the caller does what the kind does not tell, the length.
     """
-    if q.shape[3] < LEAST_HEAD:
+    if q.shape[3] < MIN_HEAD_DIM:
         return functools.partial(_padded, engine)
     if engine.choices.by_stock("prefix_attention", q.shape[0] * q.shape[2]):
         return stock
@@ -115,7 +115,7 @@ def _block(rows: int, dim: int) -> int:
 
 def _largest_block(dim: int) -> int:
     """Return how many rows a block can take: the parts of their softmaxes share 32 KB of threadgroup memory."""
-    return LARGEST_BLOCK if dim <= 128 else LARGEST_BLOCK // 2
+    return MAX_BLOCK_ROWS if dim <= 128 else MAX_BLOCK_ROWS // 2
 
 
 def simdgroups(engine: Engine, dim: int) -> int:
@@ -123,8 +123,8 @@ def simdgroups(engine: Engine, dim: int) -> int:
 
     Raises ValueError if the head dim is beyond what the kernels' threadgroup memory holds.
     """
-    if dim > LARGEST_HEAD:
-        raise ValueError(f"head dim {dim} is beyond {LARGEST_HEAD}; use the reference")
+    if dim > MAX_HEAD_DIM:
+        raise ValueError(f"head dim {dim} is beyond {MAX_HEAD_DIM}; use the reference")
     return engine.choices.attention_simdgroups
 
 
@@ -180,7 +180,7 @@ def _padded(
     engine: Engine, q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> mx.array:
     """Attend with heads of fewer than 8 elements as with heads of 8."""
-    d, spare = q.shape[3], [(0, 0), (0, 0), (0, 0), (0, LEAST_HEAD - q.shape[3])]
+    d, spare = q.shape[3], [(0, 0), (0, 0), (0, 0), (0, MIN_HEAD_DIM - q.shape[3])]
     q, k, v, *parts = (mx.pad(a, spare) for a in (q, k, v, prefix.q, prefix.k, prefix.v))
     wide = Prefix(parts[0], parts[1], parts[2], prefix.gate)
     return prefix_attention(engine, q, k, v, wide, scale, length)[..., :d]

@@ -14,9 +14,9 @@ from .choices import Choices
 
 KEYS_PER_SPLIT = 1024
 """A threadgroup with more than twice as many keys, of its rows and the prefix, shares them on any GPU."""
-THREADGROUPS_ENOUGH = 256
+ENOUGH_THREADGROUPS = 256
 """More do not help any GPU."""
-WORTH_A_LAUNCH = 384
+MIN_KEYS_TO_SPLIT = 384
 """Keys of all caches of a threadgroup, or of the prefix, from which parts for idle cores are worth another launch."""
 
 
@@ -32,6 +32,6 @@ def splits(choices: Choices, slots: int, rows: int, frames: int, threadgroups: i
     if keys > 2 * KEYS_PER_SPLIT:
         parts = -(-keys // KEYS_PER_SPLIT)
     # Over a window, half of the slots hold keys on average.
-    if threadgroups < choices.cores and max(slots * rows // 2, frames) >= WORTH_A_LAUNCH:
+    if threadgroups < choices.cores and max(slots * rows // 2, frames) >= MIN_KEYS_TO_SPLIT:
         parts = max(parts, -(-choices.cores // threadgroups))
-    return max(1, min(parts, THREADGROUPS_ENOUGH // threadgroups))
+    return max(1, min(parts, ENOUGH_THREADGROUPS // threadgroups))

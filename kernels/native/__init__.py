@@ -2,7 +2,7 @@
 
 Lazy like every MLX operation: they run on the CPU stream they were made under when something evaluates them, inside
 `mx.compile` too; they have no gradient and no vmap. Weights are read where they lie, packed or 16-bit, never copied.
-Settings, each also an environment variable read at first use:
+NativeSettings, each also an environment variable read at first use:
 
 - instruction set, `set_isa` / INSTRUCT_MUSICGEN_ISA: auto, or one of `info()["isas"]`;
 - layout, `set_layout`: how `pack` lays matrices out;
@@ -30,13 +30,13 @@ from reference.tiles import Tiles
 from . import cores, signals
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
-from .settings import ACTIVATIONS, CACHES, LAYOUTS, Settings
+from .settings import ACTIVATIONS, CACHES, LAYOUTS, NativeSettings
 
 name = "native"
 NO_NORM = (None, None, 0.0)
 
 _extension, _reason = load()
-_settings = Settings()
+_settings = NativeSettings()
 if _extension is not None and (_fewer := cores.fewer()):
     _extension.set_threads(_fewer)
 if _wrong := _settings.read_environment():

@@ -13,7 +13,7 @@ CACHES = {"float32": mx.float32, "float16": mx.float16}
 
 
 @dataclass
-class Settings:
+class NativeSettings:
     """The precision of activations in packed products and of kept keys and values; how matrices are laid out."""
 
     activations: str = "int16"

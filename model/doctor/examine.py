@@ -12,16 +12,13 @@ from typing import Any
 import mlx.core as mx
 
 import kernels
-from kernels import tuning
+from kernels import FUSED, tuning
 from reference.contract import Ops
 
 from . import judge, machine
 from .cases import Case, cases
 from .edit import Edit, compare
 from .judge import Finding
-
-FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
-"""What has a Metal kernel of ours; the other operations are stock MLX there."""
 
 
 @dataclass

@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, results
-from bench.edit import summary
+from bench import cli, results, summary
 from bench.kernels import timer
 from bench.peers import command as peers
 from bench.peers.table import table as peers_table

@@ -14,7 +14,7 @@ import pytest
 from kernels import interpreter, metal
 from kernels.interpreter.threads import ManyThreads
 from kernels.metal.engine import SIMD
-from kernels.metal.limits import TOO_MANY, Measuring
+from kernels.metal.limits import TOO_MANY_THREADS, Measuring
 
 from .test_metal_checked import CASES
 
@@ -181,7 +181,7 @@ def test_limits_are_read_from_what_mlx_says(most: int) -> None:
     CASES["attention"](metal.MetalOps("interpreter", engine))
     (found,) = engine.limits
     assert found.kernel.startswith("prefix_attention ") and found.most == most and found.threads == min(most, 256)
-    assert max(threads for _, threads, _ in log) == TOO_MANY
+    assert max(threads for _, threads, _ in log) == TOO_MANY_THREADS
 
 
 def test_a_limit_that_is_not_told_is_none() -> None:

@@ -25,7 +25,7 @@ from ..compiler import FP, METALS, CompilerError, compiler
 from ..static_checks import lint
 from ..threads import ManyThreads
 from . import reports
-from .checking import Report, check
+from .checking import LaunchReport, check
 from .kernel_file import UsageError, launch_lines
 from .options import Parser, launch_options, launch_parser
 
@@ -58,7 +58,7 @@ def _parser() -> Parser:
     return p
 
 
-def _checked(args: argparse.Namespace) -> list[Report]:
+def _checked(args: argparse.Namespace) -> list[LaunchReport]:
     """Check all launches of all files; print each as it is done."""
     found = []
     for file in args.files:

@@ -16,13 +16,13 @@ from ..faults import Counters, Issue, KernelFault
 from ..kernel import MetalKernel, metal_kernel
 from ..registers import NotMeasured, Shape, measure
 from .kernel_file import KernelFile, UsageError, read_kernel
-from .options import Buffer, expectations, find, make_input, parse_buffer, parse_template, three
+from .options import BufferOption, expectations, find, make_input, parse_buffer, parse_template, three
 
 _TOLERANCE = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2, mx.complex64: 1e-5}
 
 
 @dataclass
-class Report:
+class LaunchReport:
     """What one launch showed."""
 
     file: Path
@@ -47,7 +47,7 @@ class Report:
         return not (self.faults or self.compiler_error or self.order_matters or wrong)
 
 
-def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Namespace) -> Report:
+def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Namespace) -> LaunchReport:
     """Run one launch, or compile it alone with --registers. Raises UsageError if the options do not fit the kernel."""
     rng = np.random.default_rng(0)
     headers = [find(h, file.parent) for h in options.header]
@@ -68,7 +68,7 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
         not options.strided,
         options.atomic_outputs,
     )
-    report = Report(file, text, kernel=source)
+    report = LaunchReport(file, text, kernel=source)
     if args.registers:
         signature = kernel.signature([a for _, a in inputs], [o.dtype for o in outputs], template)
         try:
@@ -111,7 +111,7 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
 
 
 def _fitting(
-    source: KernelFile, inputs: list[tuple[str, mx.array]], outputs: list[Buffer]
+    source: KernelFile, inputs: list[tuple[str, mx.array]], outputs: list[BufferOption]
 ) -> list[tuple[str, mx.array]]:
     """Return the inputs as a whole function takes them: all there, and numbers where it takes a reference."""
     if source.buffers is None:
@@ -127,13 +127,17 @@ def _fitting(
     return [(name, a.reshape(()) if wanted[name] and a.size == 1 else a) for name, a in inputs]
 
 
-def _note(report: Report, kernel: MetalKernel) -> None:
+def _note(report: LaunchReport, kernel: MetalKernel) -> None:
     report.warnings += [issue for issue in kernel.issues + kernel.advice if issue not in report.warnings]
     report.threadgroup_bytes, report.counters = kernel.threadgroup_bytes, kernel.counters
 
 
 def _compare(
-    report: Report, outputs: list[Buffer], result: list[mx.array], expected: dict[str, Any], tolerance: float | None
+    report: LaunchReport,
+    outputs: list[BufferOption],
+    result: list[mx.array],
+    expected: dict[str, Any],
+    tolerance: float | None,
 ) -> None:
     """Note the largest difference of each output from what was expected."""
     for o, array in zip(outputs, result):

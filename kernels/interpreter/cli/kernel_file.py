@@ -69,7 +69,7 @@ def read_kernel(path: Path, function: str | None, headers: list[Path]) -> Kernel
     own, text = _without_includes(path, text, seen)
     lines += own
     plain = join(tokenize(text))
-    functions = list(_functions(plain))
+    functions = list(_functions(path, plain))
     if not functions:
         if function is not None:
             raise UsageError(f"{path} has no `kernel void {function}(...)`; omit --function where a file holds a body")
@@ -78,7 +78,9 @@ def read_kernel(path: Path, function: str | None, headers: list[Path]) -> Kernel
         start, name, opened = _chosen(path, functions, function)
         body, buffers = _body(path, plain, name, opened)
         preamble = _TEMPLATE.sub(lambda m: "\n" * m.group().count("\n"), plain[:start])
-        others = [(begin, _end(plain, plain.index("{", opened))) for begin, _, opened in functions if begin < start]
+        others = [
+            (begin, _end(path, plain, plain.index("{", opened))) for begin, _, opened in functions if begin < start
+        ]
         for begin, end in reversed(others):  # the file's other kernels are of no use to this one
             begin -= len(match.group()) if (match := _TEMPLATE.search(preamble[:begin])) else 0
             preamble = preamble[:begin] + "\n" * preamble[begin:end].count("\n") + preamble[end:]
@@ -111,15 +113,17 @@ def _without_includes(path: Path, text: str, seen: set[Path]) -> tuple[list[tupl
             continue
         file = path.parent / name
         if not file.is_file():
-            raise UsageError(f'{path}:{number} includes "{name}", and there is no {file}')
+            raise UsageError(
+                f'{path}:{number} includes "{name}", and there is no {file}; put the header there, or remove the line'
+            )
         lines += _included(file, seen)
     return lines, "\n".join(own) + "\n"
 
 
-def _functions(text: str) -> Iterator[tuple[int, str, int]]:
+def _functions(path: Path, text: str) -> Iterator[tuple[int, str, int]]:
     """Yield (start, name, index of the parenthesis) of each kernel function that has a body."""
     for match in _KERNEL.finditer(text):
-        after = _end(text, match.end() - 1)
+        after = _end(path, text, match.end() - 1)
         if _ATTRIBUTE.sub("", text[after:]).lstrip().startswith("{"):
             yield match.start(), match.group(1), match.end() - 1
 
@@ -131,11 +135,11 @@ def _chosen(path: Path, functions: list[tuple[int, str, int]], wanted: str | Non
     for found in functions:
         if wanted in (None, found[1]):
             return found
-    raise UsageError(f"{path} has no kernel {wanted}; it has {', '.join(names)}")
+    raise UsageError(f"{path} has no kernel {wanted}; choose {' or '.join(names)} with --function")
 
 
-def _end(text: str, start: int) -> int:
-    """Return the index behind the bracket that closes the one at `start`."""
+def _end(path: Path, text: str, start: int) -> int:
+    """Return the index behind the bracket that closes the one at `start`. Raises UsageError if none does."""
     depth = 0
     for i in range(start, len(text)):
         if text[i] == text[start]:
@@ -144,12 +148,13 @@ def _end(text: str, start: int) -> int:
             depth -= 1
             if depth == 0:
                 return i + 1
-    raise UsageError(f"a {text[start]!r} is never closed")
+    line = text.count("\n", 0, start) + 1
+    raise UsageError(f"{path}:{line}: this {text[start]!r} is never closed; add the closing bracket")
 
 
 def _body(path: Path, text: str, name: str, opened: int) -> tuple[str, tuple[tuple[str, bool], ...]]:
     """Return a function's body, on its lines, with the names that its signature gives to thread positions."""
-    closed = _end(text, opened)
+    closed = _end(path, text, opened)
     brace = text.index("{", closed)
     buffers, aliases = [], []
     for parameter in _parameters(text[opened + 1 : closed - 1]):
@@ -160,7 +165,7 @@ def _body(path: Path, text: str, name: str, opened: int) -> tuple[str, tuple[tup
             buffers.append(_buffer(path, name, words))
         else:
             aliases.append(_alias(path, name, kind, words))
-    inside = text[brace + 1 : _end(text, brace) - 1]
+    inside = text[brace + 1 : _end(path, text, brace) - 1]
     return "\n" * text[: brace + 1].count("\n") + " ".join(aliases) + inside, tuple(buffers)
 
 

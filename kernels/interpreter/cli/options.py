@@ -30,7 +30,7 @@ class Parser(argparse.ArgumentParser):
 
 
 @dataclass(frozen=True)
-class Buffer:
+class BufferOption:
     """`NAME=DTYPE[SHAPE]`, with `*VALUE` where every element is VALUE."""
 
     name: str
@@ -93,17 +93,17 @@ def find(name: str, folder: Path) -> Path:
     for path in (folder / name, Path(name)):
         if path.is_file():
             return path
-    raise UsageError(f"there is no file {name}, neither here nor in {folder}")
+    raise UsageError(f"there is no file {name}, neither here nor in {folder}; check its name")
 
 
-def parse_buffer(text: str) -> Buffer:
+def parse_buffer(text: str) -> BufferOption:
     """Parse NAME=DTYPE[SHAPE] with an optional *VALUE."""
     match = _BUFFER.fullmatch(text)
     if not match:
         raise UsageError(f"{text!r} is not NAME=DTYPE[SHAPE], such as x=float16[2,64], nor NAME=FILE.npy")
     name, dtype, shape, value = match.groups()
     sizes = tuple(int(n) for n in shape.split(",") if n.strip())
-    return Buffer(name, parse_dtype(dtype), sizes, float(value) if value else None)
+    return BufferOption(name, parse_dtype(dtype), sizes, float(value) if value else None)
 
 
 def parse_dtype(name: str) -> mx.Dtype:
@@ -126,7 +126,7 @@ def make_input(text: str, folder: Path, rng: np.random.Generator) -> tuple[str, 
     return b.name, mx.array(rng.integers(0, 2 if b.dtype == mx.bool_ else 101, size=b.shape)).astype(b.dtype)
 
 
-def _filled(text: str, b: Buffer, value: float) -> mx.array:
+def _filled(text: str, b: BufferOption, value: float) -> mx.array:
     """Return an array of one value. Raises UsageError if its dtype has no such value."""
     if mx.issubdtype(b.dtype, mx.floating):
         return mx.full(b.shape, value, dtype=b.dtype)
@@ -142,7 +142,7 @@ def load(path: Path) -> mx.array:
     try:
         a = np.load(path, allow_pickle=False)
     except (ValueError, EOFError) as e:
-        raise UsageError(f"{path} is not an array that can be read: {e}") from None
+        raise UsageError(f"{path} is not an array that can be read ({e}); save one array with numpy.save") from None
     if not isinstance(a, np.ndarray):
         raise UsageError(f"{path} holds several arrays; save one with np.save")
     if a.dtype.kind not in "biufc":
@@ -155,7 +155,7 @@ def load(path: Path) -> mx.array:
         raise UsageError(f"{path} holds {a.dtype}, a dtype that MLX does not have: {e}") from None
 
 
-def expectations(texts: list[str], outputs: list[Buffer], folder: Path) -> dict[str, Any]:
+def expectations(texts: list[str], outputs: list[BufferOption], folder: Path) -> dict[str, Any]:
     """Return the right value of each output that has one. Raises UsageError if name or shape do not fit."""
     found: dict[str, Any] = {}
     for text in texts:
@@ -170,11 +170,14 @@ def expectations(texts: list[str], outputs: list[Buffer], folder: Path) -> dict[
         try:
             value = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as e:
-            raise UsageError(f"{path} is not an array that can be read: {e}") from None
+            raise UsageError(f"{path} is not an array that can be read ({e}); save one array with numpy.save") from None
         if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
-            raise UsageError(f"{path} does not hold one array of numbers")
+            raise UsageError(f"{path} does not hold one array of numbers; save one array with numpy.save")
         if value.shape != shapes[name]:
-            raise UsageError(f"{path} has the shape {list(value.shape)}, output {name} has {list(shapes[name])}")
+            raise UsageError(
+                f"{path} has the shape {list(value.shape)}, output {name} has {list(shapes[name])}; save it in the "
+                "output's shape"
+            )
         found[name] = value
     return found
 
@@ -192,6 +195,6 @@ def parse_template(text: str) -> tuple[str, TemplateValue]:
 def three(numbers: Sequence[int] | None, what: str) -> tuple[int, int, int]:
     """Return x, y and z of --grid or --threadgroup."""
     if not numbers or len(numbers) > 3:
-        raise UsageError(f"--{what} needs one to three numbers")
+        raise UsageError(f"--{what} needs one to three numbers, not {len(numbers or [])}; as in --{what} 64 8")
     x, y, z = [*numbers, 1, 1][:3]
     return x, y, z

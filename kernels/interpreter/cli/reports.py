@@ -8,13 +8,13 @@ from typing import Any
 
 from ..faults import Issue
 from ..registers import Shape
-from .checking import Report
+from .checking import LaunchReport
 
-SHOWN = 8
+MAX_PRINTED = 8
 """Faults of a launch that are printed; JSON has all."""
 
 
-def text(report: Report) -> str:
+def text(report: LaunchReport) -> str:
     """Return the lines that tell a report."""
     if report.shape is not None:
         return _shape_text(report, report.shape)
@@ -25,9 +25,9 @@ def text(report: Report) -> str:
     if report.compiler_error or report.faults:
         lines.append(f"{file}: seed {report.seed}, fp {report.fp}")
         lines += [report.compiler_error] if report.compiler_error else []
-        lines += [_issue(report, issue) for issue in report.faults[:SHOWN]]
-        if len(report.faults) > SHOWN:
-            lines.append(f"... and {len(report.faults) - SHOWN} more")
+        lines += [_issue(report, issue) for issue in report.faults[:MAX_PRINTED]]
+        if len(report.faults) > MAX_PRINTED:
+            lines.append(f"... and {len(report.faults) - MAX_PRINTED} more")
         return "\n".join(lines)
     if report.order_matters:
         a, b = report.order_matters
@@ -47,7 +47,7 @@ def text(report: Report) -> str:
     return "\n".join(lines)
 
 
-def record(report: Report) -> dict[str, Any]:
+def record(report: LaunchReport) -> dict[str, Any]:
     """Return a report as JSON has it."""
     return {
         "file": str(report.file),
@@ -73,7 +73,7 @@ def record(report: Report) -> dict[str, Any]:
     }
 
 
-def _shape_text(report: Report, shape: Shape) -> str:
+def _shape_text(report: LaunchReport, shape: Shape) -> str:
     code = shape.code
     columns = f"{'blocks':>7} {'instructions':>13} {'branches':>9} {'waits':>6} {'64-bit multiplies':>18}"
     lines = [
@@ -88,17 +88,17 @@ def _shape_text(report: Report, shape: Shape) -> str:
     return "\n".join(lines)
 
 
-def _place(report: Report, issue: Issue) -> str:
+def _place(report: LaunchReport, issue: Issue) -> str:
     """Return FILE:LINE of a fault in a header."""
     return report.kernel.place(issue.line) if issue.in_header and report.kernel else ""
 
 
-def _issue(report: Report, issue: Issue) -> str:
+def _issue(report: LaunchReport, issue: Issue) -> str:
     place = _place(report, issue)
     return f"{issue} [{place}]" if place else str(issue)
 
 
-def _fields(report: Report, issue: Issue) -> dict[str, Any]:
+def _fields(report: LaunchReport, issue: Issue) -> dict[str, Any]:
     fields = dataclasses.asdict(issue)
     place = _place(report, issue) or (f"{report.file}:{issue.line}" if issue.line and not issue.in_header else None)
     return fields | {"place": place, "message": str(issue)}

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+import kernels
 from bench import cli
 from bench.edit import command as edit
 from bench.processes.child import Child
-from bench.records import OPERATIONS
+from bench.records import FUSED, OPERATIONS
 
 pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 
@@ -31,6 +32,10 @@ def linear(x, w, *, norm=None, **options):
 kernels.native.linear = linear
 """
 """The output heads."""
+
+
+def test_what_is_read_without_mlx_names_the_same_operations_as_kernels() -> None:
+    assert (OPERATIONS, FUSED) == (kernels.OPERATIONS, kernels.FUSED)
 
 
 def run(plant: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:

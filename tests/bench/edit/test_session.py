@@ -10,13 +10,12 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench import cli
-from bench.edit import summary
+from bench import cli, summary
 from bench.edit.evidence import Counted, primitives, reference_calls
-from bench.edit.session import Session, Settings
+from bench.edit.session import ColumnSettings, Session
 from bench.edit.step_graph import BUILDS
-from bench.edit.summary import fused_primitives, spread, stock_primitives, unfused
 from bench.edit.tables import proof
+from bench.summary import fused_primitives, spread, stock_primitives, unfused
 from model.stages import STAGES
 from tests import backends
 
@@ -33,14 +32,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> str:
 class Warm(Session):
     """A session that keeps what warming up found."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ColumnSettings) -> None:
         super().__init__(settings)
         self.info = self.warm_up()
 
 
 @pytest.fixture(scope="module")
 def plain(demo: str) -> Warm:
-    return Warm(Settings(demo, "reference", 0.2))
+    return Warm(ColumnSettings(demo, "reference", 0.2))
 
 
 def test_a_round_is_a_whole_edit(plain: Warm) -> None:
@@ -64,7 +63,7 @@ def test_a_round_is_the_edit_that_users_run(plain: Warm, monkeypatch: pytest.Mon
 
 
 def test_more_clips_than_run_together_are_edited_in_batches(demo: str) -> None:
-    session = Session(Settings(demo, "reference", 0.06, batch=9))
+    session = Session(ColumnSettings(demo, "reference", 0.06, batch=9))
     info = session.warm_up()
     r = session.round()
     assert len(r.step_seconds) == session.total_steps == info.geometry.steps == 2 * 6
@@ -79,7 +78,7 @@ def test_the_reference_says_so(plain: Warm) -> None:
 
 @pytest.mark.parametrize("backend", [name for name in backends.names() if name != "interpreter"])
 def test_building_a_steps_graph_is_timed_apart_from_running_it(demo: str, backend: str) -> None:
-    session = Warm(Settings(demo, backend, 0.1))
+    session = Warm(ColumnSettings(demo, backend, 0.1))
     first, second = session.round(), session.round()
     assert len(first.build_seconds) == len(second.build_seconds) == BUILDS
     # It is the graph of a whole step, in which nothing has run; and what it does is none of a round's calls.
@@ -97,13 +96,13 @@ def test_building_a_steps_graph_is_timed_apart_from_running_it(demo: str, backen
 
 @pytest.mark.backend("interpreter")
 def test_what_runs_at_once_builds_no_graph(demo: str) -> None:
-    session = Warm(Settings(demo, "interpreter", 0.06, steps=1))
+    session = Warm(ColumnSettings(demo, "interpreter", 0.06, steps=1))
     assert session.round().build_seconds == []
 
 
 @pytest.mark.skipif("native" not in backends.names(), reason="no C++ compiler: no native backend")
 def test_the_fused_column_ran_fused_code(demo: str) -> None:
-    info = Session(Settings(demo, "native", 0.2)).warm_up()
+    info = Session(ColumnSettings(demo, "native", 0.2)).warm_up()
     assert info.backend == "native" and info.info["isa"]
     assert info.reference_calls == {} and unfused(info) == {}
     assert stock_primitives(info.step_primitives) == {}
@@ -133,7 +132,7 @@ class Impostor:
 
 @pytest.mark.backend("native")
 def test_an_impostor_is_found_out(demo: str) -> None:
-    info = Session(Settings(demo, "native", 0.1), Impostor()).warm_up()
+    info = Session(ColumnSettings(demo, "native", 0.1), Impostor()).warm_up()
     assert stock_primitives(info.step_primitives)["QuantizedMatmul"] > 0
     assert info.reference_calls["prefix_attention"] > 0 and info.reference_calls["self_attention"] > 0
     assert "prefix_attention" in proof(dataclasses.replace(info, label="fused"))
@@ -146,12 +145,12 @@ def test_one_operation_that_is_not_fused_is_found_out(demo: str, monkeypatch: py
     import kernels.native
 
     monkeypatch.setattr(kernels.native, "int4_matmul", reference.int4_matmul)
-    info = Session(Settings(demo, "native", 0.1)).warm_up()
+    info = Session(ColumnSettings(demo, "native", 0.1)).warm_up()
     assert set(unfused(info)) == {"int4_matmul", "QuantizedMatmul"}
 
 
 def test_a_slow_column_measures_a_part_and_says_how_much(demo: str) -> None:
-    session = Session(Settings(demo, "reference", 0.6, limit=1e-4))
+    session = Session(ColumnSettings(demo, "reference", 0.6, limit=1e-4))
     info = session.warm_up()
     r = session.round()
     assert r.measured == {
@@ -168,7 +167,7 @@ def test_a_slow_column_measures_a_part_and_says_how_much(demo: str) -> None:
 
 
 def test_steps_option_spreads_over_the_clip(demo: str) -> None:
-    session = Session(Settings(demo, "reference", 0.3, steps=4))
+    session = Session(ColumnSettings(demo, "reference", 0.3, steps=4))
     session.warm_up()
     r = session.round()
     assert r.measured["steps"] == (4, 18)
@@ -177,7 +176,7 @@ def test_steps_option_spreads_over_the_clip(demo: str) -> None:
 
 
 def test_batch_and_windows(demo: str) -> None:
-    session = Session(Settings(demo, "reference", 0.1, batch=2))
+    session = Session(ColumnSettings(demo, "reference", 0.1, batch=2))
     session.warm_up()
     assert session.geometry().batch == 2 and session.round().calls["int4_matmul"] > 0
 
@@ -202,7 +201,7 @@ def test_a_part_of_a_clip_of_two_windows(demo: str) -> None:
 
     Every adapter runs; steps are of both windows.
     """
-    session = Session(Settings(demo, "reference", 7.5, steps=4))
+    session = Session(ColumnSettings(demo, "reference", 7.5, steps=4))
     info = session.warm_up()
     r = session.round()
     layers = session.model.adapter.config.layers

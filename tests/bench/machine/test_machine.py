@@ -38,7 +38,7 @@ def test_every_word_is_read(count: int) -> None:
 
 def test_numpy_reads_where_the_extension_is_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kernels.native.unavailable", lambda: "not here")
-    stream = bandwidth.Stream(1 << 20)
+    stream = bandwidth.StreamedBuffer(1 << 20)
     assert stream.method.startswith("numpy maximum") and stream.read() > 0
     found = stream.measure(3)
     assert found.bytes == 1 << 20 and len(found.seconds) == 3 and min(found.seconds) > 0

@@ -71,6 +71,11 @@ def test_errors(readme: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     plain.write_text("no block")
     gone = tmp_path / "gone.md"
     gone.write_text("<!-- bench:begin x.json -->\n<!-- bench:end -->")
+    (tmp_path / "other.json").write_text('{"benchmarks": []}')
+    other = tmp_path / "other.md"
+    other.write_text("<!-- bench:begin other.json -->\n<!-- bench:end -->")
+    assert cli.main(["report", "--update", str(other)]) == 1
+    assert "a `pytest-benchmark` result has no tables; name a result of bench" in capsys.readouterr().err
     assert cli.main(["report", "--update", str(plain)]) == 1
     assert cli.main(["report", "--update", str(gone)]) == 1
     assert cli.main(["report", "--update", str(tmp_path / "none.md")]) == 1

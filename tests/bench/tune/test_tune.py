@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from bench.cli import main
-from bench.tune.command import Measured
+from bench.tune.command import StepTimer
 from bench.tune.search import Knobs, search
 from bench.tune.workload import Workload, geometry
 from kernels import native, tuning
@@ -63,7 +63,7 @@ def test_knobs_without_time_are_named() -> None:
 
 @pytest.mark.slow
 def test_a_planted_knob_and_a_planted_environment_are_found_in_processes_of_their_own() -> None:
-    measured = Measured({}, make="tests.bench.tune.planted:column")
+    measured = StepTimer({}, make="tests.bench.tune.planted:column")
     limits = {"outputs": [4, 2], "environment": [{}, {"PLANTED": 1}]}
     found = search(limits, measured, 60)
     assert found.knobs == {"outputs": 2, "environment": {"PLANTED": 1}}

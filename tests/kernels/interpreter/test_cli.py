@@ -149,7 +149,7 @@ kernel void one(device int* out [[buffer(0)]]) { out[0] = 1; }
         ("-i n=uint32[1]*9", "", "lacks an --input or --output for n"),
         ("-i n=uint32[1]*9", "-i n=uint32[1]*9 -i m=uint32[1]", "has no m"),
         ('"scale.h"', '"other.h"', 'whole.metal:2 includes "other.h", and there is no'),
-        ("SIDE);\n}", "SIDE);", "is never closed"),
+        ("SIDE);\n}", "SIDE);", "whole.metal:15: this '{' is never closed; add"),
         ("-g 32", "-g 32 --grip 3", "whole.metal:7: unrecognized arguments: --grip 3"),
         ("-g 32", "-g '32", "whole.metal:7: No closing quotation"),
     ],

@@ -1,4 +1,4 @@
-"""The numbers of an end-to-end result, each computed from its saved samples and nothing else."""
+"""The numbers of a saved result, most of them of an edit, each computed from its samples and nothing else."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from collections.abc import Mapping
 from model.config import FRAME_RATE
 from model.stages import STAGES
 
-from .. import stats
-from ..records import OPERATIONS, EditColumn, EditResult, KernelsResult
-from ..stats import Interval, Summary
+from . import stats
+from .records import FUSED, OPERATIONS, EditColumn, EditResult, KernelsResult
+from .stats import Interval, Summary
 
 WHOLE = "whole edit"
-FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
-"""Operations that have a kernel of ours on every fused backend; the others are stock MLX on Metal."""
-
-STOCK = ("QuantizedMatmul", "Matmul", "AddMM", "ScaledDotProductAttention", "Convolution")
+STOCK_PRIMITIVES = ("QuantizedMatmul", "Matmul", "AddMM", "ScaledDotProductAttention", "Convolution")
 """MLX's own primitives that do the arithmetic of `OPERATIONS`: a fused step must have none of them."""
 
-OURS = (*OPERATIONS, "CustomKernel")
+OUR_PRIMITIVES = (*OPERATIONS, "CustomKernel")
 """Kernels of ours, as a graph names them: the native extension's by their operation, Metal source by MLX's name."""
 
 
@@ -135,12 +132,12 @@ def spread(first: int, total: int, count: int) -> list[int]:
 
 def stock_primitives(counts: Mapping[str, int]) -> dict[str, int]:
     """Return those of `counts` that are stock MLX's arithmetic."""
-    return {name: n for name, n in counts.items() if name in STOCK}
+    return {name: n for name, n in counts.items() if name in STOCK_PRIMITIVES}
 
 
 def fused_primitives(counts: Mapping[str, int]) -> dict[str, int]:
     """Return those of `counts` that are kernels of ours."""
-    return {name: n for name, n in counts.items() if name in OURS}
+    return {name: n for name, n in counts.items() if name in OUR_PRIMITIVES}
 
 
 def unfused(column: EditColumn) -> dict[str, int]:
@@ -148,6 +145,6 @@ def unfused(column: EditColumn) -> dict[str, int]:
     if column.backend == "reference":
         return {}
     native = column.backend == "native"  # has kernels for everything; the Metal ones leave the rest to stock MLX
-    own, stock = (OPERATIONS, STOCK) if native else (FUSED, ("QuantizedMatmul",))
+    own, stock = (OPERATIONS, STOCK_PRIMITIVES) if native else (FUSED, ("QuantizedMatmul",))
     calls = {name: n for name, n in column.reference_calls.items() if name in own}
     return calls | {name: n for name, n in column.step_primitives.items() if name in stock}

@@ -1,1 +1,1 @@
-"""The numbers people can trust: speed, memory, traffic, quality and fidelity of this project, measured here."""
+"""Measurements of this project on this machine: speed, memory, traffic, quality and fidelity."""

@@ -24,7 +24,7 @@ DEFAULT = "edit"
 
 
 def modules(names: Sequence[str] = SUBCOMMANDS) -> list[str]:
-    """Return the subcommands that are there."""
+    """Return those of the subcommands whose packages are here."""
     return [name for name in names if importlib.util.find_spec(f"{__package__}.{name}") is not None]
 
 
@@ -42,7 +42,10 @@ def parser(names: Sequence[str]) -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (default: the process's). 0: done; 1: failed or a regression; 2: wrong usage."""
+    """Run the command line `argv` (default: the process's) and return its exit status.
+
+    0: done; 1: failed, or a regression was found; 2: wrong usage.
+    """
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     return run(

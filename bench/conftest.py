@@ -18,7 +18,7 @@ MIN_ROUNDS, MAX_ROUNDS = 2, 200
 
 
 def columns() -> list[str]:
-    """Name the reference and the fused backends that can run here."""
+    """Return the names of the reference and of the fused backends that can run here."""
     missing = kernels.available()
     return ["reference", *(name for name in ("metal", "native") if missing[name] is None)]
 
@@ -31,10 +31,10 @@ def ops(request: pytest.FixtureRequest) -> Ops:
 
 @pytest.fixture
 def paired(benchmark: Any, ops: Ops) -> Callable[..., Any]:
-    """Benchmark what `make(ops)` times, for some seconds.
+    """Return a function that benchmarks what `make(ops)` times, for some seconds.
 
-    Before each round of a fused backend the reference has one; its times go to extra_info as `reference_seconds`,
-    so that `bench compare` has pairs. A round has `loops` calls.
+    Before each round of a fused backend the reference has one; its times go to extra_info as `reference_seconds`, so
+    that `bench compare` has pairs. A round has `loops` calls.
     """
 
     def run(make: Callable[[Ops], Timer], seconds: float) -> Any:

@@ -1,4 +1,4 @@
-"""What the measuring subcommands share: the options for a result, and what becomes of one."""
+"""Options that the measuring subcommands share, and what they do with a result."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ SIZES = ("tiny", "small", "medium", "large")
 
 
 def add(p: argparse.ArgumentParser, what: str) -> None:
-    """`--json` and `--save`; `what` is the end of the file's default name."""
+    """Add `--json` and `--save`; `what` is the end of the file's default name."""
     p.add_argument("--json", action="store_true", help="print the result with all samples instead of the table")
     where = f"keep the result (default bench/results/<machine>-<commit>-{what}.json)"
     p.add_argument("--save", nargs="?", const="", metavar="FILE", help=where)
 
 
 def within(option: str, value: float, low: float, high: float = math.inf) -> None:
-    """Raise UsageError unless the value is finite and between the two."""
+    """Raise UsageError unless the value is finite and between `low` and `high`."""
     if not low <= value <= high or value == math.inf:
         limit = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
         raise UsageError(f"{option} {value:g} must be {limit}")
 
 
 def positive(option: str, value: int) -> int:
-    """Return the value. Raises UsageError below 1."""
+    """Return the value. Raises UsageError if it is below 1."""
     within(option, value, 1)
     return value
 

@@ -1,7 +1,7 @@
-"""What `bench` saves, as records: every sample, so that tables can be made again without MLX or that machine.
+"""The records that `bench` saves: every sample, so that tables can be made again without MLX or that machine.
 
-JSON files become these records through msgspec, which checks types and that every time is a positive number: against
-a NaN nothing would be slower, and no regression would be found.
+JSON files become these records through msgspec, which checks types and that every time is a positive number: against a
+NaN nothing would be slower, and no regression would be found.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Round:
     mlx_peak: dict[str, int] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     build_seconds: Samples = field(default_factory=list)
-    """Of a step's graph, without running it; empty where a backend runs what it is asked for at once."""
+    """Seconds to build a step's graph without running it; empty where a backend computes each operation at once."""
 
 
 @dataclass
@@ -70,7 +70,7 @@ class Geometry:
 
 @dataclass
 class EditColumn:
-    """A backend's edits: what warming up found out, then the rounds."""
+    """A backend's edits: the records of warming up, then the rounds."""
 
     backend: str
     geometry: Geometry
@@ -78,12 +78,12 @@ class EditColumn:
     label: str = ""
     rounds: list[Round] = field(default_factory=list)
     info: dict[str, Any] | None = None
-    """What the native backend says of itself."""
+    """The native backend's report about itself."""
     fallback: str | None = None
-    """Why the reference ran where any fused backend would have done."""
+    """The reason why the reference ran where any fused backend would have done."""
     load_seconds: float = 0.0
     load_kernel_seconds: float | None = None
-    """CPU time of the operating system's kernel in it: reading files, and giving out memory."""
+    """CPU seconds of the operating system's kernel while loading: reading files, and giving out memory."""
     first_sound: float | None = None
     """Seconds from samples to the first second of a stream, measured once; None where a round is projected."""
     load_rss: int = 0
@@ -98,7 +98,7 @@ class EditColumn:
 
 @dataclass
 class EditSettings:
-    """What was asked for. `steps` and `limit`: how much of a slow stage to run; None for all of it."""
+    """The settings of an edit. `steps` and `limit`: how much of a slow stage to run; None for all of it."""
 
     name: str
     bits: int | None = None
@@ -117,7 +117,7 @@ class KernelColumn:
     backend: str
     reads: int
     error: dict[str, float | str]
-    """Distance from the float64 oracle; JSON has a NaN as text."""
+    """The distance from the float64 oracle; JSON has a NaN as text."""
     copies: int = 1
     calls: int = 1
     seconds: Samples = field(default_factory=list)
@@ -149,7 +149,7 @@ class KernelCase:
 
 @dataclass
 class KernelSettings:
-    """What was asked for; `name` is the size whose shapes were taken."""
+    """The settings of `bench kernels`; `name` is the size whose shapes were taken."""
 
     name: str = ""
     repeat: int = 1
@@ -158,7 +158,7 @@ class KernelSettings:
 
 @dataclass
 class PeerRound:
-    """Some decode steps."""
+    """A round of some decode steps."""
 
     step_seconds: Samples
     backend: str | None = None
@@ -166,7 +166,7 @@ class PeerRound:
 
 @dataclass
 class PeerColumn:
-    """A decode step in someone's code. `beside`: our rounds of the same turns."""
+    """A decode step in another project's code. `beside`: our rounds of the same turns."""
 
     label: str
     rounds: list[PeerRound] = field(default_factory=list)
@@ -178,12 +178,12 @@ class PeerColumn:
 
 @dataclass
 class ProductColumn:
-    """One packed matrix by some rows in someone's code; `rounds`: seconds of a product, by rows, round by round."""
+    """One packed matrix by some rows in another project's code; `rounds`: seconds of a product, by rows."""
 
     label: str
     rounds: list[dict[str, Samples]] = field(default_factory=list)
     errors: dict[str, float] = field(default_factory=dict)
-    """Relative L2 distance from the float64 product, by number of rows."""
+    """The relative L2 distance from the float64 product, by number of rows."""
     copies: int = 1
     ran_on: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class ProductColumn:
 
 @dataclass
 class PeerSettings:
-    """What was asked for.
+    """The settings of `bench peers`.
 
     Rows of the batch, cache length at the first step, steps a round, tokens of text; `product`: rows and columns of the
     matrix of the products.
@@ -208,7 +208,7 @@ class PeerSettings:
 
 @dataclass(kw_only=True)
 class Result:
-    """What every result holds. A kind without a record of its own (another tool's file) has nothing more."""
+    """The fields that every result has. A kind without a record of its own (another tool's file) has nothing more."""
 
     environment: Environment
     created: str = ""
@@ -218,7 +218,7 @@ class Result:
 
 @dataclass(kw_only=True)
 class EditResult(Result):
-    """What `bench edit` measured."""
+    """A result of `bench edit`."""
 
     kind: str = "edit"
     settings: EditSettings
@@ -229,7 +229,7 @@ class EditResult(Result):
 
 @dataclass(kw_only=True)
 class KernelsResult(Result):
-    """What `bench kernels` measured."""
+    """A result of `bench kernels`."""
 
     kind: str = "kernels"
     settings: KernelSettings = field(default_factory=KernelSettings)
@@ -240,7 +240,7 @@ class KernelsResult(Result):
 
 @dataclass(kw_only=True)
 class PeersResult(Result):
-    """What `bench peers` measured."""
+    """A result of `bench peers`."""
 
     kind: str = "peers"
     settings: PeerSettings
@@ -256,7 +256,7 @@ class _Stats:
 
 @dataclass
 class Benchmark:
-    """One test of pytest-benchmark's. `extra_info` of ours: case, column, loops and reference_seconds."""
+    """One test in a file of pytest-benchmark. `extra_info` of ours: case, column, loops and reference_seconds."""
 
     name: str = ""
     stats: _Stats = field(default_factory=_Stats)
@@ -265,7 +265,7 @@ class Benchmark:
 
 @dataclass
 class PytestResult:
-    """A file of pytest-benchmark's."""
+    """A file of pytest-benchmark."""
 
     benchmarks: list[Benchmark]
 

@@ -34,7 +34,7 @@ def origin() -> dict[str, Any]:
 
 
 def default_path(result: Result) -> Path:
-    """Return where `--save` without a name puts it: a file for each machine, commit, kind and model."""
+    """Return the path that `--save` without a name writes: a file for each machine, commit, kind and model."""
     settings = getattr(result, "settings", None)
     name, bits = getattr(settings, "name", None), getattr(settings, "bits", None)
     what = "-".join(str(part) for part in (result.kind, name, bits and f"{bits}bit") if part).replace(" ", "-")
@@ -47,14 +47,14 @@ def check_writable(path: str | Path | None = None) -> None:
 
 
 def save(result: Result, path: str | Path | None = None) -> Path:
-    """Write it whole or not at all. Raises UserError if that fails."""
+    """Write a result whole or not at all, and return the file. Raises UserError if that fails."""
     target = Path(path) if path else default_path(result)
     whole_file.write_whole({target: dumps(result, indent=1) + "\n"})
     return target
 
 
 def dumps(node: Any, indent: int | None = None) -> str:
-    """Return JSON that every reader takes: a NaN or an infinity stands there by its name, "nan" or "inf"."""
+    """Return JSON that every reader takes: NaN and infinities are text, "nan" or "inf"."""
 
     def plain(node: Any) -> Any:
         if isinstance(node, dict):
@@ -67,7 +67,7 @@ def dumps(node: Any, indent: int | None = None) -> str:
 
 
 def load(path: str | Path) -> Result | PytestResult:
-    """Read a result of `bench` or of pytest-benchmark. Raises UserError if it is neither, or not whole."""
+    """Read a result of `bench` or of pytest-benchmark. Raises UserError if it is neither, or not complete."""
     try:
         found = msgspec.json.decode(Path(path).read_bytes())
     except OSError as e:
@@ -83,20 +83,20 @@ def load(path: str | Path) -> Result | PytestResult:
 
 
 def parse(found: dict[str, Any]) -> Result | PytestResult:
-    """Build the record of a decoded result. Raises msgspec.ValidationError, with the place, if a part is not right."""
+    """Build the record of a decoded result. Raises msgspec.ValidationError, with the place, if a part does not fit."""
     if "kind" not in found:
         return convert(found, PytestResult)
     return convert(found, KINDS.get(found["kind"], Result) if isinstance(found["kind"], str) else Result)
 
 
 def convert(found: Any, record: type[Record]) -> Record:
-    """Build a record of decoded JSON. Raises msgspec.ValidationError, with the place, if a part is not right."""
+    """Build a record from decoded JSON. Raises msgspec.ValidationError, with the place, if a part does not fit."""
     return msgspec.convert(found, record)
 
 
 @contextmanager
 def reports_damaged_files(*files: str | Path) -> Iterator[None]:
-    """Raise UserError where computing from loaded results fails: one was cut short, edited or made by other code."""
+    """Raise UserError if the block fails on a loaded result that was cut short, edited or made by other code."""
     try:
         yield
     except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as e:

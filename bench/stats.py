@@ -29,7 +29,7 @@ MIN_UNITS = 3
 """Units (clips, say) below which the interval of a mean would say nothing."""
 
 FASTER_SHARE = 0.5
-"""The share of samples that comparisons of two runs look at."""
+"""The share of samples, the fastest, that comparisons of two runs look at."""
 MAX_BLOCKS = 10
 """Blocks of neighboring rounds that a run is resampled in, at most."""
 
@@ -37,7 +37,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Summary(NamedTuple):
-    """Median of n samples, and the quartiles as their spread."""
+    """The median of n samples, and their quartiles as the spread."""
 
     median: float
     low: float
@@ -59,7 +59,7 @@ class Interval(NamedTuple):
 
 
 def summarize(samples: Sequence[float]) -> Summary:
-    """Return median and quartiles. Raises ValueError for no samples."""
+    """Return median and quartiles. Raises ValueError if there are no samples."""
     if not len(samples):
         raise ValueError("there are no samples to summarize; measure at least one round")
     low, median, high = np.percentile(np.asarray(samples, dtype=np.float64), (25, 50, 75))
@@ -86,7 +86,7 @@ def _bootstrap(
 def paired_ratio(
     slow: Sequence[float], fast: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0
 ) -> Interval:
-    """Return how many times faster: the median of slow[i] / fast[i] over rounds i, with its bootstrap interval."""
+    """Return how many times faster `fast` is: the median of slow[i] / fast[i] over rounds i, with its interval."""
     if len(slow) != len(fast) or not len(slow):
         raise ValueError(f"{len(slow)} and {len(fast)} samples are not pairs; measure both in every round")
     ratios = np.asarray(slow, dtype=np.float64) / np.asarray(fast, dtype=np.float64)
@@ -97,9 +97,9 @@ def paired_ratio(
 def mean_interval(units: Sequence[float], *, confidence: float = CONFIDENCE, seed: int = 0) -> Interval | None:
     """Return the mean of independent units with its interval; None for fewer than MIN_UNITS or values not finite.
 
-    The bootstrap's percentile interval, widened for few units as Hesterberg (arXiv 1411.5279, section 4.3) advises: by
-    sqrt(n/(n-1)) · t/z, without which five units would cover 82 % where 95 % is claimed. Equal units give an interval
-    of no width. The same units give the same interval.
+    The interval is the bootstrap's percentile interval, widened for few units as Hesterberg (arXiv 1411.5279, section
+    4.3) advises: by sqrt(n/(n-1)) · t/z, without which five units would cover 82 % where 95 % is claimed. Equal units
+    give an interval of no width. The same units give the same interval.
     """
     x = np.asarray(units, dtype=np.float64)
     if len(x) < MIN_UNITS or not np.isfinite(x).all():
@@ -125,7 +125,7 @@ def differences(ours: Mapping[Key, float], theirs: Mapping[Key, float]) -> dict[
 
 
 def unit_means(values: Mapping[Key, float], axis: int) -> list[float]:
-    """Return the means of the values whose keys agree at `axis`: the units, clips for example."""
+    """Return the means of the values whose keys agree at `axis`, one for each unit (a clip, for example)."""
     grouped: dict[str, list[float]] = {}
     for key, value in values.items():
         grouped.setdefault(key[axis], []).append(value)
@@ -172,6 +172,6 @@ def level(samples: Sequence[float] | Floats) -> Floats:
 
 
 def _relative(rows: Floats) -> Floats:
-    """Return the level of the first row, over the second's where there is one."""
+    """Return the level of the first row, divided by the second's where there is one."""
     levels = level(rows)
     return np.asarray(levels[0] / levels[1] if len(levels) > 1 else levels[0])

@@ -1,4 +1,4 @@
-"""What one decode step must read, from the model's dimensions alone: every matrix once, every cached row once.
+"""The bytes that one decode step must read, from the model's dimensions: every matrix once, every cached row once.
 
 The rows of a guidance pair share weights and prefix, so those count once for the pair. Activations, the logits and what
 is written are thousands of times smaller and left out. `design` figures for MusicGen-large at 4 bits: see the tests.
@@ -31,7 +31,7 @@ def published(size: str, bits: int) -> Config:
 
 @dataclass(frozen=True)
 class StepShape:
-    """One decode step's circumstances."""
+    """The circumstances of one decode step."""
 
     batch: int = 1
     guided: bool = True
@@ -46,7 +46,7 @@ class StepShape:
 
 
 def matrix_bytes(shape: tuple[int, ...], quantization: Quantization | None, floats: int) -> int:
-    """Bytes of an [N, K] matrix: dense, or packed with its scales and biases of `floats` bytes each."""
+    """Return the bytes of an [N, K] matrix: dense, or packed with scales and biases of `floats` bytes each."""
     n, k = shape
     if quantization is None:
         return n * k * floats
@@ -56,7 +56,7 @@ def matrix_bytes(shape: tuple[int, ...], quantization: Quantization | None, floa
 def step_bytes(
     config: Config, shape: StepShape, *, activations: mx.Dtype, weights: mx.Dtype, caches: mx.Dtype | None = None
 ) -> dict[str, float]:
-    """Bytes by part (`PARTS`).
+    """Return the bytes by part (`PARTS`).
 
     The text's keys and values and the norms count in `activations`' dtype, dense weights and scales in `weights`', the
     self-attention's cache and the prefix in `caches`' (by default that of the activations).
@@ -82,10 +82,10 @@ def step_bytes(
 
 
 def prefill_flops(config: Config, rows: int, frames: int) -> float:
-    """Multiply-adds times two of the adapter over `rows` clips of `frames`.
+    """Return the floating-point operations of the adapter over `rows` clips of `frames`, two for each multiply-add.
 
-    Its merge maps, the layers' six matrices, and causal attention (scores and values, half of the square); of the last
-    layer only what its prefix takes: the merge map, queries, keys and values.
+    Counted are its merge maps, the layers' six matrices, and causal attention (scores and values, half of the square);
+    of the last layer only what its prefix takes: the merge map, queries, keys and values.
     """
     lm, layers = config.lm, config.adapter.layers
     prefix = lm.dim * lm.dim * (1 + 3)
@@ -94,5 +94,5 @@ def prefill_flops(config: Config, rows: int, frames: int) -> float:
 
 
 def decoder_parameters(lm: LMConfig) -> int:
-    """Parameters of the LM alone, as its peers have it: no adapter."""
+    """Return the number of the language model's parameters, as its peers have it: without the adapter."""
     return sum(math.prod(shape) for shape in projections(lm).values()) + (2 * lm.card + 1) * lm.codebooks * lm.dim

@@ -20,7 +20,7 @@ OUR_PRIMITIVES = (*OPERATIONS, "CustomKernel")
 
 
 def part(column: EditColumn, stage: str) -> tuple[int, int]:
-    """Return how much of a stage was run, of how much; equal when nothing is projected."""
+    """Return how much of a stage was run, and how much the whole is; the two are equal when nothing is projected."""
     return column.rounds[0].measured.get(stage, (1, 1))
 
 
@@ -56,24 +56,24 @@ def audio_seconds(result: EditResult) -> float:
 
 
 def rtf(result: EditResult, column: EditColumn) -> Summary:
-    """Real-time factor: wall time of the whole edit over the seconds of audio it made; below 1 is faster than real."""
+    """Return the real-time factor: seconds of work per second of audio made; below 1 is faster than the music plays."""
     return stats.summarize([s / audio_seconds(result) for s in samples(column, WHOLE)])
 
 
 def passes(result: EditResult | KernelsResult) -> list[float]:
-    """Return the seconds of every streaming pass, spread over the run: a machine's memory has slow minutes."""
+    """Return the seconds of every streaming pass. They are spread over the run: a machine's memory has slow minutes."""
     cases = result.cases if isinstance(result, KernelsResult) else []
     every = (result.bandwidth.seconds, *result.bandwidth.rounds, *(case.stream for case in cases))
     return [seconds for some in every for seconds in some]
 
 
 def streaming(result: EditResult | KernelsResult) -> float:
-    """Return the bytes a second that this machine streams: the median pass of the run."""
+    """Return the bytes a second that this machine streams, by the run's median pass."""
     return result.bandwidth.bytes / stats.summarize(passes(result)).median
 
 
 def streaming_range(result: EditResult | KernelsResult) -> str:
-    """Return the bytes a second of the run's passes in words: the median, and the 10 % quantiles around it.
+    """Say how many bytes a second the run's passes read: the median, and the 10 % quantiles around it.
 
     The memory of a virtual machine was seen to stream at 33 and at 62 GB/s within a minute, old buffers and fresh ones
     alike: a figure means little without the state that the run was in.
@@ -89,12 +89,12 @@ def step_read(column: EditColumn) -> float:
 
 
 def step_rate(column: EditColumn) -> float:
-    """Return bytes a second: what a step must read over the median step."""
+    """Return the bytes a second that a step reads: what it must read over the median step."""
     return step_read(column) / stats.summarize(step_samples(column)).median
 
 
 def adapter_rate(column: EditColumn) -> float:
-    """Return floating-point operations a second in the median run of the adapter."""
+    """Return the floating-point operations a second of the median run of the adapter."""
     return column.adapter_flops / stats.summarize(samples(column, "adapter")).median
 
 
@@ -105,17 +105,17 @@ def start(column: EditColumn) -> float:
 
 
 def peak_rss(column: EditColumn) -> int:
-    """Return the process's largest resident set, loading included."""
+    """Return the process's largest resident set in bytes, loading included."""
     return max(column.load_rss, *(max(r.peak_rss.values()) for r in (*column.rounds, *column.warmup.values())))
 
 
 def mlx_peak(column: EditColumn) -> int:
-    """Return `mx.get_peak_memory` over the rounds."""
+    """Return the largest `mx.get_peak_memory` of the rounds in bytes."""
     return max(max(r.mlx_peak.values()) for r in column.rounds)
 
 
 def speedup(slow: EditColumn, fast: EditColumn, stage: str) -> Interval:
-    """Return how many times faster `fast` is, round by round."""
+    """Return how many times faster `fast` is than the other column, by ratios of the same rounds."""
     return stats.paired_ratio(samples(slow, stage), samples(fast, stage))
 
 
@@ -141,7 +141,7 @@ def fused_primitives(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def unfused(column: EditColumn) -> dict[str, int]:
-    """Count what a fused column computed without its own kernels; empty as it should be, and for the reference."""
+    """Count what a fused column computed without its own kernels, which should be nothing; empty for the reference."""
     if column.backend == "reference":
         return {}
     native = column.backend == "native"  # has kernels for everything; the Metal ones leave the rest to stock MLX

@@ -16,7 +16,7 @@ from model.synthetic import PRESETS
 
 PRESET = PRESETS[os.environ.get("BENCH_SIZE", "small")]
 PASSES = 3
-"""Times that each short case is measured, anew each time: a thread or a buffer may lie well or badly for a while."""
+"""Times that each short case is measured, each with new threads and buffers, which may be placed well or badly."""
 LONG_FLOPS = 1e8
 """Floating-point operations from which one pass over one copy of the weights is enough."""
 COPIES = 8

@@ -26,7 +26,7 @@ CLIP = Path(demo_path()).parent / "clip.flac"
 
 
 def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add which variants to compare; shared with `bench quality`."""
+    """Add the options that name the variants to compare; `bench fidelity` and `bench quality` share them."""
     add = parser.add_argument
     add("--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)")
     add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
@@ -48,8 +48,9 @@ def parse(
 ) -> list[Variant]:  # fmt: skip
     """Open the variants that a command line names, the reference first; all must have the same architecture.
 
-    `model` and `against`: folder or repo, with `@backend` after it or on `backend`. `bits` and `recipes`: the first
-    model quantized in memory; `backends`: the first model on these. `keys`: a file that names the first one's tensors.
+    `model` and `against`: a folder or repo, with `@backend` after it, or else on `backend`. `bits` and `recipes`: the
+    first model quantized in memory. `backends`: the first model on these. `keys`: a file that names the first one's
+    tensors. Raises UsageError or UserError if one cannot be opened or does not fit.
     """
     variants = [_spec(model, backend, keys)]
     first = variants[0]
@@ -97,7 +98,10 @@ def _distinct(variants: Sequence[Variant]) -> list[Variant]:
 
 
 def chosen(args: argparse.Namespace) -> list[Variant]:
-    """Return the variants of the command line; if it names one model: 8 and 4 bits of it, or the reference backend."""
+    """Return the variants of the command line.
+
+    If it names one model: its 8 and 4 bit forms, or the reference backend.
+    """
     model, bits, backends, backend = args.model, list(args.bits), list(args.backends), args.backend
     if not (args.against or bits or args.recipes or backends):
         (only,) = parse(model, backend=backend, keys=args.keys)

@@ -1,8 +1,8 @@
 """Fused operations for Instruct-MusicGen: one public function each, several ways to run it.
 
 `load(name)` gives the operations of one backend as an `Ops`; the functions of this module are those of `load("auto")`.
-`auto` is `metal` where Metal is available, else `native`, else the reference with one warning. `interpreter` (the
-Metal source run on the CPU) is never chosen by itself: it is for tests and for studying a kernel.
+`auto` is `metal` where Metal is available, else `native`, else the reference with one warning. `interpreter` (the Metal
+source run on the CPU) is never chosen by itself: it is for tests and for studying a kernel.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OPERATIONS = (
     "int4_matmul", "linear", "self_attention", "prefix_attention", "cross_attention", "attention", "conv1d",
     "conv_transpose1d", "lstm",
 )  # fmt: skip
-"""What `reference.contract.Ops` computes."""
+"""The operations of `reference.contract.Ops`."""
 FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
 """Operations that have a Metal kernel of ours; the others are stock MLX on Metal."""
 __all__ = [
@@ -58,7 +58,7 @@ def __getattr__(name: str) -> Any:
 
 
 class BackendUnavailable(RuntimeError):
-    """The backend asked for cannot run here; the message says why and what to do."""
+    """A backend that was asked for cannot run here; the message says why and what to do."""
 
 
 @functools.cache
@@ -100,7 +100,7 @@ def _tuned(backend: str) -> dict[str, Any]:
 
 
 def available() -> dict[str, str | None]:
-    """Each backend with None where it can run here, else the reason why not."""
+    """Return each backend with None where it can run here, else the reason why not."""
     out: dict[str, str | None] = {}
     for name in BACKENDS:
         try:

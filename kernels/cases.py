@@ -57,7 +57,7 @@ class Case:
     gemm_rows: int = 0  # of a bare product without epilogue: sgemm of so many rows does the same work
 
     def reads(self, arguments: Arguments) -> int:
-        """Bytes that must be read, in the dtypes given: of caches only the rows in use, without a layout's padding."""
+        """Return the bytes that must be read in the dtypes given; of caches only the rows in use count."""
         total = 0
         for name in self.needed:
             arrays = arguments[name].plain().arrays() if isinstance(arguments[name], Packed) else [arguments[name]]
@@ -87,19 +87,22 @@ def cast(arguments: Arguments, ops: Ops) -> Arguments:
 
 
 def call(ops: Ops, operation: str, arguments: Arguments) -> mx.array:
-    """Return the operation, lazily; of an LSTM the result without the state after it."""
+    """Return the operation's result, lazily; of an LSTM the outputs without the state after them."""
     result: mx.array | tuple[mx.array, mx.array] = getattr(ops, operation)(**arguments)
     return result[0] if isinstance(result, tuple) else result
 
 
 def exact(operation: str, arguments: Arguments) -> oracle.Float64:
-    """Return the oracle's result, of an LSTM without the state after it."""
+    """Return the oracle's result; of an LSTM the outputs without the state after them."""
     result = getattr(oracle, operation)(**_unpacked(arguments))
     return np.asarray(result[0] if isinstance(result, tuple) else result)
 
 
 def error(case: Case, arguments: Arguments, result: mx.array) -> dict[str, float]:
-    """Distance from the float64 oracle, on a part of the result where the whole would take the oracle minutes."""
+    """Measure the distance from the float64 oracle, on a part of the result where the whole would take minutes.
+
+    Return `relative_l2`, `max_abs` and the number of `elements` that were compared.
+    """
     part, got = _part(case.operation, _unpacked(arguments), result)
     want = exact(case.operation, part)[:, : got.shape[1]]
     difference = oracle.float64(got) - want
@@ -166,7 +169,7 @@ def linear(name: str, m: int, n: int, k: int, *, norm: bool = False, quick: bool
 def prefix_attention(
     name: str, rows: int, heads: int, dim: int, *, length: int, slots: int, prefix: int, quick: bool = False
 ) -> Case:
-    """Gated prefix attention of guidance pairs: `rows` / 2 prefixes."""
+    """Return the gated prefix attention of guidance pairs: `rows` / 2 prefixes."""
 
     def make(r: Draw) -> Arguments:
         k, v = r.normal(2, rows, heads, slots, dim)
@@ -181,7 +184,7 @@ def prefix_attention(
 
 
 def cross_attention(rows: int, heads: int, dim: int, *, text: int, quick: bool = False) -> Case:
-    """Attention to the text of guidance pairs, its query projection within."""
+    """Return the attention to the text of guidance pairs, their query projection included."""
     model, given = heads * dim, max(1, rows // 2)
 
     def make(r: Draw) -> Arguments:
@@ -218,7 +221,7 @@ def conv(channels: int, out: int, width: int, stride: int, frames: int, *, trans
 
 
 def lstm(channels: int, frames: int) -> Case:
-    """One layer of the codec's LSTM over one second."""
+    """Return one layer of the codec's LSTM over one second."""
 
     def make(r: Draw) -> Arguments:
         std = 1 / math.sqrt(channels)

@@ -29,7 +29,7 @@ TUNED = ("metal", "native")
 
 @dataclass(frozen=True)
 class Key:
-    """What a tuning was measured on."""
+    """The machine, software and kernels that a tuning was measured on."""
 
     backend: str
     architecture: str
@@ -39,7 +39,7 @@ class Key:
 
     @classmethod
     def of(cls, backend: str) -> Key:
-        """Return this machine's."""
+        """Return the key of a backend on this machine."""
         told = mx.device_info()
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         chip = f"{told.get('architecture', platform.machine())}, {told.get('device_name', '')}, {cores} cores"
@@ -50,14 +50,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Knobs by name, how many times faster a step was with them than with the defaults, and on what."""
+    """Knobs by name, how many times faster a step was with them than with the defaults, and where that was measured."""
 
     key: Key
     knobs: dict[str, Any]
     gain: float = 1.0
     created: str = ""
     step: dict[str, Any] = field(default_factory=dict)
-    """What was measured: the model's dimensions, and milliseconds before and after."""
+    """The step that was measured: the model's dimensions, and milliseconds before and after."""
 
 
 @functools.cache
@@ -100,7 +100,10 @@ def save(tuning: Tuning) -> Path:
 
 
 def kept(backend: str) -> Tuning | None:
-    """Return the backend's tuning, wherever it was measured; None without. Raises ValueError for another file."""
+    """Return the backend's tuning, wherever it was measured; None if there is none.
+
+    Raises ValueError if the file is not a tuning.
+    """
     try:
         raw = json.loads(path(backend).read_text())
     except FileNotFoundError:
@@ -122,7 +125,7 @@ def off() -> bool:
 
 
 def in_use(backend: str) -> Tuning | None:
-    """Return the tuning to use here; None where there is none that fits. A warning for a bad file."""
+    """Return the tuning that fits this machine, or None. A bad file gives one warning."""
     if off() or backend not in TUNED:
         return None
     try:
@@ -139,7 +142,7 @@ def refused(backend: str, error: Exception) -> None:
 
 
 def status(backend: str) -> str:
-    """Say in one line what is tuned, for reports."""
+    """Return one line for reports that says what is tuned."""
     if backend not in TUNED:
         return "nothing to tune"
     if off():

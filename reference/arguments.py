@@ -41,7 +41,7 @@ def check_epilogue(x: mx.array, n: int, norm: Norm | None, epilogue: Epilogue) -
 
 
 def check_packed(weight: Packed) -> tuple[int, int]:
-    """Return the (N, K) of a plain packed matrix whose parts fit each other."""
+    """Return the (N, K) of a plain packed matrix. Raises ValueError if its parts do not fit each other."""
     w, scales, biases, group_size, bits = weight.w, weight.scales, weight.biases, weight.group_size, weight.bits
     if bits not in BITS:
         raise ValueError(f"bits={bits} is not supported; quantize with bits 4 or 8")
@@ -65,7 +65,7 @@ def check_packed(weight: Packed) -> tuple[int, int]:
 
 
 def check_int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> tuple[int, int]:
-    """Return the (N, K) of the product with a plain packed matrix."""
+    """Return the (N, K) of a product with a plain packed matrix. Raises ValueError if an argument does not fit."""
     n, k = check_packed(weight)
     _float("x", x)
     if not (x.ndim >= 1 and x.shape[-1] == k):
@@ -77,7 +77,7 @@ def check_int4_matmul(x: mx.array, weight: Packed, norm: Norm | None, epilogue: 
 
 
 def check_linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> tuple[int, int]:
-    """Return the (N, K) of the product with a dense matrix."""
+    """Return the (N, K) of a product with a dense matrix. Raises ValueError if an argument does not fit."""
     _float("x", x)
     _float("w", w)
     if w.ndim != 2:
@@ -101,7 +101,7 @@ def _value(a: mx.array) -> int | None:
 
 
 def check_length(length: int | mx.array, t: int, s: int) -> None:
-    """Check how many of a cache's S slots T queries see."""
+    """Raise ValueError unless T queries may see `length` of a cache's S slots."""
     if isinstance(length, int):
         if not (length <= s):
             raise ValueError(f"length={length} is beyond the cache's {s} slots; allocate a longer cache")
@@ -118,7 +118,7 @@ def check_length(length: int | mx.array, t: int, s: int) -> None:
 
 
 def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, length: int | mx.array) -> None:
-    """Check shapes and dtypes against `reference.contract.Ops.prefix_attention`."""
+    """Raise ValueError unless shapes and dtypes are those of `reference.contract.Ops.prefix_attention`."""
     prefix_q, prefix_k, prefix_v, gate = prefix
     for name, a in (("q", q), ("k", k), ("v", v)):
         if not (a.ndim == 4 and a.size > 0):
@@ -149,7 +149,10 @@ def check_prefix_attention(q: mx.array, k: mx.array, v: mx.array, prefix: Prefix
 
 
 def check_write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice) -> tuple[int, int]:
-    """Check against `reference.contract.Ops.write_cache`; return the first of the rows and their distance."""
+    """Check against `reference.contract.Ops.write_cache`. Return the first row and the step from one row to the next.
+
+    Raises ValueError if an argument does not fit.
+    """
     for name, a, axes in (("cache", cache, "[2,B,H,S,D]"), ("kv", kv, "[2,b,H,T,D]")):
         if not (a.ndim == 5 and a.size > 0):
             raise ValueError(f"{name} has shape {a.shape}; it must be a non-empty {axes}")
@@ -170,7 +173,10 @@ def check_write_cache(cache: mx.array, kv: mx.array, position: int, rows: slice)
 
 
 def check_qkv(qkv: mx.array, cache: mx.array, prefix: Prefix | None, query_row: int) -> None:
-    """Check what `reference.contract.Ops.self_attention` has of its own, beside the operations it is made of."""
+    """Check the arguments that only `reference.contract.Ops.self_attention` takes.
+
+    Raises ValueError if one does not fit.
+    """
     if not (qkv.ndim == 3 and qkv.size > 0):
         raise ValueError(f"qkv has shape {qkv.shape}; it must be a non-empty [b,T,3·H·D]")
     if not (cache.ndim == 5 and cache.size > 0 and cache.shape[0] == 2):
@@ -188,7 +194,10 @@ def check_qkv(qkv: mx.array, cache: mx.array, prefix: Prefix | None, query_row: 
 def check_self_attention(
     qkv: mx.array, cache: mx.array, position: int, prefix: Prefix | None, rows: slice, query_row: int
 ) -> tuple[int, int]:
-    """Check all of `reference.contract.Ops.self_attention`; return the first of the rows and their distance."""
+    """Check all arguments of `reference.contract.Ops.self_attention`.
+
+    Return the first row and the step from one row to the next. Raises ValueError if an argument does not fit.
+    """
     check_qkv(qkv, cache, prefix, query_row)
     parts, steps = stack_heads(qkv, cache.shape[2], cache.shape[4]), qkv.shape[1]
     found = check_write_cache(cache, parts[1:], position, rows)
@@ -200,7 +209,7 @@ def check_self_attention(
 
 
 def check_cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array, norm: Norm | None) -> None:
-    """Check shapes and dtypes against `reference.contract.Ops.cross_attention`; the matrix is plain."""
+    """Raise ValueError unless shapes and dtypes are those of `reference.contract.Ops.cross_attention`; w is plain."""
     n, _ = check_int4_matmul(x, weight, norm, Epilogue())
     if x.ndim != 3:
         raise ValueError(f"x has shape {x.shape}; it must be [B,T,K]")

@@ -15,13 +15,13 @@ from .precision import widened
 def attention(
     q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
 ) -> mx.array:
-    """softmax(scale · q k^T + mask) v; see `reference.contract.Ops.attention`."""
+    """Compute softmax(scale · q k^T + mask) v; see `reference.contract.Ops.attention`."""
     out = mx.fast.scaled_dot_product_attention(widened(q), widened(k), widened(v), scale=scale, mask=mask)
     return out.astype(q.dtype)
 
 
 def _cached(q: mx.array, k: mx.array, v: mx.array, scale: float, length: int | mx.array) -> mx.array:
-    """Causal attention of the last T of `length` positions over a cache that may be longer."""
+    """Attend causally with the last T of `length` positions to a cache that may be longer."""
     steps, slots = q.shape[2], k.shape[2]
     if isinstance(length, int):
         mask: mx.array | Literal["causal"] | None = "causal" if steps > 1 else None

@@ -1,4 +1,4 @@
-"""How far a backend's result may be from `reference.oracle`'s, operation by operation; the arithmetic is `tolerance`'s.
+"""Bounds on the distance of a backend's result from `reference.oracle`'s, operation by operation, by `tolerance`.
 
 Each function takes the operation's arguments by name, as the contract has them, and gives a bound that broadcasts to
 the result.
@@ -19,7 +19,10 @@ Arguments = Mapping[str, Any]
 
 
 def bound(operation: str, a: Arguments, expected: Float64, activation_bits: int | None = None) -> Float64:
-    """Return the bound of one call; `activation_bits` as in `tolerance.product`, for packed products."""
+    """Return the bound of one call of an operation.
+
+    `activation_bits` counts for packed products, as in `tolerance.product`.
+    """
     if operation == "int4_matmul":
         return int4_matmul(a, activation_bits)
     if operation == "cross_attention":
@@ -79,7 +82,7 @@ def prefix_attention(a: Arguments) -> Float64:
 
 
 def self_attention(a: Arguments) -> Float64:
-    """Of the attention to a cache with the new keys and values in it, and to the prefix; of every element alike."""
+    """Return one bound for all elements of the attention to a cache, the new keys in it, and to the prefix."""
     q, k, v, _ = oracle.cached(a["qkv"], a["cache"], a["position"], a.get("rows", slice(None)))
     steps, prefix, dtype = q.shape[2], a.get("prefix"), a["qkv"].dtype
     arguments = {"q": mx.array(q.astype(np.float32)).astype(dtype), "k": k, "v": v, "scale": a["scale"]}

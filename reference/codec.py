@@ -24,13 +24,13 @@ def lay_out(w: Weight, operation: CodecOperation, *, stride: int = 1) -> mx.arra
 def conv1d(
     x: mx.array, w: Weight, bias: mx.array, *, stride: int = 1, elu: bool = False, residual: mx.array | None = None
 ) -> mx.array:
-    """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
+    """Compute residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
     y = mx.conv1d(widened(_elu(x) if elu else x), widened(_plain(w)), stride=stride) + bias
     return (y if residual is None else residual + y).astype(x.dtype)
 
 
 def conv_transpose1d(x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-    """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
+    """Compute the full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
     return (mx.conv_transpose1d(widened(_elu(x) if elu else x), widened(_plain(w)), stride=stride) + bias).astype(
         x.dtype
     )

@@ -65,13 +65,13 @@ class Packed:
         return self
 
     def arrays(self) -> list[mx.array]:
-        """Return what it keeps in memory."""
+        """Return the arrays that hold the matrix in memory."""
         return [self.w, self.scales, self.biases]
 
 
 @runtime_checkable
 class LaidOut(Protocol):
-    """Weights of the codec in a layout of a backend's own, which `Ops.lay_out` made; every backend takes them."""
+    """Weights of the codec, laid out by `Ops.lay_out` as one backend reads them best; every backend takes them."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -97,7 +97,7 @@ class Prefix(NamedTuple):
 
 
 class Ops(Protocol):
-    """What a backend provides. Implementations may be modules or objects."""
+    """The operations that a backend provides. Implementations may be modules or objects."""
 
     name: str
 
@@ -134,12 +134,12 @@ class Ops(Protocol):
         residual: mx.array | None = None,
         norm: Norm | None = None,
     ) -> mx.array:
-        """residual + activation(norm(x) · dequant(w)^T + bias).
+        """Compute residual + activation(norm(x) · dequant(w)^T + bias).
 
         x [..., K]; w a `Packed`, or its uint32 words [N, K·bits/32] with scales and biases [N, K/group_size] exactly as
-        `mx.quantize` makes them (affine; bits 4 or 8; group_size 32, 64 or 128); bias [N]; residual and result [..., N]
-        in x's dtype. Matrices that share an input (q, k and v) are stacked along N and cost one call. `gelu` is the
-        exact erf form.
+        `mx.quantize` makes them (affine; bits 4 or 8; group_size 32, 64 or 128); bias [N]; residual (a layer's input,
+        added by its skip connection) and result [..., N] in x's dtype. Matrices that share an input (q, k and v) are
+        stacked along N and cost one call. `gelu` is the exact erf form. Raises ValueError if arguments do not fit.
         """
         ...
 
@@ -153,7 +153,7 @@ class Ops(Protocol):
         residual: mx.array | None = None,
         norm: Norm | None = None,
     ) -> mx.array:
-        """residual + activation(norm(x) · w^T + bias) with dense w [N, K] in any float dtype; result in x's dtype."""
+        """Compute residual + activation(norm(x) · w^T + bias) with dense w [N, K] of any float dtype, in x's dtype."""
         ...
 
     def prefix_attention(
@@ -169,14 +169,14 @@ class Ops(Protocol):
         scale: float,
         length: int | mx.array,
     ) -> mx.array:
-        """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), as one pass.
+        """Compute SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), as one pass.
 
         q [B,H,T,D]; k, v [B,H,S,D] with S >= length >= T; prefix_q [B',H,T,D], prefix_k, prefix_v [B',H,P,D] where B'
         divides B and row b uses prefix row b mod B' (the rows of a guidance pair share one prefix and one read of it).
         Two separate softmaxes. The first is causal: query t stands at position length-T+t and sees keys up to its own
-        position; cache slots from `length` on are never used, whatever they hold. The second sees all P frames. gate
-        is a raw scalar (float, or array of one element). `length` may be an int32 array of one element so that a
-        compiled graph can be used again. Result [B,H,T,D] in q's dtype. (Instruct-MusicGen, section 3.2.)
+        position; cache slots from `length` on are never used, whatever they hold. The second sees all P frames. gate is
+        a raw scalar (float, or array of one element). `length` may be an int32 array of one element so that a compiled
+        graph can be used again. Result [B,H,T,D] in q's dtype. (Instruct-MusicGen, section 3.2.)
         """
         ...
 
@@ -202,10 +202,10 @@ class Ops(Protocol):
         """Put the keys and values of T positions into a cache and attend to it: all between a layer's two products.
 
         qkv [b,T,3·H·D], the three maps side by side, of `rows` b of the B in rising order; cache [2,B,H,S,D] of any
-        float dtype with S >= position + T. As `write_cache`, and then causal attention to the `position` + T keys that
-        are there; with a prefix `prefix_attention`, whose prefix_q are the T rows of prefix.q [B',H,P',D] from
-        `query_row` on. Returns the result [b,T,H·D] in qkv's dtype, and the cache, which is written in place where
-        nothing else holds it.
+        float dtype with S >= position + T. The cache is written as by `write_cache`; then the T queries attend causally
+        to the `position` + T keys that are there. With a prefix they do so by `prefix_attention`, whose prefix_q are
+        the T rows of prefix.q [B',H,P',D] from `query_row` on. Returns the result [b,T,H·D] in qkv's dtype, and the
+        cache, which is written in place where nothing else holds it.
         """
         ...
 
@@ -223,7 +223,7 @@ class Ops(Protocol):
         bits: int = 4,
         norm: Norm | None = None,
     ) -> mx.array:
-        """SDPA(heads(norm(x) · dequant(w)^T), k, v): the query projection and the text attention as one operation.
+        """Compute SDPA(heads(norm(x) · dequant(w)^T), k, v): query projection and text attention as one operation.
 
         x [B,T,K]; w, or w, scales and biases, as in `int4_matmul` with N = H·D; k, v [B',H,S,D], B' <= B. Rows b >= B'
         are the unconditional ones, whose text is all zeros: their result is exactly 0 and nothing is computed for them.
@@ -234,7 +234,11 @@ class Ops(Protocol):
     def attention(
         self, q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
     ) -> mx.array:
-        """softmax(scale · q k^T + mask) v; q [B,H,T,D], k, v [B,H,S,D], additive mask broadcastable to [B,H,T,S]."""
+        """Compute softmax(scale · q k^T + mask) v.
+
+        q [B,H,T,D]; k, v [B,H,S,D]; mask: an array to add that broadcasts to [B,H,T,S], "causal" or None. Result
+        [B,H,T,D] in q's dtype.
+        """
         ...
 
     def lay_out(self, w: mx.array, operation: CodecOperation, *, stride: int = 1) -> Weight:
@@ -255,11 +259,14 @@ class Ops(Protocol):
         elu: bool = False,
         residual: mx.array | None = None,
     ) -> mx.array:
-        """residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]; result [B,(L-k)//stride+1,N]."""
+        """Compute residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]; result [B,(L-k)//stride+1,N]."""
         ...
 
     def conv_transpose1d(self, x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-        """Full transposed convolution of elu(x), plus bias; x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N]."""
+        """Compute the full transposed convolution of elu(x), plus bias.
+
+        x [B,L,C], w [N,k,C]; result [B,(L-1)·stride+k,N].
+        """
         ...
 
     def lstm(
@@ -275,14 +282,14 @@ class Ops(Protocol):
 
 @runtime_checkable
 class Compiling(Protocol):
-    """What a backend has in addition where its kernels are compiled on the user's machine."""
+    """Operations of a backend whose kernels are compiled on the user's machine, in addition to `Ops`."""
 
     def missing(self, run: Callable[[], object]) -> Sequence[Any]:
-        """Return the kernels that `run` would launch and that are not compiled yet; nothing is computed meanwhile."""
+        """Return the kernels that `run` would launch and that are not compiled yet. Nothing is computed meanwhile."""
         ...
 
     def compile(self, launches: Sequence[Any], progress: Callable[[int, int], None] | None = None) -> None:
-        """Compile them, telling `progress` how many are done and how many there are.
+        """Compile the kernels; `progress` is called with how many are done and how many there are.
 
         A kernel that the machine refuses is computed by stock MLX from then on; one warning says so.
         """

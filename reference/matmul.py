@@ -12,7 +12,7 @@ from .precision import widened
 
 
 def gelu(x: mx.array) -> mx.array:
-    """x · Phi(x), exact (erf), as upstream's transformer uses it."""
+    """Compute x · Phi(x), exact (erf), as upstream's transformer uses it."""
     return x * (1 + mx.erf(x / math.sqrt(2))) / 2
 
 

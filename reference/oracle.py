@@ -44,7 +44,7 @@ def unpack(w: Array, bits: int) -> npt.NDArray[np.int64]:
 
 
 def dequantize(w: Array, scales: Array, biases: Array, *, group_size: int, bits: int) -> Float64:
-    """scale · integer + bias, each scale and bias for `group_size` neighbors along K; [N, K]."""
+    """Compute scale · integer + bias [N, K], where `group_size` neighbors along K share a scale and a bias."""
     q = unpack(w, bits).astype(np.float64)
     out = np.empty_like(q)
     s, b = float64(scales), float64(biases)
@@ -60,7 +60,7 @@ def gelu(x: Float64) -> Float64:
 
 
 def layer_norm(x: Float64, norm: Norm) -> Float64:
-    """(x - mean) / sqrt(var + eps) · weight + bias over the last axis."""
+    """Compute (x - mean) / sqrt(var + eps) · weight + bias over the last axis."""
     centered = x - x.mean(axis=-1, keepdims=True)
     variance = (centered**2).mean(axis=-1, keepdims=True)
     return np.asarray(centered / np.sqrt(variance + norm[2]) * float64(norm[0]) + float64(norm[1]), dtype=np.float64)
@@ -75,7 +75,7 @@ def linear(
     residual: Array | None = None,
     norm: Norm | None = None,
 ) -> Float64:
-    """residual + activation(norm(x) · w^T + bias); w [N, K]."""
+    """Compute residual + activation(norm(x) · w^T + bias) with w [N, K]."""
     wide = float64(x)
     y = (wide if norm is None else layer_norm(wide, norm)) @ float64(w).T
     if bias is not None:
@@ -98,19 +98,19 @@ def int4_matmul(
     residual: Array | None = None,
     norm: Norm | None = None,
 ) -> Float64:
-    """`linear` over the weights taken out of their packing."""
+    """Compute `linear` with the weights of a packed matrix."""
     dense = dequantize(w, scales, biases, group_size=group_size, bits=bits)
     return linear(x, dense, bias=bias, activation=activation, residual=residual, norm=norm)
 
 
 def softmax(scores: Float64) -> Float64:
-    """Over the last axis; -inf is a key that is not seen."""
+    """Compute softmax over the last axis; a score of -inf hides its key."""
     e = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float64)
 
 
 def attention(q: Array, k: Array, v: Array, *, scale: float, mask: Array | str | None = None) -> Float64:
-    """softmax(scale · q k^T + mask) v; a causal mask aligns the last query with the last key."""
+    """Compute softmax(scale · q k^T + mask) v; a causal mask aligns the last query with the last key."""
     q, k, v = float64(q), float64(k), float64(v)
     scores = np.einsum("bhtd,bhsd->bhts", q, k) * scale
     steps, keys = scores.shape[-2:]
@@ -134,7 +134,7 @@ def prefix_attention(
     scale: float,
     length: int,
 ) -> Float64:
-    """SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), a row at a time."""
+    """Compute SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v), a row at a time."""
     q, k, v = float64(q), float64(k)[:, :, :length], float64(v)[:, :, :length]
     pq, pk, pv = float64(prefix_q), float64(prefix_k), float64(prefix_v)
     g = float(float64(gate).reshape(()))
@@ -156,7 +156,7 @@ def self_attention(
     rows: slice = slice(None),
     query_row: int = 0,
 ) -> tuple[Float64, Float64]:
-    """Put keys and values, rounded to the cache's dtype, into the cache, and attend to what is there by then."""
+    """Put keys and values, rounded to the cache's dtype, into the cache, and attend to all that it holds then."""
     q, k, v, kept = cached(qkv, cache, position, rows)
     length = position + q.shape[2]
     if prefix is None:
@@ -168,7 +168,10 @@ def self_attention(
 
 
 def cached(qkv: Array, cache: mx.array, position: int, rows: slice) -> tuple[Float64, Float64, Float64, Float64]:
-    """Return q [b,H,T,D], all keys and values of the rows in use [b,H,S,D], and the cache [2,B,H,S,D] with the new."""
+    """Return the queries, the keys and values that the rows in use attend to, and the cache with the new ones in it.
+
+    q [b,H,T,D]; k, v [b,H,S,D]; cache [2,B,H,S,D].
+    """
     heads, dim = cache.shape[2], cache.shape[4]
     parts = float64(qkv).reshape(*qkv.shape[:2], 3, heads, dim).transpose(2, 0, 3, 1, 4)
     kept = float64(cache).copy()
@@ -190,7 +193,7 @@ def cross_attention(
     bits: int = 4,
     norm: Norm | None = None,
 ) -> Float64:
-    """SDPA(heads(norm(x) · dequant(w)^T), k, v); rows of x beyond those of k give 0."""
+    """Compute SDPA(heads(norm(x) · dequant(w)^T), k, v); rows of x beyond those of k give 0."""
     k = float64(k)
     rows, heads, _, dim = k.shape
     y = int4_matmul(x, w, scales, biases, group_size=group_size, bits=bits, norm=norm)
@@ -201,14 +204,14 @@ def cross_attention(
 
 
 def _elu(x: Float64) -> Float64:
-    """x above 0, exp(x) - 1 below."""
+    """Return x where it is above 0, else exp(x) - 1."""
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
 def conv1d(
     x: Array, w: Array, bias: Array, *, stride: int = 1, elu: bool = False, residual: Array | None = None
 ) -> Float64:
-    """residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]."""
+    """Compute residual + conv(elu(x)) + bias, unpadded; x [B,L,C], w [N,k,C]."""
     wide = _elu(float64(x)) if elu else float64(x)
     kernel = float64(w)
     width = kernel.shape[1]
@@ -221,7 +224,7 @@ def conv1d(
 
 
 def conv_transpose1d(x: Array, w: Array, bias: Array, *, stride: int, elu: bool = False) -> Float64:
-    """Full transposed convolution of elu(x), plus bias: each frame adds its k taps at t·stride."""
+    """Compute the full transposed convolution of elu(x), plus bias: each frame adds its k taps at t·stride."""
     wide = _elu(float64(x)) if elu else float64(x)
     kernel = float64(w)
     rows, frames, _ = wide.shape

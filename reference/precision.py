@@ -1,4 +1,4 @@
-"""Which dtype the plain MLX operations should compute in."""
+"""The dtypes that the plain MLX operations compute in."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ def on_cpu() -> bool:
 
 
 def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """Activations keep the bundle's dtype on a GPU; a CPU has no fast 16-bit arithmetic, so float32 there."""
+    """Return float32 on a CPU, which has no fast 16-bit arithmetic; elsewhere the bundle's dtype."""
     return mx.float32 if on_cpu() else stored
 
 
 def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """Return the activations' dtype: nothing is rounded on its way into a cache."""
+    """Return the dtype of kept keys and values: the activations' own, so storing rounds nothing."""
     return compute_dtype(stored)
 
 
 def weight_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """Return the activations' dtype: widening weights at every step would cripple the baseline."""
+    """Return the dtype of dense weights: the activations' own, since widening them at every step would be slow."""
     return compute_dtype(stored)
 
 
 def widened(x: mx.array) -> mx.array:
-    """`x` in the dtype that plain MLX should see it in.
+    """Return `x` as float32 on a CPU, else unchanged.
 
-    MLX's CPU kernels accumulate 16-bit products in 16 bits (errors ten times those of one rounding): widen there.
+    MLX's CPU kernels accumulate 16-bit products in 16 bits, with errors ten times those of one rounding.
     """
     return x.astype(mx.float32) if on_cpu() else x

@@ -38,5 +38,5 @@ def composed(
 
 
 def self_attention(*nouns: Any) -> tuple[mx.array, mx.array]:
-    """As `composed`, of the reference's own operations."""
+    """Compute `composed` with the reference's own operations."""
     return composed(cast(Ops, sys.modules["reference"]), *nouns)

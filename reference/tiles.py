@@ -13,20 +13,20 @@ import mlx.core as mx
 from .contract import Packed
 
 OUTPUTS = 32
-"""Of a piece; N must be a multiple."""
+"""Outputs of a piece; N must be a multiple."""
 DTYPE = mx.float16
-"""Of scales and biases."""
+"""The dtype of scales and biases."""
 
 Shape = tuple[int, ...]
 
 
 def fits(n: int) -> bool:
-    """Tell whether a matrix of `n` outputs can be laid out so."""
+    """Tell whether a matrix of `n` outputs can be laid out in pieces."""
     return n % OUTPUTS == 0
 
 
 def shape(n: int, k: int, group_size: int, bits: int) -> Shape:
-    """Return the shape of the bytes: tiles of 32 outputs, groups of columns, bytes of a piece."""
+    """Return the shape of a matrix's bytes: tiles of 32 outputs, groups of columns, bytes of a piece."""
     return n // OUTPUTS, k // group_size, OUTPUTS * (group_size * bits // 8 + 2 * DTYPE.size)
 
 
@@ -76,7 +76,7 @@ class Tiles(Packed):
         return Packed(w, scales, biases, self.group_size, self.bits)
 
     def arrays(self) -> list[mx.array]:
-        """Return what it keeps in memory."""
+        """Return the arrays that hold the matrix in memory."""
         return list(self.stacked)
 
     __eq__, __hash__, __repr__ = object.__eq__, object.__hash__, object.__repr__  # Packed's read the words

@@ -1,4 +1,4 @@
-"""How far a right answer may be from the float64 oracle: from the arithmetic of the contract, stated once, here.
+"""Bounds on a right answer's distance from the float64 oracle, from the arithmetic of the contract, stated once, here.
 
 The contract: 16- or 32-bit inputs, float32 sums, one rounding on store. A backend on stock MLX may round its operands
 and intermediate results to the inputs' dtype as well, so each of those roundings is counted too. Errors of a sum of K
@@ -26,12 +26,12 @@ def _norm(a: Float64) -> Float64:
 
 
 def rounding(dtype: mx.Dtype, *magnitudes: Float64 | float) -> Float64:
-    """Half a unit in the last place of every intermediate result, as if each were rounded to `dtype`."""
+    """Return half a unit in the last place of every intermediate result, as if each were rounded to `dtype`."""
     return np.asarray(sum(EPS[dtype] / 2 * np.abs(m) for m in magnitudes) + TINY[dtype], dtype=np.float64)
 
 
 def normalized(x: Array, norm: oracle.Norm | None, dtype: mx.Dtype) -> tuple[Float64, Float64]:
-    """norm(x), and the error of each of its elements: cancellation of the mean in float32, then one rounding."""
+    """Return norm(x) and each element's error: cancellation of the mean in float32, then one rounding."""
     wide = oracle.float64(x)
     if norm is None:
         return wide, np.zeros_like(wide)
@@ -47,7 +47,10 @@ def normalized(x: Array, norm: oracle.Norm | None, dtype: mx.Dtype) -> tuple[Flo
 def product(
     x: Float64, x_error: Float64, w: Float64, *, dtype: mx.Dtype, activation_bits: int | None = None
 ) -> Float64:
-    """Error of x · w^T: x [..., K] with its own error, w [N, K] the magnitudes of the weights before cancellation."""
+    """Bound the error of x · w^T.
+
+    x [..., K] comes with its own error; w [N, K] are the weights' magnitudes before cancellation.
+    """
     k = x.shape[-1]
     accumulate = EPS32 * np.sqrt(k) * _norm(x)[..., None] * _norm(w)
     # Operands may be rounded to dtype: independent errors, so the 2-norm of the products. (x²)·(w²)^T is its square.
@@ -70,7 +73,7 @@ def matmul(
     norm: oracle.Norm | None = None,
     activation_bits: int | None = None,
 ) -> Float64:
-    """Error of residual + activation(norm(x) · w^T + bias) in `dtype`."""
+    """Bound the error of residual + activation(norm(x) · w^T + bias) in `dtype`."""
     wide, x_error = normalized(x, norm, dtype)
     y = wide @ w.T
     error = product(wide, x_error, weight_magnitude, dtype=dtype, activation_bits=activation_bits)
@@ -86,10 +89,10 @@ def matmul(
 def attention(
     q: Float64, k: Float64, v: Float64, *, scale: float, dtype: mx.Dtype, q_error: Float64 | float = 0.0
 ) -> Float64:
-    """Error of one softmax attention: q [B,H,T,D], k, v [B,H,S,D] of the visible keys; a bound per row of the result.
+    """Bound the error of one softmax attention, a bound per row of the result; k and v hold the visible keys alone.
 
-    A score is off by `delta`, so a weight by the factor exp(±delta); weights sum to 1, so the result is off by at most
-    2·delta·max|v|, and rounding of weights and sums adds eps·max|v|.
+    q [B,H,T,D], k, v [B,H,S,D]. A score is off by `delta`, so a weight by the factor exp(±delta); weights sum to 1, so
+    the result is off by at most 2·delta·max|v|, and rounding of weights and sums adds eps·max|v|.
     """
     d, s = q.shape[-1], k.shape[-2]
     q_norm, k_norm = _norm(np.abs(q))[..., None], _norm(k).max(axis=-1)[..., None, None]
@@ -102,9 +105,9 @@ def attention(
 
 
 def problem(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> str:
-    """Return what is wrong, with the worst element.
+    """Return what is wrong with a result, with its worst element, or "".
 
-    Empty if |actual - expected| <= tolerance everywhere, in the right dtype.
+    Nothing is wrong if |actual - expected| <= tolerance everywhere, in the right dtype.
     """
     if actual.dtype != dtype:
         return f"result is {actual.dtype}, want {dtype}"
@@ -126,6 +129,6 @@ def problem(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: m
 
 
 def check(actual: mx.array, expected: Float64, tolerance: Float64, *, dtype: mx.Dtype) -> None:
-    """AssertionError, with what `problem` says, unless the result is right."""
+    """Raise AssertionError, with what `problem` says, unless the result is right."""
     if found := problem(actual, expected, tolerance, dtype=dtype):
         raise AssertionError(found)

@@ -35,7 +35,7 @@ THRESHOLD = 0.10
 
 @dataclass(frozen=True)
 class Verdict:
-    """One comparison."""
+    """The outcome of one comparison."""
 
     name: str
     change: Interval  # of B over A; above 1 is slower
@@ -58,7 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print each comparison; 1 if there is a regression, or something that only one of the results measured."""
+    """Print each comparison. Return 1 if there is a regression, or something that only one of the results measured."""
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
     a, b = results.load(args.a), results.load(args.b)
@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def unmatched(a: Result | PytestResult, b: Result | PytestResult) -> list[str]:
-    """Return what `a` measured and `b` did not; a stage that is too short to judge in one of them was measured."""
+    """Return the names of what `a` measured and `b` did not.
+
+    A stage that is too short to judge in one of them was measured.
+    """
     there = samples(b, shortest=0)
     return [name for name in samples(a) if name not in there]
 
@@ -82,7 +85,7 @@ def unmatched(a: Result | PytestResult, b: Result | PytestResult) -> list[str]:
 def compare(
     a: Result | PytestResult, b: Result | PytestResult, *, threshold: float = THRESHOLD, seconds: bool = False
 ) -> list[Verdict]:
-    """Return a verdict for everything that both results measured. Raises UserError if that is nothing."""
+    """Return a verdict for everything that both results measured. Raises UserError if they have nothing in common."""
     before, after = samples(a), samples(b)
     names = [n for n in before if n in after]
     if not names:
@@ -116,7 +119,7 @@ def _memory(a: Samples, b: Samples) -> float:
 
 
 def _contention(run: Samples) -> float:
-    """Return how much others' load can have moved the ratio, either way: at most what it costs a program on all cores.
+    """Return how much other programs' load can have moved the ratio, either way: its cost to a program on all cores.
 
     It comes and goes: two runs under the same load may differ by all of it.
     """

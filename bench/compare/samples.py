@@ -1,7 +1,4 @@
-"""What `bench compare` compares.
-
-The samples of each thing that a saved result measured, and what the machine did meanwhile.
-"""
+"""Samples that `bench compare` compares: of each thing that a saved result measured, and of the machine meanwhile."""
 
 from __future__ import annotations
 
@@ -18,14 +15,14 @@ from ..machine import hardware
 from ..records import SGEMM, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
 
 MIN_QUIET_ROUNDS = 5
-"""Rounds without others from which those with others are not needed."""
+"""Rounds without other programs' load that suffice, so that rounds with such load are left out."""
 MIN_SECONDS = 2e-3
-"""Seconds under which a stage of an edit is not judged: a timer tick or a page fault would decide."""
+"""Seconds below which a stage of an edit is not judged: a timer tick or a page fault would decide."""
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one thing measured, the reference's of the same rounds, and what happened on the machine meanwhile."""
+    """Samples of one thing measured, the reference's of the same rounds, and the machine's state in each round."""
 
     seconds: list[float]
     base: list[float] | None = None
@@ -37,9 +34,9 @@ class Samples:
 
 
 def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dict[str, Samples]:
-    """Return everything that a result measured, by name; of an edit the stages of at least `shortest` seconds.
+    """Return the samples of everything that a result measured, by name. Raises UserError if there are none.
 
-    Raises UserError if that is nothing.
+    Of an edit, stages shorter than `shortest` seconds are left out.
     """
     if isinstance(result, PytestResult):
         return _pytest(result)
@@ -77,7 +74,7 @@ def _edit(result: EditResult, shortest: float) -> dict[str, Samples]:
 
 
 def _quiet(columns: list[EditColumn]) -> list[int]:
-    """Choose the rounds in which others left the machine alone, if they are enough; else all."""
+    """Return the rounds in which other programs left the machine alone, if they are enough; else all."""
     loads = [[hardware.others([r.busy]) or 0.0 for r in c.rounds] for c in columns]
     rounds = range(len(loads[0]))
     quiet = [n for n in rounds if all(column[n] < hardware.MIN_BUSY_CORES for column in loads)]
@@ -85,7 +82,7 @@ def _quiet(columns: list[EditColumn]) -> list[int]:
 
 
 def _by_round(column: EditColumn, stage: str) -> list[float]:
-    """Return the seconds in each round; of the steps, each round's level of one."""
+    """Return the seconds in each round; of the steps, the level of each round's steps."""
     if stage == "steps":
         return [float(stats.level(r.step_seconds)) for r in column.rounds]
     return summary.samples(column, stage)
@@ -111,7 +108,7 @@ def _share(read: float, times: list[float], result: EditResult | KernelsResult) 
 
 
 def _pytest(result: PytestResult) -> dict[str, Samples]:
-    """Put the samples of a case that was measured several times together.
+    """Join the samples of a case that was measured several times.
 
     Ours have the reference's times of the same rounds in `extra_info`; without them seconds are compared.
     """

@@ -1,6 +1,6 @@
-"""What a column's stages are measured with: seconds, and peak memory of this process.
+"""The clock of a column's stages: seconds, and peak memory of this process.
 
-On Linux from VmHWM: `ru_maxrss` would also count the parent that forked a child, before it became the child.
+On Linux the peak is VmHWM: `ru_maxrss` would also count the parent that forked a child, before it became the child.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Clock:
 
 
 def peak_rss() -> int:
-    """Bytes: the largest resident set so far, or since `reset_peak_rss` where that works."""
+    """Return the largest resident set so far in bytes, or since `reset_peak_rss` where that works."""
     if STATUS.exists():
         match = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text())
         if match:
@@ -49,7 +49,10 @@ def peak_rss() -> int:
 
 
 def reset_peak_rss() -> bool:
-    """Start the peak anew from what is resident now; False where the system can't (the peak then is of all so far)."""
+    """Start the peak anew from what is resident now.
+
+    Return False where the system can't; the peak then is of all so far.
+    """
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

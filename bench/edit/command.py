@@ -23,7 +23,7 @@ from . import tables
 
 COLUMNS = ("fused", "reference", "openblas")
 MAX_ROUNDS_SECONDS = 20.0
-"""Seconds that rounds may take where nobody said how many: short edits have more, until their ratio is sure."""
+"""Seconds that rounds may take where nobody said how many: short edits get more, until their ratio is precise."""
 MAX_ROUNDS = 60
 
 
@@ -54,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, save."""
+    """Measure, print and save."""
     options.check(args)
     result = measure(args)
     options.finish(args, result, [tables.table(result), tables.memory_table(result)])
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace) -> EditResult:
 
 
 def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:
-    """Return the model's folder or repo, making it first if it isn't there; set its name in the settings."""
+    """Return the model's folder or repo, made first if it isn't there; set its name in the settings."""
     from model.bundle.bundle import demo_path
 
     if args.model:
@@ -117,7 +117,7 @@ def _bundle(settings: EditSettings, args: argparse.Namespace) -> Path | str:
 
 
 def _settings(args: argparse.Namespace) -> EditSettings:
-    """Check all but the model, which may take a minute to make."""
+    """Return the settings, all checked except the model, which may take a minute to make."""
     tiny = not args.model and args.size in (None, "tiny")
     seconds = args.seconds if args.seconds is not None else 1.0 if args.quick else 2.0 if tiny else 5.0
     if not 0.02 <= seconds <= 600:

@@ -1,4 +1,4 @@
-"""Proof of what ran: calls by operation, primitives in a step's graph, and calls that ended up in the reference.
+"""Evidence of what ran: calls by operation, primitives in a step's graph, and calls that ended up in the reference.
 
 Three independent witnesses, because a fused column that quietly computes with the reference would be worthless:
 `Counted` counts what the model asks a backend for; `primitives` reads from MLX's own graph what will be evaluated;

@@ -41,14 +41,14 @@ INSTRUCTION = "Music piece. Instruct: Only Drums."
 GUIDANCE = 3.0
 PROBE_STEPS = 2
 CHEAP_ROUND = 5.0
-"""Seconds under which a whole round is run once to warm up."""
+"""Seconds below which a whole round is run once to warm up."""
 FELL_BACK = ("auto", "reference")
-"""The backend that was asked for, and the one that ran for want of a fused one."""
+"""A backend that was asked for, and the one that runs where there is no fused one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ColumnSettings:
-    """What a column runs: a clip of `seconds` times `batch`, and how much time a stage may take before it is cut."""
+    """The settings of a column: its model and backend, a clip of `seconds` times `batch`, and a slow stage's limits."""
 
     model: str
     backend: str
@@ -65,10 +65,10 @@ class ColumnSettings:
 
 
 class Session:
-    """A loaded model and its clip. `warm_up` first, then `round` as often as wanted."""
+    """A loaded model and its clip. Call `warm_up` first, then `round` as often as wanted."""
 
     def __init__(self, settings: ColumnSettings, ops: Ops | None = None) -> None:
-        """`ops` instead of those of `settings.backend`, for tests."""
+        """Open the model. `ops` replaces the operations of `settings.backend`, for tests."""
         self.settings = settings
         start, kernel = time.perf_counter(), os.times().system
         self.ops = Counted(ops or kernels.load(settings.backend))
@@ -95,7 +95,7 @@ class Session:
         self._graph: StepGraph | None = None
 
     def warm_up(self) -> EditColumn:
-        """Run a small round, a whole one if it is cheap, and find out what runs. Its times are not results."""
+        """Run a small round, a whole one if it is cheap, and record what runs. The times are not results."""
         probe = StageSubset(min(PROBE_FRAMES, self.whole.frames), 1, min(PROBE_STEPS, self.whole.steps))
         start = time.perf_counter()
         with reference_calls() as fallen_back:
@@ -128,7 +128,7 @@ class Session:
         )
 
     def round(self) -> Round:
-        """Run a whole edit: seconds, memory and calls of each stage; then build graphs of a step, running none."""
+        """Run a whole edit and return each stage's seconds, memory and calls; then time building a step's graph."""
         done = self._round(self.parts)
         if self.ops.name != "interpreter":  # which runs a kernel as it is called
             self._graph = self._graph or StepGraph(self.model, self.rows, GUIDANCE)
@@ -136,7 +136,7 @@ class Session:
         return done
 
     def geometry(self) -> Geometry:
-        """Return the model's dimensions and the run's."""
+        """Return the dimensions of the model and of the run."""
         config = self.model.bundle.config
         quantization = config.quantization
         return Geometry(
@@ -168,7 +168,7 @@ class Session:
         }
 
     def traffic(self) -> dict[str, float]:
-        """Return the bytes that one step must read, on average over the measured steps, in this backend's dtypes."""
+        """Return the bytes that a step must read by part: the mean of the measured steps, in this backend's dtypes."""
         lengths, prefixes = np.mean(self._chosen(self.parts), axis=0) + 1
         shape = StepShape(batch=self.rows, length=float(lengths), prefix=round(float(prefixes)), text=self.text_tokens)
         return step_bytes(self.model.bundle.config, shape, **self._dtypes())
@@ -179,15 +179,15 @@ class Session:
     def _chosen(self, parts: StageSubset) -> list[tuple[int, int]]:
         """Return the position of each step that a round runs, and the frames of its window.
 
-        All of all windows, or as many as `parts` says, spread evenly over them. Those run in the first window, the
-        longest: the later ones' prompts make their caches long, their adapter has not run.
+        These are all steps of all windows, or as many as `parts` says, spread evenly over them. The latter run in the
+        first window, the longest: the later ones' prompts make their caches long, and their adapter has not run.
         """
         if self._all(parts):
             return self.every
         return [(self.every[n][0], self.plan[0].frames) for n in spread(0, self.total_steps, parts.steps)]
 
     def _round(self, parts: StageSubset) -> Round:
-        """Run an edit through the pipeline and listen to its stages; what is only measured in part, run apart."""
+        """Run an edit through the pipeline and listen to its stages; stages that are measured in part run apart."""
         clock, model = Clock(), self.model
         before, busy = dict(self.ops.calls), hardware.busy()
         model.forget_texts()
@@ -238,7 +238,7 @@ class Session:
         return [float(d) for window in ticks for d in np.diff(window)]
 
     def _some_steps(self, clock: Clock, codes: mx.array, parts: StageSubset) -> tuple[float, list[float]]:
-        """Run some layers of the adapter, and some steps; return the seconds of a first step and of those of `parts`.
+        """Run some layers of the adapter and some steps; return the seconds of a first step and of those of `parts`.
 
         A step's cost is affine in the cache's length, so their mean is the mean of all. The cache's rows in between
         hold zeros, which cost the same to attend to.
@@ -279,6 +279,6 @@ class Session:
 
 
 def column(**settings: Any) -> tuple[Session, EditColumn]:
-    """Load and warm up in a process of its own (see `processes.worker`)."""
+    """Load a column and warm it up, in a process of its own (see `processes.worker`)."""
     session = Session(ColumnSettings(**settings))
     return session, session.warm_up()

@@ -1,4 +1,4 @@
-"""What the host does for a decode step before anything runs: building its graph, timed apart from running it."""
+"""The host's work for a decode step before anything runs: building its graph, timed apart from running it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from model.pipeline import InstructMusicGen
 BUILDS = 5
 """Graphs that a round builds."""
 FRAMES, TEXT = 8, 4
-"""Of the state. What they hold and how much of it does not change how a graph is built."""
+"""Frames and text tokens of the state. What they hold and how many they are does not change how a graph is built."""
 
 
 class StepGraph:
-    """Builds the graph of one step again and again, sampling included, and lets it go unevaluated."""
+    """A builder of one step's graph, sampling included, which is dropped without being evaluated."""
 
     def __init__(self, model: InstructMusicGen, clips: int, guidance: float) -> None:
-        """Take a model and how many clips are edited together; a guidance that is not 1 makes pairs of rows."""
+        """Take a model and how many clips are edited together; a guidance other than 1 makes pairs of rows."""
         lm, adapter = model.lm, model.adapter.config
         c, rows = lm.config, clips * (2 if guidance != 1 else 1)
         q, k, text = (mx.zeros((clips, c.heads, n, c.head_dim), dtype=lm.dtype) for n in (FRAMES, FRAMES + 1, TEXT))
@@ -45,7 +45,7 @@ class StepGraph:
         return self._decoder.sampling(self._decoder.predict(self._state, self._tokens), self._key)
 
     def seconds(self) -> list[float]:
-        """Return the seconds that BUILDS graphs took, one after the other."""
+        """Return the seconds that each of BUILDS graphs took to build."""
         out = []
         for _ in range(BUILDS):
             start = time.perf_counter()

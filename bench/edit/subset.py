@@ -1,4 +1,4 @@
-"""Run a part of an edit, so that a slow column takes minutes, not hours: which steps, layers and audio."""
+"""A part of an edit, so that a slow column takes minutes, not hours: some steps, layers and audio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIN_STEPS = 3
 
 @dataclasses.dataclass(frozen=True)
 class StageSubset:
-    """How much of each divisible stage a round runs: frames of the codec, layers of the adapter, decode steps."""
+    """The part of each divisible stage that a round runs: frames of the codec, layers of the adapter, decode steps."""
 
     frames: int
     layers: int
@@ -49,7 +49,7 @@ def affordable(
 
 
 def repeat_prefixes(prefix: list[LayerPrefix], layers: int) -> list[LayerPrefix]:
-    """Return prefixes for all layers: where some are missing, copies in memory of their own, as costly to read."""
+    """Return prefixes for all layers. Missing ones are copies in memory of their own, which cost as much to read."""
     out = list(prefix)
     while len(out) < layers:
         source = prefix[len(out) % len(prefix)]

@@ -13,7 +13,10 @@ from ..records import EditColumn, EditResult
 
 
 def table(result: EditResult) -> Table:
-    """Stages, whole edit, RTF, steps, bandwidth and memory; one column each, and the first against the others."""
+    """Return the main table: stages, whole edit, RTF, steps, bandwidth and memory.
+
+    Each column has one, and the first is compared with the others.
+    """
     columns = result.columns
     first, others = columns[0], columns[1:]
     headers = ["stage", *[summary.name(c) for c in columns], *[f"{c.label} / {first.label}" for c in others]]
@@ -57,7 +60,7 @@ def table(result: EditResult) -> Table:
 
 
 def title(result: EditResult) -> str:
-    """Say what was edited with what."""
+    """Return the title: which model edited how much audio."""
     g = result.columns[0].geometry
     batch = f" x {g.batch}" if g.batch > 1 else ""
     return (
@@ -67,7 +70,7 @@ def title(result: EditResult) -> str:
 
 
 def memory_table(result: EditResult) -> Table:
-    """Peak RSS by stage."""
+    """Return the peak RSS by stage."""
     rows = [
         [stage, *[tables.size(max(r.peak_rss[stage] for r in c.rounds)) for c in result.columns]] for stage in STAGES
     ]
@@ -75,7 +78,7 @@ def memory_table(result: EditResult) -> Table:
 
 
 def proof(column: EditColumn) -> str:
-    """Say in one line what a step's graph holds, and what fell back to the reference."""
+    """Say in one line what a step's graph holds, and which calls the reference computed."""
     graph, fallen = column.step_primitives, column.reference_calls
     stock = summary.stock_primitives(graph)
     if column.backend == "reference":

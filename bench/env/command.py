@@ -1,4 +1,4 @@
-"""`bench env`: what a bug report needs."""
+"""`bench env`: machine, versions and settings, for a bug report."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..machine import environment
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """`bench env [--json]`."""
+    """Add the options of `bench env`."""
     parser = subparsers.add_parser("env", help="machine, versions, commit and backends, for a bug report")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print it."""
+    """Print the environment."""
     record = asdict(environment.collect()) | {
         "backends": kernels.available(),
         "tuning": {backend: tuning.status(backend) for backend in tuning.TUNED},

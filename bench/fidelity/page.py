@@ -1,4 +1,4 @@
-"""The page of `bench fidelity`: its tables; the words between them are in page.md."""
+"""The page of `bench fidelity`: its tables; its sentences are in page.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..output.tables import number, percent
 from .plot import picture
 
 MAX_ROWS = 12
-"""Rows of a table of layers or parts; the JSON file has all."""
+"""Rows of a table of layers or parts, at most; the JSON file has all."""
 BINS = 5
 
 
@@ -74,7 +74,7 @@ def _matrices(f: Fidelity) -> str:
 
 
 def weights_verdict(f: Fidelity) -> str:
-    """Say which matrices, and single rows of others, are scaled by more than rounding can."""
+    """Say which matrices, and single rows of others, are scaled by more than rounding can explain."""
     scaled = f.scaled()
     verdict = "No matrix is scaled: every gain is within 5 % of 1."
     if scaled:

@@ -12,11 +12,14 @@ from model.evaluation.fidelity.measure import Fidelity
 from ..output import figures
 
 SMOOTHED_STEPS = 25
-"""Steps averaged in the plots by step."""
+"""Steps that are averaged in the plots by step."""
 
 
 def picture(found: Sequence[Fidelity]) -> bytes:
-    """PNG bytes: KL by step, equal tokens by step, own error by layer, cost by kind. Raises UserError as `figure`."""
+    """Draw KL by step, equal tokens by step, own error by layer and cost by kind as one PNG.
+
+    Raises UserError where matplotlib is not installed.
+    """
     figure = figures.figure(12, 8, layout="constrained")
     axes = figure.subplots(2, 2)
     others = found[1:]
@@ -46,7 +49,7 @@ def _by_step(axes: Any, lines: Mapping[str, Sequence[float]], title: str, unit: 
 
 
 def _apart(means: Sequence[float]) -> bool:
-    """Tell whether they need a logarithmic axis to be seen beside each other (and have one: all are above 0)."""
+    """Tell whether values need a logarithmic axis to be seen beside each other, and can have one (all are above 0)."""
     return bool(means) and min(means) > 0 and max(means) > 10 * min(means)
 
 

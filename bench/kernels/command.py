@@ -25,7 +25,7 @@ from .timer import time_case
 
 PASSES = 3
 MAX_COUNTED_FLOPS = 1e9
-"""Work of a case above which the interpreter would take minutes to count its bytes."""
+"""Operations of a case above which the interpreter would take minutes to count its bytes."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, save."""
+    """Measure, print and save."""
     options.check(args)
     result = measure(args)
     options.finish(args, result, tables_of(result))
@@ -74,7 +74,7 @@ def backends(asked: str) -> tuple[dict[str, Ops], dict[str, str]]:
 
 
 def measure(args: argparse.Namespace) -> KernelsResult:
-    """Time all cases; the result has every sample."""
+    """Time all cases and return the result with every sample."""
     from model.synthetic import PRESETS
 
     preset = PRESETS[args.size]
@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace) -> KernelsResult:
 
 
 def _count(case: Case) -> Traffic:
-    """Run one call of the case: bytes of the buffers that must be read, and the error."""
+    """Run one call of the case; return the bytes of the buffers that must be read, and the error."""
     from kernels.beside_mlx.traffic import by_buffer, run
 
     arguments = case.make(Draw())

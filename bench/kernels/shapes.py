@@ -7,7 +7,7 @@ from model.config import CodecConfig, LMConfig
 
 
 def cases(lm: LMConfig, codec: CodecConfig, *, group_size: int = 64, frames: int = 250) -> list[Case]:
-    """Every operation at a model's decode, prefill and codec shapes, then awkward ones."""
+    """Return every operation at a model's decode, prefill and codec shapes, then at awkward ones."""
     d, f, heads, dim, g = lm.dim, lm.ffn, lm.heads, lm.head_dim, group_size
     width = codec.n_filters * 2 ** len(codec.ratios)
     ratio = codec.ratios[0]

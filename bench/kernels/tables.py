@@ -1,4 +1,4 @@
-"""The tables of `bench kernels`, and the results whose times mean nothing."""
+"""The tables of `bench kernels`, and the check that finds results too wrong to be timed."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from ..output import tables
 from ..records import SGEMM, STOCK, KernelCase, KernelsResult
 
 MAX_ERROR = 0.02
-"""Relative error past any rounding: bfloat16 keeps 8 bits, and int8 activations are off by 0.006."""
+"""Relative error beyond any rounding: bfloat16 keeps 8 bits, and int8 activations are off by 0.006."""
 
 
 def wrong(result: KernelsResult) -> list[tuple[str, str, float]]:
-    """List case, column and error of the results that are too far from the oracle to be rounding."""
+    """Return case, column and error of each result that is too far from the oracle to be rounding."""
     found = []
     for case in result.cases:
         errors = {label: column.error for label, column in case.columns.items()}
@@ -23,7 +23,7 @@ def wrong(result: KernelsResult) -> list[tuple[str, str, float]]:
 
 
 def tables_of(result: KernelsResult) -> list[tables.Table]:
-    """Return times, and traffic where it was counted."""
+    """Return the table of times, and that of traffic where it was counted."""
     counted = any(case.traffic is not None for case in result.cases)
     return [table(result), *([traffic_table(result)] if counted else [])]
 
@@ -31,7 +31,8 @@ def tables_of(result: KernelsResult) -> list[tables.Table]:
 def table(result: KernelsResult) -> tables.Table:
     """Return a row for each case and backend.
 
-    Time, bytes over time, share of streaming bandwidth, error, against stock.
+    It has the time, bytes over time, the share of streaming bandwidth, the error, and how many times faster than stock
+    it is.
     """
     rows = []
     streaming = summary.streaming(result)
@@ -79,7 +80,7 @@ def against_sgemm(case: KernelCase) -> list[str]:
 
 
 def traffic_table(result: KernelsResult) -> tables.Table:
-    """Return how often each Metal kernel asks for the bytes that it must read, counted in the interpreter."""
+    """Return how often each Metal kernel asks for the bytes that it must read, as counted in the interpreter."""
     rows = []
     for case in result.cases:
         if (t := case.traffic) is not None:

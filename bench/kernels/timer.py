@@ -28,7 +28,7 @@ MAX_SAMPLES = 200
 
 
 class Timer:
-    """A function that runs a number of calls, and how many of them make a sample."""
+    """A function that runs some number of calls, and how many of them make a sample."""
 
     def __init__(self, run: Callable[[int], Any], max_calls: int = 1) -> None:
         self._run, self._max_calls = run, max_calls
@@ -39,13 +39,13 @@ class Timer:
         return self._run(self.calls)
 
     def sample(self) -> float:
-        """Return the seconds of one call."""
+        """Return the mean seconds of one call in one sample."""
         start = time.perf_counter()
         self.run()
         return (time.perf_counter() - start) / self.calls
 
     def calibrate(self) -> None:
-        """Choose the calls so that a sample lasts SAMPLE_SECONDS or has `max_calls`.
+        """Choose the number of calls so that a sample lasts SAMPLE_SECONDS or has `max_calls`.
 
         Then take a sample that does not count, since the first one takes up to twice as long.
         """
@@ -71,7 +71,7 @@ class KernelTimer(Timer):
         self.operation = operation
 
     def result(self) -> mx.array:
-        """Return what the first copy gives."""
+        """Return the result of the first copy."""
         out = call(self.ops, self.operation, self.arguments[0])
         mx.eval(out)
         return out

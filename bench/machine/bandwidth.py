@@ -1,4 +1,4 @@
-"""How fast this machine can stream memory: what everything that reads weights is compared with.
+"""The bandwidth at which this machine streams memory: the yardstick of everything that reads weights.
 
 On the CPU: all cores read a buffer many times larger than the cache through the native extension's `stream`, which
 loads every cache line once and writes nothing; where that is not built, through numpy's maximum of bytes, which reaches
@@ -49,7 +49,7 @@ def buffer_bytes() -> int:
 
 
 def _reader(buffer: Bytes) -> tuple[Callable[[], Any], str]:
-    """Return what reads the whole buffer on all cores, and its name."""
+    """Return a function that reads the whole buffer on all cores, and its name."""
     try:
         from kernels import native
 
@@ -101,12 +101,12 @@ class StreamedBuffer:
         return time.perf_counter() - start
 
     def measure(self, passes: int = 15) -> Bandwidth:
-        """Read it once unmeasured, then `passes` times."""
+        """Time `passes` passes over the buffer after one that is not timed."""
         self.read()
         return Bandwidth(self.size, [self.read() for _ in range(passes)], self.method)
 
     def round(self) -> Samples:
-        """Read it a few times, for a round of a run."""
+        """Time a few passes, for a round of a run."""
         return [self.read() for _ in range(PASSES_A_ROUND)]
 
 

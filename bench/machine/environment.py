@@ -1,4 +1,4 @@
-"""Where a result comes from: machine, system, versions, commit. Kept in every result, printed by `bench env`."""
+"""The origin of a result: machine, system, versions, commit. Kept in every result, printed by `bench env`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIABLES = (
 
 @dataclass
 class Environment:
-    """What a result keeps of the machine and the checkout. Sizes are in bytes."""
+    """The machine and the checkout of a result. Sizes are in bytes."""
 
     machine: str
     slug: str
@@ -43,12 +43,12 @@ class Environment:
     architecture: str = ""
     cache: int = 0
     native: dict[str, Any] | None = None
-    """What the native backend reported about itself (instruction set, threads, activations)."""
+    """The native backend's report about itself (instruction set, threads, activations)."""
     variables: dict[str, str] = field(default_factory=dict)
     load: list[float] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Describe the origin in one line."""
+        """Return the origin in one line."""
         mark = " with uncommitted changes" if self.dirty else ""
         return (
             f"{self.machine}, {self.cores} cores, {self.memory / 2**30:.0f} GiB; {self.os}; Python {self.python}; "
@@ -57,7 +57,7 @@ class Environment:
 
 
 def git(*arguments: str) -> str | None:
-    """Ask git in the project's checkout; None outside one, as where it is installed into another project's."""
+    """Run git in the project's checkout and return its output; None where this is not the project's checkout."""
     try:
         top, done = (
             subprocess.run(["git", "-C", str(ROOT), *each], capture_output=True, text=True, check=True).stdout.strip()
@@ -100,7 +100,7 @@ def collect() -> Environment:
 
 
 def native_info() -> dict[str, Any] | None:
-    """Return what the native backend reports about itself (instruction set, threads), or None."""
+    """Return the native backend's report about itself (instruction set, threads), or None."""
     try:
         from kernels import native
 

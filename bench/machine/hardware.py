@@ -1,4 +1,4 @@
-"""What results need of the machine besides `model.system.machine`: a name for files, and others' load."""
+"""A name of the machine for files, and the load of other programs; the rest is in `model.system.machine`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import psutil
 from model.system.machine import cores, processor
 
 CPU_TIMES = ("user", "nice", "system", "irq", "softirq", "steal")
-"""The times that a core is not idle, as psutil names them; not every system has all."""
+"""The times in which a core is not idle, as psutil names them; not every system has all."""
 MIN_BUSY_CORES = 0.25
-"""Cores that others may use before it counts: ticks, and this program's own bookkeeping in other processes."""
+"""Cores that other programs must keep busy to count: below are ticks, and this program's own bookkeeping processes."""
 MIN_SPAN = 0.1
-"""Seconds below which the system's counters, which count ticks of 10 ms, say nothing."""
+"""Seconds below which the system's counters say nothing, since they count ticks of 10 ms."""
 
 
 def slug() -> str:
@@ -50,7 +50,7 @@ def busy() -> Busy:
 
 
 def others(spans: Iterable[Busy]) -> float | None:
-    """Return how many cores others kept busy over spans of `Busy.since`; None where unknown or under MIN_SPAN."""
+    """Return how many cores other programs kept busy in spans of `Busy.since`; None where unknown or under MIN_SPAN."""
     known = [(wall, worked - own) for wall, worked, own in spans if worked is not None]
     total = sum(wall for wall, _ in known)
     return max(0.0, sum(theirs for _, theirs in known) / total) if total >= MIN_SPAN else None

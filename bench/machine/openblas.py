@@ -18,7 +18,7 @@ SHIM = ROOT / "kernels" / "native" / "_openblas_shim.so"
 
 
 def unavailable() -> str | None:
-    """Return why it can't be done here, or None."""
+    """Return why OpenBLAS cannot be used here, or None."""
     if not sys.platform.startswith("linux"):
         return "only Linux wheels of MLX call a BLAS that can be replaced"
     if not SHIM.exists():
@@ -31,7 +31,7 @@ def unavailable() -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Return what to add to a child's environment. Raises UserError if it can't be done."""
+    """Return the variables to add to a child's environment. Raises UserError if OpenBLAS cannot be used here."""
     if reason := unavailable():
         raise UserError(f"the openblas column cannot run here: {reason}")
     openblas = importlib.import_module("scipy_openblas32")

@@ -1,1 +1,1 @@
-"""What a run shows: tables, figures and pages, on the terminal and in files."""
+"""The output of a run: tables, figures and pages, on the terminal and in files."""

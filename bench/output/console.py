@@ -16,12 +16,12 @@ ERRORS = Console(stderr=True)
 
 
 def progress() -> Progress:
-    """Return a bar over rounds."""
+    """Return a progress bar that counts rounds."""
     return new_bar(MofNCompleteColumn(), TimeElapsedColumn(), console=ERRORS)
 
 
 def say(message: str) -> None:
-    """Print a line on standard error, as it is."""
+    """Print a line on standard error, unchanged."""
     ERRORS.print(message, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -37,5 +37,5 @@ def status(message: str) -> Iterator[None]:
 
 
 def output() -> Console:
-    """Return standard output; as wide as the table needs where it is no terminal."""
+    """Return standard output, as wide as the table needs where it is not a terminal."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=140)

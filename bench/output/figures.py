@@ -14,7 +14,7 @@ INSTALL = "pip install 'instruct-musicgen-mlx[bench]'"
 
 
 def figure(width: float, height: float, **options: Any) -> Any:
-    """Return a new figure, in inches. Raises UserError where matplotlib is not installed."""
+    """Return a new figure, its size in inches. Raises UserError where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as e:
@@ -33,7 +33,7 @@ def bars(
     axes: Any, groups: Mapping[str, Sequence[float]], *, places: Sequence[float] | None = None, upright: bool = False,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Draw a bar of each group at each place (0, 1, ... if none are given), beside each other; NaN is no bar.
+    """Draw a bar of each group at each place (0, 1, ... if none are given), beside each other; NaN draws none.
 
     `options` go to `barh`, or to `bar` where `upright`.
     """
@@ -45,6 +45,6 @@ def bars(
 
 
 def plain(axes: Any, grid: str = "both") -> None:
-    """Leave out the frame's upper and right sides, and draw a light grid."""
+    """Remove the frame's upper and right sides, and draw a light grid."""
     axes.grid(alpha=0.3, axis=grid)
     axes.spines[["top", "right"]].set_visible(False)

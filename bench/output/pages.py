@@ -39,11 +39,11 @@ class Page:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     def without_pictures(self) -> str:
-        """Return the page for a terminal: sections that show a picture are left out."""
+        """Return the page for a terminal, without the sections that show a picture."""
         return re.sub(r"^## (?:(?!^## ).)*?^!\[(?:(?!^## ).)*", "", self.text, flags=re.DOTALL | re.MULTILINE)
 
     def html(self) -> str:
-        """Return the page as one file, pictures inside."""
+        """Return the page as one HTML file with its pictures inside."""
         from markdown_it import MarkdownIt
 
         body = MarkdownIt("commonmark", {"html": False}).enable("table").disable(PLAIN_TEXT).render(self.text)
@@ -56,7 +56,7 @@ class Page:
 
 
 def make(name: str, variants: Sequence[Variant], draw: Callable[[], bytes], **values: Any) -> Page:
-    """Fill in NAME/page.md with `values`, and what every page says of its machine and the first variant's model.
+    """Fill in NAME/page.md with `values`, and with what every page says of its machine and the first variant's model.
 
     `draw` makes its picture; without matplotlib the page says so.
     """
@@ -76,7 +76,7 @@ def make(name: str, variants: Sequence[Variant], draw: Callable[[], bytes], **va
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table that a terminal can show as it is."""
+    """Return a Markdown table that a terminal can show unchanged."""
     return pipes(headers, rows, aligned=True)
 
 
@@ -120,7 +120,7 @@ def check_out(folder: Path | None) -> None:
 def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
     """Print the page, or its numbers; with `--out` also write NAME.md, NAME.html, NAME.json and the pictures.
 
-    They are written even if printing fails. Raises UserError if one can't be: then none is.
+    Files are written even if printing fails. Raises UserError if one cannot be written; then none is.
     """
     text = results.dumps(data, indent=1)
     try:

@@ -22,7 +22,7 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def show(self, console: Console) -> None:
-        """Print it."""
+        """Print the table with its notes."""
         table = RichTable(title=self.title, title_justify="left")
         for n, header in enumerate(self.headers):
             table.add_column(header, justify="right" if n else "left", overflow="fold")
@@ -39,7 +39,7 @@ class Table:
 
 
 def pipes(headers: Sequence[str], rows: Iterable[Sequence[str]], *, aligned: bool = False) -> str:
-    """Return a Markdown table, the first column aligned left, the others right; `aligned`: for the eye as well.
+    """Return a Markdown table, the first column aligned left, the others right; with `aligned`, in plain text as well.
 
     By hand: tabulate writes only the aligned kind, whose every line changes with the longest cell.
     """
@@ -62,13 +62,13 @@ def seconds(value: float) -> str:
 
 
 def measured(summary: Summary, *, projected: bool = False) -> str:
-    """Median and relative spread; `~` before what was projected from a part."""
+    """Return median and relative spread, with `~` in front if it was projected from a part."""
     spread = f" ±{100 * summary.spread:.0f} %" if summary.n > 1 else ""
     return f"{'~' if projected else ''}{seconds(summary.median)}{spread}"
 
 
 def ratio(interval: Interval, n: int, *, projected: bool = False) -> str:
-    """Say how many times faster, with the interval where there were rounds enough for one."""
+    """Return how many times faster, with the interval where there were enough rounds for one."""
     mark = "~" if projected else ""
     if n < MIN_ROUNDS:
         return f"{mark}{interval.estimate:.3g}x"
@@ -76,7 +76,7 @@ def ratio(interval: Interval, n: int, *, projected: bool = False) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes in decimal units."""
+    """Return bytes in decimal units."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= factor:
             return f"{value / factor:.3g} {unit}"
@@ -84,7 +84,7 @@ def size(value: float) -> str:
 
 
 def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
-    """Return a value with `digits` decimals; "-" for None and NaN, "inf" as such; tiny ones by exponent.
+    """Return a value with `digits` decimals; tiny values have an exponent, None and NaN are "-", infinity is "inf".
 
     An exact 0 is "0".
     """

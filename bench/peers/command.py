@@ -1,4 +1,4 @@
-"""`bench peers`: a decode step of the same geometry and rows, and a product, in other people's code, in the same run.
+"""`bench peers`: a decode step of the same geometry and rows, and a product, in other projects' code, in the same run.
 
 transformers in torch needs torch, in this Python or in another (`--torch-python`); it is not a dependency. All columns
 run two rows a clip (guidance), from the same cache length, with random weights, and sample greedily.
@@ -35,11 +35,11 @@ PLAIN_MLX, TORCH = "bench.peers.plain_mlx:make", "bench.peers.transformers_torch
 PREFIX, TEXT = 251, 12
 """Frames of a 5 s clip's prefix, the special one included, and tokens of a short instruction."""
 MEMORY_MARGIN = 1.25
-"""Memory that a column takes, over the bytes of its weights: caches, buffers, the interpreter."""
+"""A column's memory over the bytes of its weights: caches, buffers and Python come on top."""
 
 
 class Peer(NamedTuple):
-    """A column to run: its name, the Python (None: this one), what to ask of it, and the bytes of its weights."""
+    """A column to run: its name, its Python (None: this one), its function and settings, and its weights' bytes."""
 
     label: str
     python: str | None
@@ -67,7 +67,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, print, save."""
+    """Measure, print and save."""
     for option in ("start", "steps", "batch", "repeat"):
         options.positive(f"--{option}", getattr(args, option))
     check_rows(args.rows)
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def torch_python(asked: str | None) -> tuple[str | None, str]:
-    """Return a Python with torch, or None and why not."""
+    """Return a Python that has torch, or None and the reason why there is none."""
     if asked is None:
         if importlib.util.find_spec("torch") is None:
             return None, "torch is not here; pip install 'instruct-musicgen-mlx[peers]', or --torch-python PATH"
@@ -140,7 +140,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
 
 
 def in_groups(first: Peer, others: Sequence[Peer], available: int) -> tuple[list[list[Peer]], list[Peer]]:
-    """Return what can be in memory together, `first` always among them; and the peers too large even alone with it."""
+    """Return groups that fit in memory beside `first`, and the peers that are too large even alone with it."""
     groups: list[list[Peer]] = [[]]
     too_large = []
     for peer in others:

@@ -26,7 +26,7 @@ nn: Any = mlx.nn  # has no types for a checker to see
 
 
 class PlainAttention(nn.Module):  # type: ignore[misc]
-    """Four linear maps and `mx.fast.scaled_dot_product_attention`."""
+    """Attention of four linear maps and `mx.fast.scaled_dot_product_attention`."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -34,11 +34,11 @@ class PlainAttention(nn.Module):  # type: ignore[misc]
         self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(dim, dim, bias=False) for _ in range(4))
 
     def split(self, x: mx.array) -> mx.array:
-        """[B,T,dim] -> [B,H,T,D]."""
+        """Reshape [B,T,dim] to [B,H,T,D]."""
         return x.reshape(*x.shape[:2], self.heads, -1).transpose(0, 2, 1, 3)
 
     def attend(self, q: mx.array, k: mx.array, v: mx.array) -> mx.array:
-        """Return the result after the output map."""
+        """Attend, and return the result after the output map."""
         out = mx.fast.scaled_dot_product_attention(q, k, v, scale=self.scale)
         merged: mx.array = self.out_proj(out.transpose(0, 2, 1, 3).reshape(q.shape[0], q.shape[2], -1))
         return merged
@@ -56,7 +56,7 @@ class PlainLayer(nn.Module):  # type: ignore[misc]
     def __call__(
         self, x: mx.array, cache: tuple[mx.array, mx.array], text: tuple[mx.array, mx.array]
     ) -> tuple[mx.array, tuple[mx.array, mx.array]]:
-        """x [B,1,dim]; gives the cache one position longer."""
+        """Run x [B,1,dim] through the layer; return the result and the cache, which is one position longer."""
         a, h = self.self_attn, self.norm1(x)
         k = mx.concatenate([cache[0], a.split(a.k_proj(h))], axis=2)
         v = mx.concatenate([cache[1], a.split(a.v_proj(h))], axis=2)
@@ -67,7 +67,7 @@ class PlainLayer(nn.Module):  # type: ignore[misc]
 
 
 class Plain:
-    """The whole LM in plain MLX."""
+    """The whole language model in plain MLX."""
 
     def __init__(self, lm: LMConfig, bits: int, rows: int, start: int, steps: int, text: int) -> None:
         self.lm, self.rows, self.start, self.steps = lm, rows, start, steps
@@ -93,7 +93,7 @@ class Plain:
         mx.eval(self.caches, self.text)
 
     def round(self) -> dict[str, Any]:
-        """Seconds of each step from `start` on."""
+        """Return the seconds of each step from `start` on."""
         caches, out = list(self.caches), []
         tokens = mx.zeros((self.rows, self.lm.codebooks, 1), dtype=mx.int32)
         for _ in range(self.steps):
@@ -111,7 +111,7 @@ class Plain:
 
 
 class Ours:
-    """Our LM on a backend, with the adapter's prefix or without (the peers have none)."""
+    """Our language model on a backend, with the adapter's prefix or without (the peers have none)."""
 
     def __init__(self, bundle: str, backend: str, prefix: int, rows: int, start: int, steps: int, text: int) -> None:
         opened = open_bundle(bundle)
@@ -128,7 +128,7 @@ class Ours:
         self.text = self.model.text_kv(mx.random.normal((rows // 2, text, lm.dim)))
 
     def round(self) -> dict[str, Any]:
-        """Seconds of each step from `start` on."""
+        """Return the seconds of each step from `start` on."""
         stream = DecoderState(
             self.model,
             self.text,

@@ -35,13 +35,13 @@ CALLS_A_ROUND = 5
 """Calls of a round, each over all copies of the matrix."""
 MAX_BYTES, MAX_COPIES = 256 << 20, 256
 ACCURACY_LEVELS = {"int8": 4, "float32": 1}
-"""Kinds of activations that MatMulNBits rounds to, by its accuracy level."""
+"""The accuracy level of MatMulNBits for each kind of activations that it rounds to."""
 
 Floats = npt.NDArray[np.float32]
 
 
 class Products:
-    """A column: `multiply(x)` gives the result of each copy of the matrix, evaluated."""
+    """A column of products: `multiply(x)` returns the result of each copy of the matrix, evaluated."""
 
     def __init__(
         self, multiply: Callable[[Floats], Floats], inputs: dict[int, Floats], copies: int, calls: int
@@ -49,7 +49,7 @@ class Products:
         self.multiply, self.inputs, self.copies, self.calls = multiply, inputs, copies, calls
 
     def round(self) -> dict[str, list[float]]:
-        """Seconds of one product, by rows."""
+        """Return the seconds of one product, by number of rows."""
         return {str(m): [self._seconds(x) for _ in range(self.calls)] for m, x in self.inputs.items()}
 
     def _seconds(self, x: Floats) -> float:
@@ -142,7 +142,7 @@ def unavailable() -> str | None:
 
 
 def check_rows(text: str) -> list[int]:
-    """Return the numbers of rows in "1,2,4". Raises UserError for others than 1 to 1024."""
+    """Return the numbers of rows in "1,2,4". Raises UserError if one is not from 1 to 1024."""
     try:
         rows = [int(part) for part in text.split(",")]
     except ValueError:
@@ -155,7 +155,7 @@ def check_rows(text: str) -> list[int]:
 def measured(
     matrix: tuple[int, int], rows: list[int], backend: str, repeat: int, left_out: dict[str, str]
 ) -> list[ProductColumn]:
-    """Measure a matrix [n, k] by each number of rows; `left_out` is told which columns are missing and why."""
+    """Measure a matrix [n, k] by each number of rows; `left_out` gets the reason for each missing column."""
     n, k = matrix
     if k % GROUP:
         left_out["the product"] = f"the matrix has {k} columns, no multiple of {GROUP}"

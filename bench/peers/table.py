@@ -10,7 +10,7 @@ from ..records import OURS, PeerRound, PeersResult, ProductColumn
 
 
 def samples(rounds: Sequence[PeerRound]) -> list[float]:
-    """Return the median seconds of a step, each round."""
+    """Return the median seconds of a step in each round."""
     return [stats.summarize(r.step_seconds).median for r in rounds]
 
 
@@ -20,7 +20,7 @@ def tables_of(result: PeersResult) -> list[tables.Table]:
 
 
 def product_samples(column: ProductColumn, rows: str) -> list[float]:
-    """Return the median seconds of a product of so many rows, each round."""
+    """Return the median seconds of a product of so many rows in each round."""
     return [stats.summarize(r[rows]).median for r in column.rounds]
 
 

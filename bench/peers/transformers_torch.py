@@ -53,7 +53,7 @@ class Torch:
         return self.model(input_ids=ids, encoder_hidden_states=self.text, **cached)
 
     def round(self) -> dict[str, Any]:
-        """Seconds of each step from `start` on."""
+        """Return the seconds of each step from `start` on."""
         out = []
         with self.torch.inference_mode():
             for _ in range(self.steps):

@@ -20,12 +20,12 @@ WORKER = (sys.executable, "-m", "bench.processes.worker")
 
 
 class Child:
-    """One `bench.processes.worker`. Ends with its `with` block, whatever happens."""
+    """A process of `bench.processes.worker`, which ends with its `with` block, whatever happens."""
 
     def __init__(
         self, label: str, environment: Mapping[str, str] | None = None, *, command: Sequence[str] = WORKER
     ) -> None:
-        """`command`: another Python, or another program that answers as `bench.processes.worker` does."""
+        """Start the process. `command` names another Python, or another program that answers as the worker does."""
         self.label = label
         self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115 closed by close()
         # Started where the packages are, so that a `bench` folder in the user's directory is not taken for this one.

@@ -13,7 +13,7 @@ from .child import Child
 
 
 class Column(Protocol):
-    """A record of the rounds that a column measured."""
+    """A record of a column, with the rounds that it measured."""
 
     label: str
     rounds: list[Any]
@@ -23,10 +23,10 @@ Record = TypeVar("Record", bound=Column)
 
 
 class Turns(ExitStack, Generic[Record]):
-    """The columns that run, in `columns`, whose processes end with the `with` block."""
+    """The columns of a run, each in a child process that ends with the `with` block."""
 
     def __init__(self, column: type[Record], round_: Any) -> None:
-        """`column`: the record of what "load" answers; `round_`: that of a round."""
+        """Take the types of the records: `column` of the answer to "load", `round_` of a round."""
         super().__init__()
         self._column, self._round = column, round_
         self._children: list[Child] = []
@@ -36,7 +36,7 @@ class Turns(ExitStack, Generic[Record]):
         """Load a column.
 
         With `left_out` also run a round to warm up; a column after the first that fails then is left out, and
-        `left_out` is told why. Raises UserError if any other fails.
+        `left_out` gets the reason under its name. Raises UserError if any other fails.
         """
         self.enter_context(child)
         try:
@@ -52,7 +52,7 @@ class Turns(ExitStack, Generic[Record]):
         self._children.append(child)
 
     def round(self, number: int, advance: Callable[[], object] = lambda: None) -> None:
-        """Ask each column for a round, in the opposite order of the one before, so that a drift hits all alike."""
+        """Ask each column for a round, in the opposite order of the round before, so that a drift affects all alike."""
         for child, column in list(zip(self._children, self.columns))[:: 1 if number % 2 == 0 else -1]:
             column.rounds.append(results.convert(child.ask("round"), self._round))
             advance()

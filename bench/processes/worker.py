@@ -1,6 +1,6 @@
 """A child process that holds one column: JSON lines in, JSON lines out. `python -m bench.processes.worker`.
 
-Needs nothing but Python: what a column needs, its own module imports.
+It needs only Python; a column's own module imports what the column needs.
 """
 
 from __future__ import annotations

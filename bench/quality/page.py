@@ -1,4 +1,4 @@
-"""The page of `bench quality`: its tables, shaped like the published card's; the words between them are in page.md."""
+"""The page of `bench quality`: its tables, shaped like the published card's; its sentences are in page.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .plot import picture
 
 
 class Measure(NamedTuple):
-    """Which way is better (None: neither), decimals, and what it is."""
+    """A measure's direction (which way is better; None: neither), its decimals, and its meaning."""
 
     better: str | None
     digits: int
@@ -35,7 +35,7 @@ class Measure(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Its unit and direction, for a plot."""
+        """The measure's name with unit and direction, for a plot."""
         unit = ", dB" if self.what.startswith("dB") else ""
         return unit + (f" ({self.better} is better)" if self.better else "")
 
@@ -46,7 +46,10 @@ AXES = {0: "clips", 1: "instructions", 2: "seeds"}
 
 
 def unit_axis(keys: Sequence[Key]) -> int | None:
-    """Return what is resampled: clips if there are enough (instructions share one), else instructions, else seeds."""
+    """Return the axis of the units to resample: clips if there are enough, else instructions, else seeds; or None.
+
+    Clips come first because a clip's instructions share it.
+    """
     return next((axis for axis in AXES if len({key[axis] for key in keys}) >= MIN_UNITS), None)
 
 
@@ -59,7 +62,7 @@ def page(
     clap: str | None,
     why_not: str,
 ) -> Page:
-    """Fill in the page. `clap`: the checkpoint, or None and `why_not`."""
+    """Fill in the page. `clap`: the checkpoint, or None and the reason as `why_not`."""
     keys = [key for row in rows for values in row.values.values() for key in values if key[2] != "-"]
     axis = unit_axis(keys)
     present = [m for m in MEASURES if any(m in row.values for row in rows)]

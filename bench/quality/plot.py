@@ -16,7 +16,11 @@ COLUMNS = 3
 
 
 def picture(rows: Sequence[Row], measures: dict[str, str], axis: int | None, variants: int) -> bytes:
-    """`measures`: title of each by name; `axis`: the keys' axis that intervals resample. Raises as `figures.figure`."""
+    """Draw every row's mean of every measure with its interval as one PNG.
+
+    `measures`: the title of each by name. `axis`: the part of the keys that intervals resample. Raises UserError where
+    matplotlib is not installed.
+    """
     high = math.ceil(len(measures) / COLUMNS)
     figure = figures.figure(13, high * (0.9 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots(high, COLUMNS, squeeze=False, sharey=True).flat

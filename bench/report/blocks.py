@@ -45,7 +45,7 @@ def section(result: Result | PytestResult) -> str:
 
 
 def picture(file: Path) -> Path:
-    """Return where the picture of a saved edit is kept: beside it."""
+    """Return the place of a saved edit's picture: beside its file."""
     return file.with_name(f"{file.stem}-rtf.png")
 
 
@@ -70,7 +70,10 @@ def find_blocks(text: str) -> Iterator[tuple[str, str]]:
 
 
 def fill(page: Path) -> tuple[str, list[Path]]:
-    """Return the page with every block made anew, and the results that it names. Raises UserError if it has none."""
+    """Return the page with every block rendered again, and the results that it names.
+
+    Raises UserError if it cannot be read, or has no block.
+    """
     try:
         text = page.read_bytes().decode("utf-8")  # line ends and a byte order mark stay as they are
     except (OSError, ValueError) as e:

@@ -21,7 +21,7 @@ MARKERS = "os^D"
 
 
 def _axes(width: float, height: float) -> Any:
-    """Axes of a new figure, whose bars and lines have our colors."""
+    """Return the axes of a new figure, whose bars and lines have our colors."""
     from cycler import cycler
 
     axes = figures.figure(width, height).subplots()
@@ -30,7 +30,7 @@ def _axes(width: float, height: float) -> Any:
 
 
 def stages(result: EditResult) -> bytes:
-    """RTF of each stage, a bar for each column, on a logarithmic axis."""
+    """Draw the RTF of each stage, a bar for each column, on a logarithmic axis."""
     columns, audio = result.columns, summary.audio_seconds(result)
     axes = _axes(8, 4)
     names = [*STAGES, summary.WHOLE]
@@ -45,7 +45,7 @@ def stages(result: EditResult) -> bytes:
 
 
 def step_time(result: EditResult) -> bytes:
-    """Milliseconds of each decode step over the cache's length, with the bound of streaming bandwidth."""
+    """Draw milliseconds of each decode step over the cache's length, with the bound of streaming bandwidth."""
     axes = _axes(8, 4)
     for n, column in enumerate(result.columns):
         times = np.median([r.step_seconds for r in column.rounds], axis=0) * 1e3
@@ -65,9 +65,10 @@ def step_time(result: EditResult) -> bytes:
 
 
 def roofline(results: Sequence[EditResult]) -> bytes:
-    """ms/step that bandwidth allows, a line for each size that a step must read.
+    """Draw the milliseconds of a step that bandwidth allows, a line for each size that a step must read.
 
-    Apple's chips on the first one's, and measured runs above theirs, by the bandwidth measured in them.
+    Apple's chips lie on the line of the largest size; measured runs lie above theirs, at the bandwidth measured in
+    them.
     """
     axes = _axes(9, 6.5)
     sizes = [summary.step_read(r.columns[0]) for r in results]
@@ -94,7 +95,7 @@ def roofline(results: Sequence[EditResult]) -> bytes:
 
 
 def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
-    """Bandwidth and names of the chips of the table, those too near each other for two labels together."""
+    """Return bandwidth and names of the chips of the table, joined where two labels would overlap."""
     groups: list[list[chips.Chip]] = []
     for chip in sorted(chips.CHIPS, key=lambda c: c.bandwidth):
         if groups and chip.bandwidth < nearer * groups[-1][0].bandwidth:
@@ -106,7 +107,7 @@ def chip_groups(nearer: float = 1.06) -> list[tuple[float, str]]:
 
 
 def traffic(result: KernelsResult) -> bytes:
-    """Bytes that each kernel must read, and that its Metal source asked for where the interpreter counted them."""
+    """Draw the bytes that each kernel must read, and those that its Metal source asked for where they were counted."""
     cases = result.cases
     axes = _axes(10, 0.4 * len(cases) + 1.8)
     ours = [next((c for label, c in case.columns.items() if label != STOCK), case.columns.get(STOCK)) for case in cases]
@@ -158,7 +159,7 @@ def _rows(axes: Any, names: Sequence[str]) -> None:
 
 
 def _logarithmic(axis: Any) -> None:
-    """Make the axis logarithmic, with plain numbers at 1, 2 and 5, of which a narrow range has some too."""
+    """Make the axis logarithmic, with plain numbers at 1, 2 and 5; a narrow range has more of them."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -171,7 +172,7 @@ def _logarithmic(axis: Any) -> None:
 
 
 def _png(axes: Any) -> bytes:
-    """Return the figure, its legend below, where nothing can be hidden by it."""
+    """Return the figure as PNG, its legend below, where it cannot hide anything."""
     figure, entries = axes.figure, axes.get_legend_handles_labels()
     lines = -(-len(entries[1]) // 3)
     figure.legend(*entries, loc="lower center", ncols=3, fontsize=8)

@@ -23,7 +23,7 @@ from .estimates import estimates, estimates_table
 from .measured import Measured, measured, measured_table
 
 SHARE_OF_PEAK = 0.8
-"""What good MLX decoding reaches of the published bandwidth."""
+"""The share of the published bandwidth that good MLX decoding reaches."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -> dict[str, Any]:
-    """Return a chip, and the least that its bandwidth allows."""
+    """Return the least step of a chip that its bandwidth allows."""
     step = sum(parts.values()) / chip.bandwidth / 1e9
     frames, codebooks = _geometry(args.size, args.seconds)
     return chip._asdict() | {
@@ -77,7 +77,7 @@ def bound(args: argparse.Namespace, parts: dict[str, float], chip: chips.Chip) -
 
 
 def here(args: argparse.Namespace, parts: dict[str, float], stream: Bandwidth) -> dict[str, Any]:
-    """Return the same for this machine, with the passes that its bandwidth comes from."""
+    """Return the same as `bound` for this machine, with the passes that its bandwidth comes from."""
     rate = stream.bytes / stats.summarize(stream.seconds).median
     chip = chips.Chip("this machine", rate / 1e9, stream.method, "measured just now")
     return bound(args, parts, chip) | asdict(stream)
@@ -89,7 +89,10 @@ def _geometry(size: str, seconds: float) -> tuple[int, int]:
 
 
 def compute(name: str, bits: int, seconds: float, batch: int, text: int) -> dict[str, float]:
-    """Bytes of a step by part, at the mean cache length of a clip, everything unquantized and all caches in float16."""
+    """Return the bytes of a step by part, at the mean cache length of a clip.
+
+    Norms, embedding and all caches count in float16; `bits` tells how the matrices are stored.
+    """
     config = step_bytes.published(name, bits)
     frames, codebooks = _geometry(name, seconds)
     shape = StepShape(batch=batch, length=(frames + codebooks) / 2, prefix=frames + 1, text=text)
@@ -103,7 +106,7 @@ def tables(
     stream: Bandwidth | None,
     near: list[Measured],
 ) -> list[Table]:
-    """Bytes by part; bounds by chip; how close measured runs come to theirs."""
+    """Return the tables: bytes by part; bounds by chip; how close measured runs come to theirs."""
     total = sum(parts.values())
     rows = f" x {args.batch}" if args.batch > 1 else ""
     what = f"MusicGen-{args.size}, {args.bits} bits, {args.seconds:g} s{rows}"
@@ -136,7 +139,7 @@ def tables(
 
 
 def sources() -> dict[tuple[str, str], list[str]]:
-    """Names of the chips whose figures come from the same place."""
+    """Name the chips whose figures come from the same place."""
     found: dict[tuple[str, str], list[str]] = {}
     for chip in chips.CHIPS:
         found.setdefault((chip.source, chip.checked), []).append(chip.name)

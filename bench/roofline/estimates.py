@@ -1,7 +1,8 @@
-"""What a decode step may take on Apple's chips, as ranges: estimates by arithmetic, most parts of which are guessed.
+"""Estimates by arithmetic of a decode step's time on Apple's chips, as ranges; most of their parts are guessed.
 
-Known is what must be read. Guessed are the share of the published bandwidth that is reached, the cost of a launch that
-waits for the one before, how long the GPU waits for the host in a step, and what registers and prologues cost.
+The bytes that must be read are known. Guessed are the share of the published bandwidth that is reached, the cost of a
+launch that waits for the one before, how long the GPU waits for the host in a step, and what registers and prologues
+cost.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ OUR_LAUNCHES, MLX_LAUNCHES, OTHER_LAUNCHES = 8, (22, 26), 40
 
 
 class Guess(NamedTuple):
-    """A chip, the share of its bandwidth that is reached, and costs: a launch in us, the rest in ms a step."""
+    """A chip, the share of its bandwidth that is reached, and costs: a launch in µs, the rest in ms a step."""
 
     chip: str
     share: float
@@ -26,10 +27,10 @@ class Guess(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Milliseconds a step on a chip, from and to.
+    """Milliseconds per step on a chip, as ranges.
 
-    as_is: with what registers and prologues were guessed to cost before the kernels were redesigned; redesigned: with
-    none of that, and the GPU busy for half the time at least that it waited; stock: MLX's own operations.
+    as_is: all idle time, and the guessed cost of registers and prologues. redesigned: without that cost, with at most
+    half of the idle time. stock: MLX's own operations, all idle time, with and without compiled gelu.
     """
 
     chip: str
@@ -45,11 +46,14 @@ GUESSES = (
     Guess("M4 Max", 0.80, 3.0, 0.7, (0.8, 2)),
     Guess("M5", 0.85, 3.0, 0.7, (0.8, 2)),
 )
-"""Launches: published costs of dependent dispatches on other chips (2.4 to 5.2 us), spread by judgment."""
+"""Guesses for each chip.
+
+Launches: published costs of dependent dispatches on other chips (2.4 to 5.2 µs), spread by judgment.
+"""
 
 
 def estimate(guess: Guess, read: float, layers: int) -> Estimate:
-    """Return what a step that reads so many bytes in so many layers may take; kernels' costs grow with its layers."""
+    """Return the estimate of a step that reads so many bytes in so many layers; kernels' costs grow with its layers."""
     bandwidth = max(chip.bandwidth for chip in CHIPS if chip.name.split(" (")[0] == guess.chip)
     least = read / bandwidth / 1e6
     streamed, part = least / guess.share, layers / 48
@@ -71,7 +75,7 @@ def estimates(read: float, layers: int) -> list[Estimate]:
 
 
 def estimates_table(found: list[Estimate], what: str) -> Table:
-    """Return a row for each chip, and what was guessed."""
+    """Return a row for each chip, and the guesses."""
     rows = [
         [e.chip, f"{e.least:.3g}", *(f"{a:.3g} to {b:.3g}" for a, b in (e.as_is, e.redesigned, e.stock))] for e in found
     ]

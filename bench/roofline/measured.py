@@ -1,4 +1,4 @@
-"""How close saved runs came to the bound of the bandwidth measured in the same run."""
+"""Saved runs beside the bound of the bandwidth measured in the same run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Measured:
 
 
 def measured(result: EditResult) -> list[Measured]:
-    """Return each column of a saved run."""
+    """Return the step of each column of a saved run."""
     return [
         Measured(
             model=f"{result.settings.name} {c.geometry.bits} bits",

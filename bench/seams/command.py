@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Edit, compare, print."""
+    """Edit, compare and print."""
     options.positive("--seeds", args.seeds)
     options.within("--seconds", args.seconds, 1, 3600)
     (variant,) = parse(args.model, backend=args.backend)
@@ -77,7 +77,7 @@ def _row(seams: Seams) -> list[str]:
 
 
 def _ratio(seams: Seams, measured: str) -> str:
-    """Mean jump at seams over the mean inside, with an interval over clips where there are enough."""
+    """Return the mean jump at seams over the mean inside, with an interval over clips where there are enough."""
     if not seams.inside[measured]:
         return "-"
     ratio = float(np.sum(seams.at[measured]) / np.sum(seams.inside[measured]))

@@ -17,9 +17,9 @@ def path(size: str, bits: int) -> Path:
 
 
 def bundle(size: str, bits: int) -> Path:
-    """Return the bundle of a size ("tiny" too) at 4, 8 or 16 bits.
+    """Return the bundle of a size ("tiny" too) at 4, 8 or 16 bits, made first if it is not there yet.
 
-    Made (a minute for "large") when it is not there yet.
+    Making it takes a minute for "large". Raises UsageError for another size or number of bits.
     """
     if bits not in BITS:
         raise UsageError(f"--bits {bits} is not supported; use one of {', '.join(map(str, BITS))}")
@@ -43,7 +43,7 @@ def bundle(size: str, bits: int) -> Path:
 
 
 def stored() -> dict[str, int]:
-    """Name and bytes of each bundle in the cache."""
+    """Return name and bytes of each bundle in the cache."""
     folder = cache() / "sizes"
     if not folder.is_dir():
         return {}

@@ -15,14 +15,14 @@ from .bundles import stored
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
-    """`bench sizes [--remove NAME]`."""
+    """Add the options of `bench sizes`."""
     parser = subparsers.add_parser("sizes", help="list or remove the synthetic bundles that --size has made")
     parser.add_argument("--remove", metavar="NAME", help="remove a bundle of the list, or `all`")
     parser.add_argument("--json", action="store_true", help="print the list as JSON: bytes by name")
 
 
 def run(args: argparse.Namespace) -> int:
-    """List, or remove."""
+    """List the bundles, or remove one."""
     found = stored()
     if args.remove is not None:
         if args.remove != "all" and args.remove not in found:

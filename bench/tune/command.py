@@ -25,7 +25,7 @@ from .search import MAX_ROUNDS, MIN_ROUNDS, Found, Knobs, search
 
 WORKLOAD = "bench.tune.workload:column"
 SEARCH_SHARE = 0.75
-"""Share of the time that the search may take; the rest is for measuring its result against the defaults."""
+"""The share of the time that the search may take; the rest is for measuring its result against the start."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
@@ -43,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, measure what was found against the settings that it began with, print, keep."""
+    """Search, measure the result against the settings that it began with, print and keep it."""
     options.within("--seconds", args.seconds, 1, 3600)
     backend = args.backend if args.backend != "auto" else kernels.load().name
     if backend not in tuning.TUNED:
@@ -77,9 +77,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 class StepTimer:
-    """Steps under several settings, round by round in turn.
+    """A timer of steps under several settings, round by round in turn.
 
-    What needs another environment (MLX's limits of a buffer) runs in a process of its own. `of`: the model
+    Settings that need another environment (MLX's limits of a buffer) run in a process of their own. `of`: the model
     whose steps they are.
     """
 
@@ -88,7 +88,7 @@ class StepTimer:
         self._settings, self._make = dict(settings), make
 
     def __call__(self, candidates: Sequence[Knobs], seconds: float) -> list[list[float]]:
-        """Return the samples of each setting, MIN_ROUNDS at least."""
+        """Return the samples of each setting, at least MIN_ROUNDS of them."""
         groups: dict[str, list[int]] = {}
         for n, each in enumerate(candidates):
             groups.setdefault(json.dumps(each.get("environment", {}), sort_keys=True), []).append(n)
@@ -110,7 +110,7 @@ class StepTimer:
 
 
 def _unsure(samples: Sequence[Sequence[float]]) -> bool:
-    """Tell whether more rounds are worth their time; asked every few of them."""
+    """Tell whether more rounds are worth their time. It is asked after every few of them."""
     count = len(samples[0])
     return count < MAX_ROUNDS and (count % MIN_ROUNDS > 0 or stats.unsure(*samples))
 
@@ -131,7 +131,7 @@ def _setting(text: str, candidates: Mapping[str, Sequence[Any]]) -> tuple[str, A
 
 
 def table(result: tuning.Tuning, found: Found, ratio: stats.Interval) -> Table:
-    """Return what was tried, a row for each value, with what came of it."""
+    """Return what was tried: a row for each value and its result."""
     rows = [
         [t.knob, json.dumps(t.value), tables.ratio(t.ratio, MIN_ROUNDS), "taken" if t.taken else ""]
         for t in found.tried

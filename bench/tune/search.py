@@ -11,7 +11,7 @@ from .. import stats
 
 Knobs = dict[str, Any]
 Rounds = Callable[[Sequence[Knobs], float], list[list[float]]]
-"""Takes settings to compare and the seconds it may take; returns samples of a step, one list for each setting."""
+"""A function of settings to compare and the seconds that it may take, which returns samples of a step for each."""
 MIN_GAIN = 1.01
 """A knob is turned where the step is faster by more than this, at the low end of the interval."""
 MIN_ROUNDS, MAX_ROUNDS = 5, 100
@@ -20,7 +20,7 @@ MIN_ROUNDS, MAX_ROUNDS = 5, 100
 
 @dataclass(frozen=True)
 class Tried:
-    """A knob's value, and how many times faster a step is with it than with what was best before."""
+    """A knob's value, and how many times faster a step is with it than with the best settings before."""
 
     knob: str
     value: Any
@@ -30,7 +30,7 @@ class Tried:
 
 @dataclass
 class Found:
-    """The best settings, in which only what differs from the defaults stands, and all that was tried."""
+    """The best settings, with only those knobs that differ from the defaults, and everything that was tried."""
 
     knobs: Knobs = field(default_factory=dict)
     tried: list[Tried] = field(default_factory=list)
@@ -42,9 +42,10 @@ def search(
     candidates: Mapping[str, Sequence[Any]], rounds: Rounds, seconds: float, start: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Found:  # fmt: skip
-    """Turn each knob once. `candidates`: the values of each, the default first; `start`: other settings to begin with.
+    """Turn each knob once and return the best settings.
 
-    Takes at most about `seconds`: the time left is shared by the knobs left.
+    `candidates`: the values of each knob, the default first; `start`: other settings to begin with. It takes at most
+    about `seconds`: the time left is shared by the knobs left.
     """
     found, end = Found(dict(start or {})), time.monotonic() + seconds
     for number, (knob, values) in enumerate(candidates.items()):

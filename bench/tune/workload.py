@@ -28,15 +28,15 @@ from model.system.machine import cache_bytes
 from reference.contract import Ops
 
 WEIGHTS_OVER_CACHE = 4
-"""Times the last cache that the weights must be."""
+"""The weights' size, at least, in sizes of the last cache."""
 MAX_LAYERS = 48
 FRAMES, TEXT, POSITION = 250, 12, 125
-"""A clip of 5 s in the middle of its edit."""
+"""Prefix frames, text tokens and position of a clip of 5 s in the middle of its edit."""
 Knobs = Mapping[str, Any]
 
 
 def geometry(size: str, bits: int) -> Config:
-    """Return a published size's configuration, with as many layers as make its weights cold."""
+    """Return a published size's configuration, with as many layers as make its weights exceed the caches."""
     preset = PRESETS[size]
     lm = preset.lm
     a_layer = (8 * lm.dim**2 + 2 * lm.dim * lm.ffn) * bits / 8
@@ -46,7 +46,7 @@ def geometry(size: str, bits: int) -> Config:
 
 
 class Workload:
-    """Steps of a guidance pair, with `round()` one step under each of `candidates`, in turn."""
+    """Steps of a guidance pair; `round()` runs one step under each of `candidates`, in turn."""
 
     def __init__(self, config: Config, ops: Ops, candidates: Sequence[Knobs]) -> None:
         self.config, self.ops, self.candidates = config, ops, candidates
@@ -65,7 +65,7 @@ class Workload:
         return seconds
 
     def step(self, knobs: Knobs) -> float:
-        """Run one step under some knobs; return its seconds."""
+        """Run one step under some knobs and return its seconds."""
         self.set(knobs)
         lm, state = self._model(str(knobs.get("layout", "")))
         state.position = POSITION
@@ -76,7 +76,7 @@ class Workload:
         return time.perf_counter() - start
 
     def set(self, knobs: Knobs) -> None:
-        """Set knobs of the backend, all others to their defaults."""
+        """Set knobs of the backend; all others get their defaults."""
         if self.ops.name == "native":
             native.use({name: values[0] for name, values in native.knobs().items()} | dict(knobs))
         else:

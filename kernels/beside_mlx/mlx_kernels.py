@@ -54,11 +54,11 @@ class Stock:
     threadgroup: tuple[int, int, int]
 
     def signature(self) -> Signature:
-        """Return the text that is compiled."""
+        """Return the kernel's text as it is compiled."""
         return self.kernel.signature(self.inputs, [mx.float16], self._template)
 
     def run(self) -> tuple[MetalKernel, mx.array]:
-        """Run it in check mode; return the kernel, with its counters, and the result."""
+        """Run the launch in check mode. Return the kernel, with its counters, and the result."""
         with warnings.catch_warnings():  # MLX knows what its own launches take
             warnings.simplefilter("ignore", ManyThreads)
             (y,) = self.kernel(
@@ -96,20 +96,26 @@ def _product(name: str, source: str, x: mx.array, w: Packed, *grid: int) -> Stoc
 
 
 def qmv_fast(x: mx.array, w: Packed) -> Stock:
-    """`affine_qmv_fast`: one threadgroup row per row of x, each reads all weights (decode before M3)."""
+    """Make a launch of `affine_qmv_fast`: a threadgroup row for each row of x, each of which reads all weights.
+
+    MLX decodes with it before M3.
+    """
     source = f"qmv_fast_impl<T, 64, 4, false>(w, scales, biases, x, y, sizes[0], sizes[1], {_PLACE});"
     return _product("qmv_fast", source, x, w, x.shape[0], w.shape[0] // 8, 64)
 
 
 def qmv_wide(x: mx.array, w: Packed) -> Stock:
-    """`affine_qmv_wide`: the rows of x share a read of the weights (decode from M3 on)."""
+    """Make a launch of `affine_qmv_wide`, in which the rows of x share a read of the weights.
+
+    MLX decodes with it from M3 on.
+    """
     rows = x.shape[0]
     source = f"qmv_wide_impl<T, 64, 4, {rows}, 8>(w, scales, biases, x, y, sizes[0], sizes[1], sizes[2], {_PLACE});"
     return _product("qmv_wide", source, x, w, 1, w.shape[0] // 8, 64)
 
 
 def qmm(x: mx.array, w: Packed) -> Stock:
-    """`affine_qmm_t`: tiles of 32 x 32 (prefill)."""
+    """Make a launch of `affine_qmm_t`, in tiles of 32 x 32, with which MLX prefills."""
     source = f"""
   threadgroup T xs[32 * (32 + 16 / sizeof(T))];
   threadgroup T ws[32 * (32 + 16 / sizeof(T))];
@@ -121,7 +127,7 @@ def qmm(x: mx.array, w: Packed) -> Stock:
 
 
 def sdpa_vector(q: mx.array, k: mx.array, v: mx.array) -> Stock:
-    """`sdpa_vector`: a threadgroup of 1024 threads per head and query; q [B,H,T,D], k, v [B,H,S,D]."""
+    """Make a launch of `sdpa_vector`: 1024 threads for each head and query; q [B,H,T,D], k, v [B,H,S,D]."""
     (b, h, t, d), s = q.shape, k.shape[2]
     inputs = {"q": q, "k": k, "v": v, "sizes": mx.array([1, s, 0], dtype=mx.int32)}
     inputs |= {"strides": mx.array([s * d, d], dtype=mx.uint64), "scale": mx.array([1 / math.sqrt(d)])}

@@ -21,13 +21,13 @@ from .traffic import DIM
 
 Call = Callable[[Ops], Any]
 Measured = tuple[int, Shape]
-"""Threads of the launch, and its code."""
+"""A launch's threads, and the shape of its code."""
 
 OCCUPANCY = (
     (1024, 104), (896, 112), (832, 128), (768, 136), (704, 144), (640, 160), (576, 184), (512, 208), (448, 232),
     (384, 256),
 )  # fmt: skip
-"""Threads that M1 and M2 run of a pipeline with up to so many 16-bit registers (Mesa, agx_performance.c)."""
+"""Threads of a pipeline that M1 and M2 can run, by its 16-bit registers, at most (Mesa, agx_performance.c)."""
 
 
 class Public(NamedTuple):
@@ -146,7 +146,7 @@ def stock() -> Iterator[tuple[str, Measured]]:
 
 
 class Calibrated(NamedTuple):
-    """A public pipeline: Apple's registers, ours (least, most), and Apple's over ours."""
+    """A public pipeline with Apple's registers (least, most), ours (least, most), and Apple's over ours."""
 
     name: str
     threads: tuple[int, int]
@@ -156,7 +156,7 @@ class Calibrated(NamedTuple):
 
 
 def calibrated() -> list[Calibrated]:
-    """Hold our count against the public pipelines."""
+    """Compare our count with the public pipelines'."""
     rows = []
     for each in PUBLIC:
         ours = each.counted or (_sdpa(512)[1].least_registers,) * 2

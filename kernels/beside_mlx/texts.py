@@ -1,6 +1,6 @@
-"""`python -m kernels.beside_mlx.texts [NAME]`: the whole text that MLX compiles of one of our kernels.
+"""`python -m kernels.beside_mlx.texts [NAME]`: the whole text that MLX compiles for one of our kernels.
 
-Ready for Xcode or `xcrun metal`. Without a name the names are listed; they are those of the table of registers.
+It is ready for Xcode or `xcrun metal`. Without a name the names are listed; they are those of the table of registers.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from .registers import VARIANTS, launched
 
 
 def whole(kernel: MetalKernel, arguments: dict[str, Any]) -> str:
-    """Return the text of a kernel as it is launched: MLX's prelude, then what MLX generates of ours."""
+    """Return the text of a kernel as it is launched: MLX's prelude, then what MLX generates around our source."""
     text = kernel.signature(arguments["inputs"], arguments["output_dtypes"], arguments["template"]).text
     return f"// {kernel.name}\n#include <metal_stdlib>\n{prelude.source()}\n{text}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Print a kernel's text, or the names; 2 for a name that is not there."""
+    """Print a kernel's text, or all names. Return 2 for a name that is not there."""
     names = sys.argv[1:] if argv is None else list(argv)
     if not names:
         print("\n".join(VARIANTS))

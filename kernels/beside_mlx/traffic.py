@@ -29,11 +29,11 @@ DIM, HEADS, HEAD_DIM, FFN = 2048, 32, 64, 8192
 SLOTS, FRAMES, TEXT = 251, 251, 12  # a 5 s edit: 251 positions, as many prefix frames, a short instruction
 GROUPS = {"weights": ("w",), "scales": ("scales", "biases"), "cache": ("k", "v"), "prefix": ("prefix_k", "prefix_v")}
 UNIFORM = ("_shape", "_strides", "_ndim", "sizes", "strides", "scale", "gate", "length", "eps")
-"""Ends of the names of constants, the same in all threads."""
+"""Endings of the names of constants, which are the same in all threads."""
 
 
 def counting_ops() -> tuple[MetalOps, list[Any]]:
-    """Return the Metal operations on the interpreter in check mode, and the kernels that they will build.
+    """Return the Metal operations on the interpreter in check mode, and the list of kernels that they build.
 
     Each kernel's `counters` hold the bytes `loaded` from a buffer, and `unique_loaded`, each byte once.
     """
@@ -47,7 +47,10 @@ def counting_ops() -> tuple[MetalOps, list[Any]]:
 
 
 def by_buffer(kernels: list[Any], group: Callable[[str], str | None]) -> dict[str, dict[str, int]]:
-    """Sum the counters of kernels that ran by `group(buffer)`: bytes `loaded` and `needed`; None leaves one out."""
+    """Sum the counters of kernels that ran by `group(buffer)`: bytes `loaded` and `needed`.
+
+    A group of None is left out.
+    """
     found: dict[str, dict[str, int]] = {}
     for kernel in kernels:
         for buffer, counter in kernel.counters.items():
@@ -59,7 +62,10 @@ def by_buffer(kernels: list[Any], group: Callable[[str], str | None]) -> dict[st
 
 
 def run(operation: str, arguments: Arguments) -> tuple[list[Any], mx.array]:
-    """Run a call of ours in the interpreter, in float16: its kernels, which hold their counters, and the result."""
+    """Run a call of ours in the interpreter, in float16.
+
+    Return its kernels, which hold their counters, and the result.
+    """
     ops, built = counting_ops()
     result = call(ops, operation, arguments)
     mx.eval(result)
@@ -68,7 +74,7 @@ def run(operation: str, arguments: Arguments) -> tuple[list[Any], mx.array]:
 
 @dataclass(frozen=True)
 class TrafficRow:
-    """One line of the table: ratios of bytes loaded to bytes that must be, by group of buffers."""
+    """One line of the table: bytes loaded over bytes that must be read, by group of buffers."""
 
     name: str
     launches: int
@@ -116,7 +122,10 @@ def ours() -> Iterator[TrafficRow]:
 
 
 def stock() -> Iterator[TrafficRow]:
-    """MLX's kernels for the same work, without norm, bias, gelu, residual, gate and sums, which it launches apart."""
+    """Yield MLX's kernels for the same work.
+
+    Norm, bias, gelu, residual, gate and sums are not in them: MLX launches those apart.
+    """
     r = Draw()
     products: list[tuple[str, Callable[[mx.array, Packed], mlx_kernels.Stock], int, int]] = [
         ("MLX qmv_fast, M=1", mlx_kernels.qmv_fast, 1, DIM),

@@ -1,4 +1,4 @@
-"""Runs the source of `mx.fast.metal_kernel` kernels on a CPU, with checks that a GPU does not make. See README.md."""
+"""The source of `mx.fast.metal_kernel` kernels, run on a CPU with checks that a GPU does not make. See README.md."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def input_buffer(name: str, memory: npt.NDArray[Any], dtype: mx.Dtype) -> Buffer
 
 
 def fact_buffer(name: str, role: str, memory: npt.NDArray[Any], keep: list[Any]) -> Buffer:
-    """Describe an input's "shape", "strides" (in elements) or "ndim" as a buffer, whose memory goes into `keep`."""
+    """Describe an input's "shape", "strides" (in elements) or "ndim" as a buffer, whose memory `keep` then holds."""
     every: dict[str, npt.NDArray[Any]] = {
         "shape": np.array(memory.shape, dtype=np.int32),
         "strides": np.array([s // memory.itemsize for s in memory.strides], dtype=np.int64),
@@ -52,7 +52,7 @@ def output_buffer(name: str, memory: npt.NDArray[Any], dtype: mx.Dtype, *, initi
 
 
 def output(shape: Sequence[int], dtype: mx.Dtype, init_value: float | None) -> npt.NDArray[Any]:
-    """Make memory for an output: filled with `init_value`, else with bytes that show (NaN) where nothing is written."""
+    """Make memory for an output, filled with `init_value`, else with bytes (NaN) that show where nothing is written."""
     if init_value is not None:
         filled = mx.full(tuple(shape), init_value, dtype=dtype)
         filled = filled.view(mx.uint16) if dtype == mx.bfloat16 else filled

@@ -14,7 +14,7 @@ VARIABLE = "INSTRUCT_MUSICGEN_INTERPRETER_CACHE"
 
 
 def cache_folder() -> Path:
-    """Return the folder: the one that the variable names, else one of the user's, else a temporary one.
+    """Return the folder: the one that the variable names, else the user's, else a temporary one.
 
     Where the user's cannot be written (containers, services), one warning says so and what to set. Raises OSError,
     naming the variable, if the folder that it names cannot be written.

@@ -1,4 +1,4 @@
-"""Compiling C++ into shared libraries, once: clang 16 or later, or g++ 12 (on aarch64 13) or later.
+"""Compile C++ into shared libraries, once: clang 16 or later, or g++ 12 (on aarch64 13) or later.
 
 Libraries are kept in a user cache folder under a hash of all that they depend on. Each is written under a name of its
 own and renamed, so that processes compiling the same kernel at once don't disturb each other.
@@ -29,12 +29,12 @@ FP = ("off", "contract", "fast", "metal")
 that fast math does; "metal" has the fast functions' errors and flushes denormals."""
 _CONTRACTION = {"off": ["-ffp-contract=off"], "contract": ["-ffp-contract=fast"], "fast": ["-ffast-math"]}
 MATH_MODES = {"safe": [], "relaxed": ["-ffast-math", "-fno-finite-math-only"], "fast": ["-ffast-math"]}
-"""What MLX compiles a kernel with: `compile_options["math_mode"]`. They count in the mode "metal"."""
+"""The compiler's options for MLX's `compile_options["math_mode"]`. They count in the floating-point mode "metal"."""
 METALS = {3: 14, 4: 17}
-"""The C++ that each Metal is: 3 up to macOS 15, 4 from macOS 26 on."""
+"""The C++ standard that each version of Metal is: 3 up to macOS 15, 4 from macOS 26 on."""
 
 HEADER_LINES = 1_000_000
-"""Added to the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
+"""An offset of the line numbers of a kernel's header, so that a line tells which of the two texts it is in."""
 
 _UNINITIALIZED = re.compile(
     r"^(?:source|header):(\d+):.*warning: ((?!.*may be used).*uninitialized.*) \[-W", re.MULTILINE
@@ -43,12 +43,12 @@ _HEADER_LINE = re.compile(r"\bheader:(\d{7,}):")
 
 
 class CompilerError(RuntimeError):
-    """No compiler, or a kernel that does not compile; the message says which and what to do."""
+    """There is no compiler, or a kernel does not compile; the message says which and what to do."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How a kernel is compiled.
+    """The way in which a kernel is compiled.
 
     `check` instruments every access; `fp` is one of FP, `math_mode` one of MATH_MODES, `metal` one of METALS. With
     `resume` a launch continues after undefined behavior; its counters may then include loads that the compiler would
@@ -71,7 +71,7 @@ class Compiler:
     version: str
 
     def flags(self, mode: Mode) -> list[str]:
-        """Return the options for a kernel."""
+        """Return the compiler's options for a kernel."""
         flags = [*self._language(mode.metal), "-fPIC", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"]
         if not mode.check:
             flags.append("-w")
@@ -102,7 +102,7 @@ class Compiler:
         return [*flags, "-O2"]
 
     def _language(self, metal: int) -> list[str]:
-        """Return the language that Metal is: clang's C++ of that year, with what clang adds to it."""
+        """Return the options for the language that Metal is: clang's C++ of that year, with what clang adds to it."""
         version = [f"-DMTL_METAL_VERSION={'310' if metal == 3 else '400'}"]
         if self.family == "clang":
             return [f"-std=c++{METALS[metal]}", *version]
@@ -123,7 +123,7 @@ def _x86() -> bool:
 
 @functools.cache
 def _machine() -> list[str]:
-    """Instruction set options: what the processor has of x86-64-v3, whose conversions of halves matter most."""
+    """Return the options for this processor: x86-64-v3 where it has that, whose conversions of halves matter most."""
     if not _x86():
         return []
     try:
@@ -135,7 +135,7 @@ def _machine() -> list[str]:
 
 @functools.cache
 def compilers() -> tuple[Compiler, ...]:
-    """Those found here that are new enough, one of each family, clang first."""
+    """Return the compilers here that are new enough, at most one clang and one g++, clang first."""
     chosen = os.environ.get("INSTRUCT_MUSICGEN_INTERPRETER_CXX")
     found: dict[str, Compiler] = {}
     for name in (chosen,) if chosen else CANDIDATES:
@@ -152,7 +152,10 @@ def compilers() -> tuple[Compiler, ...]:
 
 
 def compiler() -> Compiler:
-    """Return the one to use. Raises CompilerError if there is none."""
+    """Return the compiler that builds kernels: clang if one is new enough, else g++.
+
+    Raises CompilerError if there is none.
+    """
     if not compilers():
         raise CompilerError(
             "the interpreter compiles kernels and found no C++ compiler; "
@@ -164,7 +167,7 @@ def compiler() -> Compiler:
 
 @functools.cache
 def stdlib_hash() -> str:
-    """Return the hash of the C++ beside this file, on which all that is compiled or linted depends."""
+    """Return the hash of the C++ beside this file, on which everything compiled or linted depends."""
     digest = hashlib.sha256()
     folders = (HERE / "metal_stdlib", HERE / "runtime")
     for path in sorted(path for folder in folders for path in folder.rglob("*") if path.is_file()):
@@ -173,9 +176,9 @@ def stdlib_hash() -> str:
 
 
 def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
-    """Return the library for a translation unit; compiled unless the cache has it.
+    """Return the library of a translation unit, compiled unless the cache has it.
 
-    Raises CompilerError with the messages.
+    Raises CompilerError, with the compiler's messages, if it does not compile.
     """
     key = hashlib.sha256("\0".join([using.version, using.path, *flags, stdlib_hash(), text]).encode()).hexdigest()[:32]
     folder = cache_folder()
@@ -199,7 +202,7 @@ def build(text: str, flags: list[str], using: Compiler, *, name: str) -> Path:
 
 
 def remarks(library: Path) -> list[tuple[int, str]]:
-    """(line of the translation unit, message) of what the compiler remarked while it built a checked kernel."""
+    """Return (line of the translation unit, message) of what the compiler remarked on a checked kernel."""
     try:
         text = library.with_suffix(".txt").read_text()
     except FileNotFoundError:
@@ -208,7 +211,7 @@ def remarks(library: Path) -> list[tuple[int, str]]:
 
 
 def _run(command: list[str], name: str) -> str:
-    """Run a compiler; returns what it says."""
+    """Run a compiler and return its messages."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         text = _HEADER_LINE.sub(lambda m: f"header:{int(m.group(1)) - HEADER_LINES}:", done.stderr)

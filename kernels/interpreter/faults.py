@@ -1,4 +1,4 @@
-"""What check mode finds, in words."""
+"""The kinds of faults that check mode finds, in words."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ KINDS = {
 }
 
 UNDEFINED = {"misaligned", "private-bounds", "integer-overflow", "shift"}
-"""What compilers see; the first of these ends a run, which is then repeated to find what follows."""
+"""Kinds that compilers detect; the first of them ends a run, which is then repeated to find those that follow."""
 
 TOLERATED = ("unwritten-output", "uninitialized-read", "ended-lanes", "misaligned", "integer-overflow", "shift")
-"""What kernels on a GPU often get away with: `strict=False` records these without raising."""
+"""Kinds that kernels on a GPU often have without visible harm: `strict=False` records these without raising."""
 
 
 _EXPLAINED = {
@@ -96,7 +96,7 @@ class Issue:
 
 
 def located(line: int) -> tuple[int, bool]:
-    """(line, whether it is the header's) of a line number of the translation unit."""
+    """Return (line, whether it is the header's) of a line number of the translation unit."""
     return (line - HEADER_LINES, True) if line > HEADER_LINES else (line, False)
 
 

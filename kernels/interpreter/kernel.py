@@ -33,11 +33,11 @@ class _Variant:
 
 
 class MetalKernel:
-    """Made by `metal_kernel`; call it as the object that `mx.fast.metal_kernel` returns.
+    """A kernel made by `metal_kernel`; call it as the object that `mx.fast.metal_kernel` returns.
 
     After a call with `check=True`: `counters` hold the bytes moved through each buffer, `threadgroup_bytes` the
-    threadgroup memory used, `issues` what was found. After any call `advice` holds what is no fault, but runs on some
-    chips only.
+    threadgroup memory used, `issues` what was found. After any call `advice` holds what is not a fault, but runs on
+    some chips only.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class MetalKernel:
         return variant
 
     def _linted(self, signature: Signature) -> tuple[Issue, ...]:
-        """Return what clang says of address spaces, if there is a clang."""
+        """Return clang's errors about address spaces; none if there is no clang."""
         clang = lint.clang()
         if clang is None:
             return ()
@@ -206,13 +206,13 @@ class MetalKernel:
         return tuple(found)
 
     def _warned(self, library: Path) -> Iterator[Issue]:
-        """Variables that the compiler saw used before anything was assigned to them."""
+        """Yield the variables that the compiler saw used before anything was assigned to them."""
         for at, detail in remarks(library):
             line, in_header = located(at)
             yield Issue("uninitialized-read", self.name, line, in_header, detail=detail)
 
     def _forbidden(self, template: Sequence[tuple[str, TemplateValue]]) -> list[Issue]:
-        """Return what the text uses that Metal lacks."""
+        """Return the uses of what Metal lacks."""
         if self._text_issues is None:
             self._text_issues = [
                 Issue("not-metal", self.name, line, in_header, detail=detail)

@@ -1,4 +1,4 @@
-"""Running a compiled kernel: buffers in, outputs and, in check mode, what was found. Mirrors runtime/*.h."""
+"""Run a compiled kernel: buffers in, outputs and, in check mode, what was found. Mirrors runtime/*.h."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class Buffer:
 
 @dataclass
 class Outcome:
-    """What a launch left behind."""
+    """The outcome of a launch."""
 
     issues: list[Issue]
     counters: dict[str, Counters]
@@ -104,7 +104,7 @@ class Outcome:
 
 
 def limit() -> int:
-    """Seconds of CPU time that a threadgroup may take before the launch is given up; 0: any."""
+    """Return the CPU seconds that a threadgroup may take before the launch is given up; 0 means no limit."""
     text = os.environ.get(LIMIT_VARIABLE, "30")
     if not text.isdigit():
         raise ValueError(f"{LIMIT_VARIABLE}={text!r} is not a number of whole seconds; use 30, or 0 for no limit")
@@ -124,7 +124,7 @@ def _runtime() -> ctypes.CDLL:
 
 
 class Library:
-    """A compiled kernel, loaded."""
+    """A compiled kernel that is loaded into this process."""
 
     addr2line = "addr2line"
 
@@ -145,7 +145,10 @@ class Library:
         check: bool,
         flush: bool = False,
     ) -> Outcome:
-        """Run every threadgroup of the grid (in threads). `flush` makes zeros of denormal single-precision numbers."""
+        """Run every threadgroup of a grid that counts threads.
+
+        `flush` makes zeros of denormal single-precision numbers.
+        """
         launch = _Launch()
         launch.grid[:], launch.threadgroup[:], launch.seed, launch.check = grid, threadgroup, seed, int(check)
         launch.seconds, launch.flush = limit(), int(flush)
@@ -250,7 +253,7 @@ class Library:
 
 
 def _lookup(library: Path, address: int, addr2line: str) -> int:
-    """Innermost inlined frame that lies in the kernel's own text.
+    """Return the innermost inlined frame that lies in the kernel's own text.
 
     addr2line does not see all frames that clang inlines: where it finds none of the kernel's, llvm-symbolizer may.
     """

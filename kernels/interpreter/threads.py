@@ -1,4 +1,4 @@
-"""How many threads a threadgroup may have, and with how many a pipeline might be refused."""
+"""Limits of a threadgroup's threads: Metal's own, and what some chips' pipelines may refuse."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .faults import Issue
 MAX_THREADS = 1024
 """Metal's own limit."""
 THREADS_EVERYWHERE = 384
-"""What every published pipeline of M1 and M2 takes: the registers of a core allow it to any kernel."""
+"""Threads that every published pipeline of M1 and M2 takes: the registers of a core allow as many to any kernel."""
 
 _BOUND = re.compile(r"\bmax_total_threads_per_threadgroup\s*\(\s*(\d+)\s*\)")
 
@@ -31,7 +31,7 @@ def too_many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None
 
 
 def many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None:
-    """Return what is to say of a threadgroup that runs on some chips only, or None."""
+    """Return the note on a threadgroup that runs on some chips only, or None."""
     threads = math.prod(threadgroup)
     if threads <= THREADS_EVERYWHERE:
         return None
@@ -51,5 +51,5 @@ def many(kernel: str, text: str, threadgroup: Sequence[int]) -> Issue | None:
 
 
 def _bound(text: str) -> int | None:
-    """Return the fewest threads that a kernel's text binds itself to."""
+    """Return the fewest threads that a kernel's text binds itself to, or None."""
     return min((int(n) for n in _BOUND.findall(text)), default=None)

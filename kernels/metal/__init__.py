@@ -30,13 +30,13 @@ from .prepared import Prepared
 from .self_attention import self_attention
 
 BUFFER_LIMITS = ("MLX_MAX_OPS_PER_BUFFER", "MLX_MAX_MB_PER_BUFFER")
-"""How much work MLX puts into a command buffer before it hands it to the GPU."""
+"""Environment variables that limit the work that MLX puts into a command buffer before it hands it to the GPU."""
 
 __all__ = ["Choices", "Engine", "Launch", "MetalOps", "Prepared", "on_gpu", "on_interpreter"]
 
 
 class MetalOps:
-    """`reference.contract.Ops` on one engine.
+    """The operations of `reference.contract.Ops` on one engine.
 
     On a GPU all operations are lazy and may stand in `mx.compile`. The interpreter evaluates as it is called, so its
     operations cannot be traced by `mx.compile`.
@@ -52,7 +52,7 @@ class MetalOps:
         self.missing, self.compile = engine.missing, engine.compile
 
     def pack(self, weight: Packed) -> Packed:
-        """Return the matrix as `mx.quantize` lays it out, as one that remembers what was planned and made for it."""
+        """Return the matrix as `mx.quantize` lays it out, which remembers its planned launches and norm constants."""
         plain = reference.pack(weight)
         return Prepared(plain.w, plain.scales, plain.biases, plain.group_size, plain.bits)
 
@@ -79,7 +79,7 @@ class MetalOps:
     cache_dtype = staticmethod(reference.cache_dtype)
 
     def weight_dtype(self, stored: mx.Dtype) -> mx.Dtype:
-        """Weights keep the bundle's dtype: bytes are what a decode step waits for."""
+        """Return the bundle's dtype: bytes are what a decode step waits for."""
         return stored
 
 
@@ -107,7 +107,7 @@ def chosen() -> Choices:
 
 
 def knobs() -> dict[str, list[Any]]:
-    """Return what `bench tune` may set, each with its values, the default first."""
+    """Return the knobs that `bench tune` may set, each with its values, the default first."""
     now = chosen()
     stock = [list(now.stock), []]
     for operation, first, last in (

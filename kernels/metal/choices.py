@@ -1,4 +1,4 @@
-"""What can be chosen of the Metal kernels: which products stock MLX computes, and the shape of our launches."""
+"""Choices for the Metal kernels: which products stock MLX computes, and the shape of our launches."""
 
 from __future__ import annotations
 
@@ -10,16 +10,22 @@ from typing import Any, Literal, NamedTuple
 import mlx.core as mx
 
 NORMS = ("inside", "folded", "apart")
-"""Where the layer norm of a decode product is computed: by each of its threadgroups before the product; in its epilogue
-from constants of the matrix; or in a launch of stock MLX before it."""
+"""Places where the layer norm of a decode product is computed.
+
+"inside": by each of the product's threadgroups before the product. "folded": in its epilogue, from constants of the
+matrix. "apart": in a launch of stock MLX before it.
+"""
 MAX_SPLITS = 16
 ANY_ROWS = 1 << 30
 KNOWN_MLX = "0.32."
-"""The MLX versions that the default routes were read from."""
+"""The MLX versions whose source the default routes were read from, by their beginning."""
 
 
 class Route(NamedTuple):
-    """Rows of an operation, first to last, that stock MLX computes; with `nax`, only where its NAX kernels apply."""
+    """Rows (first to last) of an operation that stock MLX computes.
+
+    With `nax`, only where K is a multiple of 64 and x is not float32.
+    """
 
     operation: str
     first: int
@@ -48,16 +54,19 @@ class Choices:
     stock: tuple[Route, ...] = ()
 
     def by_stock(self, operation: str, rows: int, k: int = 0, dtype: mx.Dtype = mx.float16) -> bool:
-        """Tell whether stock MLX computes an operation of so many rows (and K features of a dtype)."""
+        """Tell whether stock MLX computes an operation of so many rows (and, for NAX, of K features of a dtype)."""
         nax = k % 64 == 0 and dtype != mx.float32  # which NAX would take as TF32
         return any(r.operation == operation and r.first <= rows <= r.last and (nax or not r.nax) for r in self.stock)
 
     def json(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Return the choices as plain data for JSON."""
         return asdict(self) | {"stock": [list(route) for route in self.stock]}
 
     def changed(self, knobs: Mapping[str, Any]) -> Choices:
-        """Return the choices with some replaced, as `json` has them. Raises ValueError for what cannot be chosen."""
+        """Return the choices with some replaced, given as `json` has them.
+
+        Raises ValueError if a value cannot be chosen.
+        """
         known = {**knobs}
         if "stock" in known:
             known["stock"] = _routes(known["stock"])
@@ -102,12 +111,12 @@ def generation(architecture: str) -> int:
 
 
 def default(architecture: str, macos: tuple[int, ...], mlx: str, cores: int = 0) -> Choices:
-    """Return what to choose before anything was measured, by the chip's generation and cores, macOS and MLX.
+    """Return the choices before anything was measured, by the chip's generation and cores, macOS and MLX.
 
     From MLX's source and its maintainers' published measurements: on M3 and later stock's `qmv_wide` reads the weights
     once up to 13 rows and more, and a tile of 32 rows is mostly empty there; on M5, from macOS 26.2 on, stock's
     products of many 16-bit rows use the neural accelerators (NAX), with K a multiple of 64. All else is ours. Routes
-    are of MLX 0.32; with another version all is ours until `bench tune` has measured it.
+    are those of MLX 0.32; with another version all is ours until `bench tune` has measured it.
     """
     routes: list[Route] = []
     if mlx.startswith(KNOWN_MLX):

@@ -1,4 +1,4 @@
-"""How many cores this machine's GPU has, which neither Metal nor MLX tells."""
+"""The number of cores of this machine's GPU, which neither Metal nor MLX tells."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import subprocess
 import sys
 
 FEWEST_CORES = {"g": 7, "s": 24, "d": 48}
-"""The fewest that were sold, by the letter that ends MLX's name of the architecture: base and Pro, Max, Ultra."""
+"""The fewest cores that were sold, by the letter that ends MLX's name of the architecture: base and Pro, Max, Ultra."""
 
 
 @functools.cache
 def gpu_cores(architecture: str) -> int:
     """Return the cores that macOS lists for the GPU, else the fewest of an architecture such as "applegpu_g16s".
 
-    0 for a name that is not Apple's.
+    Return 0 for a name that is not Apple's.
     """
     found = re.search(r'"gpu-core-count"\s*=\s*(\d+)', _listed())
     if found:
@@ -25,7 +25,7 @@ def gpu_cores(architecture: str) -> int:
 
 
 def _listed() -> str:
-    """Return what macOS keeps about the GPU, "" on another system or where the tool fails."""
+    """Return macOS's entry for the GPU, "" on another system or where the tool fails."""
     if sys.platform != "darwin":
         return ""
     command = ["/usr/sbin/ioreg", "-r", "-c", "AGXAccelerator", "-d", "1"]

@@ -25,9 +25,9 @@ def cross_attention(
 ) -> mx.array:
     """Compute SDPA(heads(norm(x) · dequant(w)^T), k, v), 0 for rows without text; see `reference.contract.Ops`.
 
-    One launch for a step of up to 8 rows of text. Prompted windows (T > 1) compose the projection kernel with MLX's
-    attention. Keep k and v contiguous: a view would be copied at every step. By stock MLX where that was chosen, or the
-    kernel was refused.
+    One launch does a step of up to 8 rows of text. Prompted windows (T > 1) compose the projection kernel with MLX's
+    attention. Keep k and v contiguous: a view would be copied at every step. Stock MLX computes it where that was
+    chosen, or where the kernel was refused.
     """
     weight = weight.plain()
     kind = (
@@ -45,7 +45,7 @@ def cross_attention(
 def _plan(
     engine: Engine, x: mx.array, weight: Packed, k: mx.array, v: mx.array, scale: float, norm: Norm | None
 ) -> Attend:
-    """Return what computes calls of this kind. Raises ValueError for arguments that do not fit."""
+    """Return the function that computes calls of this kind. Raises ValueError for arguments that do not fit."""
     check_cross_attention(x, weight, k, v, norm)
     small = min(weight.w.size, weight.scales.size, k.size) < 8  # too small for the kernel's address spaces
     if x.shape[1] > 1 or k.shape[0] > DECODE_ROWS or small:

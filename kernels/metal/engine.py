@@ -1,4 +1,4 @@
-"""Where a kernel's source becomes something to call: by MLX on a GPU or by the interpreter. Nothing else chooses."""
+"""Kernels made from their source, to be called: by MLX on a GPU or by the interpreter. Nothing else chooses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIMD = 32
 Constants = tuple[tuple[str, "mx.Dtype | int"], ...]
 
 NOT_COMPILED = "Unable to build metal library"
-"""What MLX says where Metal does not take a kernel's source."""
+"""The beginning of MLX's message where Metal does not compile a kernel's source."""
 _recorded: ContextVar[dict[Any, Launch] | None] = ContextVar("_recorded", default=None)
 
 _METAL_TYPES = {mx.float16: "float16_t", mx.bfloat16: "bfloat16_t", mx.float32: "float"}
@@ -54,7 +54,7 @@ class Launch:
 
     @property
     def variant(self) -> tuple[Any, ...]:
-        """Everything that the compiled source depends on, but for the number of simdgroups that it ends up with."""
+        """Everything that the compiled source depends on, except the number of simdgroups that it ends up with."""
         dtypes = tuple(a.dtype for a in self.inputs.values())
         switches = tuple(self.defines.items())
         return self.file, self.constants, self.threads, self.simdgroups, switches, tuple(self.inputs), dtypes
@@ -68,11 +68,11 @@ PlanT = TypeVar("PlanT")
 Bound = Callable[..., list[mx.array]]
 """A launch that is ready for inputs: `bound(inputs=[...])`."""
 Plans = dict[Hashable, Any]
-"""What computes calls of an operation, by all that the computation depends on but the values of arrays."""
+"""Functions that compute calls of an operation, by all that the computation depends on except the values of arrays."""
 
 
 class Engine:
-    """Builds each kernel once, and makes it ready for launches of one kind.
+    """A builder of kernels: it makes each once, and binds it for launches of one kind.
 
     An operation plans each kind of call once (`known`, `keep`): its arguments are checked, and its launches bound, when
     the plan is made. `plans` are those that belong to no matrix; `state` stands for the choices in other keys.
@@ -97,21 +97,21 @@ class Engine:
         self.state = object()
 
     def choose(self, choices: Choices) -> None:
-        """Change the choices, which every plan is made from; kernels that are built stay."""
+        """Change the choices, on which every plan depends; kernels that are built stay."""
         self.choices = choices
         self.plans = {}
         self.state = object()
 
     def source(self, file: str) -> str:
-        """Return the text of a file of Metal's."""
+        """Return the text of a file in `source/`."""
         return (SOURCES / file).read_text()
 
     def known(self, plans: Plans, key: Hashable) -> Any:
-        """Return the plan of a call, None where one is to be made: of the first of its kind, and under `missing`."""
+        """Return the plan of a call; None for the first call of its kind, and under `missing`."""
         return plans.get(key) if _recorded.get() is None else None
 
     def keep(self, plans: Plans, key: Hashable, plan: PlanT) -> PlanT:
-        """Keep a plan that was made, unless under `missing`, where it launches nothing; return it."""
+        """Keep and return a new plan; under `missing`, where it launches nothing, only return it."""
         if _recorded.get() is None:
             plans[key] = plan
         return plan
@@ -119,7 +119,7 @@ class Engine:
     def bind(self, launch: Launch) -> Bound | None:
         """Return what launches a kernel with inputs like those of `launch`; None where stock MLX is to compute it.
 
-        A kernel that was not built yet is; where it is refused, one warning says so.
+        A kernel that was not built yet is built; where it is refused, one warning says so.
         """
         if launch.variant in self._refused:
             return None
@@ -146,7 +146,7 @@ class Engine:
         return [found[v] for v in found if v not in self._kernels and v not in self._refused]
 
     def compile(self, launches: Sequence[Launch], progress: Callable[[int, int], None] | None = None) -> None:
-        """Build kernels before they are needed; `progress` takes how many are done, and how many there are."""
+        """Build kernels before they are needed; `progress` is called with how many are done, and how many there are."""
         for done, launch in enumerate(launches):
             if progress is not None:
                 progress(done, len(launches))
@@ -187,7 +187,7 @@ class Engine:
         return kernel, simdgroups
 
     def _refusal(self, kernel: Any, launch: Launch, simdgroups: int) -> str:
-        """Run a kernel once, on zeros in one threadgroup; return what its pipeline objects to, or "".
+        """Run a kernel once, on zeros in one threadgroup; return its pipeline's objection, or "".
 
         MLX compiles a kernel and compares its threads with the pipeline's limit when the launch is encoded. Raises
         Refused for a kernel that Metal does not compile, with its compiler's first error.
@@ -206,7 +206,7 @@ class Engine:
         return ""
 
     def _arguments(self, launch: Launch, simdgroups: int, alone: bool = False) -> dict[str, Any]:
-        """Return all of a kernel's call but its inputs; only its first threadgroup where `alone`."""
+        """Return all arguments of a kernel's call except its inputs; with `alone`, for its first threadgroup only."""
         threads = simdgroups * SIMD or launch.threads
         x, y, z = (1, 1, 1) if alone else launch.grid
         if launch.along_x == "simdgroups":

@@ -1,4 +1,4 @@
-"""A layer norm folded into the epilogue of a product: what of it depends on the matrix alone, made once.
+"""A layer norm folded into the epilogue of a product; what depends on the matrix alone is made once.
 
 With s near the mean of a row x, a and b the norm's weight and bias, and W = dequant(w):
 
@@ -18,11 +18,11 @@ import mlx.core as mx
 from reference.contract import Norm, Packed
 
 Folded: TypeAlias = mx.array
-"""c1 and c2, float32 [2, N]."""
+"""c1 and c2 as one float32 array [2, N]."""
 
 
 def fold(weight: Packed, norm: Norm) -> Folded:
-    """Compute the constants of a matrix and a norm; evaluated."""
+    """Compute and evaluate the constants of a matrix and a norm."""
     groups = weight.scales.shape[1]
     n, k = weight.shape
     ones = mx.ones((n, groups), dtype=mx.float32)

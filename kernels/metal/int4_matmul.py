@@ -22,9 +22,9 @@ MIN_OUTPUTS = 8
 def int4_matmul(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> mx.array:
     """Compute residual + activation(norm(x) · dequant(w)^T + bias); see `reference.contract.Ops.int4_matmul`.
 
-    Up to 8 rows: one launch, weights read once. More: a tiled launch, after `mx.fast.layer_norm` if there is a norm.
-    By stock MLX where that was chosen, or the kernel was refused. A decode step has no reshapes: x and residual are
-    taken as they lie.
+    Up to 8 rows take one launch, which reads the weights once. More take a tiled launch, after `mx.fast.layer_norm` if
+    there is a norm. Stock MLX computes it where that was chosen, or where the kernel was refused. A decode step has no
+    reshapes: x and residual are taken as they lie.
     """
     weight = weight.plain()
     bias, activation, residual = epilogue
@@ -46,7 +46,7 @@ Product = Callable[[mx.array, Packed, "Norm | None", Epilogue], mx.array]
 
 
 def _plan(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue) -> Product:
-    """Return what computes products of this kind. Raises ValueError for arguments that do not fit."""
+    """Return the function that computes products of this kind. Raises ValueError for arguments that do not fit."""
     n, k = check_int4_matmul(x, weight, norm, epilogue)
     if n < MIN_OUTPUTS:
         return functools.partial(_padded, engine)
@@ -66,7 +66,7 @@ def _plan(engine: Engine, x: mx.array, weight: Packed, norm: Norm | None, epilog
 
 
 def _inputs(x: mx.array, weight: Packed, norm: Norm | None, epilogue: Epilogue, folded: bool) -> list[mx.array]:
-    """Return what the kernels are given, in the order of `_launch`'s names."""
+    """Return the kernels' inputs, in the order of `_launch`'s names."""
     inputs = [x, weight.w, weight.scales, weight.biases]
     if epilogue[0] is not None:
         inputs.append(epilogue[0])
@@ -98,7 +98,7 @@ def _norm_apart(engine: Engine, x: mx.array, weight: Packed, norm: Norm, epilogu
 
 
 def normalized(x: mx.array, norm: Norm) -> mx.array:
-    """Compute a norm by stock MLX: in x's type, which wider weights of the norm would change."""
+    """Compute a norm by stock MLX, in x's type, which wider weights of the norm would change."""
     return mx.fast.layer_norm(x, norm[0], norm[1], norm[2]).astype(x.dtype)
 
 

@@ -1,4 +1,4 @@
-"""How many threads a threadgroup of each kernel's pipeline takes: what registers leave room for on this GPU.
+"""Threads that a threadgroup of each kernel's pipeline takes: what registers leave room for on this GPU.
 
 MLX has no function that tells. But it compares a launch's threads with the pipeline's limit before anything runs, and
 the error it raises names the limit: so each kernel is asked for more threads than any pipeline takes. It is compiled
@@ -16,7 +16,7 @@ import mlx.core as mx
 from .engine import SIMD, Engine, Launch
 
 TOO_MANY_THREADS = 2048
-"""Metal's own limit is 1024 threads a threadgroup."""
+"""More than any pipeline takes: Metal's own limit is 1024 threads a threadgroup."""
 
 
 class Limit(NamedTuple):

@@ -31,9 +31,10 @@ def prefix_attention(
 ) -> mx.array:
     """Compute SDPA(q, k[:length], v[:length]) + gate · SDPA(q + prefix_q, prefix_k, prefix_v) in one launch.
 
-    See `reference.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Where a threadgroup a
-    head would have too many keys, or leave cores idle, keys are split among threadgroups, which costs a second, small
-    launch. By stock MLX where that was chosen, or the kernel was refused. Raises ValueError for head dims beyond 256.
+    See `reference.contract.Ops.prefix_attention`. Views are read where they lie, never copied. Where a threadgroup for
+    each head would have too many keys, or leave cores idle, keys are split among threadgroups, which costs a second,
+    small launch. Stock MLX computes it where that was chosen, or where the kernel was refused. Raises ValueError for
+    head dims beyond 256.
     """
     gate = prefix[3]
     key = (
@@ -55,9 +56,9 @@ def prefix_attention(
 def attention_plan(
     engine: Engine, q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> Attend:
-    """Return what computes calls of this kind, whose arguments were checked.
+    """Return the function that computes calls of this kind, whose arguments were checked.
 
-    It checks nothing: the caller does what the kind does not tell, the length.
+    It checks nothing: the caller checks the length, which is not part of the kind.
     """
     if q.shape[3] < MIN_HEAD_DIM:
         return functools.partial(_padded, engine)
@@ -99,7 +100,7 @@ def _inputs(
 
 @functools.lru_cache(maxsize=4096)
 def _length(length: int) -> mx.array:
-    """Made once for all layers of a step."""
+    """Return the length as an array, made once for all layers of a step."""
     return mx.array([length], dtype=mx.int32)
 
 

@@ -1,4 +1,4 @@
-"""A packed matrix as the Metal kernels are given it: with what depends on it and on nothing else, made once."""
+"""A packed matrix prepared for the Metal kernels: what depends on it alone is made once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .folding import Folded, fold
 class Prepared(Packed):
     """A matrix that remembers its planned launches, and the constants of the norms that come before it.
 
-    Its arrays never change, so that a call of a known kind looks up its plan by what else it is given.
+    Its arrays never change, so that a call of a known kind finds its plan by its other arguments alone.
     """
 
     plans: Plans = field(default_factory=dict, compare=False, repr=False)
@@ -33,9 +33,9 @@ class Prepared(Packed):
 
 
 def plans_of(engine: Engine, weight: Packed, key: tuple[Hashable, ...]) -> tuple[Plans, Hashable]:
-    """Return where the plans of an operation with a matrix are kept, and the key among them.
+    """Return the dict of launch plans for a product with `weight`, and the key to look one up.
 
-    `key` tells all that a launch depends on but the matrix.
+    `key` holds all that a launch depends on besides the matrix.
     """
     if isinstance(weight, Prepared):
         return weight.plans, (engine.state, key)

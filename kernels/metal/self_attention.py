@@ -28,7 +28,8 @@ def self_attention(
 ) -> tuple[mx.array, mx.array]:  # fmt: skip
     """Put keys and values into a cache and attend to it and to a prefix; see `reference.contract.Ops.self_attention`.
 
-    As `reference.self_attention.composed`, whose parts would each check what does not change from step to step.
+    It does the same as `reference.self_attention.composed`, whose parts would each check at every step what does not
+    change.
     """
     prefix_q, prefix_k, prefix_v, gate = prefix
     key = (

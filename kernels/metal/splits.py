@@ -1,7 +1,8 @@
-"""Into how many parts the keys of a decode step's prefix attention are split, each for a threadgroup of its own.
+"""The number of parts that the keys of a decode step's prefix attention are split into, each for a threadgroup.
 
-A threadgroup a head and prefix row is 32 for MusicGen-large: fewer than an M4 Max (up to 40 cores) or an Ultra (48 to
-80) has cores, and each works through its keys step by step. Parts shorten that, and cost a launch that joins them.
+With a threadgroup for each head and prefix row, MusicGen-large has 32: fewer than an M4 Max (up to 40 cores) or an
+Ultra (48 to 80) has cores, and each works through its keys step by step. Parts shorten that, and cost a launch that
+joins them.
 
 The default is arithmetic; no GPU was at hand. At a head dim of 64 each half of 8 simdgroups takes 32 keys at a step,
 one half of the caches, the other of the prefix. Guessed: 0.7 µs for a step, and 2.4 to 3 µs for a launch that depends
@@ -13,15 +14,15 @@ from __future__ import annotations
 from .choices import Choices
 
 KEYS_PER_SPLIT = 1024
-"""A threadgroup with more than twice as many keys, of its rows and the prefix, shares them on any GPU."""
+"""On any GPU a threadgroup with more than twice as many keys, of its rows and the prefix, is split."""
 ENOUGH_THREADGROUPS = 256
-"""More do not help any GPU."""
+"""Threadgroups beyond which more do not help any GPU."""
 MIN_KEYS_TO_SPLIT = 384
 """Keys of all caches of a threadgroup, or of the prefix, from which parts for idle cores are worth another launch."""
 
 
 def splits(choices: Choices, slots: int, rows: int, frames: int, threadgroups: int) -> int:
-    """Return the parts for `rows` caches of so many slots and a prefix of so many frames.
+    """Return the number of parts for `rows` caches of so many slots and a prefix of so many frames.
 
     `threadgroups` are those of the launch without a split. `choices.attention_splits` says how many parts; 0 leaves it
     to the number of keys, and to `choices.cores` where threadgroups are fewer.

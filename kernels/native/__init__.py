@@ -51,7 +51,7 @@ __all__ = [
 
 
 def unavailable() -> str | None:
-    """Why this backend cannot be used here and what to do about it, in one line; None where it can."""
+    """Return why this backend cannot be used here and what to do about it, in one line; None where it can."""
     return _reason
 
 
@@ -62,7 +62,7 @@ def _ext() -> ModuleType:
 
 
 def info() -> dict[str, Any]:
-    """Return the instruction set in use and those available, threads, activations, BLAS, and what it was built with."""
+    """Return the instruction set in use and those available, threads, activations, BLAS, and the build's versions."""
     ext = _ext()
     return {
         "isa": ext.isa(),
@@ -78,7 +78,7 @@ def info() -> dict[str, Any]:
 
 
 def set_isa(isa: str) -> None:
-    """Force an instruction set, "auto" for the best. Raises ValueError if this machine or build cannot run it."""
+    """Choose an instruction set, "auto" for the best. Raises ValueError if this machine or build cannot run it."""
     if not _ext().set_isa(isa):
         raise ValueError(f"isa={isa!r} cannot run here; use one of auto, {', '.join(_ext().isas())}")
 
@@ -86,8 +86,8 @@ def set_isa(isa: str) -> None:
 def set_threads(count: int | None) -> None:
     """Set how many threads take part.
 
-    None for the default: INSTRUCT_MUSICGEN_THREADS, else all cores that the process may use (its affinity, its
-    cgroup's quota, SLURM_CPUS_PER_TASK). Raises ValueError for others than 1 to 1024.
+    None chooses the default: INSTRUCT_MUSICGEN_THREADS, else all cores that the process may use (its affinity, its
+    cgroup's quota, SLURM_CPUS_PER_TASK). Raises ValueError unless the count is from 1 to 1024.
     """
     if count is not None and (not isinstance(count, Integral) or not 1 <= int(count) <= 1024):
         raise ValueError(f"threads={count!r} is out of range; use 1 to 1024, or None for all cores")
@@ -117,14 +117,17 @@ def set_caches(caches: Literal["float32", "float16"]) -> None:
 
 
 def set_layout(layout: Literal["interleaved", "plain"]) -> None:
-    """Set how `pack` lays matrices out from now on: "interleaved", as they are read, or "plain". Else ValueError."""
+    """Set how `pack` lays matrices out from now on: "interleaved", as products read them, or "plain".
+
+    Raises ValueError for another layout.
+    """
     _settings.choose("layout", layout)
 
 
 def knobs() -> dict[str, list[Any]]:
-    """Return what `bench tune` may set, each with its values, the default first.
+    """Return the knobs that `bench tune` may set, each with its values, the default first.
 
-    What an environment variable sets is left to it.
+    A knob that an environment variable sets is left out.
     """
     count = _ext().threads()
     some = sorted({count, *(n for n in (count - 1, count // 2) if n >= 1)}, reverse=True)
@@ -134,7 +137,7 @@ def knobs() -> dict[str, list[Any]]:
 
 
 def use(values: Mapping[str, Any]) -> None:
-    """Set knobs. Raises ValueError for an unknown knob, or for a value that it cannot have."""
+    """Set knobs. Raises ValueError if one is unknown, or has a value that it cannot have."""
     known = knobs()
     setters: dict[str, Callable[[Any], None]] = {"threads": set_threads, "isa": set_isa, "layout": set_layout}
     for name, value in values.items():
@@ -145,7 +148,7 @@ def use(values: Mapping[str, Any]) -> None:
 
 
 def stream(words: npt.NDArray[np.uint64]) -> int:
-    """Load each of `words` [n] once on all threads, for measuring bandwidth, and return their bitwise or."""
+    """Load each of `words` [n] once on all threads, to measure bandwidth, and return their bitwise or."""
     found: int = _ext().stream(words)
     return found
 
@@ -156,7 +159,7 @@ def compute_dtype(stored: mx.Dtype) -> mx.Dtype:
 
 
 def cache_dtype(stored: mx.Dtype) -> mx.Dtype:
-    """Return the dtype that `set_caches` chose."""
+    """Return the dtype of kept keys and values, as `set_caches` chose it."""
     return CACHES[_settings.caches]
 
 
@@ -172,7 +175,7 @@ def _explain(error: Exception, check: Callable[..., Any], *args: Any) -> NoRetur
 
 
 def pack(weight: Packed) -> Packed:
-    """Return the matrix in the order in which this backend reads it: as large, and begun at once, not lazily."""
+    """Return the matrix in the order in which this backend reads it: as large, and started at once, not lazily."""
     if isinstance(weight, Interleaved):
         return weight
     if isinstance(weight, Tiles) and _settings.layout == "interleaved":
@@ -183,7 +186,7 @@ def pack(weight: Packed) -> Packed:
 
 
 def _packed(weight: Packed) -> tuple[list[mx.array], Layout]:
-    """Packed weights as the extension takes them."""
+    """Return packed weights as the extension takes them."""
     if isinstance(weight, Interleaved):
         return [weight.data], weight.layout
     weight = weight.plain()
@@ -214,9 +217,9 @@ def _linear(x: mx.array, w: mx.array, norm: Norm | None, epilogue: Epilogue) -> 
 def _prefix_attention(
     q: mx.array, k: mx.array, v: mx.array, prefix: Prefix, scale: float, length: int | mx.array
 ) -> mx.array:
-    """k and v may be strided views of a larger cache; they are read in place.
+    """Compute gated prefix attention; k and v may be strided views of a larger cache, which are read in place.
 
-    An array `length` is checked when the operation runs, and is then reported by the evaluation.
+    An array `length` is checked when the operation runs.
     """
     try:
         out: mx.array = _ext().prefix_attention(q, k, v, *prefix, scale, length)
@@ -271,7 +274,10 @@ lay_out, conv1d, conv_transpose1d, lstm = signals.operations(_ext)
 def attention(
     q: mx.array, k: mx.array, v: mx.array, *, scale: float, mask: mx.array | Literal["causal"] | None = None
 ) -> mx.array:
-    """softmax(scale · q k^T + mask) v; see `reference.contract.Ops`. The mask adds; it may be of any float."""
+    """Compute softmax(scale · q k^T + mask) v; see `reference.contract.Ops`.
+
+    `mask` is an additive float array, "causal" or None.
+    """
     if isinstance(mask, str) and mask != "causal":
         raise ValueError(f'mask={mask!r} is not known; use an additive array, "causal" or None')
     causal = isinstance(mask, str)

@@ -1,4 +1,4 @@
-"""How many cores this process was given, where that is fewer than it may run on: by a container, or by Slurm."""
+"""The number of cores this process was given, where that is fewer than it may run on: by a container, or by Slurm."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from pathlib import Path
 def limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int | None:
     """Return the smallest of the cgroups' CPU quotas, in whole cores and at least 1, and SLURM_CPUS_PER_TASK.
 
-    None: no limit.
-
-    Threads beyond a quota are not refused: the kernel stops all of them for the rest of each period, which is slower.
+    Return None without any. Threads beyond a quota are not refused: the kernel stops all of them for the rest of each
+    period, which is slower.
     """
     found = [quota for quota in _quotas(root) if quota]
     task = environment.get("SLURM_CPUS_PER_TASK", "").strip()
@@ -23,10 +22,7 @@ def limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -
 
 
 def fewer() -> int:
-    """Return the threads to use where this process was given fewer cores than it may run on.
-
-    0: the default is right.
-    """
+    """Return the threads to use where this process was given fewer cores than it may run on, else 0 for the default."""
     told = os.environ.get("INSTRUCT_MUSICGEN_THREADS", "").strip()
     if told.isdigit() and int(told):
         return 0
@@ -54,7 +50,7 @@ def _quotas(root: Path) -> list[int]:
 
 
 def _cores(text: str) -> int:
-    """ "QUOTA PERIOD" in microseconds -> cores; 0: "max" or -1, no limit."""
+    """Return the cores of "QUOTA PERIOD" in microseconds; 0 for "max" or -1, which is no limit."""
     fields = text.split()
     if len(fields) < 2 or not all(field.isdigit() for field in fields[:2]) or not int(fields[1]):
         return 0

@@ -34,7 +34,7 @@ class Interleaved(Packed):
 
     @classmethod
     def of(cls, extension: ModuleType, weight: Packed) -> Interleaved:
-        """Reorder a matrix; begun at once, so that the original is soon freed, and the next one read meanwhile."""
+        """Reorder a matrix, started at once, so that the original is soon freed and the next one read meanwhile."""
         layout = (weight.group_size, weight.bits, 0, 0, 0)
         data: mx.array = extension.interleave([weight.w, weight.scales, weight.biases], layout)
         mx.async_eval(data)  # type: ignore[no-untyped-call]
@@ -42,7 +42,7 @@ class Interleaved(Packed):
 
     @classmethod
     def settled(cls, extension: ModuleType, weight: Tiles) -> Interleaved:
-        """Take a matrix that is stored in this order; begun at once."""
+        """Take a matrix that is stored in this order; started at once."""
         data: mx.array = extension.settle(list(weight.stacked))
         mx.async_eval(data)  # type: ignore[no-untyped-call]
         return cls(extension, data, weight.shape, weight.group_size, weight.bits, tiles.DTYPE)
@@ -58,12 +58,12 @@ class Interleaved(Packed):
         return Packed(w, scales, biases, self.group_size, self.bits)
 
     def arrays(self) -> list[mx.array]:
-        """Return what it keeps in memory."""
+        """Return the arrays that hold the matrix in memory."""
         return [self.data]
 
     @property
     def layout(self) -> Layout:
-        """What the extension needs to know of it beside the bytes."""
+        """The numbers that the extension needs besides the bytes."""
         return self.group_size, self.bits, *self._shape, DTYPES.index(self.dtype)
 
     __eq__, __hash__, __repr__ = object.__eq__, object.__hash__, object.__repr__  # Packed's read the words

@@ -1,4 +1,4 @@
-"""Finding the compiled extension, and saying in one line what to do where it cannot be used."""
+"""The compiled extension: found and loaded, or one line that says what to do where it cannot be used."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FALLBACK_COST = "the MLX reference takes its place and is some 30 times slower"
 
 
 def build_record() -> dict[str, str]:
-    """Return what the extension was built with ({} without one): versions of MLX, nanobind and Python."""
+    """Return the versions of MLX, nanobind and Python that the extension was built with; {} without an extension."""
     path = HERE / "_build.json"
     try:
         record: dict[str, str] = json.loads(path.read_text())
@@ -44,9 +44,9 @@ def rebuild_command() -> str:
 
 
 def installed_from() -> str | None:
-    """Return what pip was given, by direct_url.json, if the extension can be built from it.
+    """Return the address or path that pip was given, by direct_url.json, if the extension can be built from it.
 
-    A repository, or a folder or source archive that is still there; None for a wheel or an index.
+    It is a repository, or a folder or source archive that is still there; None for a wheel or an index.
     """
     for distribution in distributions(name="instruct-musicgen-mlx"):
         try:

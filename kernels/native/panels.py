@@ -17,15 +17,15 @@ class Panels:
     """Weights [N,k,C], or [4C,C] of an LSTM, as float32 panels of 32 outputs; `plain` gives them back."""
 
     data: mx.array
-    """[parts · panels, columns, 32]"""
+    """An array [parts · panels, columns, 32]."""
     shape: tuple[int, ...]
     operation: CodecOperation
     stride: int
-    """Of a transposed convolution, else 0."""
+    """The stride of a transposed convolution, else 0."""
 
     @classmethod
     def of(cls, extension: ModuleType, weight: mx.array, operation: CodecOperation, stride: int) -> Panels:
-        """Reorder weights; begun at once, so that the original is soon freed."""
+        """Reorder weights, started at once, so that the original is soon freed."""
         upsampling = stride if operation == "conv_transpose1d" else 0
         data: mx.array = extension.lay_out(weight, GATES if operation == "lstm" else 1, upsampling)
         mx.async_eval(data)  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ class Panels:
 
 
 def stored(operation: CodecOperation, stride: int, *weights: Weight) -> tuple[list[mx.array], list[int]]:
-    """Return what the extension takes: arrays, and the shape [N,k,C] they stand for if they are laid out for this."""
+    """Return weights as the extension takes them: arrays, and the shape [N,k,C] that they stand for if laid out."""
     laid_out = [w for w in weights if isinstance(w, Panels) and (w.operation, w.stride) == (operation, stride)]
     if len(laid_out) < len(weights):
         return [w if isinstance(w, mx.array) else w.plain() for w in weights], []

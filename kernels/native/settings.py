@@ -21,14 +21,14 @@ class NativeSettings:
     layout: str = "interleaved"
 
     def choose(self, name: str, value: str) -> None:
-        """Set one. Raises ValueError for a value that is not known."""
+        """Set one setting. Raises ValueError for a value that is not known."""
         known = {"activations": ACTIVATIONS, "caches": tuple(CACHES), "layout": LAYOUTS}[name]
         if value not in known:
             raise ValueError(f"{name}={value!r} is not known; use one of {', '.join(known)}")
         setattr(self, name, value)
 
     def read_environment(self) -> str | None:
-        """Take what INSTRUCT_MUSICGEN_ACTIVATIONS and _CACHES say; return what is wrong with them, in a line."""
+        """Set what INSTRUCT_MUSICGEN_ACTIVATIONS and _CACHES say. Return the first error in one line, or None."""
         for name in ("activations", "caches"):
             variable = f"INSTRUCT_MUSICGEN_{name.upper()}"
             try:

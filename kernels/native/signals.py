@@ -24,7 +24,7 @@ def operations(
     """Return lay_out, conv1d, conv_transpose1d and lstm of an extension, which is asked for at each call."""
 
     def lay_out(w: Weight, operation: CodecOperation, *, stride: int = 1) -> Panels:
-        """Return weights in panels of outputs, float32, begun at once; see `reference.contract.Ops.lay_out`."""
+        """Return weights in panels of outputs, float32, started at once; see `reference.contract.Ops.lay_out`."""
         if isinstance(w, Panels):
             return w
         given = w if isinstance(w, mx.array) else w.plain()
@@ -45,7 +45,7 @@ def operations(
         elu: bool = False,
         residual: mx.array | None = None,
     ) -> mx.array:
-        """residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
+        """Compute residual + conv(elu(x)) + bias, unpadded; see `reference.contract.Ops.conv1d`."""
         try:
             (data,), shape = stored("conv1d", 0, w)
             out: mx.array = extension().conv1d(x, data, shape, bias, stride, elu, residual)
@@ -54,7 +54,10 @@ def operations(
             _explain_signal(e, x, w, bias, stride, residual)
 
     def conv_transpose1d(x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
-        """Full transposed convolution of elu(x), plus bias; see `reference.contract.Ops.conv_transpose1d`."""
+        """Compute the full transposed convolution of elu(x), plus bias.
+
+        See `reference.contract.Ops.conv_transpose1d`.
+        """
         try:
             (data,), shape = stored("conv_transpose1d", stride, w)
             out: mx.array = extension().conv_transpose1d(x, data, shape, bias, stride, elu)

@@ -71,7 +71,7 @@ def _checked(args: argparse.Namespace) -> list[LaunchReport]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status."""
+    """Run the command line `argv` and return its exit status."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
         with warnings.catch_warnings():

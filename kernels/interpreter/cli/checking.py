@@ -23,7 +23,7 @@ _TOLERANCE = {mx.float32: 1e-5, mx.float16: 2e-3, mx.bfloat16: 2e-2, mx.complex6
 
 @dataclass
 class LaunchReport:
-    """What one launch showed."""
+    """What one launch of a kernel showed."""
 
     file: Path
     launch: str
@@ -113,7 +113,7 @@ def check(file: Path, text: str, options: argparse.Namespace, args: argparse.Nam
 def _fitting(
     source: KernelFile, inputs: list[tuple[str, mx.array]], outputs: list[BufferOption]
 ) -> list[tuple[str, mx.array]]:
-    """Return the inputs as a whole function takes them: all there, and numbers where it takes a reference."""
+    """Return the inputs as a whole function takes them: all present, and single numbers where it takes a reference."""
     if source.buffers is None:
         return inputs
     given = {name for name, _ in inputs} | {o.name for o in outputs}

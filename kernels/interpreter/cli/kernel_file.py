@@ -21,12 +21,12 @@ _OPEN = {"(": ")", "{": "}"}
 
 
 class UsageError(ValueError):
-    """What the command line or a kernel's file asks for cannot be done; the message says what can."""
+    """Something that the command line or a kernel's file asks for cannot be done; the message says what can."""
 
 
 @dataclass(frozen=True)
 class KernelFile:
-    """What a file holds. Lines of `body` have the numbers that they have in the file."""
+    """A kernel's file in parts. Lines of `body` have the numbers that they have in the file."""
 
     path: Path
     body: str

@@ -22,16 +22,16 @@ _NICKNAMES = {"float": "float32", "half": "float16", "bfloat": "bfloat16", "bool
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are UsageErrors: one line, from the command line and from a file alike."""
+    """A parser that raises its errors as UsageErrors: one line, from the command line and from a file alike."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise the error."""
+        """Raise UsageError with argparse's message."""
         raise UsageError(message)
 
 
 @dataclass(frozen=True)
 class BufferOption:
-    """`NAME=DTYPE[SHAPE]`, with `*VALUE` where every element is VALUE."""
+    """A buffer as an option names it: `NAME=DTYPE[SHAPE]`, with `*VALUE` where every element is VALUE."""
 
     name: str
     dtype: mx.Dtype
@@ -40,7 +40,7 @@ class BufferOption:
 
 
 def launch_parser() -> Parser:
-    """Return the parser of one launch."""
+    """Return the parser of one launch's options."""
     p = Parser(prog="// check:", add_help=False, allow_abbrev=False)
     p.add_argument(
         "--input",
@@ -74,7 +74,7 @@ def launch_parser() -> Parser:
 
 
 def launch_options(file: Path, line: int, text: str, command_line: argparse.Namespace) -> argparse.Namespace:
-    """Return the options of one `// check:` line; what the command line gives wins.
+    """Return the options of one `// check:` line; those of the command line take precedence.
 
     Raises UsageError with the file and the line.
     """
@@ -89,7 +89,7 @@ def launch_options(file: Path, line: int, text: str, command_line: argparse.Name
 
 
 def find(name: str, folder: Path) -> Path:
-    """Return the path of a file that options name: as it stands, else beside the kernel. Raises UsageError."""
+    """Return the path of a file that options name, looked for beside the kernel, then here. Raises UsageError."""
     for path in (folder / name, Path(name)):
         if path.is_file():
             return path
@@ -107,7 +107,7 @@ def parse_buffer(text: str) -> BufferOption:
 
 
 def parse_dtype(name: str) -> mx.Dtype:
-    """Return MLX's dtype of a name, Metal's names included."""
+    """Return the MLX dtype of a name; Metal's names are known too. Raises UsageError for another."""
     value = getattr(mx, _NICKNAMES.get(name, name), None)
     if not isinstance(value, mx.Dtype):
         raise UsageError(f"{name!r} is not a dtype; use float32, float16, bfloat16, uint32, int8, bool, ...")
@@ -156,7 +156,7 @@ def load(path: Path) -> mx.array:
 
 
 def expectations(texts: list[str], outputs: list[BufferOption], folder: Path) -> dict[str, Any]:
-    """Return the right value of each output that has one. Raises UsageError if name or shape do not fit."""
+    """Return the expected value of each output that has one. Raises UsageError if a name or a shape does not fit."""
     found: dict[str, Any] = {}
     for text in texts:
         match = _FILE.fullmatch(text)

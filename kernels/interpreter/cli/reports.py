@@ -1,4 +1,4 @@
-"""What a check found, for people and as JSON."""
+"""The report of a check, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..registers import Shape
 from .checking import LaunchReport
 
 MAX_PRINTED = 8
-"""Faults of a launch that are printed; JSON has all."""
+"""Faults of a launch that are printed, at most; JSON has all."""
 
 
 def text(report: LaunchReport) -> str:
-    """Return the lines that tell a report."""
+    """Return a report's lines."""
     if report.shape is not None:
         return _shape_text(report, report.shape)
     file = report.file
@@ -48,7 +48,7 @@ def text(report: LaunchReport) -> str:
 
 
 def record(report: LaunchReport) -> dict[str, Any]:
-    """Return a report as JSON has it."""
+    """Return a report as plain data for JSON."""
     return {
         "file": str(report.file),
         "launch": report.launch,

@@ -1,4 +1,4 @@
-"""What MLX puts before every custom kernel (its utils.h): type limits, strided indexing, complex numbers, constants.
+"""MLX's prelude of every custom kernel (its utils.h): type limits, strided indexing, complex numbers, constants.
 
 It is taken from the headers that the installed MLX carries and rewritten like any Metal source.
 """
@@ -46,11 +46,11 @@ def _flattened(name: str, seen: set[str]) -> str:
 
 @functools.cache
 def source() -> str:
-    """MLX's prelude as it is, in Metal."""
+    """Return MLX's prelude in Metal, unchanged."""
     return _flattened(_UTILS, set())
 
 
 @functools.cache
 def compiled() -> str:
-    """MLX's prelude as C++."""
+    """Return MLX's prelude translated to C++."""
     return rewrite(source())

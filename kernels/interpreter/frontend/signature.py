@@ -72,7 +72,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Signature:
-    """A generated kernel, in the parts that make up its text."""
+    """A generated kernel's text in parts."""
 
     name: str
     header: str
@@ -85,17 +85,17 @@ class Signature:
 
     @property
     def ends_early(self) -> bool:
-        """Does MLX close the parameter list before its end? (Several outputs, facts of inputs, no attribute.)"""
+        """Whether MLX closes the parameter list early: with several outputs, facts of inputs and no attribute."""
         return self.prologue.count(") {\n") > 1
 
     @property
     def text(self) -> str:
-        """The whole, as `mx.fast.metal_kernel(..., verbose=True)` prints it."""
+        """The whole text, as `mx.fast.metal_kernel(..., verbose=True)` prints it."""
         return self.header + self.prologue + self.source + self.epilogue
 
 
 def _template_value(value: TemplateValue) -> tuple[str, str]:
-    """(parameter kind, argument text)"""
+    """Return (parameter kind, argument text) of a template argument. Raises ValueError for a value of another kind."""
     if isinstance(value, bool):
         return "bool", str(int(value))
     if isinstance(value, int):
@@ -107,7 +107,7 @@ def _template_value(value: TemplateValue) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class InputKind:
-    """What the signature depends on of one input."""
+    """All that the signature depends on of one input."""
 
     dtype: mx.Dtype
     constant: bool  # fewer than CONSTANT_BELOW elements
@@ -125,7 +125,7 @@ def generate(
     template: Sequence[tuple[str, TemplateValue]],
     atomic_outputs: bool,
 ) -> Signature:
-    """Return the kernel's text and what its arguments are.
+    """Return the kernel's text and its arguments.
 
     `<input>_shape`, `_strides`, `_ndim` and attributes are arguments only if the source mentions them, anywhere,
     comments and longer words included: MLX looks for the bare string.

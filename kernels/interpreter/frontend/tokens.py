@@ -20,20 +20,20 @@ _TOKEN = re.compile(
 
 @dataclass
 class Token:
-    """kind: space, word, number, string, punct or directive (a whole preprocessor line)."""
+    """A piece of source text. kind: space, word, number, string, punct or directive (a whole preprocessor line)."""
 
     kind: str
     text: str
 
 
 def _blank(text: str) -> str:
-    """White space with the same line ends."""
+    """Return white space with the same line ends."""
     newlines = text.count("\n")
     return "\n" * newlines if newlines else " "
 
 
 def tokenize(source: str) -> list[Token]:
-    """Tokens whose texts, joined, are the source without its comments; line numbers are kept.
+    """Return tokens whose texts, joined, are the source without its comments; line numbers are kept.
 
     `>>` comes as two tokens, so that template argument lists nest.
     """
@@ -75,7 +75,7 @@ def join(tokens: list[Token]) -> str:
 
 
 def next_solid(tokens: list[Token], start: int) -> int:
-    """Index of the first token from `start` on that is not space, or len(tokens)."""
+    """Return the index of the first token from `start` on that is not space, or len(tokens)."""
     while start < len(tokens) and tokens[start].kind in ("space", "directive"):
         start += 1
     return start

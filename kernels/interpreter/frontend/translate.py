@@ -64,7 +64,7 @@ _CONST_POINTER_ELEMENT = re.compile(_POINTER_ELEMENT.pattern.replace(r"<\s*T\*",
 
 
 def _one_pointer_element(header: str) -> str:
-    """MLX specializes `pointer_element` for each address space; without the spaces they are one."""
+    """Keep one of MLX's specializations of `pointer_element`, which has one for each address space."""
     header = _CONST_POINTER_ELEMENT.sub(lambda m: "\n" * m.group().count("\n"), header)
     first = _POINTER_ELEMENT.search(header)
     if first is None:
@@ -74,6 +74,6 @@ def _one_pointer_element(header: str) -> str:
 
 
 def _renumbered(kernel: str, before: int) -> str:
-    """Put a `#line` behind the signature, whose lines come first."""
+    """Put a `#line` after the signature, whose lines come first."""
     lines = kernel.split("\n")
     return "\n".join([*lines[:before], '#line 1 "source"', *lines[before + 1 :]])

@@ -1,4 +1,4 @@
-"""Reading the assembly that clang writes for amdgcn: counts of a kernel, and of its innermost loops."""
+"""Read the assembly that clang writes for amdgcn: counts of a kernel, and of its innermost loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _META = {"registers": "vgpr_count", "spills": "vgpr_spill_count", "stack": "priv
 
 @dataclass
 class Counts:
-    """What stands in a piece of code. Loads are those of buffers, by their bytes; a wait is one for loads."""
+    """Instructions of a piece of code by kind. Loads are those of buffers, by their bytes; a wait is one for loads."""
 
     instructions: int = 0
     blocks: int = 0
@@ -50,7 +50,7 @@ class Loop(Counts):
 
 @dataclass
 class Code(Counts):
-    """A kernel. `registers` are a thread's 32-bit vector registers, `stack` bytes of memory that it keeps arrays in."""
+    """A kernel's code. `registers` are a thread's 32-bit vector registers, `stack` bytes of memory for its arrays."""
 
     registers: int = 0
     spills: int = 0

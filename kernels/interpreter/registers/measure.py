@@ -1,9 +1,9 @@
-"""What clang makes of a kernel for a SIMT processor that every Linux machine can compile for (amdgcn, gfx1100, wave32).
+"""The code that clang makes of a kernel for a SIMT processor that every Linux machine can compile for.
 
-It is another instruction set and another scheduler than Apple's: the registers rank designs and show cliffs, they do
-not predict a pipeline's limit. What any compiler would keep can be relied on: whether the inner loop is one block,
-whether arrays went to the stack, how wide the loads are, whether indices are multiplied in 64 bits. Nothing is run, and
-no GPU is needed.
+The target is amdgcn (gfx1100, wave32): another instruction set and another scheduler than Apple's. The registers rank
+designs and show cliffs, they do not predict a pipeline's limit. What any compiler would keep can be relied on: whether
+the inner loop is one block, whether arrays went to the stack, how wide the loads are, whether indices are multiplied in
+64 bits. Nothing is run, and no GPU is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FLAGS = [
     "-fbracket-depth=2000", "-Wno-narrowing",
 ]  # fmt: skip
 MEAN_UNROLLING = 60
-"""Threshold of a compiler that unrolls little: where private arrays stay in registers even so, they will anywhere."""
+"""Threshold of a compiler that unrolls little: where private arrays stay in registers even so, they do everywhere."""
 _LITTLE = tuple(
     word
     for option in ("unroll-threshold", "amdgpu-unroll-threshold-private", "amdgpu-unroll-threshold-local")
@@ -37,12 +37,12 @@ _MOST = 256
 
 
 class NotMeasured(RuntimeError):
-    """A kernel's code cannot be looked at; the message says why."""
+    """A kernel's code cannot be measured; the message says why."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """`code` as the compiler likes it; `least_registers` without spilling; the stack where little is unrolled."""
+    """A kernel's code as compiled by default, its least registers without spilling, its stack with little unrolling."""
 
     code: Code
     least_registers: int
@@ -59,7 +59,7 @@ def unavailable() -> str:
 
 
 def measure(signature: Signature, grid: Sequence[int], threadgroup: Sequence[int], *, registers: bool = True) -> Shape:
-    """Compile a kernel and look at its code; without `registers` the search for the least number is left out.
+    """Compile a kernel and describe its code; with `registers` false the search for the least number is left out.
 
     Raises NotMeasured if there is no such compiler, or the kernel uses what the target lacks (simdgroup_matrix).
     """
@@ -95,7 +95,7 @@ def _compiled(text: str, extra: tuple[str, ...]) -> Code:
 
 @functools.lru_cache(maxsize=64)
 def _assembly(text: str, extra: tuple[str, ...]) -> str:
-    """Return what clang writes; kept beside the compiled kernels."""
+    """Return clang's assembly, kept beside the compiled kernels."""
     clang = next(c for c in compilers() if c.family == "clang")
     key = hashlib.sha256("\0".join([clang.version, *_FLAGS, *extra, stdlib_hash(), text]).encode()).hexdigest()[:32]
     kept = cache_folder() / f"simt-{key}.s"

@@ -11,7 +11,7 @@ from ..frontend.translate import parts
 def unit(signature: Signature, grid: Sequence[int], threadgroup: Sequence[int], registers: int) -> str:
     """Return the HIP text of a kernel that may use `registers` vector registers (0: as many as the compiler likes).
 
-    Sizes of the launch are constants in it, as they are of little weight in a kernel's code.
+    The sizes of the launch are constants in it, since they matter little in a kernel's code.
     """
     prelude, header, kernel = parts(signature)
     threads = threadgroup[0] * threadgroup[1] * threadgroup[2]

@@ -1,1 +1,1 @@
-"""What a kernel's text alone shows: words that Metal lacks, recursion, pointers into the wrong address space."""
+"""Checks of a kernel's text alone: words that Metal lacks, recursion, pointers into the wrong address space."""

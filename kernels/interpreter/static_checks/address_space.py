@@ -19,9 +19,9 @@ _AFTER = {"*", "&", ">", ")", ",", "const", "restrict", "__restrict"}
 
 
 def missing(text: str, declared: Iterable[str] = ()) -> list[tuple[int, str]]:
-    """(line, what is wrong) for each pointer or reference to a type by name that says no address space.
+    """Return (line, what is wrong) for each pointer or reference to a type by name that states no address space.
 
-    Looks at names known to be types: Metal's own, `declared`, and the text's template parameters, structs and aliases.
+    Names known to be types count: Metal's own, `declared`, and the text's template parameters, structs and aliases.
     """
     tokens: list[tuple[Token, int]] = []
     line = 1
@@ -56,7 +56,7 @@ def missing(text: str, declared: Iterable[str] = ()) -> list[tuple[int, str]]:
 
 
 def _parameters(words: list[str], start: int) -> set[str]:
-    """Type parameters of the template parameter list that begins at `start`."""
+    """Return the type parameters of the template parameter list that begins at `start`."""
     names, depth = set(), 0
     for i in range(start, len(words)):
         depth += {"<": 1, ">": -1}.get(words[i], 0)
@@ -68,7 +68,7 @@ def _parameters(words: list[str], start: int) -> set[str]:
 
 
 def declarations(text: str) -> set[str]:
-    """Structs and aliases that the text declares."""
+    """Return the names of structs and aliases that the text declares."""
     words = [t.text for t in tokenize(text) if t.kind not in ("space", "directive")]
     names = set()
     for before, name, after in zip(words, words[1:], [*words[2:], ""]):
@@ -80,7 +80,7 @@ def declarations(text: str) -> set[str]:
 
 
 def _type_start(words: list[str], star: int, types: set[str]) -> int | None:
-    """Where the type before `star` starts; None if it is no type, or has an address space."""
+    """Return where the type before `star` starts; None if it is not a type, or has an address space."""
     i = star - 1
     while i >= 0 and words[i] in ("const", "volatile"):
         i -= 1

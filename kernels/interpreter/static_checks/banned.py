@@ -1,4 +1,4 @@
-"""What C++ has and Metal lacks, found in the text (Metal Shading Language Specification 3.1, section 1.5.4)."""
+"""Features of C++ that Metal lacks, found in the text (Metal Shading Language Specification 3.1, section 1.5.4)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _NOT_OPERANDS = {"return", "case", "else", "do"}
 
 
 def banned(text: str, *, body: bool = False) -> list[tuple[int, str]]:
-    """(line, what is wrong) for each use of something that Metal lacks. `body`: the text is inside a function."""
+    """Return (line, what is wrong) for each use of a feature that Metal lacks.
+
+    `body`: the text is inside a function.
+    """
     found, line = [], 1
     tokens = tokenize(text)
     for i, token in enumerate(tokens):
@@ -82,7 +85,7 @@ def _lambda(tokens: list[Token], i: int) -> bool:
 
 
 def _static(tokens: list[Token], i: int) -> str | None:
-    """Return a static variable of a function; a local struct may have static members."""
+    """Return whether this is a static variable of a function; a local struct may have static members."""
     if tokens[i].text != "static":
         return None
     words: list[str] = []

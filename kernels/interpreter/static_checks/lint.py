@@ -21,7 +21,7 @@ from ..frontend.signature import Signature
 from ..frontend.tokens import Token, join, next_solid, tokenize
 
 Finding = tuple[int, str]
-"""(line of the translation unit, message)"""
+"""(line of the translation unit, message) of one error."""
 
 _ERROR = re.compile(r"^(header|source):(\d+)(?::\d+)?: error: (.*)$")
 _NOTE = re.compile(r"^.*: note: (.*)$")
@@ -33,7 +33,7 @@ _INCLUDE = re.compile(r"^[ \t]*#[ \t]*include[^\n]*", re.MULTILINE)
 
 
 def clang() -> Compiler | None:
-    """Return the clang that lints, if there is one."""
+    """Return the clang that checks address spaces, or None."""
     return next((c for c in compilers() if c.family == "clang"), None)
 
 
@@ -71,7 +71,7 @@ def _points(tokens: list[Token], start: int) -> bool:
 
 
 def _vector_end(tokens: list[Token], i: int) -> int:
-    """Index after the vector type that begins at `i`; 0 if none does."""
+    """Return the index after the vector type that begins at `i`; 0 if none does."""
     if _VECTOR.fullmatch(tokens[i].text):
         return i + 1
     if tokens[i].text != "vec":
@@ -94,7 +94,7 @@ def _declares(out: list[Token]) -> bool:
 
 
 def unit(signature: Signature) -> str:
-    """Return what clang parses."""
+    """Return the translation unit that clang parses: declarations, prelude, header, signature and source."""
     return "\n".join(
         [
             "#define MTL_LINT 1",
@@ -112,7 +112,7 @@ def unit(signature: Signature) -> str:
 
 
 def lint(signature: Signature, using: Compiler) -> list[Finding]:
-    """Return what clang `using` says of the kernel's address spaces; remembered beside the compiled kernels."""
+    """Return clang's errors about the kernel's address spaces; they are kept beside the compiled kernels."""
     text = unit(signature)
     command = ["-std=c++20", "-w", "-fsyntax-only", "-ferror-limit=0", "-fno-caret-diagnostics"]
     key = hashlib.sha256("\0".join([using.version, *command, stdlib_hash(), text]).encode()).hexdigest()[:32]
@@ -164,6 +164,6 @@ def _kept_out(note: str) -> bool:
 
 
 def _differ(types: re.Match[str]) -> bool:
-    """Do two pointers (or a pointer and an array) point into different spaces?"""
+    """Return whether two pointers (or a pointer and an array) point into different spaces."""
     wanted, given = (re.sub(r"__attribute__\(\(address_space\(2\)\)\)", "constant", t) for t in types.groups())
     return "*" in wanted and ("*" in given or "[" in given) and _SPACE.findall(wanted) != _SPACE.findall(given)

@@ -10,10 +10,10 @@ _CONTROL = {"if", "for", "while", "switch", "return", "sizeof", "alignof", "alig
 
 
 def recursive(tokens: list[Token]) -> list[tuple[int, str]]:
-    """(line, name) of each function that calls itself, directly or through others.
+    """Return (line, name) of each function that calls itself, directly or through others.
 
-    Only names that are defined once and are no templates count: overloads and instances of one name may well call
-    each other.
+    Only names that are defined once and are not templates count: overloads and instances of one name may well call each
+    other.
     """
     solid: list[tuple[str, int]] = []
     line = 1
@@ -38,7 +38,7 @@ def recursive(tokens: list[Token]) -> list[tuple[int, str]]:
 
 
 def _body(words: list[str], start: int) -> tuple[int, int] | None:
-    """Return the body, as indices, of the function whose parameters begin at `start`; None if this is no definition."""
+    """Return the index range of a function's body, whose parameters begin at `start`; None if it has none here."""
     end = _close(words, start, "(", ")")
     while end < len(words) and words[end] in ("const", "thread", "device", "constant", "threadgroup", "noexcept"):
         end += 1
@@ -46,7 +46,7 @@ def _body(words: list[str], start: int) -> tuple[int, int] | None:
 
 
 def _close(words: list[str], start: int, opening: str, closing: str) -> int:
-    """Index after the bracket that closes the one at `start`."""
+    """Return the index after the bracket that closes the one at `start`."""
     depth = 0
     for i in range(start, len(words)):
         depth += {opening: 1, closing: -1}.get(words[i], 0)
@@ -56,7 +56,7 @@ def _close(words: list[str], start: int, opening: str, closing: str) -> int:
 
 
 def _is_template(words: list[str], at: int) -> bool:
-    """Return whether the declaration around `at`, behind the last `;`, `{` or `}`, begins with `template`."""
+    """Return whether the declaration around `at`, after the last `;`, `{` or `}`, begins with `template`."""
     start = at
     while start > 0 and words[start - 1] not in (";", "{", "}"):
         start -= 1
@@ -64,7 +64,7 @@ def _is_template(words: list[str], at: int) -> bool:
 
 
 def _reached(calls: dict[str, set[str]], name: str) -> set[str]:
-    """All functions that `name` calls, directly or through others."""
+    """Return all functions that `name` calls, directly or through others."""
     found: set[str] = set()
     todo = list(calls[name])
     while todo:

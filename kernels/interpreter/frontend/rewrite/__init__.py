@@ -17,7 +17,7 @@ from .unions import copyable_unions
 
 
 def rewrite(source: str) -> str:
-    """C++ for Metal `source`, with the same number of lines."""
+    """Return C++ for Metal `source`, with the same number of lines."""
     tokens = rewrite_macros(float_literals(tokenize(source)))
     tokens = fold(drop_attributes(tokens))
     tokens = threadgroup_variables(single_swizzles(tokens))

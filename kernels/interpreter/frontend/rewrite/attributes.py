@@ -1,4 +1,4 @@
-"""Attributes, `[[...]]`: what they say is known at launch or means nothing on a CPU."""
+"""Attributes, `[[...]]`: what they state is known at launch or means nothing on a CPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def drop_attributes(tokens: list[Token]) -> list[Token]:
 
 
 def _coherence_end(tokens: list[Token], i: int) -> int:
-    """Index after the qualifier `coherent` or `coherent(scope)` at `i`; 0 where the word is a name."""
+    """Return the index after the qualifier `coherent` or `coherent(scope)` at `i`; 0 where the word is a name."""
     at = next_solid(tokens, i + 1)
     words = [t.text for t in tokens[at : at + 8] if t.kind not in ("space", "directive")][:4]
     if words[:1] == ["("] and words[1:2] and words[1] in SPACES | {"system"} and words[2:3] == [")"]:

@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"^([\d.']+(?:[eE][+-]?\d+)?)(h|H|bf|BF)$")
 
 
 def float_literals(tokens: list[Token]) -> list[Token]:
-    """Floating literals without suffix are floats in Metal, not doubles; `h` and `bf` are suffixes."""
+    """Make floats of floating literals without suffix, which are doubles in C++; `h` and `bf` are suffixes."""
     for token in tokens:
         if token.kind != "number" or token.text[:2] in ("0x", "0X", "0b", "0B"):
             continue

@@ -11,7 +11,7 @@ from .qualifiers import fold
 
 
 def rewrite_macros(tokens: list[Token]) -> list[Token]:
-    """Rewrites the bodies of macro definitions, which can hold anything that code can."""
+    """Rewrite the bodies of macro definitions, which can hold anything that code can."""
     out = []
     for token in tokens:
         if token.kind == "directive":

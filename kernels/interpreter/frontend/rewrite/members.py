@@ -6,7 +6,7 @@ from ..tokens import Token, join, next_solid
 
 
 def single_swizzles(tokens: list[Token]) -> list[Token]:
-    """`v.zyx.xy` becomes `v.zy`: a swizzle here has no swizzles of its own."""
+    """Rewrite `v.zyx.xy` as `v.zy`: a swizzle here has no swizzles of its own."""
     out: list[Token] = []
     for token in tokens:
         out.append(token)
@@ -24,7 +24,7 @@ def single_swizzles(tokens: list[Token]) -> list[Token]:
 
 
 def drop_member_specializations(tokens: list[Token]) -> list[Token]:
-    """Drop `template <>` before a member function inside its class, which g++ refuses: the overload is as good."""
+    """Drop `template <>` before a member function inside its class, which g++ refuses; the overload does the same."""
     out: list[Token] = []
     inside = [False]  # of each open brace: is it a class's?
     statement: list[str] = []

@@ -1,4 +1,4 @@
-"""Functions that Metal tells apart by address space, and C++ not at all."""
+"""Functions that Metal tells apart by address space and C++ cannot."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def drop_duplicates(tokens: list[Token]) -> list[Token]:
 
 
 def _is_function(declaration: list[Token]) -> bool:
-    """Is this a function with its body, and not a braced initializer inside something longer?"""
+    """Return whether this is a function with its body, and not a braced initializer inside something longer."""
     depth = angles = 0
     for before, token in zip([Token("space", ""), *declaration], declaration):
         if token.text == "<" and (angles or before.text == "template"):

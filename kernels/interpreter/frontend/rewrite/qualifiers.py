@@ -1,4 +1,4 @@
-"""Address spaces and `const`, which Metal puts together as C++ does not."""
+"""Address spaces and `const`, which Metal combines as C++ does not."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FOLDED = SPACES | {"const", "static", "constexpr", "inline", "volatile"}
 
 
 def fold(tokens: list[Token]) -> list[Token]:
-    """One `const` for each run of qualifiers with `const`, `constant` or `constexpr` in any number.
+    """Keep one `const` of each run of qualifiers with `const`, `constant` or `constexpr` in any number.
 
     `constant` means `const` here; C++ forbids saying it twice. A method's qualifiers (`f() const thread`) reduce to
     `const`.
@@ -65,7 +65,7 @@ def _declares_pointer(tokens: list[Token], start: int) -> bool:
 
 
 def _said_const(out: list[Token]) -> bool:
-    """Is there a `const` in the declaration so far?"""
+    """Return whether the declaration so far has a `const`."""
     for token in reversed(out):
         if token.text in (";", "{", "}", "(", ",", ")", "*", "&", "<"):
             return False
@@ -75,7 +75,7 @@ def _said_const(out: list[Token]) -> bool:
 
 
 def drop_spaces(tokens: list[Token]) -> list[Token]:
-    """Drop address spaces; all memory is one on a CPU."""
+    """Drop address spaces, since all memory is one on a CPU."""
     for token in tokens:
         if token.kind == "word" and any(w in SPACES for w in token.text.split()):
             token.text = " ".join(w for w in token.text.split() if w not in SPACES)

@@ -6,7 +6,7 @@ from ..tokens import Token, join, next_solid
 
 
 def threadgroup_variables(tokens: list[Token]) -> list[Token]:
-    """`threadgroup T a[N];` in a function becomes a reference into the threadgroup's memory."""
+    """Make a reference into the threadgroup's memory of each `threadgroup T a[N];` in a function."""
     out: list[Token] = []
     i = 0
     depth = 0
@@ -79,7 +79,7 @@ def _variables(declaration: list[Token]) -> str | None:
 
 
 def _type_end(tokens: list[Token], start: int) -> int:
-    """Index after a type name (`a::b<c>`, `unsigned int`) that begins at `start`."""
+    """Return the index after a type name (`a::b<c>`, `unsigned int`) that begins at `start`."""
     i = next_solid(tokens, start)
     builtin = {"unsigned", "signed", "int", "char", "short", "long", "typename", "struct", "class"}
     while i < len(tokens):

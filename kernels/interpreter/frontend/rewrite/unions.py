@@ -1,4 +1,4 @@
-"""Unions that hold vectors: a class with constructors here, which a union does not copy by itself."""
+"""Unions that hold vectors, whose classes have constructors here, so that C++ does not copy such a union by itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _VECTOR = re.compile(r"(packed_)?(bool|u?char|u?short|u?int|u?long|half|bfloat|f
 
 
 def copyable_unions(tokens: list[Token]) -> list[Token]:
-    """Give named unions with vectors in them what Metal's have by nature: copies, and braces for the first member."""
+    """Give named unions that hold vectors what Metal's have by nature: copies, and braces for the first member."""
     out: list[Token] = []
     for i, token in enumerate(tokens):
         out.append(token)
@@ -22,7 +22,7 @@ def copyable_unions(tokens: list[Token]) -> list[Token]:
 
 
 def _body(tokens: list[Token], start: int) -> list[str]:
-    """Return what stands in the braces that open at `start`."""
+    """Return the text between the braces that open at `start`."""
     depth, words = 0, []
     for token in tokens[start:]:
         depth += {"{": 1, "}": -1}.get(token.text, 0)

@@ -132,7 +132,7 @@ def test_songs_edits_and_true_answers_are_written_to_listen_to(
     bundle = str(demo_path())
     assert main(["show", "--work", str(sketched), "--bundle", bundle, "--songs", "1", "--out", str(tmp_path)]) == 0
     index = (tmp_path / "README.md").read_text()
-    linked = re.findall(r"\((song1-[\w-]+\.mp3)\)", index)
+    linked = re.findall(r"\((audio/song1-[\w-]+\.mp3)\)", index)
     assert len(set(linked)) == 7, "the input, three edits and three true answers"
     for name in linked:
         samples, rate = soundfile.read(tmp_path / name)

@@ -32,7 +32,7 @@ def show(
     """
     need_module("matplotlib")
     model = InstructMusicGen.from_pretrained(bundle, backend)
-    out.mkdir(parents=True, exist_ok=True)
+    (out / "audio").mkdir(parents=True, exist_ok=True)
     lines = ["| song | input | instruction | edit | true answer |", "|---|---|---|---|---|"]
     for index, stems in enumerate(stems_of(work, name, songs)):
         truth = Truth(stems, {})
@@ -47,7 +47,7 @@ def show(
                 (f"{action}-{STEMS[stem]}", edit),
                 (f"true-{action}-{STEMS[stem]}", target),
             ):
-                files[kind] = f"song{index + 1}-{kind}.mp3"
+                files[kind] = f"audio/song{index + 1}-{kind}.mp3"
                 soundfile.write(out / files[kind], np.clip(sound, -1, 1), RATE, format="MP3")
             links = " | ".join(f"[listen]({file})" for file in files.values()).split(" | ")
             lines.append(f"| {index + 1} | {links[0]} | {text.partition('Instruct: ')[2]} | {links[1]} | {links[2]} |")

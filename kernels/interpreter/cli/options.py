@@ -59,7 +59,7 @@ def launch_parser() -> Parser:
     p.add_argument("--function", metavar="NAME", help="which kernel of a file with several whole functions")
     p.add_argument("--init-value", type=float)
     p.add_argument("--atomic-outputs", action="store_true")
-    p.add_argument("--strided", action="store_true", help="ensure_row_contiguous=False")
+    p.add_argument("--strided", action="store_true", help="pass inputs with their strides (ensure_row_contiguous=False)")
     p.add_argument(
         "--expect", action="append", default=[], metavar="[NAME=]FILE.npy", help="the right output, to compare with"
     )

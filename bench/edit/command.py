@@ -31,7 +31,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench edit`."""
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
     where, add = p.add_mutually_exclusive_group(), p.add_argument
-    where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the small demo that ships with this program)")
+    where.add_argument(
+        "--model", metavar="PATH_OR_REPO", help="a bundle (default: the small demo that ships with this program)"
+    )
     add("--keys", metavar="MAP.json", help=f"for --model: {KEYS_HELP}")
     geometry = "random weights of MusicGen's geometry, made once (see `bench sizes`)"
     where.add_argument("--size", choices=options.SIZES, help=geometry)

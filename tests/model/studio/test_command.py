@@ -2,48 +2,59 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+
+from model.cli import main
+from model.studio.web import server
 
 from .conftest import BACKEND
 
 ROOT = Path(__file__).parents[3]
 
 
-def started(*arguments: str | Path, before: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    code = f"{before}\nimport sys\nfrom model.cli import main\nsys.exit(main(sys.argv[1:]))"
-    return subprocess.run(
-        [sys.executable, "-c", code, "studio", *arguments], capture_output=True, text=True, timeout=120, cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
+Started = Callable[..., tuple[int, str, str]]
 
 
-def one_line(done: subprocess.CompletedProcess[str], code: int, *said: str) -> None:
+@pytest.fixture
+def started(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Started:
+    """Run the command to its end, in this process: the exit code, and what it wrote to stdout and stderr."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main(["studio", *map(str, arguments)])
+        return code, *capfd.readouterr()
+
+    return run
+
+
+def one_line(done: tuple[int, str, str], code: int, *said: str) -> None:
     """Check the exit code, and that what went wrong is one line."""
-    assert done.returncode == code and done.stdout == "", done
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done
-    assert all(each in done.stderr for each in said), done
+    assert done[:2] == (code, ""), done
+    assert done[2].startswith("error: ") and done[2].count("\n") == 1, done
+    assert all(each in done[2] for each in said), done
 
 
 @pytest.mark.parametrize("module", ["starlette", "uvicorn", "python_multipart"])
-def test_without_its_libraries_it_names_the_extra(module: str) -> None:
-    hidden = f"""
-import importlib.util as util
-find = util.find_spec
-util.find_spec = lambda name, *more: None if name == {module!r} else find(name, *more)
-"""
-    one_line(started(before=hidden), 2, module, "pip install 'instruct-musicgen-mlx[studio]'")
+def test_without_its_libraries_it_names_the_extra(
+    started: Started, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *more: None if name == module else find(name, *more))
+    one_line(started(), 2, module, "pip install 'instruct-musicgen-mlx[studio]'")
 
 
-def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_one_line(started: Started, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     arguments = ("--port", "0", "--data", tmp_path / "data")
     one_line(started("--model", tmp_path / "empty", *arguments), 1, "config.json")
@@ -52,7 +63,7 @@ def test_a_model_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     one_line(started("--model", tmp_path / "file", *arguments), 1, "is a file")
 
 
-def test_a_port_that_is_taken_is_one_line(tiny: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_one_line(started: Started, tiny: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         done = started("--model", tiny, "--backend", BACKEND, "--port", port, "--data", tmp_path)
@@ -64,16 +75,24 @@ def test_a_port_that_is_taken_is_one_line(tiny: Path, tmp_path: Path) -> None:
     (("--token", "with spaces in between"), "letters, digits"), (("--backend", "cuda"), "--backend"),
     (("--host", "no.such.host.invalid", "--port", "0"), "cannot be listened at"),
 ])  # fmt: skip
-def test_a_value_that_cannot_be_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+def test_a_value_that_cannot_be_is_one_line(started: Started, arguments: tuple[str, ...], said: str) -> None:
     done = started(*arguments)
-    assert done.returncode in (1, 2)
-    one_line(done, done.returncode, said)
+    assert done[0] in (1, 2)
+    one_line(done, done[0], said)
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(tiny: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_one_line(started: Started, tiny: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = started("--model", tiny, "--backend", BACKEND, "--port", "0", "--data", tmp_path / "file" / "data")
     one_line(done, 1, "choose another --data")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_the_end_of_an_answer_does_not_wait_for_its_head_to_be_acknowledged(host: str) -> None:
+    with server.listen(host, 0) as listening, socket.create_connection(listening.getsockname()[:2]):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @pytest.mark.slow

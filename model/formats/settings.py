@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ class SettingsReader:
             if len(source) > MAX_TEXT:
                 raise UserError(f"{path}: its xp.cfg has {len(source)} characters; at most {MAX_TEXT} are expected")
             try:
-                parsed = yaml.safe_load(source)
+                parsed = _parsed(source)
             except (yaml.YAMLError, RecursionError, ValueError) as e:
                 raise UserError(f"{path}: its xp.cfg is not YAML: {str(e).partition(chr(10))[0]}") from e
             if not isinstance(parsed, dict):
@@ -82,3 +83,9 @@ class SettingsReader:
         if type(value) is not int or not least <= value <= most:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be an integer from {least} to {most}")
         return value
+
+
+@lru_cache(maxsize=4)
+def _parsed(text: str) -> Any:
+    """Parse YAML. A codec's settings are asked for when its bundle is opened and again with its weights."""
+    return yaml.safe_load(text)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import signal
+import time
+from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,7 +16,7 @@ from kernels import Ops
 from kernels.interpreter import compilers
 from kernels.interpreter.static_checks import lint
 
-from . import backends, watch
+from . import backends, one_minute, watch
 from .browser import chromium
 from .kernels.interpreter import emulated, wheel
 from .kernels.native import emulators, pool_hooks
@@ -29,6 +32,8 @@ settings.register_profile(
 )
 settings.register_profile("explore", settings.get_profile("repeatable"), derandomize=False, max_examples=150)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+BEGUN = time.perf_counter()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -46,6 +51,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("ggml's products NOT run: llama-cpp-python is not installed (pip builds it)")
     for mark, why in recipe.missing().items():
         terminalreporter.write_line(f"{recipe.WHAT[mark]} NOT run: {why}")
+    for line in one_minute.summary(terminalreporter, time.perf_counter() - BEGUN):
+        terminalreporter.write_line(line)
     for line in (*emulators.summary(), *pool_hooks.summary(), *chromium.summary()):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"backends tested: {', '.join(backends.names())}; not on this machine: {absent}")
@@ -60,6 +67,17 @@ def pytest_configure(config: pytest.Config) -> None:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
     config.addinivalue_line("markers", "backend(name): skipped where the machine cannot run it, which the end says")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare Python's collector the thousands of tests, which live to the end: a look at all of them takes 0.1 s."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

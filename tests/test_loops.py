@@ -24,6 +24,7 @@ def loop():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scope", "fails"), [("session", True), ("package", False)])
 def test_a_loop_that_outlives_its_folder_fails_there_and_nowhere_else(tmp_path: Path, scope: str, fails: bool) -> None:
     for folder, content in {"a": "pass", "b": "asyncio.run(asyncio.sleep(0))"}.items():
@@ -34,7 +35,7 @@ def test_a_loop_that_outlives_its_folder_fails_there_and_nowhere_else(tmp_path: 
         (tmp_path / folder / f"test_{folder}.py").write_text(f"import asyncio\n{tests}")
     (tmp_path / "a" / "conftest.py").write_text(FIXTURE.format(scope=scope))
     command = [sys.executable, "-m", "pytest", "-q", "-rE", "-p", "tests.loops", "-p", "no:cacheprovider", tmp_path]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     blamed = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("ERROR ")]
     assert blamed == (["a/test_a.py::test_last"] if fails else []), done.stdout

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from bench.stats import _widening, differences, mean_interval, unit_means
 
@@ -32,6 +31,8 @@ def test_coverage(units: int, skewed: bool) -> None:
 
 @pytest.mark.parametrize("units", [3, 5, 12, 100])
 def test_widening_against_students_t(units: int) -> None:
+    from scipy import stats
+
     expected = math.sqrt(units / (units - 1)) * stats.t.ppf(0.975, units - 1) / stats.norm.ppf(0.975)
     assert _widening(units, 0.95) == pytest.approx(expected, rel=1e-12)
 

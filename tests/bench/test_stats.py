@@ -28,6 +28,7 @@ def test_ratio_pairs_rounds() -> None:
         stats.paired_ratio([1.0], [1.0, 2.0])
 
 
+@pytest.mark.slow
 def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(1)
     hits = 0

@@ -11,6 +11,8 @@ from .broken import ALL, BROKEN, PATIENCE, RECORDINGS, RESET, SILENT, Broken, ru
 from .conftest import Guarded, Job, ready, row, until
 from .test_pictures import LAST_COLUMNS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("which", [(2,), ALL, (1, 2, 3, 4, 5, 6)], ids=str)
 @pytest.mark.parametrize("how", ["is reset", "is answered 503"])

@@ -53,6 +53,7 @@ def test_an_uploaded_clip_becomes_an_edit_whose_downloads_are_the_apis_bytes(
     assert api.get(files["wav"]).body() in contents
 
 
+@pytest.mark.slow
 def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, api: APIRequestContext) -> None:
     page = opened()
     page.get_by_role("button", name="Use the example").click()
@@ -78,6 +79,7 @@ def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, 
     assert len(same) == 1, "a double click asked twice"
 
 
+@pytest.mark.slow
 def test_a_drag_over_the_waveform_chooses_a_region_and_a_click_goes_there(opened: Guarded) -> None:
     page = opened()
     page.get_by_role("button", name="Use the example").click()
@@ -97,6 +99,7 @@ def test_a_drag_over_the_waveform_chooses_a_region_and_a_click_goes_there(opened
     expect(page.locator("#clip-info")).to_contain_text("5.0 s, all of it")
 
 
+@pytest.mark.slow
 def test_an_edit_that_waits_says_its_place_and_for_how_long(opened: Guarded, pair: Job) -> None:
     page = opened()
     waits = {**pair, "state": "queued", "candidates": [], "queue_position": 2, "seconds_left": 80.4}
@@ -106,6 +109,7 @@ def test_an_edit_that_waits_says_its_place_and_for_how_long(opened: Guarded, pai
     expect(page.locator("#job-state")).to_have_text("Number 3 in line · 80 s left")
 
 
+@pytest.mark.slow
 def test_an_edit_is_the_next_input(opened: Guarded, api: APIRequestContext, pair: Job) -> None:
     page = opened(f"/#job={pair['id']}")
     ready(page, 3)
@@ -119,6 +123,7 @@ def test_an_edit_is_the_next_input(opened: Guarded, api: APIRequestContext, pair
     assert job["input"]["source"] == {"job": pair["id"], "candidate": 2}
 
 
+@pytest.mark.slow
 def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pair: Job) -> None:
     page = opened(f"/#job={pair['id']}")
     ready(page, 3)
@@ -131,6 +136,7 @@ def test_use_these_again_fills_in_clip_sentence_and_settings(opened: Guarded, pa
         expect(page.get_by_role("spinbutton", name=label)).to_have_value(value)
 
 
+@pytest.mark.slow
 def test_settings_of_a_model_that_is_not_served_are_filled_in_and_that_is_said(opened: Guarded, pair: Job) -> None:
     page = opened()
     gone = {**pair, "model": "band (not served)", "prompt": "let it swing"}
@@ -145,6 +151,7 @@ def test_settings_of_a_model_that_is_not_served_are_filled_in_and_that_is_said(o
     expect(page.locator("#edit-error")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_recording_becomes_the_clip(opened: Guarded) -> None:
     page = opened()
     page.get_by_role("button", name="Record").click()
@@ -154,6 +161,7 @@ def test_a_recording_becomes_the_clip(opened: Guarded) -> None:
     expect(page.locator("#clip-view .picture")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_dropped_file_becomes_the_clip(opened: Guarded) -> None:
     page = opened()
     drop(page, "dropped.flac", CLIP.read_bytes())

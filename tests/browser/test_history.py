@@ -6,9 +6,12 @@ import re
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
 from playwright.sync_api import APIRequestContext, Route, expect
 
 from .conftest import Guarded, Job, made, ready, row, until
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_reload_shows_the_same_edit(opened: Guarded, pair: Job) -> None:

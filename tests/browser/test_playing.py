@@ -13,6 +13,8 @@ from . import tap
 from .conftest import CLIP, Guarded, Job, choose, ready, until
 from .tap import Samples
 
+pytestmark = pytest.mark.slow
+
 RATE = 48000
 LIVE = 32000
 

@@ -8,6 +8,8 @@ from playwright.sync_api import Page, expect
 
 from .conftest import Guarded, Job, choose, ready
 
+pytestmark = pytest.mark.slow
+
 
 def violations(page: Page) -> list[str]:
     """What axe-core finds, one line each."""

@@ -25,6 +25,7 @@ def test_a_text_file_is_refused_and_the_clip_stays(opened: Guarded) -> None:
     expect(page.locator("#clip-name")).to_have_text("clip.flac")
 
 
+@pytest.mark.slow
 def test_edit_without_a_clip_or_a_sentence_says_what_is_missing(opened: Guarded) -> None:
     page = opened()
     page.get_by_role("button", name="Edit", exact=True).click()
@@ -36,6 +37,7 @@ def test_edit_without_a_clip_or_a_sentence_says_what_is_missing(opened: Guarded)
     expect(page.get_by_label("Or in your own words")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_that_a_clip_is_missing_is_said_no_more_when_it_has_come(opened: Guarded) -> None:
     page = opened()
     held: list[Route] = []
@@ -48,6 +50,7 @@ def test_that_a_clip_is_missing_is_said_no_more_when_it_has_come(opened: Guarded
     expect(page.locator("#clip-error")).to_be_hidden()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("field", "value", "place"),
     [("seed", "-1", "settings"), ("temperature", "-2", "settings"), ("top_k", "-3", "settings"), ("n", "99", "n")],
@@ -71,6 +74,7 @@ def test_an_error_of_the_server_is_shown_as_it_is_beside_its_field(
     expect(page.locator(f"#{field}")).to_be_focused()
 
 
+@pytest.mark.slow
 def test_plain_http_elsewhere_has_no_microphone_and_no_live_sound_and_says_so(
     opened: Guarded, server: Server, split: Job
 ) -> None:
@@ -95,6 +99,7 @@ def test_plain_http_elsewhere_has_no_microphone_and_no_live_sound_and_says_so(
         expect(page.locator("#job-error")).to_have_text("Canceled.")
 
 
+@pytest.mark.slow
 def test_a_refused_microphone_is_said(opened: Guarded) -> None:
     page = opened()
     page.evaluate(
@@ -105,6 +110,7 @@ def test_a_refused_microphone_is_said(opened: Guarded) -> None:
     expect(page.get_by_role("button", name="Record")).to_be_enabled()
 
 
+@pytest.mark.slow
 def test_a_lost_connection_is_said_and_taken_up_again(opened: Guarded, pair: Job) -> None:
     opened.expected.append("ERR_INTERNET_DISCONNECTED|ERR_NETWORK_CHANGED")
     page = opened()
@@ -116,6 +122,7 @@ def test_a_lost_connection_is_said_and_taken_up_again(opened: Guarded, pair: Job
     ready(page, 3)
 
 
+@pytest.mark.slow
 def test_an_edit_that_is_no_more_is_said(opened: Guarded) -> None:
     opened.expected.append("status of 404")
     page = opened("/#job=0123456789abcdef")
@@ -123,6 +130,7 @@ def test_an_edit_that_is_no_more_is_said(opened: Guarded) -> None:
     expect(page.locator("#listen")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_a_token_in_the_address_opens_the_studio_and_leaves_the_address(opened: Guarded, tmp_path: Path) -> None:
     token = "a-token-of-twenty-letters"
     guarded = Server.start(tmp_path, "--token", token)

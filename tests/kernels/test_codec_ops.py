@@ -98,7 +98,9 @@ def test_conv_transpose1d(
     tolerance.check(y, expected, bounds.convolution({"x": x, "w": w}, expected), dtype=dtype)
 
 
-@pytest.mark.parametrize("dtype", strategies.DTYPES)
+@pytest.mark.parametrize(
+    "dtype", [pytest.param(d, marks=[pytest.mark.slow] * (d != mx.float32)) for d in strategies.DTYPES]
+)
 @pytest.mark.parametrize(
     ("n", "stride", "width"),
     [(n, stride, width) for n in (1, 2, 4) for stride in (1, 2, 3, 4) for width in range(1, 9) if n * stride <= 4],

@@ -25,7 +25,7 @@ Tensors = dict[str, mx.array]
 Converted = Callable[[Golden, int], Path]
 
 
-@pytest.fixture(scope="session", params=[*(f.name for f in FOLDERS), "oracle-B"])
+@pytest.fixture(scope="session", params=[*(f.name for f in FOLDERS), pytest.param("oracle-B", marks=pytest.mark.slow)])
 def golden(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     """Each folder of tests/golden, and a configuration like B that the float64 oracle makes here."""
     if request.param == "oracle-B":

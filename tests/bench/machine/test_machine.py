@@ -44,6 +44,7 @@ def test_numpy_reads_where_the_extension_is_not_built(monkeypatch: pytest.Monkey
     assert found.bytes == 1 << 20 and len(found.seconds) == 3 and min(found.seconds) > 0
 
 
+@pytest.mark.slow
 def test_the_machine_has_a_name_memory_and_a_cache() -> None:
     assert machine.processor() and hardware.slug().endswith(f"-{machine.cores()}c")
     assert 0 < machine.available() <= machine.memory() and machine.cache_bytes() >= 1 << 16

@@ -62,6 +62,7 @@ def impossible_length() -> None:
         mx.eval(native.prefix_attention(q, k, k, q, k, k, 0.5, scale=1.0, length=length))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("errors", (refused_many_times, impossible_length))
 def test_evaluations_that_fail_end(native: ModuleType, errors: Callable[[], None]) -> None:
     """And nothing is left behind that later ones wait for.

@@ -57,6 +57,7 @@ assert left < grown / 4, (grown, left)
 """
 
 
+@pytest.mark.slow
 def test_the_memory_of_matrices_goes_back_to_the_system() -> None:
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

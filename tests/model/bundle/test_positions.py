@@ -49,6 +49,7 @@ def test_a_clear_step_is_found_where_it_is(trained: int, scale: float, level: fl
     assert found.after == pytest.approx(level**2, rel=0.15) and found.t > 10
 
 
+@pytest.mark.slow
 def test_a_step_of_two_percent_shows_in_tables_of_the_published_size() -> None:
     found = variance_step(tables(501, 251, 1.01, dim=2048, layers=16))
     assert found.row is not None and abs(found.row - 251) <= 3

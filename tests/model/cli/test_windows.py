@@ -6,6 +6,7 @@ from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import pytest
 import soundfile
 
 from model import InstructMusicGen
@@ -33,6 +34,7 @@ def test_a_window_the_table_does_not_reach_is_refused(tmp_path: Path, bundle: Pa
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_window_longer_than_was_trained_gets_a_line(tmp_path: Path, clip: Path, run: Run) -> None:
     out = tmp_path / "bundle"
     done = run("convert", *UPSTREAM, "--out", out, "--trained-frames", "10")

@@ -101,6 +101,7 @@ def test_no_cache_is_enqueued_before_its_last_reader_has_been_waited_for(
     assert waited == enqueued[: len(waited)], "halves are waited for in the order in which they were enqueued"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", ("_half", "_end"))
 def test_the_spy_notices_a_wait_that_is_missing(
     model: InstructMusicGen, monkeypatch: pytest.MonkeyPatch, missing: str

@@ -139,6 +139,7 @@ def test_a_resumed_edit_has_the_bytes_of_an_uninterrupted_one(
     assert (seen[0] > 40) == first_windows and list(cache.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_write_that_a_crash_cut_off_costs_its_window_only(
     m: InstructMusicGen, tmp_path: Path, source: Path, cache: Path
 ) -> None:
@@ -190,6 +191,7 @@ def test_what_cannot_be_read_is_named_and_nothing_is_lost(
     assert file.read_bytes() == damage
 
 
+@pytest.mark.slow
 def test_a_full_disk_at_the_end_keeps_what_is_edited(
     m: InstructMusicGen, tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

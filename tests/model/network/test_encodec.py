@@ -40,7 +40,7 @@ def test_padding_against_numpy(n: Any, kernel: Any, stride: Any, mode: Any) -> N
     assert (got.shape[1] - kernel) // stride + 1 == -(-n // stride)
 
 
-@pytest.mark.parametrize("chunk", [5, 9, 20])
+@pytest.mark.parametrize("chunk", [9, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 20))])
 def test_chunks_change_nothing(golden_bundle: Any, monkeypatch: pytest.MonkeyPatch, chunk: Any) -> None:
     m = InstructMusicGen.from_pretrained(golden_bundle, backend="reference")
     audio = tensors("encodec")["clip.audio"][:, 0]

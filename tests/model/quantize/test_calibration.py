@@ -189,6 +189,7 @@ def test_what_cannot_be_calibrated(tmp_path: Path, clips: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_it_asks_what_the_bundle_was_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     start = Calibration._start

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -130,7 +130,7 @@ def test_more_connections_than_are_taken_are_refused_as_json(tiny: Path, tmp_pat
         assert raw(studio, head(studio))[0] == 200
 
 
-FORMS: dict[str, tuple[int, bytes]] = {
+FORMS: dict[str, tuple[int, bytes | Callable[[], bytes]]] = {
     "no parts": (400, b"--b--\r\n"),
     "nothing": (400, b""),
     "noise": (400, bytes(range(256)) * 40),
@@ -163,16 +163,16 @@ FORMS: dict[str, tuple[int, bytes]] = {
     "a rate of gigahertz": (400, whole(wave(1, 2**31 - 1, 16, b"abcd" * 4000))),
     "samples of 1e38": (400, whole(wave(1, 32_000, 32, np.full(32_000, 1e38, "<f4").tobytes(), tag=3))),
     "NaN": (400, whole(wave(1, 32_000, 32, np.full(32_000, np.nan, "<f4").tobytes(), tag=3))),
-    "a bomb: minutes of FLAC in little": (400, whole(flac_of(300))),
-    "a bomb: an hour of FLAC": (400, whole(flac_of(3700, 8000))),
-    "a bomb: half a million joined FLACs": (400, whole(b"fLaC\x80\0\0\x22" * 500_000)),
-    "a bomb of eight channels": (400, whole(flac_of(19, 48_000, 8))),
+    "a bomb: minutes of FLAC in little": (400, lambda: whole(flac_of(300))),
+    "a bomb: an hour of FLAC": (400, lambda: whole(flac_of(3700, 8000))),
+    "a bomb of eight channels": (400, lambda: whole(flac_of(19, 48_000, 8))),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FORMS)
 def test_a_form_that_is_no_clip_is_refused_and_leaves_nothing(studio: Running, name: str) -> None:
-    status, body = FORMS[name]
+    status, form_of = FORMS[name]
+    body = form_of if isinstance(form_of, bytes) else form_of()
     before, memory = sorted(studio.queue.store.folder.iterdir()), psutil.Process().memory_info().rss
     found, answer = raw(studio, form(studio, body))
     assert found == status, answer
@@ -217,6 +217,7 @@ def test_a_range_that_cannot_be_is_refused_as_json(studio: Running, asked: str, 
     assert status == 400 or answer.headers["content-range"].startswith("bytes */")
 
 
+@pytest.mark.slow
 def test_every_answer_is_confined(studio: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = ("/", "/v1/models", "/nothing", "/page/example.flac")
     found = [studio.client.get(path).headers for path in paths]

@@ -36,6 +36,7 @@ def weights(data: Path, job: str) -> str:
     return read(data / "jobs" / job / "1.wav").weights
 
 
+@pytest.mark.slow
 def test_another_order_of_models_mixes_nothing_up(two: list[Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(two, data, backend=BACKEND) as studio:
@@ -49,6 +50,7 @@ def test_another_order_of_models_mixes_nothing_up(two: list[Path], tmp_path: Pat
         assert all(model["work_per_second"] for model in studio.client.get("/v1/models").json()["data"])
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_served_any_more_is_said_and_its_name_is_no_others(two: list[Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(two, data, backend=BACKEND) as studio:

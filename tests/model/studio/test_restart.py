@@ -162,6 +162,7 @@ def changed(data: Path, job: str, **changes: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+@pytest.mark.slow
 def test_what_cannot_go_on_says_why(tiny: Path, tmp_path: Path) -> None:
     with running(tiny, tmp_path, backend=BACKEND) as studio:
         names = [studio.done(studio.job(wav(0.1, seed=n)))["id"] for n in range(6)]
@@ -184,6 +185,7 @@ def test_what_cannot_go_on_says_why(tiny: Path, tmp_path: Path) -> None:
         studio.done(studio.job(wav(0.1)))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_tidied_away_ends_nothing(tiny: Path, tmp_path: Path) -> None:
     with running(tiny, tmp_path, backend=BACKEND) as studio:
         studio.queue.gate.clear()
@@ -238,6 +240,7 @@ def test_one_folder_is_one_studios(tmp_path: Path) -> None:
     Store(tmp_path).close()
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_ends_nothing(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise UserError("cannot write job.json: No space left on device")

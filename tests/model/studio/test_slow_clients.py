@@ -20,6 +20,7 @@ def studio(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run
         yield found
 
 
+@pytest.mark.slow
 def test_a_head_that_does_not_end_is_given_up(studio: Running) -> None:
     begun = time.monotonic()
     status, _ = raw(studio, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ")
@@ -28,6 +29,7 @@ def test_a_head_that_does_not_end_is_given_up(studio: Running) -> None:
     studio.alive()
 
 
+@pytest.mark.slow
 def test_a_head_that_drips_is_given_up(studio: Running) -> None:
     with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
         begun = time.monotonic()
@@ -39,6 +41,7 @@ def test_a_head_that_drips_is_given_up(studio: Running) -> None:
     studio.alive()
 
 
+@pytest.mark.slow
 def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free(studio: Running) -> None:
     for _ in range(LIMITS.queue + 1):
         status, answer = raw(studio, form(studio, whole(wav())[:200], length=100_000))
@@ -46,6 +49,7 @@ def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free(studio: Run
     studio.done(studio.job(wav(0.1)))
 
 
+@pytest.mark.slow
 def test_a_body_that_drips_is_given_up(studio: Running) -> None:
     with socket.create_connection(("127.0.0.1", studio.port), timeout=20) as connection:
         connection.sendall(form(studio, whole(wav())[:200], length=100_000))
@@ -58,6 +62,7 @@ def test_a_body_that_drips_is_given_up(studio: Running) -> None:
     studio.alive()
 
 
+@pytest.mark.slow
 def test_a_body_that_nobody_asked_for_is_not_waited_for(studio: Running) -> None:
     keep = head(studio, "GET /v1/models", "Content-Length: 1000000").replace(b"Connection: close\r\n", b"")
     status, answer = raw(studio, keep + b"x" * 100)
@@ -65,6 +70,7 @@ def test_a_body_that_nobody_asked_for_is_not_waited_for(studio: Running) -> None
     studio.alive()
 
 
+@pytest.mark.slow
 def test_a_client_that_reads_nothing_is_let_go(studio: Running) -> None:
     job = studio.job(flac_of(19, 44_100, 4))
     place = job["input"]["file"]

@@ -146,6 +146,7 @@ def test_the_command_shows_a_bar_where_there_is_a_terminal(tmp_path: Path) -> No
         assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "says"), [
     (["tiny", "blocked/tiny"], "cannot write"), (["tiny", "x", "--seed", "-1"], "negative"),
 ])  # fmt: skip
@@ -223,6 +224,7 @@ def test_the_tiny_tokenizer_knows_its_instructions(tiny: Path) -> None:
     assert tokenizer.get_vocab_size() <= vocab
 
 
+@pytest.mark.slow
 def test_a_random_model_listens_to_text_and_audio(tiny: Path) -> None:
     """Greedy tokens vary over time, and other texts and other clips give other tokens."""
     model = InstructMusicGen.from_pretrained(tiny, backend="reference")

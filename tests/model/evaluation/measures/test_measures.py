@@ -54,6 +54,7 @@ def test_si_sdr_at_its_ends() -> None:
         si_sdr(np.ones(3), np.ones(4))
 
 
+@pytest.mark.slow
 @given(seeds, st.floats(-20, 20))
 def test_log_mel_distance_of_a_volume_change_is_its_decibels(seed: int, decibels: float) -> None:
     noise = np.random.default_rng(seed).standard_normal(8000)

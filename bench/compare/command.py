@@ -28,7 +28,7 @@ from ..machine import hardware
 from ..output.tables import Table
 from ..records import PytestResult, Result
 from ..stats import Interval
-from .samples import Samples, samples
+from .samples import PairedSamples, samples
 
 THRESHOLD = 0.10
 
@@ -94,7 +94,9 @@ def compare(
     return [_verdict(n, before[n], after[n], confidence, threshold, seconds) for n in names]
 
 
-def _verdict(name: str, a: Samples, b: Samples, confidence: float, threshold: float, seconds: bool) -> Verdict:
+def _verdict(
+    name: str, a: PairedSamples, b: PairedSamples, confidence: float, threshold: float, seconds: bool
+) -> Verdict:
     relative = bool(a.base and b.base) and not seconds
     before, after = ([r.seconds, r.base] if relative and r.base else [r.seconds] for r in (a, b))
     change = stats.change(before, after, confidence=confidence)
@@ -110,7 +112,7 @@ def _verdict(name: str, a: Samples, b: Samples, confidence: float, threshold: fl
     return Verdict(name, change, outcome, relative, counts, left_out, (a.load, b.load))
 
 
-def _memory(a: Samples, b: Samples) -> float:
+def _memory(a: PairedSamples, b: PairedSamples) -> float:
     """Return how much slower memory can have slowed b against a, at most: as if no read overlapped any computing."""
     if not a.stream or not b.stream:
         return 1.0
@@ -118,7 +120,7 @@ def _memory(a: Samples, b: Samples) -> float:
     return 1 + a.share * max(growth - 1, 0.0)
 
 
-def _contention(run: Samples) -> float:
+def _contention(run: PairedSamples) -> float:
     """Return how much other programs' load can have moved the ratio, either way: its cost to a program on all cores.
 
     It comes and goes: two runs under the same load may differ by all of it.

@@ -21,7 +21,7 @@ MIN_SECONDS = 2e-3
 
 
 @dataclass(frozen=True)
-class Samples:
+class PairedSamples:
     """Samples of one thing measured, the reference's of the same rounds, and the machine's state in each round."""
 
     seconds: list[float]
@@ -33,7 +33,7 @@ class Samples:
     left_out: int = 0  # rounds in which others kept cores busy
 
 
-def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dict[str, Samples]:
+def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dict[str, PairedSamples]:
     """Return the samples of everything that a result measured, by name. Raises UserError if there are none.
 
     Of an edit, stages shorter than `shortest` seconds are left out.
@@ -49,7 +49,7 @@ def samples(result: Result | PytestResult, shortest: float = MIN_SECONDS) -> dic
     )
 
 
-def _edit(result: EditResult, shortest: float) -> dict[str, Samples]:
+def _edit(result: EditResult, shortest: float) -> dict[str, PairedSamples]:
     columns = {c.label: c for c in result.columns}
     fused = columns.get("fused", result.columns[0])
     base = columns.get("reference") if fused.label != "reference" else None
@@ -69,7 +69,9 @@ def _edit(result: EditResult, shortest: float) -> dict[str, Samples]:
             if stage in ("steps", summary.WHOLE):
                 share = _share(summary.step_read(fused) * (1 if stage == "steps" else g.steps), times, result)
             left_out = len(fused.rounds) - len(kept)
-            out[f"{what}: {stage}"] = Samples(times, slow, stream, share, load, result.environment.cores, left_out)
+            out[f"{what}: {stage}"] = PairedSamples(
+                times, slow, stream, share, load, result.environment.cores, left_out
+            )
     return out
 
 
@@ -88,7 +90,7 @@ def _by_round(column: EditColumn, stage: str) -> list[float]:
     return summary.samples(column, stage)
 
 
-def _kernels(result: KernelsResult) -> dict[str, Samples]:
+def _kernels(result: KernelsResult) -> dict[str, PairedSamples]:
     out = {}
     stream = summary.passes(result)
     for case in result.cases:
@@ -97,7 +99,7 @@ def _kernels(result: KernelsResult) -> dict[str, Samples]:
         for label, column in case.columns.items():
             if label not in (STOCK, SGEMM):
                 share = _share(column.reads, column.seconds, result)
-                found = Samples(column.seconds, base, stream, share, load, result.environment.cores)
+                found = PairedSamples(column.seconds, base, stream, share, load, result.environment.cores)
                 out[f"{case.case}, {label}"] = found
     return out
 
@@ -107,20 +109,20 @@ def _share(read: float, times: list[float], result: EditResult | KernelsResult) 
     return min(1.0, read / float(stats.level(times)) / summary.streaming(result))
 
 
-def _pytest(result: PytestResult) -> dict[str, Samples]:
+def _pytest(result: PytestResult) -> dict[str, PairedSamples]:
     """Join the samples of a case that was measured several times.
 
     Ours have the reference's times of the same rounds in `extra_info`; without them seconds are compared.
     """
-    out: dict[str, Samples] = {}
+    out: dict[str, PairedSamples] = {}
     for each in result.benchmarks:
         info = each.extra_info
         if not each.stats.data:
             raise UserError("the pytest-benchmark file has no samples; make it with --benchmark-save-data")
         if info.get("column") != "reference":
             name = f"{info['case']}, {info['column']}" if "case" in info and "column" in info else each.name
-            earlier = out.get(name, Samples([], []))
+            earlier = out.get(name, PairedSamples([], []))
             base = info.get("reference_seconds")
             data = [seconds / info.get("loops", 1) for seconds in each.stats.data]
-            out[name] = Samples(earlier.seconds + data, [*(earlier.base or []), *base] if base else None)
+            out[name] = PairedSamples(earlier.seconds + data, [*(earlier.base or []), *base] if base else None)
     return out

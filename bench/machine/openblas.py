@@ -26,7 +26,7 @@ def unavailable() -> str | None:
     try:
         importlib.import_module("scipy_openblas32")
     except ImportError:
-        return "scipy-openblas32 is not installed"
+        return "scipy-openblas32 is not installed; pip install scipy-openblas32"
     return None
 
 

@@ -1,4 +1,4 @@
-"""The same product by ggml, the library under llama.cpp, from an installed llama-cpp-python: its C interface by ctypes.
+"""A packed product by ggml, the library under llama.cpp, from an installed llama-cpp-python: its C interface by ctypes.
 
 Q4_0 holds the numbers of a matrix without an offset exactly: blocks of 32 codes less 8, each with a float16 scale, so
 that a group of 64 becomes two blocks of one scale. Weights lie in the buffer that ggml reorders for the CPU's
@@ -29,7 +29,7 @@ BLOCK = 32
 OUTPUTS = 8
 """Rows of a matrix that ggml interleaves where it reorders on x86-64; the widest of all processors' but RISC-V's."""
 HEADERS = 1 << 20
-"""Bytes for the headers of a context's tensors, whose data lie elsewhere, beside those of the graph."""
+"""Bytes of a context for its tensors' headers, besides those of the graph; the tensors' data lie elsewhere."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,7 +42,7 @@ class Library:
     """The functions of ggml that a product takes."""
 
     def __init__(self, folder: Path) -> None:
-        """Load them. Raises OSError or AttributeError where they are not those of ggml.h."""
+        """Load the functions. Raises OSError or AttributeError if they are not those of ggml.h."""
         suffix = ".dylib" if sys.platform == "darwin" else ".so"
         self.base = CDLL(str(folder / f"libggml-base{suffix}"), mode=ctypes.RTLD_GLOBAL)
         self.cpu = CDLL(str(folder / f"libggml-cpu{suffix}"), mode=ctypes.RTLD_GLOBAL)
@@ -116,7 +116,8 @@ def q4_0(matrix: Packed) -> npt.NDArray[np.uint8]:
 def products(matrices: Sequence[Packed], inputs: Sequence[Floats]) -> tuple[Callable[[Floats], Floats], dict[str, str]]:
     """Return a function that multiplies each of `inputs`, float32 [m, k], by all matrices, and what computes it.
 
-    The function returns the first matrix's product, float32 [m, n]. What it holds lives as long as the process.
+    The function returns the first matrix's product, float32 [m, n]. Its matrices and buffers stay in memory until the
+    process ends.
     """
     spec = importlib.util.find_spec("llama_cpp")
     assert spec is not None and spec.origin is not None  # else `unavailable`

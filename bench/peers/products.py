@@ -158,7 +158,7 @@ def measured(
     """Measure a matrix [n, k] by each number of rows; `left_out` gets the reason for each missing column."""
     n, k = matrix
     if k % GROUP:
-        left_out["the product"] = f"the matrix has {k} columns, no multiple of {GROUP}"
+        left_out["the product"] = f"the matrix has {k} columns, which is not a multiple of {GROUP}"
         return []
     asked = {"n": n, "k": k, "rows": rows, "calls": CALLS_A_ROUND}
     with Turns(ProductColumn, dict[str, Samples]) as turns:

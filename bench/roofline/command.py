@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     loaded = {file: results.load(file) for file in files}
     points = [r for r in loaded.values() if isinstance(r, EditResult)]
     if others := [file for file, r in loaded.items() if args.result and not isinstance(r, EditResult)]:
-        raise UserError(f"--result {others[0]} is no edit; name files that `bench edit --save` wrote")
+        raise UserError(f"--result {others[0]} is not an edit; name files that `bench edit --save` wrote")
     parts = compute(args.size, args.bits, args.seconds, args.batch, args.text)
     bounds = [bound(args, parts, chip) for chip in chips.CHIPS]
     with results.reports_damaged_files(*files):

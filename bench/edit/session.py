@@ -266,7 +266,7 @@ class Session:
         built = time.perf_counter() - start
         self.step_primitives = primitives(logits)  # from the graph, before it is evaluated
         start = time.perf_counter()
-        mx.eval(decoder.sampling(logits, keys[-1]))  # the caches come into being
+        mx.eval(decoder.sampling(logits, keys[-1]))  # allocates the caches
         first, durations = built + time.perf_counter() - start, []
         for n, (position, _) in enumerate(chosen):
             state.position = position

@@ -54,7 +54,7 @@ def table(result: EditResult) -> Table:
         "peak RSS": [tables.size(summary.peak_rss(c)) for c in columns],
         "peak MLX memory": [tables.size(summary.mlx_peak(c)) for c in columns],
     }.items():
-        if set(cells) != {"-"}:  # as results have it that were saved before it was measured
+        if set(cells) != {"-"}:  # results that were saved before it was measured have none
             rows.append([label, *cells, *[""] * len(others)])
     return Table(title(result), headers, rows, notes(result))
 

@@ -139,7 +139,7 @@ class Ours:
             query_rows=self.start + self.steps + 1,
         )
         tokens, out = mx.zeros((self.rows, self.model.config.codebooks, 1), dtype=mx.int32), []
-        mx.eval(stream(tokens))  # the caches come into being
+        mx.eval(stream(tokens))  # allocates the caches
         stream.position = self.start
         for _ in range(self.steps):
             begin = time.perf_counter()

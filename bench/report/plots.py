@@ -50,7 +50,7 @@ def step_time(result: EditResult) -> bytes:
     for n, column in enumerate(result.columns):
         times = np.median([r.step_seconds for r in column.rounds], axis=0) * 1e3
         done, whole = summary.part(column, "steps")
-        # In clips of several windows the length of the cache starts anew in each.
+        # In clips of several windows the length of the cache starts at 0 again in each.
         lengths = np.array(column.step_positions or summary.spread(0, whole, done)) + 1
         order = np.argsort(lengths, kind="stable")
         few = done < whole or np.any(np.diff(lengths) < 1)

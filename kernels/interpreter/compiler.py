@@ -92,11 +92,11 @@ class Compiler:
             flags += ["-fbracket-depth=2000", *(["-Xclang", "-ffloat16-excess-precision=none"] if _x86() else [])]
         if mode.check:
             lines = "-gline-tables-only" if self.family == "clang" else "-g1"
-            # Clang leaves out a load that a store to the same place follows; check mode wants to see it.
+            # Clang does not instrument a load that a store to the same place follows; check mode must see it.
             every = ["-mllvm", "-tsan-instrument-read-before-write=1"] if self.family == "clang" else []
             undefined = "bounds,alignment,shift-exponent,signed-integer-overflow"
             sanitizers = f"-fsanitize=thread,{undefined}"
-            # A check that may go on hides from the compiler that a load before it and one behind it are the same.
+            # A check that may go on keeps the compiler from merging a load before it with one after it.
             ends = [] if mode.resume else [f"-fno-sanitize-recover={undefined}"]
             return [*flags, "-O1", lines, sanitizers, *ends, *every]
         return [*flags, "-O2"]
@@ -106,13 +106,13 @@ class Compiler:
         version = [f"-DMTL_METAL_VERSION={'310' if metal == 3 else '400'}"]
         if self.family == "clang":
             return [f"-std=c++{METALS[metal]}", *version]
-        # Without GNU's words g++ does not know hexadecimal floats, which clang does; and `linux` is a name like others.
+        # g++ reads hexadecimal floats, as clang does, only with GNU extensions, which define `linux` and `unix`.
         return [f"-std=gnu++{METALS[metal]}", "-Ulinux", "-Uunix", *version]
 
     def _floating_point(self, mode: Mode) -> list[str]:
         if mode.fp != "metal":
             return _CONTRACTION[mode.fp]
-        # Metal fuses within a statement; g++ 12 knows that only as all or nothing.
+        # Metal fuses within a statement; g++ 12 can only fuse everywhere or nowhere.
         fused = "-ffp-contract=on" if self.family == "clang" else "-ffp-contract=fast"
         return ["-DMTL_FP_METAL", fused, *MATH_MODES[mode.math_mode]]
 

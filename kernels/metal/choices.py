@@ -55,7 +55,7 @@ class Choices:
 
     def by_stock(self, operation: str, rows: int, k: int = 0, dtype: mx.Dtype = mx.float16) -> bool:
         """Tell whether stock MLX computes an operation of so many rows (and, for NAX, of K features of a dtype)."""
-        nax = k % 64 == 0 and dtype != mx.float32  # which NAX would take as TF32
+        nax = k % 64 == 0 and dtype != mx.float32  # NAX would compute float32 as TF32
         return any(r.operation == operation and r.first <= rows <= r.last and (nax or not r.nax) for r in self.stock)
 
     def json(self) -> dict[str, Any]:

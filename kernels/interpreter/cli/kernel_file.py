@@ -81,7 +81,7 @@ def read_kernel(path: Path, function: str | None, headers: list[Path]) -> Kernel
         others = [
             (begin, _end(path, plain, plain.index("{", opened))) for begin, _, opened in functions if begin < start
         ]
-        for begin, end in reversed(others):  # the file's other kernels are of no use to this one
+        for begin, end in reversed(others):  # this kernel needs no other kernels of the file
             begin -= len(match.group()) if (match := _TEMPLATE.search(preamble[:begin])) else 0
             preamble = preamble[:begin] + "\n" * preamble[begin:end].count("\n") + preamble[end:]
         lines += [(row, path, number) for number, row in enumerate(preamble.splitlines(), 1)]

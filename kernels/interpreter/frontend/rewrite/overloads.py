@@ -14,7 +14,7 @@ def drop_duplicates(tokens: list[Token]) -> list[Token]:
     """
     seen: list[set[str]] = [set()]
     out: list[Token] = []
-    start = 0  # in out, of the declaration under way
+    start = 0  # index in `out` where the current declaration begins
     starts = [0]
     for token in tokens:
         out.append(token)

@@ -29,7 +29,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that name the variants to compare; `bench fidelity` and `bench quality` share them."""
     add = parser.add_argument
     add("--model", default=str(demo_path()), help="bundle folder or repo, the reference (default: the demo)")
-    add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
+    add("--keys", metavar="MAP.json", help=f"for --model: {KEYS_HELP}")
     add("--against", nargs="+", default=[], metavar="BUNDLE", help="other bundles; BUNDLE@BACKEND picks one")
     add("--bits", nargs="+", type=int, default=[], help="the model quantized in memory to 8 and/or 4 bits")
     add("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
@@ -37,7 +37,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     add("--backend", choices=BACKENDS, default="auto", help="backend of every variant that doesn't name one")
     groups = "for --bits and --recipes (default 64, or 32 where 64 does not divide)"
     add("--group-size", type=int, choices=GROUP_SIZES, help=groups)
-    add("--guidance", type=float, default=3.0, help="as in generation (default 3.0)")
+    add("--guidance", type=float, default=3.0, help="classifier-free guidance (default 3.0)")
     add("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")
     add("--json", action="store_true", help="print the page's numbers as JSON instead")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 import tempfile
@@ -34,6 +35,8 @@ MAX_FRAMES = 1 << 28
 """With MAX_SECONDS, the most `load` takes: 1 GiB of mono float32 before resampling."""
 MAX_RATE = 2**31 - 1
 """Hz; what the formats' headers can hold."""
+MAX_SOURCE_RATE = 768_000
+"""Hz; no converter of sound records at more."""
 SILENCE = 1e-4
 """-80 dBFS: a clip that never gets louder is dither or noise of an empty take, not sound to edit."""
 CANCELLED = 0.01
@@ -87,8 +90,9 @@ def load(source: str | os.PathLike[str] | BinaryIO, *, sample_rate: int = SAMPLE
     round(frames · sample_rate / source rate) samples.
 
     Warns where the channels nearly cancel in mono. Raises UserError, saying what to do, for a file that is missing,
-    unreadable, not audio, truncated (shorter than the length that it names), empty, longer than MAX_SECONDS, silent,
-    shorter than one codec frame, or with samples that are NaN, infinite, or beyond 1000 times full scale.
+    unreadable, not audio, truncated (shorter than the length that it names), empty, longer than MAX_SECONDS, at a rate
+    above MAX_SOURCE_RATE, joined from more than 1000 others, silent, shorter than one codec frame, or with samples that
+    are NaN, infinite, or beyond 1000 times full scale.
     """
     sample_rate = checks.whole("sample_rate", sample_rate, 1, MAX_RATE)
     with opened(source) as (name, file):
@@ -108,12 +112,22 @@ def load_open(name: str, file: Seekable, keep: Keep | None = None, *, sample_rat
     return Clip(samples, sample_rate, mono.rate, source_frames, mono.channels, mono.peak, tuple(mono.notes))
 
 
-def read_mix(name: str, file: Seekable, keep: Keep | None = None, sample_rate: int = SAMPLE_RATE) -> Mono:
-    """Read the mono mix of a file, at its own rate. Raises what `load` raises, and warns as it does."""
+def read_mix(
+    name: str,
+    file: Seekable,
+    keep: Keep | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    decode_seconds: float = math.inf,
+) -> Mono:
+    """Read the mono mix of a file, at its own rate. Raises what `load` raises, and warns as it does.
+
+    Raises UserError too where reading and decoding take longer than `decode_seconds`.
+    """
     view = View.whole(file)
     if not view.end:
         raise UserError(f"{name}: empty file; give a clip with sound in it")
-    mono = read_mono(name, view, Limits(MAX_SECONDS, MAX_FRAMES), _BLOCK, keep)
+    limits = Limits(MAX_SECONDS, MAX_FRAMES, MAX_SOURCE_RATE, decode_seconds)
+    mono = read_mono(name, view, limits, _BLOCK, keep)
     frames, rate = len(mono.samples), mono.rate
     if mono.peak < SILENCE:
         raise UserError(f"{name}: silent (peak {decibels(mono.peak)}); give a clip with sound in it")

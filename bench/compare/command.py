@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench compare`."""
     p = subparsers.add_parser("compare", help="two saved results: regressions past a threshold, with noise in mind")
     p.add_argument("a", metavar="A.json", help="before: saved by bench, or by pytest-benchmark")
-    p.add_argument("b", metavar="B.json", help="after")
+    p.add_argument("b", metavar="B.json", help="after: the result that is judged")
     growth = "growth that counts as a regression (default 10)"
     p.add_argument("--threshold", type=float, default=100 * THRESHOLD, metavar="PERCENT", help=growth)
     p.add_argument("--seconds", action="store_true", help="compare seconds instead of ratios to the reference")

@@ -31,16 +31,18 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench edit`."""
     p = subparsers.add_parser("edit", help="a whole edit, stage by stage: fused against reference (the default)")
     where, add = p.add_mutually_exclusive_group(), p.add_argument
-    where.add_argument("--model", metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)")
-    add("--keys", metavar="MAP.json", help=f"of --model: {KEYS_HELP}")
+    where.add_argument(
+        "--model", metavar="PATH_OR_REPO", help="a bundle (default: the small demo that ships with this program)"
+    )
+    add("--keys", metavar="MAP.json", help=f"for --model: {KEYS_HELP}")
     geometry = "random weights of MusicGen's geometry, made once (see `bench sizes`)"
     where.add_argument("--size", choices=options.SIZES, help=geometry)
-    add("--bits", type=int, choices=sizes.BITS, help="of --size (default 4)")
+    add("--bits", type=int, choices=sizes.BITS, help="bits of the projections of --size (default 4)")
     length = "length of the clip (default 2 for the demo and tiny, else 5; with --quick 1)"
     add("--seconds", type=float, help=length)
     add("--batch", type=int, default=1, help="clips edited together (default 1)")
     add("--steps", type=int, help="measure so many decode steps and project the rest (default: all)")
-    add("--backend", choices=BACKENDS, default="auto", help="of the fused column (default auto)")
+    add("--backend", choices=BACKENDS, default="auto", help="backend of the fused column (default auto)")
     columns = """which of fused,reference,openblas to run (default: the first two; with --size also openblas
         where it can run; with --quick only the first of medium and large)"""
     add("--columns", metavar="LIST", help=columns)

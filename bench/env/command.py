@@ -17,7 +17,7 @@ from ..machine import environment
 def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench env`."""
     parser = subparsers.add_parser("env", help="machine, versions, commit and backends, for a bug report")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def run(args: argparse.Namespace) -> int:

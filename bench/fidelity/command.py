@@ -31,10 +31,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add = parser.add_argument
     add("--texts", nargs="+", type=instruction, default=list(TEXTS), help="instructions")
     add("--frames", type=int, help="steps to run, 50 a second (default: the window that edits take)")
-    add("--seed", type=int, default=0, help="of what is generated (default 0)")
+    add("--seed", type=int, default=0, help="seed of the generated tokens (default 0)")
     add("--agreement", type=int, default=10, metavar="K", help="K of the top-K agreement")
     add("--probes", type=int, default=1, help="clips x texts used for layers and costs")
-    add("--by", nargs="+", default=["kind", "layer"], choices=("kind", "layer", "matrix"), help="costs by")
+    add(
+        "--by",
+        nargs="+",
+        default=["kind", "layer"],
+        choices=("kind", "layer", "matrix"),
+        help="parts whose cost is measured",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

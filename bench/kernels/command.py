@@ -32,11 +32,11 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench kernels`."""
     p = subparsers.add_parser("kernels", help="every kernel against stock MLX: time, error, traffic")
     add = p.add_argument
-    add("--size", choices=options.SIZES, default="large", help="whose shapes (default large)")
+    add("--size", choices=options.SIZES, default="large", help="MusicGen size whose shapes are timed (default large)")
     one = "one backend, or `auto` for all that can run here (default)"
     add("--backend", choices=BACKENDS, default="auto", help=one)
     add("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
-    add("--repeat", type=int, help="samples, at least (default 15, with --quick 7)")
+    add("--repeat", type=int, help="least number of samples (default 15, with --quick 7)")
     limit = "time for a case, where that allows (default 15, with --quick 3)"
     add("--limit", type=float, metavar="SECONDS", help=limit)
     count = "count the Metal kernels' bytes in the interpreter (default: unless --quick)"

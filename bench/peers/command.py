@@ -54,14 +54,14 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     )
     add = p.add_argument
     add("--size", choices=options.SIZES, default="small", help="geometry (default small)")
-    add("--bits", type=int, choices=sizes.BITS, default=4, help="of the MLX columns (default 4)")
-    add("--backend", choices=BACKENDS, default="auto", help="of our columns (default auto)")
+    add("--bits", type=int, choices=sizes.BITS, default=4, help="bits of the MLX columns (default 4)")
+    add("--backend", choices=BACKENDS, default="auto", help="backend of our columns (default auto)")
     start = "cache length at the first step (default 125)"
     add("--start", type=int, default=125, metavar="POSITION", help=start)
     add("--steps", type=int, default=5, help="steps a round (default 5)")
     add("--batch", type=int, default=1, help="clips; each has two rows (default 1)")
     add("--repeat", type=int, default=3, help="rounds (default 3)")
-    add("--rows", default="1,2,4,8,16", metavar="LIST", help="of the products with a matrix (default 1,2,4,8,16)")
+    add("--rows", default="1,2,4,8,16", metavar="LIST", help="rows to multiply a matrix by (default 1,2,4,8,16)")
     add("--torch-python", metavar="PATH", help="a Python with torch and transformers (default: this one)")
     options.add(p, "peers-<size>")
 

@@ -25,9 +25,8 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     out = "write report.md and its pictures there (default: print the tables, and write nothing)"
     p.add_argument("-o", "--out", type=Path, metavar="FOLDER", help=out)
     p.add_argument("--no-plots", action="store_true", help="no pictures beside report.md; needs no matplotlib")
-    blocks = """instead, write the tables and pictures of the results that PAGE names between its
-        <!-- bench:begin FILE.json --> and <!-- bench:end --> into it, and the pictures beside the results
-        (docs/benchmarks.md)"""
+    blocks = """instead, fill in each block of PAGE (docs/benchmarks.md) between <!-- bench:begin FILE.json --> and
+        <!-- bench:end --> with that result's table, and draw its picture beside FILE.json"""
     p.add_argument("--update", type=Path, metavar="PAGE", help=blocks)
 
 

@@ -30,10 +30,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench roofline`."""
     p = subparsers.add_parser("roofline", help="bounds on ms/step and RTF, here and on Apple chips")
     p.add_argument("--size", choices=step_bytes.SIZES, default="large", help="MusicGen's size (default large)")
-    p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="of the projections (default 4)")
+    p.add_argument("--bits", type=int, choices=sizes.BITS, default=4, help="bits of the projections (default 4)")
     p.add_argument("--seconds", type=float, default=5.0, help="length of the clip, up to 10 (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
-    p.add_argument("--text", type=int, default=12, metavar="TOKENS", help="of the instruction (default 12)")
+    p.add_argument("--text", type=int, default=12, metavar="TOKENS", help="tokens of the instruction (default 12)")
     saved = "a saved `bench edit` to place under its machine's roof (default: those in bench/results)"
     p.add_argument("--result", action="append", default=[], metavar="FILE", help=saved)
     p.add_argument("--no-measure", action="store_true", help="leave this machine's bandwidth out")

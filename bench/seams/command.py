@@ -28,12 +28,17 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench seams`."""
     p = subparsers.add_parser("seams", help="jumps where windows meet, for several strides and look-aheads")
     p.add_argument(
-        "--model", default=str(demo_path()), metavar="PATH_OR_REPO", help="a bundle (default: the embedded demo bundle)"
+        "--model",
+        default=str(demo_path()),
+        metavar="PATH_OR_REPO",
+        help="a bundle (default: the small demo that ships with this program)",
     )
-    p.add_argument("--backend", choices=BACKENDS, default="auto", help="default auto")
+    p.add_argument("--backend", choices=BACKENDS, default="auto", help="backend (default auto)")
     p.add_argument("--clips", nargs="+", type=Path, help="audio files or folders (default: the shipped clip)")
-    p.add_argument("--seconds", type=float, default=30.0, help="of each clip; shorter ones are repeated (default 30)")
-    p.add_argument("--instruction", default="only the drums", help='default "only the drums"')
+    p.add_argument(
+        "--seconds", type=float, default=30.0, help="seconds of each clip; shorter ones are repeated (default 30)"
+    )
+    p.add_argument("--instruction", default="only the drums", help='sentence (default "only the drums")')
     p.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 (default 3)")
     p.add_argument(
         "--layouts",

@@ -32,9 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     """Add the options of `bench tune`."""
     p = subparsers.add_parser("tune", help="find this machine's fastest settings, used from then on")
     p.add_argument("--backend", choices=("auto", *tuning.TUNED), default="auto", help="what to tune (default auto)")
-    p.add_argument("--size", choices=tuple(PRESETS), default="large", help="whose shapes to measure (default large)")
-    p.add_argument("--bits", type=int, choices=(4, 8), default=4, help="of the projections (default 4)")
-    p.add_argument("--seconds", type=float, default=150.0, help="to measure for, at most about (default 150)")
+    p.add_argument("--size", choices=tuple(PRESETS), default="large", help="MusicGen size to measure (default large)")
+    p.add_argument("--bits", type=int, choices=(4, 8), default=4, help="bits of the projections (default 4)")
+    p.add_argument("--seconds", type=float, default=150.0, help="about how long it may take (default 150)")
     p.add_argument(
         "--start", action="append", default=[], metavar="NAME=VALUE", help="a setting to begin with (may be repeated)"
     )

@@ -6,14 +6,18 @@ read to the end. Any other size that the file does not reach says that something
 
 from __future__ import annotations
 
+import itertools
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .pieces import Part, Pieces, View
+from .pieces import Part, Pieces, TooMuch, View, bounded
 
 NEAR = 1 << 16
 """How far below 2^31 and 2^32 a size still means "unknown": some programs take the header off."""
+MAX_CHUNKS = 10_000
+"""Chunks before the samples, or behind; programs write a few."""
 ABSURD = 1 << 42
 """Bytes; the hour of samples that is taken has far fewer, whatever their format."""
 
@@ -87,16 +91,21 @@ def layout(head: bytes) -> Layout | None:
 
 
 def starts(view: View, kind: Layout) -> list[int]:
-    """Where in the file recordings of one kind begin: more than one in files that were joined byte for byte."""
-    found = {view.start}
-    for mark in kind.marks:
-        at = view.start + 12
-        while (at := view.find(mark, at)) >= 0:
-            head = view.at(at - kind.mark, 64)
-            if layout(head) is kind and _is_name(head[kind.first :]):
-                found.add(at - kind.mark)
-            at += len(mark)
-    return sorted(found)
+    """Where in the file recordings of one kind begin: more than one in files that were joined byte for byte.
+
+    Raises TooMuch for too many.
+    """
+    found, at, stray = [view.start], view.start + 12, 0
+    marks = re.compile(b"|".join(map(re.escape, kind.marks)))
+    while (at := view.find(marks, at)) >= 0:
+        head = view.at(at - kind.mark, 64)
+        if layout(head) is kind and _is_name(head[kind.first :]):
+            found.append(at - kind.mark)
+        else:
+            stray += 1
+        bounded(len(found), stray=stray)
+        at += len(kind.marks[0])
+    return found
 
 
 def _is_name(chunk: bytes) -> bool:
@@ -104,9 +113,10 @@ def _is_name(chunk: bytes) -> bool:
 
 
 def part(view: View, kind: Layout) -> Part:
-    """Return the recording that fills a view."""
-    at, content, sizes64, comm = view.start + kind.first, b"", b"", 0
-    while True:
+    """Return the recording that fills a view. Raises TooMuch for too many chunks before its samples."""
+    at, content, sizes64, where64, comm = view.start + kind.first, b"", b"", 0, 0
+    for count in itertools.count():
+        _few(count)
         head = view.at(at, kind.header)
         if len(head) < kind.header:  # no samples: the decoder says so
             return Part(Pieces(view.file, [(view.start, view.end)]))
@@ -116,8 +126,8 @@ def part(view: View, kind: Layout) -> Part:
             break
         if head.startswith(kind.format):
             content, comm = view.at(at + kind.header, min(max(size, 0), 40)), at + kind.header
-        if head.startswith(b"ds64"):
-            sizes64 = view.at(at + kind.header, 24)
+        if head.startswith(b"ds64") and size >= 24:
+            sizes64, where64 = view.at(at + kind.header, 24), at + kind.header
         at += kind.header + max(size, 0)
         at += -(at - view.start) % kind.align
     if len(sizes64) == 24 and size == 0xFFFFFFFF:
@@ -126,7 +136,7 @@ def part(view: View, kind: Layout) -> Part:
     else:
         limit = 1 << (8 * struct.calcsize(kind.size))
     begin = at + kind.header + kind.before
-    there, named = view.end - begin, size - kind.before
+    there, named = max(view.end - begin, 0), size - kind.before
     unknown = named <= 0 and there > 0 and not _chunks(view, at + kind.header + max(size, 0), kind)
     unknown |= size >= ABSURD or any(0 <= each - size <= NEAR for each in (limit - 1, (1 << 31) + NEAR // 2))
     try:
@@ -140,12 +150,21 @@ def part(view: View, kind: Layout) -> Part:
             return Part(Pieces(view.file, []), f"{there} of {named} bytes of its samples")
         if there // frame < named // frame:
             return Part(Pieces(view.file, []), f"{there // frame} of {named // frame} frames")
-    return Part(_patched(view, kind, at, there, sizes64, comm, frame))
+    return Part(_patched(view, kind, at, there, where64, comm, frame))
+
+
+def _few(chunks: int) -> None:
+    """Raise TooMuch beyond MAX_CHUNKS."""
+    if chunks > MAX_CHUNKS:
+        raise TooMuch(f"more than {MAX_CHUNKS} chunks are beside its samples; convert it to WAV or FLAC")
 
 
 def _chunks(view: View, at: int, kind: Layout) -> bool:
     """Tell whether nothing but whole chunks follows: then a size of 0 before them is meant."""
+    count = 0
     while at < view.end:
+        count += 1
+        _few(count)
         head = view.at(at, kind.header)
         if len(head) < kind.header or not _is_name(head):
             return False
@@ -155,20 +174,21 @@ def _chunks(view: View, at: int, kind: Layout) -> bool:
     return True
 
 
-def _patched(view: View, kind: Layout, at: int, there: int, sizes64: bytes, comm: int, frame: int) -> Pieces:
-    """Return the recording with the true sizes in its header; what follows the samples' begin are samples."""
-    begin = at + kind.header + kind.before
-    header = bytearray(view.at(view.start, begin - view.start))
+def _patched(view: View, kind: Layout, at: int, there: int, where64: int, comm: int, frame: int) -> Pieces:
+    """Return the recording with the true sizes in its header; what follows the samples' begin are samples.
+
+    where64, comm: where the contents of its ds64 and COMM chunks begin; 0: it has none.
+    """
     size = kind.before + there + (kind.header if kind.included else 0)
+    patches: dict[int, bytes] = {}
 
     def put(form: str, offset: int, value: int) -> None:
-        struct.pack_into(form, header, offset - view.start, min(value, (1 << 8 * struct.calcsize(form)) - 1))
+        patches[offset] = struct.pack(form, min(value, (1 << 8 * struct.calcsize(form)) - 1))
 
-    if sizes64:
-        where = header.find(b"ds64") + view.start + 8
-        put("<Q", where, view.end - view.start - 8)
-        put("<Q", where + 8, there)
-        put("<Q", where + 16, there // frame if frame else 0)
+    if where64:
+        put("<Q", where64, view.end - view.start - 8)
+        put("<Q", where64 + 8, there)
+        put("<Q", where64 + 16, there // frame if frame else 0)
     else:
         put(kind.size, at + kind.name, size)
         if kind in (WAV, RIFX, AIFF, SVX):
@@ -177,7 +197,12 @@ def _patched(view: View, kind: Layout, at: int, there: int, sizes64: bytes, comm
             put("<Q", view.start + 16, view.end - view.start)
     if kind is AIFF and comm and frame:
         put(">I", comm + 2, there // frame)
-    return Pieces(view.file, [bytes(header), (begin, view.end)])
+    pieces: list[bytes | tuple[int, int]] = []
+    done = view.start
+    for offset, patch in sorted(patches.items()):
+        pieces += [(done, offset), patch]
+        done = offset + len(patch)
+    return Pieces(view.file, [*pieces, (done, view.end)])
 
 
 AU_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
@@ -193,12 +218,15 @@ def is_au(head: bytes) -> bool:
 
 
 def au_starts(view: View) -> list[int]:
-    """Return where each Sun file in it starts, as `starts` does for chunks."""
-    found, at = [view.start], view.start + 24
-    magic = view.at(view.start, 4)
+    """Return where each Sun file in it starts, as `starts` does for chunks. Raises TooMuch for too many."""
+    found, at, stray = [view.start], view.start + 24, 0
+    magic = re.compile(re.escape(view.at(view.start, 4)))
     while (at := view.find(magic, at)) >= 0:
         if is_au(view.at(at, 24)):
             found.append(at)
+        else:
+            stray += 1
+        bounded(len(found), stray=stray)
         at += 4
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ import soundfile
 
 from ..errors import UserError
 from . import chunked
-from .pieces import Part, Pieces, View
+from .pieces import Part, Pieces, TooMuch, View, too_slow
 
 Block = npt.NDArray[np.float32]
 MAX_COPY = 1 << 32
@@ -48,10 +49,11 @@ class Track:
 
 @contextmanager
 def sndfile(part: Part, block: int) -> Iterator[Track]:
-    """Open with libsndfile; blocks hold `block` samples. Raises Undecodable."""
+    """Open with libsndfile; blocks hold `block` samples. Raises Undecodable, and TooMuch as the part's file does."""
     try:
         file = soundfile.SoundFile(part.data)
     except (soundfile.LibsndfileError, TypeError, OSError) as e:  # TypeError: raw samples, of unknown rate
+        _check(part.data)
         raise Undecodable(reason(e)) from e
     with file:
         known = not part.open and file.frames < 1 << 60
@@ -66,16 +68,24 @@ def _blocks(file: soundfile.SoundFile, data: Pieces, samples: int) -> Iterator[B
         try:
             block: Block = file.read(out=out, dtype="float32", always_2d=True)
         except (soundfile.LibsndfileError, OSError) as e:
+            _check(data)
             # What was decoded before the fault is in `out`; the rest of it is untouched.
             untouched = np.isnan(out).all(axis=1)
             if good := int(np.argmax(untouched)) if untouched.any() else len(out):
                 yield out[:good]
             raise Undecodable(reason(e)) from e
-        if error := data.error:
-            raise Undecodable(reason(error)) from error
+        _check(data)
         if not len(block):
             return
         yield block
+
+
+def _check(data: Pieces) -> None:
+    """Raise what stopped reading, which decoders take for the file's end: TooMuch, or Undecodable."""
+    if isinstance(data.error, TooMuch):
+        raise data.error
+    if data.error is not None:
+        raise Undecodable(reason(data.error)) from data.error
 
 
 def demuxer(head: bytes) -> str:
@@ -107,8 +117,10 @@ def shortage(view: View) -> str:
 
 
 @contextmanager
-def other(view: View, name: str, seconds: int) -> Iterator[Track]:
+def other(view: View, name: str, seconds: int, decode_seconds: float = math.inf) -> Iterator[Track]:
     """Open with PyAV, else with ffmpeg, as the container `name`, up to `seconds`. Raises Undecodable or NoDecoder.
+
+    Raises TooMuch where ffmpeg takes longer than `decode_seconds`, or reading the view's file does.
 
     The container is fixed by the caller, and the file is given as bytes: nothing in it can make the decoder open
     another file or a network address.
@@ -118,42 +130,51 @@ def other(view: View, name: str, seconds: int) -> Iterator[Track]:
     except ImportError:
         if shutil.which("ffmpeg") is None:
             raise NoDecoder(HOW) from None
-        with _ffmpeg(view, name, seconds) as track:
+        with _ffmpeg(view, name, seconds, decode_seconds) as track:
             yield track
         return
-    data: Any = Pieces(view.file, [(view.start, view.end)])
+    data = Pieces(view.file, [(view.start, view.end)])
     try:
-        with closing(av.open(data, format=name)) as container:
+        with closing(av.open(cast(Any, data), format=name)) as container:
             if not container.streams.audio:
                 raise Undecodable("it has no sound")
             stream = container.streams.audio[0]
             rate, channels = getattr(stream, "rate", None), getattr(stream, "channels", None)  # no codec: neither
             if not rate or not channels:
                 raise Undecodable("it does not say its rate and channels")
-            yield Track(rate, channels, None, _av_blocks(av, container, stream), name)
+            yield Track(rate, channels, None, _av_blocks(av, container, stream, data), name)
     except (av.FFmpegError, ValueError) as e:
+        _check(data)
         raise Undecodable(reason(e)) from e
 
 
-def _av_blocks(av: Any, container: Any, stream: Any) -> Iterator[Block]:
+def _av_blocks(av: Any, container: Any, stream: Any, data: Pieces) -> Iterator[Block]:
     planes = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
     try:
         for frame in container.decode(stream):
             for each in planes.resample(frame):
                 yield np.ascontiguousarray(each.to_ndarray().T, dtype=np.float32)
     except (av.FFmpegError, ValueError) as e:
+        _check(data)
         raise Undecodable(reason(e)) from e
+    _check(data)
 
 
 @contextmanager
-def _ffmpeg(view: View, name: str, seconds: int) -> Iterator[Track]:
+def _ffmpeg(view: View, name: str, seconds: int, decode_seconds: float) -> Iterator[Track]:
     with tempfile.NamedTemporaryFile(suffix=f".{name}") as source, tempfile.TemporaryFile() as out:
-        copy(Pieces(view.file, [(view.start, view.end)]), source)
-        done = subprocess.run(
-            ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-f", name,
-             "-i", f"file:{source.name}", "-vn", "-t", str(seconds + 1), "-c:a", "pcm_f32le", "-f", "wav", "-"],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
+        data = Pieces(view.file, [(view.start, view.end)])
+        copy(data, source)
+        _check(data)
+        try:
+            done = subprocess.run(
+                ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-f", name,
+                 "-i", f"file:{source.name}", "-vn", "-t", str(seconds + 1), "-c:a", "pcm_f32le", "-f", "wav", "-"],
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE, check=False,
+                timeout=None if math.isinf(decode_seconds) else decode_seconds,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise too_slow(decode_seconds) from None
         said = done.stderr.decode(errors="replace").strip().splitlines()
         written = View.whole(out)
         if done.returncode or written.end <= 44:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from .pieces import Part, Pieces, View
+import re
+
+from .pieces import Part, Pieces, View, bounded
 
 ABSURD = 1 << 35
 """Samples: nine days at 44.1 kHz. What names more has no length (its writer could not go back)."""
+_STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+"""A marker, and the header of the STREAMINFO that follows: the last block before the sound, or not."""
 
 
 def starts(view: View) -> list[int]:
-    """Where streams begin: at each marker that a STREAMINFO follows."""
-    found, at = [], view.start
-    while (at := view.find(b"fLaC", at)) >= 0:
-        if view.at(at + 4, 4) in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
-            found.append(at)
-        at += 4
+    """Where streams begin: at each marker that a STREAMINFO follows. Raises TooMuch for too many."""
+    found: list[int] = []
+    at = view.start
+    while (at := view.find(_STREAM, at)) >= 0:
+        found.append(at)
+        bounded(len(found))
+        at += 8
     return found
 
 

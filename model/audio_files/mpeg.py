@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .pieces import Part, Pieces, View
+from .pieces import Part, Pieces, View, bounded
 
 RATES = (44_100, 48_000, 32_000)
 KBPS = {
@@ -73,8 +73,8 @@ def is_mpeg(view: View, at: int) -> bool:
 
 
 def _frames(view: View) -> Iterator[tuple[int, Frame]]:
-    """Every whole frame and its place, across tags and whatever else is between them."""
-    at, trusted = view.start, True
+    """Every whole frame and its place, across tags and whatever else is between them. Raises TooMuch for much of it."""
+    at, trusted, stray = view.start, True, 0
     while at + 4 <= view.end:
         head = view.at(at, 10)
         found = frame(head)
@@ -83,12 +83,15 @@ def _frames(view: View) -> Iterator[tuple[int, Frame]]:
                 return
             yield at, found
             at, trusted = at + found.size, True
-        elif skip := tag(head):
+            continue
+        stray += 1
+        bounded(stray=stray)
+        if skip := tag(head):
             at, trusted = at + skip, False
         else:
-            block = view.at(at + 1, 1 << 16)
-            match = _SYNC.search(block)
-            at, trusted = at + 1 + (match.start() if match else max(len(block) - 1, 1)), False
+            at, trusted = view.find(_SYNC, at + 1), False
+            if at < 0:
+                return
 
 
 def _xing(data: bytes, found: Frame) -> int:
@@ -100,15 +103,16 @@ def _xing(data: bytes, found: Frame) -> int:
 
 
 def parts(view: View) -> list[Part]:
-    """Every recording that an MPEG file holds."""
+    """Every recording that an MPEG file holds. Raises TooMuch for too many, or frames apart from each other."""
     made: list[Part] = []
     run: list[tuple[int, int]] = []
     first: tuple[bytes, Frame] | None = None
-    count, kind = 0, None
+    count, kind, apart = 0, None, 0
 
     def close() -> None:
         if first is not None or run:
             made.append(_part(view, first, run, count))
+            bounded(len(made))
 
     for at, found in _frames(view):
         data = view.at(at, found.size) if found.layer == 3 else b""
@@ -125,6 +129,8 @@ def parts(view: View) -> list[Part]:
                 run[-1] = run[-1][0], at + found.size
             else:
                 run.append((at, at + found.size))
+                apart += 1
+                bounded(pieces=apart)
     close()
     return made
 

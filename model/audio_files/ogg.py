@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from .pieces import Part, Pieces, View
+import re
+
+from .pieces import Part, Pieces, View, bounded
 
 AUDIO = (b"\x01vorbis", b"OpusHead", b"\x7fFLAC", b"Speex   ")
 """How the first packet of a stream of sound begins."""
+_PAGE = re.compile(b"OggS")
 
 
 def parts(view: View) -> list[Part]:
-    """Return a part for each link: the pages of its first stream of sound, whatever video or text lies between them."""
+    """Return a part for each link: the pages of its first stream of sound, whatever video or text lies between them.
+
+    Raises TooMuch for too many links, pages apart from each other, or marks of none.
+    """
     made: list[Part] = []
     pages: list[tuple[int, int]] = []
-    serial, ended, heads = b"", False, True
+    serial, ended, heads, apart, stray = b"", False, True, 0, 0
 
     def close() -> None:
         if pages:
             note = "" if ended else "it has no end of stream: it was cut off, or recorded; what is there is taken"
             made.append(Part(Pieces(view.file, pages), note=note))
+            bounded(len(made))
 
     at = view.start
-    while (at := view.find(b"OggS", at)) >= 0:
+    while (at := view.find(_PAGE, at)) >= 0:
         head = view.at(at, 282)
         if len(head) < 27 or len(head) < 27 + head[26] or head[4]:
             at += 4
+            stray += 1
+            bounded(stray=stray)
             continue
         body = at + 27 + head[26]
         end = body + sum(head[27 : 27 + head[26]])
@@ -44,6 +53,8 @@ def parts(view: View) -> list[Part]:
                 pages[-1] = pages[-1][0], end
             else:
                 pages.append((at, end))
+                apart += 1
+                bounded(pieces=apart)
         at = end
     close()
     return made

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 import bisect
+import math
 import os
+import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 ENDLESS = 1 << 40
 """Added to the length of a stream whose decoder would otherwise stop at its own guess of the length."""
-_STEP = 1 << 20
+MAX_PARTS = 1000
+"""Recordings that one file may hold: an hour of them is 3.6 s each."""
+MAX_PIECES = 1 << 18
+"""Ranges of bytes that one file's recordings may be scattered over: an hour of Ogg pages of 20 ms has 180,000."""
+MAX_STRAY = 1 << 18
+"""Marks and tags that begin no recording: chance makes few of them, even in a gigabyte."""
+_STEP, _LONGEST = 1 << 20, 64
+"""Bytes that `View.find` reads at a time, and the most that its patterns match."""
+
+
+class TooMuch(Exception):
+    """The file takes more time or memory than it may; the message says which, and what to do."""
+
+
+def too_slow(seconds: float) -> TooMuch:
+    """Return what says that a file took longer than `seconds`."""
+    return TooMuch(f"takes longer than {seconds:g} s to decode; convert it to WAV or FLAC, or cut it")
+
+
+def bounded(parts: int = 0, *, pieces: int = 0, stray: int = 0) -> None:
+    """Check what was counted so far in a scan. Raises TooMuch beyond MAX_PARTS, MAX_PIECES or MAX_STRAY."""
+    if parts > MAX_PARTS:
+        raise TooMuch(f"more than {MAX_PARTS} recordings are joined in it; convert it to one WAV, or split it")
+    if pieces > MAX_PIECES:
+        raise TooMuch(f"its sound is scattered over more than {MAX_PIECES} pieces; convert it to WAV or FLAC")
+    if stray > MAX_STRAY:
+        raise TooMuch(f"more than {MAX_STRAY} marks in it begin no sound; convert it to WAV or FLAC")
 
 
 class Seekable(Protocol):
@@ -26,13 +55,41 @@ class Seekable(Protocol):
         """Return the current offset."""
 
 
-@dataclass(frozen=True)
+class Timed:
+    """A file that may be read for so many seconds from now on. `read` raises TooMuch afterwards."""
+
+    def __init__(self, file: Seekable, seconds: float = math.inf) -> None:
+        self._file, self._seconds = file, seconds
+        self._deadline = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise TooMuch if the time is over."""
+        if time.monotonic() > self._deadline:
+            raise too_slow(self._seconds)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """As of any file."""
+        self.check()
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0, /) -> int:
+        """As of any file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._file.tell()
+
+
+@dataclass
 class View:
     """Bytes `start` to `end` of a file."""
 
     file: Seekable
     start: int
     end: int
+    _ahead: tuple[int, bytes] = field(default=(0, b""), init=False, repr=False, compare=False)
+    """Where `find` read last, and what: many finds in the same bytes read them once."""
 
     @classmethod
     def whole(cls, file: Seekable) -> View:
@@ -46,15 +103,18 @@ class View:
         self.file.seek(offset)
         return self.file.read(max(min(size, self.end - offset), 0))
 
-    def find(self, literal: bytes, offset: int) -> int:
-        """Where in the file `literal` comes next, from `offset` on; -1 if it does not."""
+    def find(self, pattern: re.Pattern[bytes], offset: int) -> int:
+        """Where in the file `pattern`, of at most 64 bytes, comes next, from `offset` on; -1 if it does not."""
         while offset < self.end:
-            block = self.at(offset, _STEP)
-            if (found := block.find(literal)) >= 0:
-                return offset + found
+            begin, block = self._ahead
+            last = begin + len(block) if len(block) < _STEP else begin + len(block) - _LONGEST
+            if not begin <= offset < last:
+                begin, block = self._ahead = offset, self.at(offset, _STEP)
+            if match := pattern.search(block, offset - begin):
+                return begin + match.start()
             if len(block) < _STEP:
                 break
-            offset += _STEP - len(literal) + 1
+            offset = begin + len(block) - _LONGEST
         return -1
 
 
@@ -73,7 +133,7 @@ class Pieces:
         self.length = self._starts[-1]
         self._end = self.length + (ENDLESS if endless else 0)
         self._at = 0
-        self.error: OSError | None = None
+        self.error: OSError | TooMuch | None = None
         """What stopped reading, if something did: the decoder's callbacks can't raise."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -91,7 +151,8 @@ class Pieces:
             size = max(self.length - self._at, 0)
         if self._at >= self.length:
             # Decoders look for a tag in the last 128 bytes, and give up where they can't be read.
-            out = bytes(min(size, self._end - self._at)) if self._end - self._at <= 4096 else b""
+            left = max(self._end - self._at, 0)
+            out = bytes(min(size, left)) if left <= 4096 else b""
             self._at += len(out)
             return out
         parts = []
@@ -104,7 +165,7 @@ class Pieces:
                 try:
                     self._file.seek(piece[0] + skip)
                     got = self._file.read(min(size, piece[1] - piece[0] - skip))
-                except OSError as e:
+                except (OSError, TooMuch) as e:
                     self.error, got = e, b""
             if not got:  # the file has become shorter meanwhile
                 break

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -13,22 +15,26 @@ import soxr
 from ..errors import UserError
 from . import chunked, flac, mpeg, ogg
 from .decoders import NoDecoder, Track, Undecodable, demuxer, other, shortage, sndfile
-from .pieces import Part, Pieces, View
+from .pieces import Part, Pieces, Timed, TooMuch, View, bounded
 from .spool import Spool
 
 Samples = npt.NDArray[np.float32]
 LOUDEST = 1000.0
 """Times full scale, 60 dB: samples beyond are integers that were stored as floats, or no audio at all."""
+_RESAMPLED = 1 << 22
+"""Samples that are resampled at a time, after it."""
 Keep = Callable[[Samples, int], None]
 """Takes each block of samples [n, channels] as it was decoded, and its rate in Hz."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that is taken: seconds, and frames."""
+    """The most that is taken: seconds, frames, Hz, and seconds that decoding itself may last."""
 
     seconds: int
     frames: int
+    rate: int
+    decode_seconds: float = math.inf
 
     def frames_at(self, rate: int) -> int:
         """Frames at a rate."""
@@ -52,9 +58,12 @@ class Mono:
 
 
 def recordings(view: View) -> list[Part]:
-    """Return the parts of a file, by its content; its name says nothing here."""
+    """Return the parts of a file, by its content; its name says nothing here. Raises TooMuch for too many."""
     start = view.start
-    while skip := mpeg.tag(view.at(start, 10)):
+    for n in itertools.count():
+        bounded(stray=n)
+        if not (skip := mpeg.tag(view.at(start, 10))):
+            break
         start += skip
     head = view.at(start, 40)
     inner = View(view.file, start, view.end)
@@ -76,11 +85,18 @@ def _cut(view: View, starts: list[int]) -> list[View]:
 
 
 def read_mono(name: str, view: View, limits: Limits, block: int, keep: Keep | None = None) -> Mono:
-    """Decode every part, `block` samples at a time. Raises UserError for bad files.
+    """Decode every part, `block` samples at a time. Raises UserError for bad files, and for what exceeds the limits.
 
     No copy of every channel is held; `keep`, if given, is told each block.
     """
-    mix = _Mix(name, limits, keep)
+    timed = Timed(view.file, limits.decode_seconds)
+    try:
+        return _read_mono(name, View(timed, view.start, view.end), _Mix(name, limits, timed, keep), block)
+    except TooMuch as e:
+        raise UserError(f"{name}: {e}") from e
+
+
+def _read_mono(name: str, view: View, mix: _Mix, block: int) -> Mono:
     parts = recordings(view)
     for n, part in enumerate(parts):
         where = f"{name}, recording {n + 1} of {len(parts)}" if len(parts) > 1 else name
@@ -105,7 +121,8 @@ def _take_other(mix: _Mix, view: View, container: str, where: str, first: Undeco
     if container == "mov" and (short := shortage(view)):
         raise UserError(f"{where}: truncated ({short} are there); get a whole copy")
     try:
-        mix.take(other(view, container, mix.limits.seconds), where, open_end=False, first=True)
+        limits = mix.limits
+        mix.take(other(view, container, limits.seconds, limits.decode_seconds), where, open_end=False, first=True)
     except NoDecoder as e:
         raise UserError(f"{where}: cannot be read without another decoder ({first}); {e}") from e
     except Undecodable as e:
@@ -119,8 +136,8 @@ def _unreadable(where: str, e: Undecodable) -> UserError:
 class _Mix:
     """Blocks of channels in, one mono clip out."""
 
-    def __init__(self, name: str, limits: Limits, keep: Keep | None = None) -> None:
-        self.name, self.limits, self.keep = name, limits, keep
+    def __init__(self, name: str, limits: Limits, timed: Timed, keep: Keep | None = None) -> None:
+        self.name, self.limits, self.timed, self.keep = name, limits, timed, keep
         self.rate = self.channels = self.frames = 0
         self.peak = self.channel_power = self.power = 0.0
         self.mono_peak = 0.0
@@ -130,6 +147,11 @@ class _Mix:
     def take(self, opened: AbstractContextManager[Track], where: str, *, open_end: bool, first: bool) -> None:
         """All samples of a part. Raises Undecodable where nothing at all could be decoded."""
         with opened as track:
+            if track.rate > self.limits.rate:
+                raise UserError(
+                    f"{where}: its header names {track.rate} Hz; rates of up to {self.limits.rate} Hz are taken; "
+                    "resample it"
+                )
             most = self.limits.frames_at(track.rate)
             if track.frames is not None and track.frames > most:
                 raise UserError(
@@ -143,6 +165,7 @@ class _Mix:
                 to_rate = soxr.ResampleStream(track.rate, self.rate, 1, dtype="float32", quality="VHQ")
             try:
                 for block in track.blocks:
+                    self.timed.check()
                     self._add(block, frames, track.rate, to_rate)
                     frames += len(block)
             except Undecodable as e:
@@ -166,7 +189,8 @@ class _Mix:
             at = (before + int(np.argmin(finite))) / rate
             raise UserError(f"{self.name}: NaN or infinite samples (the first at {at:.3f} s); repair the file")
         self.frames += len(block)
-        if self.frames > self.limits.frames_at(rate):
+        there = len(self.samples) + len(block) * self.rate // rate
+        if self.frames > self.limits.frames_at(rate) or there > self.limits.frames_at(self.rate):
             raise UserError(
                 f"{self.name}: longer than {self.limits.seconds} s or {self.limits.frames} frames; cut it into parts"
             )
@@ -187,7 +211,12 @@ class _Mix:
         power = float(np.square(mono, dtype=np.float64).sum())
         self.power += power
         self.channel_power += power if one else float(np.square(block, dtype=np.float64).sum()) / block.shape[1]
-        self._keep(mono if to_rate is None else to_rate.resample_chunk(mono))
+        if to_rate is None:
+            self._keep(mono)
+            return
+        step = max(1, _RESAMPLED * rate // self.rate)  # a few samples of a low rate are millions of a high one
+        for at in range(0, len(mono), step):
+            self._keep(to_rate.resample_chunk(mono[at : at + step]))
 
     def _keep(self, mono: Samples) -> None:
         self.mono_peak = max(self.mono_peak, float(np.abs(mono).max(initial=0.0)))

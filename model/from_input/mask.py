@@ -8,7 +8,7 @@ and Speech Enhancement", section 10.1). Both come out of the same codec, whose c
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +103,7 @@ def _bank() -> Floats:
     return np.asarray(bank / bank.sum(axis=1, keepdims=True) / SIZE, np.float32)
 
 
-@cache
+@lru_cache(4)
 def _spread(frequencies: tuple[float, ...]) -> Floats:
     """Weights of the bands at frequencies: linear between the centers, treble above; float32 [BANDS + 1, f]."""
     where = np.asarray(frequencies)

@@ -17,8 +17,8 @@ from .original import Original
 
 SECONDS = 0.064
 """Length of a spectrum's window; windows are a quarter of it apart."""
-BLOCK = 4096
-"""Quarters of a spectrum that are worked on at a time, so that memory does not grow with the clip."""
+BLOCK = 1 << 21
+"""Samples of spectra that are worked on at a time, so that memory grows neither with the clip nor with its rate."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,9 @@ def masked(samples: npt.NDArray[Any], rate: int, mask: Mask) -> Iterator[tuple[i
     size = 4 * hop
     window = np.hanning(size + 1)[:-1]  # its square, a quarter apart, adds up to 1.5
     frequencies = np.linspace(0, rate / 2, size // 2 + 1)
-    for first in range(0, -(-len(samples) // hop), BLOCK):
-        hops = min(BLOCK, -(-len(samples) // hop) - first)
+    most = max(1, BLOCK // size)
+    for first in range(0, -(-len(samples) // hop), most):
+        hops = min(most, -(-len(samples) // hop) - first)
         begin, end = (first - 3) * hop, (first + hops + 3) * hop
         local = samples[max(begin, 0) : end].astype(np.float64)
         local = np.pad(local, ((max(-begin, 0), max(end - len(samples), 0)), (0, 0)))

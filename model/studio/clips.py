@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -31,16 +30,12 @@ class _Region:
     start: float
     end: float | None
     limits: Limits
-    deadline: float
     blocks: list[audio.Samples] = field(default_factory=list)
     frames: int = 0
     kept: int = 0
 
     def __call__(self, block: audio.Samples, rate: int) -> None:
         """Take a block [n, channels] at `rate` Hz."""
-        if time.monotonic() > self.deadline:
-            raise UserError(f"{self.name}: takes longer than {self.limits.decode_seconds:g} s to decode; convert it to "
-                            "WAV or FLAC, or cut it")  # fmt: skip
         first, last = self.bounds(rate)
         here = block[max(first - self.frames, 0) : None if last is None else max(last - self.frames, 0)]
         self.frames += len(block)
@@ -69,8 +64,8 @@ def take(
     with the command line's sentences, and Refused where the times don't fit the clip.
     """
     name = plain_name(name)
-    region = _Region(name, start, end, limits, time.monotonic() + limits.decode_seconds)
-    mono = audio.read_mix(name, file, region)
+    region = _Region(name, start, end, limits)
+    mono = audio.read_mix(name, file, region, decode_seconds=limits.decode_seconds)
     total, rate = len(mono.samples), mono.rate
     mono.samples.close()
     if region.frames != total or len({block.shape[1] for block in region.blocks}) > 1:

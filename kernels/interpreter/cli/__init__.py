@@ -38,7 +38,7 @@ def _parser() -> Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    p.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a kernel's file")
     p.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 5], help="thread orders to try (default 0 1 5)")
     p.add_argument("--fp", nargs="+", choices=FP, default=["off"], help="floating-point modes to try (default off)")
     p.add_argument(
@@ -48,7 +48,7 @@ def _parser() -> Parser:
         default=3,
         help="language: 3 is C++14 (up to macOS 15), 4 is C++17 (from macOS 26 on); default 3",
     )
-    p.add_argument("--lenient", action="store_true", help="strict=False: see README.md")
+    p.add_argument("--lenient", action="store_true", help="do not fail on faults that GPUs often forgive")
     p.add_argument(
         "--registers",
         action="store_true",

@@ -51,15 +51,17 @@ def launch_parser() -> Parser:
         help="an input, in the kernel's order: random numbers (floats normal, integers from 0 up to 100), "
         "or VALUE everywhere, or a file's array",
     )
-    p.add_argument("--output", "-o", action="append", default=[], metavar="NAME=DTYPE[SHAPE]")
+    p.add_argument("--output", "-o", action="append", default=[], metavar="NAME=DTYPE[SHAPE]", help="an output")
     p.add_argument("--grid", "-g", type=int, nargs="+", metavar="N", help="threads in x, y, z")
-    p.add_argument("--threadgroup", "-t", type=int, nargs="+", metavar="N")
+    p.add_argument("--threadgroup", "-t", type=int, nargs="+", metavar="N", help="threads of a threadgroup")
     p.add_argument("--template", nargs="+", default=[], metavar="NAME=VALUE", help="a dtype, an integer, true or false")
     p.add_argument("--header", action="append", default=[], metavar="FILE", help="file to put before the kernel")
     p.add_argument("--function", metavar="NAME", help="which kernel of a file with several whole functions")
-    p.add_argument("--init-value", type=float)
-    p.add_argument("--atomic-outputs", action="store_true")
-    p.add_argument("--strided", action="store_true", help="ensure_row_contiguous=False")
+    p.add_argument("--init-value", type=float, help="what outputs hold before the launch")
+    p.add_argument("--atomic-outputs", action="store_true", help="outputs are atomics")
+    p.add_argument(
+        "--strided", action="store_true", help="pass inputs with their strides (ensure_row_contiguous=False)"
+    )
     p.add_argument(
         "--expect", action="append", default=[], metavar="[NAME=]FILE.npy", help="the right output, to compare with"
     )

@@ -6,8 +6,8 @@
 //
 // Why not stock MLX: norm, projection, attention and the zero rows are four launches for a few KB of text.
 //
-// Constants: T x and y, BITS, GROUP, M, R, D, SIMDGROUPS; R divides D; KT, VT dtypes of keys and values; with NORM also NW, NB. Defined by
-// the host: NORM.
+// Constants: T x and y, BITS, GROUP, M, R, D, SIMDGROUPS; R divides D; KT, VT dtypes of keys and values; with NORM
+// also NW, NB. Defined by the host: NORM.
 
   constexpr int E = elements_of(D);
   constexpr int LANES = lanes_of(D);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import UsageError, UserError
+from model.from_input import mask as masks
 from model.from_input import original as originals
 from model.from_input import split as splits
 from model.from_input.guides import of_powers, opposites
@@ -69,12 +71,33 @@ def test_a_mask_that_passes_all_changes_nothing(seed: int, n: int, rate: int) ->
     assert np.array_equal(found.output.samples, whole) and not found.rest.samples.any()
 
 
+@pytest.mark.parametrize("rate", [8_000, 192_000, 768_000])
+def test_memory_grows_neither_with_the_rate_nor_with_the_clip(rate: int) -> None:
+    samples = np.zeros((1 << 22, 1), np.int16)
+    by = all_pass(len(samples), rate)
+    peaks = []
+    for n in (len(samples) // 2, len(samples)):
+        tracemalloc.start()
+        for _ in splits.masked(samples[:n], rate, by):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 200 << 20 and peaks[1] < 1.1 * peaks[0]
+
+
+def test_what_is_kept_of_rates_does_not_grow_with_their_number() -> None:
+    by = all_pass(1000, 32_000)
+    for rate in range(8_000, 8_960, 64):
+        passed(np.zeros((10, 1)), rate, by)
+    assert masks._spread.cache_info().currsize <= 4
+
+
 @given(st.integers(0, 2**32), st.integers(1, 30_000), st.integers(1, 40))
 def test_the_blocks_of_work_leave_no_seam(seed: int, n: int, block: int) -> None:
     rng = np.random.default_rng(seed)
     samples, by = rng.normal(0, 0.2, (n, 1)), random_mask(rng, n, 44_100)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(splits, "BLOCK", block)
+        patch.setattr(splits, "BLOCK", block * 4 * 706)  # of 4 hops of 16 ms
         cut = passed(samples, 44_100, by)
     assert np.abs(cut - passed(samples, 44_100, by)).max() < 1e-12
 

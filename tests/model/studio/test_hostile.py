@@ -165,6 +165,7 @@ FORMS: dict[str, tuple[int, bytes | Callable[[], bytes]]] = {
     "NaN": (400, whole(wave(1, 32_000, 32, np.full(32_000, np.nan, "<f4").tobytes(), tag=3))),
     "a bomb: minutes of FLAC in little": (400, lambda: whole(flac_of(300))),
     "a bomb: an hour of FLAC": (400, lambda: whole(flac_of(3700, 8000))),
+    "a bomb: half a million joined FLACs": (400, lambda: whole(b"fLaC\x80\0\0\x22" * 500_000)),
     "a bomb of eight channels": (400, lambda: whole(flac_of(19, 48_000, 8))),
 }  # fmt: skip
 

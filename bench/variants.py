@@ -35,7 +35,7 @@ def add_variant_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recipes", nargs="+", default=[], help="the model quantized in memory by these recipes")
     add("--backends", nargs="+", choices=BACKENDS, default=[], help="the model on these backends as well")
     add("--backend", choices=BACKENDS, default="auto", help="backend of every variant that doesn't name one")
-    groups = "for --bits and --recipes (default 64, or 32 where 64 does not divide)"
+    groups = "group size of --bits and --recipes (default 64, or 32 where 64 does not divide)"
     add("--group-size", type=int, choices=GROUP_SIZES, help=groups)
     add("--guidance", type=float, default=3.0, help="classifier-free guidance (default 3.0)")
     add("--out", type=Path, help="write the page here (Markdown, HTML, JSON, PNG)")

@@ -46,10 +46,10 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     columns = """which of fused,reference,openblas to run (default: the first two; with --size also openblas
         where it can run; with --quick only the first of medium and large)"""
     add("--columns", metavar="LIST", help=columns)
-    rounds = "rounds of each column (default 5, with --quick 3, and more of short edits until the ratio is sure)"
+    rounds = "rounds of each column (default 5, with --quick 3; short edits get more, until their ratio is precise)"
     add("--repeat", type=int, help=rounds)
-    limit = """what a stage of a slow column may take in a round before it is measured in part and projected
-        (default 20, with --quick 2; 0 for no limit)"""
+    limit = """longest time of a stage in a round; of a slower one only a part is measured, and the rest projected
+        (default 20, with --quick 2; 0: no limit)"""
     add("--limit", type=float, metavar="SECONDS", help=limit)
     add("--quick", action="store_true", help="shorter clip, fewer rounds: under a minute")
     options.add(p, "edit-<model>")

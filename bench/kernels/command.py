@@ -37,9 +37,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     add("--backend", choices=BACKENDS, default="auto", help=one)
     add("--only", metavar="PATTERN", help="cases whose name matches, as in 'prefix*'")
     add("--repeat", type=int, help="least number of samples (default 15, with --quick 7)")
-    limit = "time for a case, where that allows (default 15, with --quick 3)"
+    limit = "time for a case, if its least samples fit in it (default 15, with --quick 3)"
     add("--limit", type=float, metavar="SECONDS", help=limit)
-    count = "count the Metal kernels' bytes in the interpreter (default: unless --quick)"
+    count = "count the Metal kernels' bytes in the interpreter (default: yes, without --quick)"
     add("--traffic", action=argparse.BooleanOptionalAction, default=None, help=count)
     add("--quick", action="store_true", help="fewer cases and samples: under a minute")
     options.add(p, "kernels-<size>")

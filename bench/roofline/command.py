@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
     p.add_argument("--seconds", type=float, default=5.0, help="length of the clip, up to 10 (default 5)")
     p.add_argument("--batch", type=int, default=1, help="clips edited together (default 1)")
     p.add_argument("--text", type=int, default=12, metavar="TOKENS", help="tokens of the instruction (default 12)")
-    saved = "a saved `bench edit` to place under its machine's roof (default: those in bench/results)"
+    saved = "a saved `bench edit` to compare with its machine's bound (default: those in bench/results)"
     p.add_argument("--result", action="append", default=[], metavar="FILE", help=saved)
     p.add_argument("--no-measure", action="store_true", help="leave this machine's bandwidth out")
     p.add_argument("--json", action="store_true", help="print all numbers as JSON")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, SupportsIndex
 
@@ -16,14 +17,16 @@ from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
 from .bundle.names.keys import Keys
 from .config import HOP
+from .decoding import steps
 from .decoding.clip_codes import ClipCodes
-from .decoding.editor import ROWS_TOGETHER, Array, CodeEditor, Step
+from .decoding.editor import ROWS_TOGETHER, Array, CodeEditor
+from .decoding.request import EditRequest, edit_request
 from .decoding.request import clip as checked_clip
-from .decoding.request import edit_request
 from .decoding.sampling import Sampling
+from .decoding.steps import Step
 from .errors import UserError
 from .network.encodec import Decoding, EnCodec
-from .progress import Progress, finished
+from .progress import Progress
 from .stages import Announce, unheard
 from .streaming import Chunk
 from .system import threads
@@ -39,6 +42,7 @@ class InstructMusicGen(CodeEditor):
         """Load the LM and the adapter's gates; `announce` is told of the stages of each edit (see `model.stages`)."""
         super().__init__(bundle, ops, announce)
         self._codec: EnCodec | None = None
+        self._loading = threading.Lock()
 
     @classmethod
     def from_pretrained(
@@ -57,7 +61,7 @@ class InstructMusicGen(CodeEditor):
         return cls(open_bundle(path_or_repo, revision=revision, keys=keys), kernels.load(backend))
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        """Raise TypeError."""
+        """Refuse to be copied or pickled: raise TypeError, which says what to do instead."""
         raise TypeError(
             "a model is not copied or pickled: threads can share one (each call has a result of its own), and another "
             f"process loads its own, InstructMusicGen.from_pretrained({str(self.bundle.path)!r}, {self.backend!r})"
@@ -109,9 +113,11 @@ class InstructMusicGen(CodeEditor):
         frames, rows = -(-clip.shape[-1] // HOP), clip.size // clip.shape[-1]
         plan = self.plan(frames, window_frames, stride_frames, look_ahead_frames)
         asked = edit_request(text, rows, plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
-        # All of it is checked before the clip is encoded, which takes a while.
+        # All of it is checked before the clip is encoded, which takes a while. Batches run one after the other, where
+        # `chunks` lets them take turns: the caches of one are held at a time, and none while the codec decodes.
         run = self.edit_steps(self.encode(clip), *asked, pad_texts=False)
-        return evaluated(self.decode(finished(run, progress))[:, : clip.shape[-1]].reshape(clip.shape))
+        edited = self.decode(steps.edited(run, progress))
+        return evaluated(edited[:, : clip.shape[-1]].reshape(clip.shape))
 
     def stream(
         self,
@@ -146,13 +152,34 @@ class InstructMusicGen(CodeEditor):
         flat = clip.reshape(-1, clip.shape[-1])
         plan = self.plan(-(-flat.shape[1] // HOP), window_frames, stride_frames, look_ahead_frames)
         asked = edit_request(text, flat.shape[0], plan, seed, Sampling(temperature, top_k, top_p, greedy), guidance)
-        least = streaming.chunk_frames(chunk_seconds)
-        parts = streaming.chunks(self, self.decoding(), self.heard([flat], *flat.shape), asked, flat.shape[1], least,
-                                 progress=progress)  # fmt: skip
-        return (chunk._replace(samples=chunk.samples.reshape(*clip.shape[:-1], -1)) for chunk in parts)
+        chunks = self.chunks(asked, [flat], flat.shape[1], streaming.chunk_frames(chunk_seconds), progress=progress)
+        return (chunk._replace(samples=chunk.samples.reshape(*clip.shape[:-1], -1)) for chunk in chunks)
+
+    def chunks(
+        self, request: EditRequest, parts: Iterable[mx.array], samples: int, frames: int, *, copies: int = 1,
+        edited: mx.array | None = None, on_codes: streaming.OnCodes | None = None, progress: Progress | None = None,
+    ) -> Generator[Chunk, None, None]:  # fmt: skip
+        """Edit a batch and yield its audio [B,samples] in chunks of at least `frames` frames, the last one excepted.
+
+        parts: the batch's audio, float32 [rows,n] one after the other, encoded when a window needs it. copies: how many
+        rows of the request edit each row of audio, which is encoded once. edited: codes int32 [B,K,n] that are edited
+        already, up to the end of a window. on_codes: takes the edited codes, those included, part by part.
+
+        Rows that do not run together (see `batches`) take turns, so that every chunk has all rows; the caches of all of
+        them are held. Raises what `edit_steps` and `decode` raise.
+        """
+        clip = self._clip_codes(parts, len(request.texts), samples, copies)
+        runs = []
+        for batch in self.batches(request.texts, request.guidance):
+            run = self.edit_steps(clip, *request, pad_texts=False, batches=[batch], edited=edited)
+            runs.append(streaming.FrameRun(run, batch.rows, request.plan, edited))
+        yield from streaming.chunks(runs, self.decoding(), samples, frames, on_codes=on_codes, progress=progress)
 
     def encode(self, audio: Array) -> mx.array:
-        """audio float32 [samples] or [B,samples] at 32 kHz -> codes int32 [B,4,T], T = ceil(samples/640), evaluated."""
+        """Encode audio float32 [samples] or [B,samples] at 32 kHz: codes int32 [B,4,T], T = ceil(samples/640).
+
+        The codes are evaluated. Raises ValueError for unusable audio.
+        """
         threads.check(self._made_in)
         clip = checks.samples(audio, least=1)
         codec = self.codec
@@ -160,7 +187,10 @@ class InstructMusicGen(CodeEditor):
             return evaluated(codec.encode(clip.reshape(-1, clip.shape[-1])))
 
     def decode(self, codes: Array) -> mx.array:
-        """codes int32 [B,4,T] -> audio float32 [B,640·T], evaluated. Raises UserError where that is no numbers."""
+        """Decode codes int32 [B,4,T]: audio float32 [B,640·T], evaluated.
+
+        Raises ValueError for unusable codes, and UserError if the samples hold NaN or infinity.
+        """
         threads.check(self._made_in)
         codec, tokens = self.codec, checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
         with self.announce("codec decode"):
@@ -176,15 +206,11 @@ class InstructMusicGen(CodeEditor):
             raise UserError(f"{self.bundle.codec_path}: the codec's samples are NaN or infinite; get a whole copy")
         return audio
 
-    def heard(self, parts: Iterable[mx.array], rows: int, samples: int, copies: int = 1) -> ClipCodes:
-        """Return the codes of a batch whose audio comes in parts float32 [rows,n], encoded when a window needs them.
-
-        copies: how many times each row stands in the batch; it is encoded once.
-        """
+    def _clip_codes(self, parts: Iterable[mx.array], rows: int, samples: int, copies: int) -> ClipCodes:
         codes = self._announced(self.codec.encoded(parts))
         if copies > 1:
             codes = (mx.repeat(part, copies, axis=0) for part in codes)
-        return ClipCodes(codes, rows * copies, -(-samples // HOP), self.lm.config.special)
+        return ClipCodes(codes, rows, -(-samples // HOP), self.lm.config.special)
 
     def _announced(self, codes: Iterator[mx.array]) -> Iterator[mx.array]:
         while True:

@@ -4,31 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     import rich.progress
     from rich.console import Console
     from rich.progress import ProgressColumn
 
-Result = TypeVar("Result")
 Item = TypeVar("Item")
 Progress = Callable[[int, int], None]
-"""Takes what is done and what there is in all."""
-
-
-def finished(run: Generator[Any, None, Result], progress: Progress | None) -> Result:
-    """Run a generator of steps (with `done` and `total`) to its end, telling `progress` each; give what it returns."""
-    while True:
-        try:
-            step = next(run)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-        if progress is not None:
-            progress(step.done, step.total)
+"""A function that takes how much is done, and how much there is in all."""
 
 
 def bars_shown() -> bool:

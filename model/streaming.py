@@ -15,19 +15,18 @@ import mlx.core as mx
 
 from . import checks
 from .config import FRAME_RATE, SAMPLE_RATE
-from .decoding.clip_codes import ClipCodes
-from .decoding.editor import CodeEditor, Step
-from .decoding.request import EditRequest
+from .decoding.steps import Step
+from .decoding.windows import Window
 from .network.encodec import Decoding
 from .progress import Progress
 from .system.threads import evaluated
 
 MAX_CHUNK = 1e6
-"""Seconds; longer than any clip."""
+"""Seconds of the longest chunk that may be asked for; longer than any clip."""
 KNOWN_FRAMES = 256
 """Frames of known codes that are held as one array."""
-Heard = Callable[[mx.array], None]
-"""Takes edited codes int32 [B,K,t], one part after the other."""
+OnCodes = Callable[[mx.array], None]
+"""A function that takes edited codes int32 [B,K,t], one part after the other."""
 
 
 class Chunk(NamedTuple):
@@ -50,71 +49,38 @@ def chunk_frames(seconds: float) -> int:
     return round(checks.number("chunk_seconds", seconds, 1 / FRAME_RATE, MAX_CHUNK) * FRAME_RATE)
 
 
-def chunks(
-    editor: CodeEditor, decode: Decoding, clip: ClipCodes, request: EditRequest, samples: int, frames: int, *,
-    edited: mx.array | None = None, heard: Heard | None = None, progress: Progress | None = None,
-) -> Generator[Chunk, None, None]:  # fmt: skip
-    """Edit a batch and yield its audio [B,samples] in chunks of at least `frames` frames, the last one excepted.
-
-    Rows that do not run together (see `CodeEditor.batches`) take turns, so that every chunk has all rows; the caches of
-    all of them are held. edited: codes that are known already, up to the end of a window; heard: is told the edited
-    codes, those included. Raises what `edit_steps` and `decode` raise.
-    """
-    batches = editor.batches(request.texts, request.guidance)
-    runs = [_Run(editor, clip, request, rows, edited) for rows in batches]
-    order = mx.argsort(mx.array([row for rows in batches for row in rows]))
-    size, total, steps = decode.codec.block, clip.frames, sum(run.total for run in runs)
-    waiting: list[mx.array] = []
-    given = since = 0
-
-    def tell() -> None:
-        if progress is not None:
-            progress(sum(run.done for run in runs), steps)
-
-    try:
-        for start in range(0, total, size):
-            stop = min(start + size, total)
-            codes = mx.concatenate([run.take(stop - start, tell) for run in runs])[order]
-            if heard is not None:
-                heard(codes)
-            waiting.append(decode(codes, stop == total))
-            if stop - since < frames and stop < total:
-                continue
-            ready = evaluated(mx.concatenate(waiting, axis=1)[:, : samples - given])
-            yield Chunk(ready, given / SAMPLE_RATE, sum(run.done for run in runs), steps, stop == total)
-            waiting, given, since = [], given + ready.shape[1], stop
-    finally:
-        for run in runs:
-            run.steps.close()
-
-
-class _Run:
-    """Rows that run together, and the frames that their steps complete."""
+class FrameRun:
+    """The steps of rows that run together, taken as the frames that they complete."""
 
     def __init__(
-        self, editor: CodeEditor, clip: ClipCodes, request: EditRequest, rows: Sequence[int], edited: mx.array | None
-    ) -> None:
-        self.steps: Generator[Step, None, mx.array] = editor.edit_steps(
-            clip, *request, pad_texts=False, rows=rows, edited=edited
-        )
-        self.total, self.done = sum(window.steps for window in request.plan), 0
-        self._ends = {window.stop for window in request.plan}
+        self, steps: Generator[Step, None, mx.array], rows: Sequence[int], plan: Sequence[Window],
+        edited: mx.array | None = None,
+    ) -> None:  # fmt: skip
+        """Take the steps of `rows` of a batch; edited: codes of the whole batch that the steps go on from."""
+        self.steps, self.rows = steps, rows
+        self.total, self.done = sum(window.steps for window in plan), 0
+        self._ends = {window.stop for window in plan}
         self._frames: deque[mx.array] = deque()
         self._tokens: list[mx.array] = []
         self._ready = self._taken = 0
         if edited is not None:
             self._ready = edited.shape[2]
-            self.done = sum(window.steps for window in request.plan if window.stop <= self._ready)
+            self.done = sum(window.steps for window in plan if window.stop <= self._ready)
             own = edited[mx.array(list(rows))]
             self._frames.extend(own[:, :, at : at + KNOWN_FRAMES] for at in range(0, self._ready, KNOWN_FRAMES))
 
-    def take(self, count: int, tell: Callable[[], None]) -> mx.array:
-        """Return the next `count` frames of edited codes, int32 [rows,K,count]; `tell` after each step."""
+    @property
+    def frames(self) -> int:
+        """The frames of the clip."""
+        return max(self._ends)
+
+    def take(self, count: int, report: Callable[[], None]) -> mx.array:
+        """Return the next `count` frames of edited codes, int32 [rows,K,count]; `report` after each step."""
         self._taken += count
         while self._ready < self._taken:
             self._step()
-            tell()
-        if self._ready == max(self._ends):
+            report()
+        if self._ready == self.frames:
             for _ in self.steps:  # at its end it notices predictions that are no numbers
                 raise AssertionError("there are more steps than frames")
         found: list[mx.array] = []
@@ -136,3 +102,38 @@ class _Run:
             self._frames.append(mx.stack([self._tokens[k][:, k] for k in range(codebooks)], axis=1))
             self._ready += 1
             self._tokens = [] if self._ready in self._ends else self._tokens[1:]
+
+
+def chunks(
+    runs: Sequence[FrameRun], decode: Decoding, samples: int, frames: int, *, on_codes: OnCodes | None = None,
+    progress: Progress | None = None,
+) -> Generator[Chunk, None, None]:  # fmt: skip
+    """Yield the audio [B,samples] of a batch's runs in chunks of at least `frames` frames, the last one excepted.
+
+    The runs take turns, so that every chunk has all rows. on_codes: takes the edited codes, part by part. Raises what
+    the steps and `decode` raise.
+    """
+    order = mx.argsort(mx.array([row for run in runs for row in run.rows]))
+    size, total, steps = decode.codec.block, runs[0].frames, sum(run.total for run in runs)
+    waiting: list[mx.array] = []
+    given = since = 0
+
+    def report() -> None:
+        if progress is not None:
+            progress(sum(run.done for run in runs), steps)
+
+    try:
+        for start in range(0, total, size):
+            stop = min(start + size, total)
+            codes = mx.concatenate([run.take(stop - start, report) for run in runs])[order]
+            if on_codes is not None:
+                on_codes(codes)
+            waiting.append(decode(codes, stop == total))
+            if stop - since < frames and stop < total:
+                continue
+            ready = evaluated(mx.concatenate(waiting, axis=1)[:, : samples - given])
+            yield Chunk(ready, given / SAMPLE_RATE, sum(run.done for run in runs), steps, stop == total)
+            waiting, given, since = [], given + ready.shape[1], stop
+    finally:
+        for run in runs:
+            run.steps.close()

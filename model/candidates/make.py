@@ -12,12 +12,12 @@ import numpy as np
 
 from .. import audio, checks, instructions
 from ..config import FRAME_RATE, HOP, SAMPLE_RATE
-from ..decoding import windows
+from ..decoding import steps, windows
 from ..decoding.guidance import MAX_GUIDANCE
 from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
 from ..pipeline import ROWS_TOGETHER, Array, InstructMusicGen
-from ..progress import Progress, finished
+from ..progress import Progress
 from ..results import edit_record as records
 from ..results.edit_record import EditRecord
 from ..results.edited import Edited, taken
@@ -95,7 +95,7 @@ def candidates(
     codes = mx.repeat(model.encode(samples), count, axis=0)
     likelihood = Likelihood()
     run = model.edit_steps(codes, [said] * count, plan, chosen, guidance, seeds, likelihood=likelihood)
-    edited = finished(run, progress)
+    edited = steps.edited(run, progress)
     before, found = np.array(samples, np.float32), instructions.meaning(said, vocabulary)
     options = {**sampling, "guidance": guidance, "max_steps": max_steps,
                "window": None if window_frames is None else window_frames / FRAME_RATE}  # fmt: skip

@@ -13,7 +13,7 @@ class ClipCodes:
     """A batch's codes, and the special frame behind them, with which the adapter's input ends."""
 
     def __init__(self, parts: Iterable[mx.array], rows: int, frames: int, special: int) -> None:
-        """parts: int32 [B,K,t] one after the other, `frames` in all; they are asked for when they are needed."""
+        """Take codes as parts int32 [B,K,t], `frames` in all, one after the other, each read when it is needed."""
         self.rows, self.frames, self.special = rows, frames, special
         self._more, self._known = iter(parts), 0
         self._parts: list[mx.array] = []

@@ -24,7 +24,7 @@ class NotFinite(ArithmeticError):
 
 
 class DecoderState:
-    """What every layer attends to in one window, and the position that comes next."""
+    """The state of one window: what every layer attends to, and the position that comes next."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ def _clip_by_clip(layer: Layer, x: mx.array, state: LayerState) -> mx.array:
 
 @dataclass(frozen=True)
 class Decoder:
-    """What stays the same for all windows of a clip: the models, the text's keys and values, and how to choose."""
+    """The parts that all windows of a clip share: the models, the text's keys and values, how to choose tokens."""
 
     lm: LanguageModel
     adapter: Adapter
@@ -95,7 +95,7 @@ class Decoder:
     sampling: Sampling
     announce: Announce = unheard
     tally: Tally | None = None
-    """Takes each position's log-probabilities, where somebody wants to know them."""
+    """Collects each position's log-probabilities, where somebody wants to know them."""
 
     @property
     def guided(self) -> bool:

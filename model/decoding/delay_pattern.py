@@ -17,18 +17,18 @@ def with_special(codes: mx.array, special: int) -> mx.array:
 
 
 def positions(frames: int, codebooks: int = 4) -> int:
-    """Positions of the delayed sequence for `frames` frames."""
+    """Return the positions of the delayed sequence for `frames` frames."""
     return frames + codebooks
 
 
 def frame_index(frames: int, codebooks: int = 4) -> npt.NDArray[np.int64]:
-    """int [K, T+K]: the frame at each position of each codebook, or -1 outside the pattern."""
+    """Return int [K,T+K]: the frame at each position of each codebook, or -1 outside the pattern."""
     frame = np.arange(positions(frames, codebooks))[None] - 1 - np.arange(codebooks)[:, None]
     return np.where((frame >= 0) & (frame < frames), frame, -1)
 
 
 def apply_delay(codes: mx.array, frames: int, special: int) -> tuple[mx.array, npt.NDArray[np.bool_]]:
-    """Known codes int32 [B,K,P], P <= frames, in the delay pattern of `frames` frames.
+    """Lay out known codes int32 [B,K,P], P <= frames, in the delay pattern of `frames` frames.
 
     Gives the sequence int32 [B,K,T+K], with the special token outside the pattern and 0 where a frame from P on is
     still to be generated, and a bool [K,T+K] that is true where the sequence is already known.
@@ -47,5 +47,8 @@ def apply_delay(codes: mx.array, frames: int, special: int) -> tuple[mx.array, n
 
 
 def undo_delay(sequence: mx.array, frames: int) -> mx.array:
-    """Delayed sequence [B,K,T+K] -> codes [B,K,T]: frame t of codebook k is read at position t + k + 1."""
+    """Return codes int32 [B,K,T] from a delayed sequence [B,K,T+K].
+
+    Frame t of codebook k is at position t + k + 1.
+    """
     return mx.stack([sequence[:, k, k + 1 : k + 1 + frames] for k in range(sequence.shape[1])], axis=1)

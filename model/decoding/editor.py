@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Generator, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -20,13 +19,14 @@ from ..errors import UserError
 from ..network.adapter import ADAPTER_OWN, Adapter
 from ..network.projection import Weights
 from ..network.rows import together
-from ..network.t5 import T5Encoder, Tokenizer
+from ..network.t5 import Tokenizer
 from ..network.text import TextConditioner, padded, text_kv
 from ..network.transformer import LanguageModel
-from ..progress import Progress, finished
+from ..progress import Progress
 from ..stages import Announce, unheard
 from ..system import threads
 from ..system.threads import evaluated
+from . import steps
 from .clip_codes import ClipCodes
 from .decode import Decoder, NotFinite
 from .guidance import MAX_GUIDANCE
@@ -34,6 +34,7 @@ from .likelihood import Likelihood
 from .rehearsal import Rehearsal
 from .request import layout
 from .sampling import Sampling
+from .steps import Step
 from .windows import Edit, Window
 
 Array: TypeAlias = mx.array | npt.ArrayLike
@@ -43,20 +44,17 @@ ROWS_TOGETHER = 16
 each row the bits that it gets alone (native, and the reference on a CPU); native computes larger ones otherwise."""
 
 
-class Step(NamedTuple):
-    """One generated position: how many are done of how many, its tokens int32 [b,4,1], and the b clips they are of."""
+class Batch(NamedTuple):
+    """Rows of an edit that run together, and the conditions [1,L,dim] of their texts, by text."""
 
-    done: int
-    total: int
-    tokens: mx.array
     rows: tuple[int, ...]
+    conditions: dict[str, mx.array]
 
 
 class CodeEditor:
     """The language model, its adapter and the reading of texts, on one backend's operations.
 
-    The LM and the adapter are loaded at once; T5 is loaded to read a text and freed, since the text is read once for a
-    clip and T5 would cost a fifth of the memory.
+    The LM and the adapter are loaded at once, T5 whenever a text is read that is not remembered.
     """
 
     def __init__(self, bundle: Bundle, ops: Ops, announce: Announce = unheard) -> None:
@@ -67,10 +65,9 @@ class CodeEditor:
         weights = Weights(bundle.load(resident), bundle.config, ops, bundle.tiles())
         self.lm = LanguageModel(weights)
         self.adapter = Adapter(weights, self.lm, bundle.load)
-        self.conditioner = TextConditioner(weights)
+        self.conditioner = TextConditioner(weights, lambda: bundle.t5_path)
         self._conditions: dict[str, mx.array] = {}
-        self._tokenizer: Tokenizer | None = None
-        self._made_in, self._loading = os.getpid(), threading.RLock()
+        self._made_in = os.getpid()
 
     @property
     def backend(self) -> str:
@@ -80,10 +77,7 @@ class CodeEditor:
     @property
     def tokenizer(self) -> Tokenizer:
         """T5's tokenizer, loaded when first used."""
-        with self._loading:
-            if self._tokenizer is None:
-                self._tokenizer = Tokenizer(self.bundle.t5_path)
-            return self._tokenizer
+        return self.conditioner.tokenizer
 
     def edit_codes(
         self,
@@ -121,7 +115,7 @@ class CodeEditor:
             plan = self.plan(tokens.shape[2], window_frames, stride_frames, look_ahead_frames)
         sampling = Sampling(temperature, top_k, top_p, greedy)
         run = self.edit_steps(tokens, checks.texts(text, tokens.shape[0]), plan, sampling, guidance, seed, pad_texts)
-        return finished(run, progress)
+        return steps.edited(run, progress)
 
     def edit_steps(
         self,
@@ -134,34 +128,33 @@ class CodeEditor:
         pad_texts: bool = True,
         likelihood: Likelihood | None = None,
         *,
-        rows: Sequence[int] | None = None,
+        batches: Sequence[Batch] | None = None,
         edited: mx.array | None = None,
     ) -> Generator[Step, None, mx.array]:
         """Run what `edit_codes` runs: yield after every position, return the edited codes [B,4,T].
 
         Close it to cancel; read `Step.tokens` to stream (they are in the delay pattern). Rows that cannot run together
-        are edited in batches, one after the other: `Step.rows` says which one a step belongs to. `likelihood` is told
-        how probable each row's tokens were. rows: edit one of the `batches` only. edited: codes int32 [B,4,n] of all
-        rows that are edited already, up to a window's end.
+        are edited in batches, one after the other: `Step.rows` says which one a step belongs to. likelihood: collects
+        how probable each row's tokens were. batches: edit only these of what the method `batches` returns. edited:
+        codes int32 [B,4,n] of all rows that are edited already, up to a window's end.
+
+        Raises ValueError for an unusable seed or guidance, and UserError where the weights hold NaN or infinity.
         """
         threads.check(self._made_in)
         seeds = checks.seeds(seed, len(texts))
         guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
-        conditions = self.conditions(texts)
-        if pad_texts:
-            conditions = padded(conditions)
-        batches = [tuple(rows)] if rows is not None else _batches(conditions, guidance)
+        batches = self.batches(texts, guidance, pad_texts) if batches is None else batches
         clip = codes if isinstance(codes, ClipCodes) else ClipCodes.of(codes, self.lm.config.special)
         if edited is None:
             edited = mx.zeros((len(texts), self.lm.config.codebooks, 0), dtype=mx.int32)
         known = [window.steps for window in plan if window.stop <= edited.shape[2]]
         total, done = len(batches) * sum(window.steps for window in plan), 0
         found: dict[int, mx.array] = {}
-        sizes = [(len(own), conditions[own[0]].shape[1]) for own in batches]
+        sizes = [(len(own), conditions[texts[own[0]]].shape[1]) for own, conditions in batches]
         Rehearsal(self.lm, self.adapter.config, plan, sizes, guidance != 1).compile(self.announce)
-        for own in batches:
+        for own, conditions in batches:
             with self.announce("text k/v"):
-                text = text_kv(self.lm, {texts[row]: conditions[row] for row in own}, [texts[row] for row in own])
+                text = text_kv(self.lm, conditions, [texts[row] for row in own])
             tally = None if likelihood is None else likelihood.part(own, guided=guidance != 1)
             decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce, tally)
             heard = functools.partial(clip.heard, rows=own)
@@ -182,9 +175,17 @@ class CodeEditor:
         """Lay out the windows of `total` frames; all in frames, None: as `edit_codes` says."""
         return layout(self.adapter.config, total, window, stride, look_ahead)
 
-    def batches(self, texts: Sequence[str], guidance: float) -> list[tuple[int, ...]]:
-        """Return the rows that run together: those whose texts have equally many tokens, at most `ROWS_TOGETHER`."""
-        return _batches(self.conditions(texts), guidance)
+    def batches(self, texts: Sequence[str], guidance: float, pad_texts: bool = False) -> list[Batch]:
+        """Return the rows that run together: those whose texts have equally many tokens, at most `ROWS_TOGETHER`.
+
+        pad_texts: pad all texts to the longest one's tokens first.
+        """
+        conditions = self.conditions(texts)
+        if pad_texts:
+            conditions = padded(conditions)
+        most = ROWS_TOGETHER if guidance == 1 else ROWS_TOGETHER // 2
+        parts = together([c.shape[1] for c in conditions], most)
+        return [Batch(rows, {texts[row]: conditions[row] for row in rows}) for rows in parts]
 
     def forget_texts(self) -> None:
         """Forget the last texts' conditions, so that they are encoded anew."""
@@ -198,16 +199,8 @@ class CodeEditor:
         """Encode each text for itself: float32 [1,L,dim], L its number of tokens. The last texts are remembered."""
         known = {text: self._conditions[text] for text in texts if text in self._conditions}
         if missing := [text for text in dict.fromkeys(texts) if text not in known]:
-            with self.announce("t5 load"):
-                tokenizer, encoder = self.tokenizer, T5Encoder(self.bundle.t5_path, self.ops)
-            with self.announce("text"):
-                known |= {text: self.conditioner([text], tokenizer, encoder) for text in missing}
-                mx.eval(known)
+            known |= zip(missing, self.conditioner(missing, self.announce))
             if not all(mx.isfinite(value).all().item() for value in known.values()):
                 raise UserError(explanation(self.bundle, "condition of the text", f"T5's in {self.bundle.t5_path}"))
         self._conditions = known
         return [known[text] for text in texts]
-
-
-def _batches(conditions: Sequence[mx.array], guidance: float) -> list[tuple[int, ...]]:
-    return together([c.shape[1] for c in conditions], ROWS_TOGETHER if guidance == 1 else ROWS_TOGETHER // 2)

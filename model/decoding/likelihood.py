@@ -83,6 +83,6 @@ class Tally:
 
 
 def _log_probability(logits: mx.array, chosen: mx.array) -> mx.array:
-    """Logits [B,K,card], tokens [B,K] -> log-probabilities of the tokens [B,K]."""
+    """Return the log-probabilities [B,K] of tokens [B,K] under logits [B,K,card]."""
     picked = mx.take_along_axis(logits, mx.minimum(chosen, logits.shape[-1] - 1)[..., None], axis=-1)[..., 0]
     return picked - mx.logsumexp(logits, axis=-1)

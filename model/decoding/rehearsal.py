@@ -24,7 +24,10 @@ from .windows import Window
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What an edit's launches depend on: the model, its windows, the clips of each batch and their texts' tokens."""
+    """An edit with zeros of the same shapes, which names the kernels it needs.
+
+    batches: the clips of each batch and their texts' tokens.
+    """
 
     lm: LanguageModel
     adapter: AdapterConfig
@@ -33,7 +36,7 @@ class Rehearsal:
     guided: bool
 
     def compile(self, announce: Announce) -> None:
-        """Compile what is missing, as the stage "compile"; no stage where nothing is."""
+        """Compile the kernels that are missing, as the stage "compile"; nothing is announced if none is."""
         ops = self.lm.ops
         if not isinstance(ops, Compiling):
             return
@@ -42,7 +45,7 @@ class Rehearsal:
                 ops.compile(missing, progress)
 
     def run(self) -> None:
-        """Call all that an edit calls, on zeros of the same shapes; nothing is evaluated."""
+        """Call every operation that the edit calls, on zeros of the same shapes; nothing is evaluated."""
         for clips, tokens in dict.fromkeys(self.batches):
             text = [self._text(layer, clips, tokens) for layer in range(self.lm.config.layers)]
             for window in {(w.frames, w.prompt, w.ahead): w for w in self.plan}.values():

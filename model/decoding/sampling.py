@@ -11,12 +11,15 @@ import numpy as np
 from .. import checks
 
 MIN_TEMPERATURE = 1e-30
-"""Temperatures below are taken as this one, at which the most probable token is the only one left; float32 has them."""
+"""Lower temperatures count as this one, at which only the most probable token is left; float32 can hold it."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0 or `greedy` takes the most probable token; top_p, if above 0, takes precedence over top_k."""
+    """How tokens are chosen: the most probable one at temperature 0 or with `greedy`, else drawn.
+
+    top_p, if above 0, takes precedence over top_k.
+    """
 
     temperature: float = 1.0
     top_k: int = 250
@@ -76,16 +79,14 @@ def _drawn(probabilities: mx.array, key: mx.array) -> mx.array:
 
 
 def top_k(probabilities: mx.array, k: int) -> mx.array:
-    """Those at least as probable as the k-th most probable (ties are kept, as upstream), normalized anew."""
+    """Keep the tokens at least as probable as the k-th (ties too, as upstream), and normalize."""
     threshold = mx.min(mx.topk(probabilities, k, axis=-1), axis=-1, keepdims=True)
     kept = mx.where(probabilities >= threshold, probabilities, 0.0)
     return kept / kept.sum(axis=-1, keepdims=True)
 
 
 def nucleus(probabilities: mx.array, p: float) -> tuple[mx.array, mx.array]:
-    """Return the smallest set of most probable tokens with mass at least p.
-
-    The tokens come in falling order, with their probabilities.
+    """Return the smallest set of most probable tokens whose mass is at least p: their order, and probabilities.
 
     As upstream: a token stays while the mass before it is at most p; the others get 0.
     """

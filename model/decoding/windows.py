@@ -24,17 +24,17 @@ class Window(NamedTuple):
 
     @property
     def stop(self) -> int:
-        """The frame behind the last that is edited."""
+        """The end of the window: one past its last edited frame."""
         return self.offset + self.frames
 
     @property
     def steps(self) -> int:
-        """Steps that it takes."""
+        """The decode steps of the window."""
         return positions(self.frames) - self.prompt - 1
 
 
 def plan(total: int, window: int, stride: int, ahead: int = 0) -> list[Window]:
-    """Windows that cover all `total` frames: `window` long, `stride` apart, overlapping by the prompt.
+    """Lay out windows over all `total` frames: `window` long, `stride` apart, overlapping by the prompt.
 
     Upstream's rule in whole frames, except that the last `ahead` frames of a window are heard and not edited, unless
     the clip ends with them. Upstream computes a window's length in floating-point seconds and truncates, which can lose
@@ -93,5 +93,5 @@ class Edit:
 
     @property
     def codes(self) -> mx.array:
-        """What is edited by now: int32 [B,K,n]."""
+        """The codes edited so far, int32 [B,K,n]."""
         return mx.concatenate(self.parts, axis=2)

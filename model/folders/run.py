@@ -18,6 +18,7 @@ from ..candidates import memory
 from ..candidates.make import need_of
 from ..candidates.scores import scores
 from ..config import HOP
+from ..decoding import steps
 from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
 from ..errors import UserError
@@ -25,7 +26,7 @@ from ..from_input import original as originals
 from ..from_input.guides import guided
 from ..from_input.split import encoded, split, suffix_bits
 from ..pipeline import InstructMusicGen
-from ..progress import Progress, finished
+from ..progress import Progress
 from ..results import edit_record as records
 from ..results.edit_record import EditRecord
 from .batches import Task, batches
@@ -41,7 +42,7 @@ class NoRoom(UserError):
 
 @dataclass(frozen=True)
 class Settings:
-    """How every file is edited. `options` go into each record; guides: seeds of a mask (`--from-input`), or None."""
+    """The settings of all files. `options` go into each record; guides: seeds of a mask (`--from-input`), or None."""
 
     sentence: str | None
     """The sentence of jobs without one of their own."""
@@ -56,13 +57,13 @@ class Settings:
 
     @property
     def guidance(self) -> float:
-        """Return the guidance, by default `generate`'s."""
+        """The guidance, by default `generate`'s."""
         return float(self.sampling.get("guidance", 3.0))
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: done, skipped (it was whole already) or failed, with `error` saying why."""
+    """The end of a job: done, skipped (it was whole already) or failed, with `error` saying why."""
 
     job: FileJob
     status: str
@@ -156,7 +157,7 @@ def _batch(
         run = model.edit_steps(
             codes, texts, plan, chosen, settings.guidance, seeds, pad_texts=False, likelihood=likelihood
         )
-        edited = finished(run, progress)
+        edited = steps.edited(run, progress)
         sounds = [np.array(model.decode(edited[row : row + 1])[0]) for row in range(len(found))]
         took = (time.perf_counter() - start) / len(found)
         start = time.perf_counter()

@@ -13,12 +13,13 @@ from .. import checks
 from ..audio import Samples
 from ..candidates.make import check_memory
 from ..config import HOP
+from ..decoding import steps
 from ..decoding.guidance import MAX_GUIDANCE
 from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..instructions import Verb, Vocabulary, meaning, sentence
 from ..pipeline import Array, InstructMusicGen
-from ..progress import Progress, finished
+from ..progress import Progress
 from .mask import EXCESS, SHARPNESS, Floats, Mask, mask, powers
 
 
@@ -68,7 +69,7 @@ def guided(
     run = model.edit_steps(
         codes, [each for each, _ in rows], plan, chosen, guidance, [own for _, own in rows], pad_texts=False
     )
-    edited = finished(run, progress)
+    edited = steps.edited(run, progress)
     sounds = [np.array(model.decode(edited[row : row + 1])[0, : clip.shape[0]]) for row in range(len(rows))]
     found = [powers(sound) for sound in sounds]
     groups = [found[at : at + len(texts)] for at in range(0, len(found), len(texts))]

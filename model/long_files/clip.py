@@ -23,7 +23,7 @@ class LongClip:
     """A loaded clip: `frames` samples of mono at `rate` Hz, read in order, and what the file held (as `audio.Clip`)."""
 
     mono: Spool
-    """At `source_rate` Hz."""
+    """The mix, at `source_rate` Hz."""
     frames: int
     rate: int
     source_rate: int

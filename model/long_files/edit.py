@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 import mlx.core as mx
 import numpy as np
 
-from .. import streaming
 from ..audio import Saved
 from ..config import HOP, SAMPLE_RATE
 from ..decoding.request import EditRequest, edit_request
@@ -37,7 +36,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EditOptions:
-    """What to make of a clip, and how to write it: `InstructMusicGen.generate`'s options, and a file's."""
+    """The options of an edit and of the file it is written to, as of `InstructMusicGen.generate`."""
 
     text: str
     seed: int = 0
@@ -59,7 +58,7 @@ class Done:
 
     saved: Saved
     samples: int
-    """At 32 kHz."""
+    """Samples of the edit, at 32 kHz."""
     rate: int
     first: float
     wall: float
@@ -99,9 +98,9 @@ def edit(
         sink = PipeSink(target, rate, length, kind=kind, normalize=order.normalize, tags=labels)
     begun, first = time.perf_counter(), 0.0
     parts = (mx.array(block)[None] for block in _first(clip, samples))
-    chunks = streaming.chunks(
-        model, model.decoding(), model.heard(parts, 1, samples), asked, samples, CHUNK_FRAMES, edited=known,
-        heard=None if kept is None else kept.add, progress=progress,
+    chunks = model.chunks(
+        asked, parts, samples, CHUNK_FRAMES, edited=known, on_codes=None if kept is None else kept.add,
+        progress=progress,
     )  # fmt: skip
     try:
         sounds = (np.array(chunk.samples[0]) for chunk in chunks)

@@ -61,7 +61,10 @@ class ConvTranspose:
     stride: int
 
     def __call__(self, x: mx.array) -> mx.array:
-        """[B,n,C] -> [B,n·stride,N]: the full output without the padding's share, the odd sample from the left."""
+        """Convolve a whole signal [B,n,C]: [B,n·stride,N].
+
+        The padding's share of the full output is cut off, the odd sample from the left.
+        """
         y = self._full(x)
         left, right = padding(self.weight.shape[1], self.stride)
         return y[:, left : y.shape[1] - right]
@@ -85,7 +88,7 @@ class ConvTranspose:
 
 @dataclass(frozen=True)
 class Residual:
-    """x + conv1(elu(conv3(elu(x))))."""
+    """A residual block: x + conv1(elu(conv3(elu(x))))."""
 
     first: Conv
     second: Conv
@@ -104,7 +107,7 @@ class Lstm:
     """w_ih, w_hh and bias of each."""
 
     def __call__(self, x: mx.array) -> mx.array:
-        """Run the layers over a whole signal [B,L,C]."""
+        """Run the layers over a whole signal [B,n,C]."""
         return self.step(x)[0]
 
     def step(self, x: mx.array, state: Sequence[mx.array] = ()) -> tuple[mx.array, list[mx.array]]:
@@ -135,7 +138,7 @@ def pad(x: mx.array, kernel: int, stride: int, mode: str) -> mx.array:
 
 
 def _reflect(x: mx.array, left: int, right: int) -> mx.array:
-    """Mirror without repeating the edge; an input no longer than the padding is first extended with zeros."""
+    """Mirror the ends without repeating the edge; a signal no longer than the padding is extended by zeros first."""
     n = x.shape[1]
     extra = max(left, right) - n + 1 if n <= max(left, right) else 0
     if extra:

@@ -137,7 +137,7 @@ class Decoding:
     """
 
     def __init__(self, codec: EnCodec, checked: Callable[[mx.array], mx.array] = mx.array) -> None:
-        """Begin; `checked` takes the samples of each block and returns them, or raises."""
+        """Begin a decoder; `checked` takes the samples of each block and returns them, or raises."""
         self.codec, self.checked = codec, checked
         layers = (codec.from_latent, codec.decoder_lstm, *codec.decoder)
         self.streams = [codec_stream.of(layer) for layer in layers]

@@ -9,6 +9,7 @@ from typing import Any
 import mlx.core as mx
 
 from reference.contract import Norm, Ops, Packed
+from reference.heads import merge_heads, stack_heads, unstack
 from reference.tiles import DTYPE, Tiles
 
 from ..config import Config
@@ -32,8 +33,20 @@ class Projection:
             return self.ops.int4_matmul(x, self.weight, **fused)
         return self.ops.linear(x, self.weight, **fused)
 
+    def cross_attention(self, x: mx.array, k: mx.array, v: mx.array, *, scale: float, norm: Norm) -> mx.array:
+        """Attend from the queries norm(x) W^T of x [B,T,K] to k, v [B',H,L,D]: [B,T,H·D], 0 for the rows from B' on.
+
+        `Ops.cross_attention` takes packed weights only: over a dense one the same is put together from its parts.
+        """
+        if isinstance(self.weight, Packed):
+            return self.ops.cross_attention(x, self.weight, k=k, v=v, scale=scale, norm=norm)
+        rows, heads, _, head_dim = k.shape
+        (q,) = unstack(stack_heads(self(x[:rows], norm=norm), heads, head_dim))
+        attended = merge_heads(self.ops.attention(q, k, v, scale=scale))
+        return mx.pad(attended, [(0, x.shape[0] - rows), (0, 0), (0, 0)])
+
     def arrays(self) -> list[mx.array]:
-        """Return what it keeps in memory."""
+        """Return the arrays that it keeps in memory."""
         return _arrays(self.weight)
 
 

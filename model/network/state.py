@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import mlx.core as mx
 
-from reference.contract import Ops, Prefix
+from reference.contract import Prefix
 
 
 class TextKV(NamedTuple):
@@ -17,12 +17,12 @@ class TextKV(NamedTuple):
     v: mx.array
 
     def rows(self, part: slice) -> TextKV:
-        """Return those of some clips."""
+        """Return the keys and values of some clips."""
         return TextKV(self.k[part], self.v[part])
 
 
 class LayerPrefix(Prefix):
-    """What the adapter gives one layer: q, k, v [B,H,n,D], and the raw scalar gate [1] of that second attention."""
+    """The adapter's prefix for one layer: q, k, v [B,H,n,D], and the raw scalar gate [1] of that attention."""
 
     __slots__ = ()
 
@@ -43,7 +43,7 @@ class KVCache:
 
 @dataclass
 class LayerState:
-    """What one layer attends to from `position` on; `query_row` is the first row of the prefix's queries in use."""
+    """The state of one layer from `position` on; `query_row` is the prefix's first query row in use."""
 
     cache: KVCache
     text: TextKV
@@ -52,16 +52,6 @@ class LayerState:
     query_row: int = 0
     rows: slice = field(default_factory=lambda: slice(None))
     """The cache's rows in use."""
-
-    def attend(self, ops: Ops, qkv: mx.array, scale: float) -> mx.array:
-        """Attend from the positions that begin here, qkv [B,T,3·H·D]; their keys and values are in the cache then.
-
-        Returns [B,T,H·D].
-        """
-        out, self.cache.kv = ops.self_attention(
-            qkv, self.cache.kv, self.position, self.prefix, scale=scale, rows=self.rows, query_row=self.query_row
-        )
-        return out
 
     def of_clip(self, clip: int) -> LayerState:
         """Return the state of one clip's rows: its conditional one and, as many rows further down, the other."""

@@ -45,7 +45,10 @@ class Tokenizer:
             )
 
     def __call__(self, texts: Sequence[str]) -> tuple[mx.array, mx.array]:
-        """ids int32 [B,L], mask int32 [B,L]. A row whose text is empty is the null text: its mask is 0 throughout."""
+        """Return ids int32 [B,L] and mask int32 [B,L]; an empty text is the null text, whose mask is all 0.
+
+        Raises UserError if a text has more than `MAX_TOKENS` tokens.
+        """
         rows = [self._encode(text) for text in texts]
         longest = max(len(row) for row in rows)
         if longest > MAX_TOKENS:
@@ -103,7 +106,7 @@ class T5Encoder:
         self._maps = {name.removesuffix(".weight"): Projection(ops, self._w.pop(name)) for name in maps}
 
     def __call__(self, ids: mx.array, mask: mx.array) -> mx.array:
-        """ids, mask int32 [B,L] -> last hidden state float32 [B,L,dim]. Masked positions hold no meaning."""
+        """Return the last hidden state float32 [B,L,dim] of ids, mask int32 [B,L]; masked positions hold no meaning."""
         x = self._w["shared.weight"][ids]
         bias = self._position_bias(ids.shape[1]) + mx.where(mask[:, None, None] > 0, 0.0, MASKED)
         for i in range(self.config.layers):
@@ -138,7 +141,10 @@ class T5Encoder:
 
 
 def relative_buckets(distance: npt.NDArray[np.int64], buckets: int, max_distance: int) -> npt.NDArray[np.int32]:
-    """Bucket of key minus query position: half for each sign, exact when near, logarithmic up to `max_distance`."""
+    """Return the bucket of each distance (key minus query position).
+
+    Half of them for each sign, exact when near, logarithmic up to `max_distance`.
+    """
     half = buckets // 2
     near = half // 2
     size = np.abs(distance)
@@ -167,7 +173,7 @@ class T5Config:
 
     @classmethod
     def of(cls, folder: Path) -> T5Config:
-        """UserError for a value that cannot be, or another kind of T5."""
+        """Read a folder's config.json. Raises UserError for a value that cannot be, or another kind of T5."""
         path = folder / "config.json"
         xp = SettingsReader(read_json(path), path)
         xp.require("feed_forward_proj", "relu")  # T5 v1.0, as t5-base is; v1.1 has gates
@@ -214,7 +220,7 @@ def _weights(folder: Path, config: T5Config) -> dict[str, mx.array]:
         if dtype not in FLOATS or found != shape:
             wrong.append(f"{name} {list(found)} {str(dtype).rpartition('.')[2]} (needs {list(shape)} floats)")
     if wrong:
-        raise UserError(f"{path} does not fit its config.json: {'; '.join(wrong[:20])}")
+        raise UserError(f"{path} does not fit its config.json: {'; '.join(wrong[:20])}; take both from the same T5")
     tensors = lazy(path)
     weights = {name: tensors[stored[name]].astype(mx.float32) for name in stored}
     mx.eval(weights)

@@ -10,8 +10,7 @@ import math
 
 import mlx.core as mx
 
-from reference.contract import Packed
-from reference.heads import merge_heads, stack_heads, unstack
+from reference.heads import stack_heads, unstack
 
 from .projection import Weights
 from .rows import row_by_row
@@ -53,23 +52,20 @@ class Layer:
         return self.feed_forward(x)
 
     def self_attention(self, x: mx.array, state: LayerState) -> mx.array:
-        """x + out(SDPA(q, k, v) + gate · SDPA(q + prefix_q, prefix_k, prefix_v)); the second only with a prefix."""
-        attended = state.attend(self.ops, self.qkv(x, norm=self.norm1), self.scale)
+        """Return x + out(SDPA(q,k,v) + gate · SDPA(q + prefix_q,prefix_k,prefix_v)); the second only with a prefix."""
+        attended, state.cache.kv = self.ops.self_attention(
+            self.qkv(x, norm=self.norm1), state.cache.kv, state.position, state.prefix, scale=self.scale,
+            rows=state.rows, query_row=state.query_row,
+        )  # fmt: skip
         return self.self_out(attended, residual=x)
 
     def text_attention(self, x: mx.array, text: TextKV) -> mx.array:
-        """x + out(SDPA(q, text_k, text_v)); 0 for the unconditional rows, the last ones: their keys and values are."""
-        w, (k, v) = self.cross_q, text
-        if isinstance(w.weight, Packed):
-            out = self.ops.cross_attention(x, w.weight, k=k, v=v, scale=self.scale, norm=self.norm_cross)
-        else:
-            (q,) = unstack(self.split(w(x[: k.shape[0]], norm=self.norm_cross)))
-            out = merge_heads(self.ops.attention(q, k, v, scale=self.scale))
-            out = mx.pad(out, [(0, x.shape[0] - k.shape[0]), (0, 0), (0, 0)])
-        return self.cross_out(out, residual=x)
+        """Return x + out(SDPA(q,text_k,text_v)), and x for the unconditional rows, which come last."""
+        attended = self.cross_q.cross_attention(x, text.k, text.v, scale=self.scale, norm=self.norm_cross)
+        return self.cross_out(attended, residual=x)
 
     def feed_forward(self, x: mx.array) -> mx.array:
-        """x + W2 gelu(W1 LN2(x))."""
+        """Return x + W2 gelu(W1 LN2(x))."""
         return self.linear2(self.linear1(x, norm=self.norm2, activation="gelu"), residual=x)
 
     def text_kv(self, text: mx.array) -> TextKV:

@@ -1,4 +1,8 @@
-"""A window through the layers one at a time, decoder and adapter side by side, to calibrate or measure each."""
+"""A window through the layers one at a time, decoder and adapter side by side, to calibrate or measure each.
+
+The model itself does not walk so: `Adapter` runs all its layers once for a window and reads the next merge matrix
+meanwhile, and `DecoderState` runs one position after another over caches that outlive the layer.
+"""
 
 from __future__ import annotations
 

@@ -65,9 +65,8 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
     check_memory(model, plan, count, asked.guidance)
     seeds = [each.seed for each in job.candidates]
     order = checked(job.sentence, count, plan, seeds, Sampling(asked.temperature, asked.top_k), asked.guidance)
-    codes = model.heard([mx.array(clip)[None]], 1, len(clip), copies=count)
-    chunks = streaming.chunks(
-        model, model.decoding(), codes, order, len(clip), streaming.chunk_frames(CHUNK_SECONDS),
+    chunks = model.chunks(
+        order, [mx.array(clip)[None]], len(clip), streaming.chunk_frames(CHUNK_SECONDS), copies=count,
         progress=lambda done, total: teller.progress(job, done, total),
     )  # fmt: skip
     live = [folder / f"{each.number}.f32" for each in job.candidates]

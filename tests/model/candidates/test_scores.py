@@ -19,9 +19,9 @@ from model.decoding.decode import Decoder
 from model.decoding.delay_pattern import apply_delay, with_special
 from model.decoding.likelihood import Likelihood, LogProbabilities
 from model.decoding.sampling import Sampling
+from model.decoding.steps import edited as edited_codes
 from model.errors import UserError
 from model.network.text import text_kv
-from model.progress import finished
 from model.results.edit_record import EditRecord
 from model.results.edited import Edited
 
@@ -43,7 +43,7 @@ def test_log_probabilities_are_those_of_the_tokens_that_came_out(model: Instruct
     codes, likelihood = model.encode(clip), Likelihood()
     plan = model.plan(codes.shape[2])
     run = model.edit_steps(codes, [TEXT], plan, Sampling(), 3.0, 5, likelihood=likelihood)
-    edited = finished(run, None)
+    edited = edited_codes(run)
     special, frames = model.lm.config.special, codes.shape[2]
     assert len(plan) == 1
     text = text_kv(model.lm, {TEXT: model.condition([TEXT])}, [TEXT])

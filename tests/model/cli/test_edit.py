@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -139,17 +138,18 @@ def test_caches_of_16_bits_are_kept_when_asked(
 ) -> None:
     from kernels import native
     from model.network.state import LayerState
+    from model.network.transformer import Layer
 
     monkeypatch.setattr(native._settings, "caches", "float32")  # undone at the end
     made: set[mx.Dtype] = set()
-    whole = LayerState.attend
+    whole = Layer.self_attention
 
-    def attend(state: LayerState, *args: Any) -> mx.array:
-        out = whole(state, *args)
+    def attend(layer: Layer, x: mx.array, state: LayerState) -> mx.array:
+        out = whole(layer, x, state)
         made.add(state.cache.kv.dtype)
         return out
 
-    monkeypatch.setattr(LayerState, "attend", attend)
+    monkeypatch.setattr(Layer, "self_attention", attend)
     command = ("edit", clip, "-i", TEXT, "--model", demo_path(), "--backend", "native", "--max-steps", "5", "-o")
     run(*command, tmp_path / "plain.wav")
     assert made == {mx.float32}
@@ -174,7 +174,7 @@ def test_without_model_the_demo_is_taken_and_says_what_it_is(
     monkeypatch.setattr("model.bundle.hub.cached", lambda name: False)
     for model in ((), ("--model", "demo"), ("--model", demo_path())):
         done = run("edit", DEMO_CLIP, "-i", TEXT, "-o", tmp_path / "o.wav", "--max-steps", "10", *model)
-        assert done.code == 0 and ("embedded demo, which learned" in done.err) == (not model)
+        assert done.code == 0 and ("small demo that ships with this program, which learned" in done.err) == (not model)
         assert "smoke test" not in done.err and soundfile.info(tmp_path / "o.wav").frames == 6400
 
 

@@ -16,6 +16,7 @@ from model.decoding.decode import Decoder, DecoderState
 from model.decoding.sampling import Sampling
 from model.decoding.step_queue import StepQueue
 from model.network.state import KVCache, LayerState
+from model.network.transformer import Layer
 
 from ... import backends
 
@@ -58,12 +59,12 @@ class Spy:
         self._touched: list[int] = []  # since the last array was enqueued
         self._running: dict[int, set[int]] = {}  # id of an enqueued array: layers that it reads
         self._kept: list[mx.array] = []
-        stock_eval, stock_async, attend = mx.eval, mx.async_eval, LayerState.attend
+        stock_eval, stock_async, attend = mx.eval, mx.async_eval, Layer.self_attention
         order = iter(range(1_000_000))
 
-        def attended(state: LayerState, *arguments: Any) -> mx.array:
+        def attended(layer: Layer, x: mx.array, state: LayerState) -> mx.array:
             self._touched.append(next(order) % layers)
-            return attend(state, *arguments)
+            return attend(layer, x, state)
 
         def waited(*arrays: Any) -> None:
             for array in arrays:
@@ -82,7 +83,7 @@ class Spy:
             self.calls.append(("enqueue", id(arrays[0])))
             stock_async(*arrays)
 
-        monkeypatch.setattr(LayerState, "attend", attended)
+        monkeypatch.setattr(Layer, "self_attention", attended)
         monkeypatch.setattr(mx, "eval", waited)
         monkeypatch.setattr(mx, "async_eval", enqueued)
 

@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from model.candidates.clap import Clap, clap_of
 from model.candidates.scores import scores
+from model.decoding import steps
 from model.decoding.likelihood import Likelihood
 from model.decoding.sampling import Sampling
 from model.instructions import meaning
 from model.pipeline import InstructMusicGen
-from model.progress import finished
 
 from ....spectra import RATE, Array, distance, log_mel
 from ..edits.sentences import canonical
@@ -72,7 +72,7 @@ def _song(
         codes = mx.repeat(model.encode(mx.array(before)), len(seeds), axis=0)
         likelihood, windows = Likelihood(), model.plan(codes.shape[2])
         run = model.edit_steps(codes, [text] * len(seeds), windows, *plan, list(seeds), likelihood=likelihood)
-        sounds = np.array(model.decode(finished(run, None)))[:, : len(before)]
+        sounds = np.array(model.decode(steps.edited(run)))[:, : len(before)]
         verb = meaning(text, vocabulary)
         for row, sound in enumerate(sounds):
             spectrum = log_mel(sound)
@@ -141,7 +141,10 @@ def _gain(groups: dict[tuple[int, str, str], list[dict[str, Any]]], name: str) -
 
 
 def interval(differences: Floats) -> dict[str, float]:
-    """Return a mean over songs with its 95 % bootstrap interval; `low` and `high` only where songs are enough."""
+    """Return the mean over songs with its 95 % bootstrap interval.
+
+    `low` and `high` are left out below `MIN_SONGS` songs.
+    """
     result = {"mean": round(float(differences.mean()), 2)}
     if len(differences) >= MIN_SONGS:
         draws = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))

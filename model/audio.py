@@ -74,7 +74,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Saved:
-    """What `save` wrote: the peak it was given, and the gain it applied (1.0: none)."""
+    """The outcome of `save`: the peak it was given, and the gain it applied (1.0: none)."""
 
     peak: float
     gain: float
@@ -148,7 +148,7 @@ def read_mix(
 
 
 def clip_files(paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
-    """Audio files, those of a folder in order of their names; hidden ones (a Mac's "._song.wav") are left out.
+    """Return audio files, those of a folder in order of their names; hidden ones (a Mac's "._song.wav") are left out.
 
     Raises UserError where a folder has none, naming what else it has.
     """
@@ -222,7 +222,7 @@ def encoded(
     clip, rate = checks.mono(samples, "samples"), checks.whole("rate", rate, 1, MAX_RATE)
     peak = float(np.abs(clip).max(initial=0.0))
     if not np.isfinite(peak):
-        raise UserError(f"{path}: not written, the audio has NaN or infinite samples; is the model's bundle damaged?")
+        raise UserError(f"{path}: not written: the samples hold NaN or infinity; check the bundle or the array")
     saved = at_level(path, peak, normalize=normalize)
     data = encode(path, clip if saved.gain == 1 else clip * np.float32(saved.gain), rate, tags=tags)
     return data, saved
@@ -257,7 +257,7 @@ def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[tuple[str, See
             try:
                 copy(source, kept)
             except OSError as e:
-                raise UserError(f"standard input: cannot be read ({reason(e)})") from e
+                raise UserError(f"standard input: cannot be read ({reason(e)}); name an audio file") from e
             except UserError as e:
                 raise UserError(f"standard input: {e}") from e
             yield "standard input", kept

@@ -77,7 +77,7 @@ def texts(text: Any, rows: int) -> list[str]:
 
 
 def samples(value: Any, *, name: str = "audio", least: int = HOP) -> mx.array:
-    """Sound as float32 [samples] or [batch, samples], from an array of any library or a list.
+    """Return sound as float32 [samples] or [batch, samples], from an array of any library or a list.
 
     Floats are taken as they are, int8, int16, int32 and uint8 scaled to full scale 1. Raises ValueError for another
     shape, naming the fix for [samples, channels], another dtype, less than `least` samples, NaN or infinity.
@@ -99,7 +99,10 @@ def samples(value: Any, *, name: str = "audio", least: int = HOP) -> mx.array:
 
 
 def mono(value: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """One clip's samples float32 [n], from [n] or [1, n] of any library, integers scaled. NaN and infinity stay."""
+    """Return one clip's samples float32 [n], from [n] or [1, n] of any library, integers scaled.
+
+    NaN and infinity stay. Raises ValueError for another shape.
+    """
     if value is not None and not isinstance(value, mx.array) and np.size(value) == 0:
         value = np.zeros(0, np.float32)
     array = _scaled(_array(value, name), name)

@@ -15,12 +15,12 @@ from .instructions import UPSTREAM, Vocabulary
 SAMPLE_RATE = 32_000
 FRAME_RATE = 50
 HOP = SAMPLE_RATE // FRAME_RATE
-"""Samples per codec frame."""
+"""Samples of a codec frame."""
 PACKED_BITS = (4, 8)
 GROUP_SIZES = (32, 64, 128)
 """Quantization that `reference.arguments` takes, and so every backend."""
 UPSTREAM_FRAMES = 250
-"""Of the clips that upstream trains on and generates: 5 s."""
+"""Frames of the clips that upstream trains on and generates: 5 s."""
 PROJECTION = r"layers\.\d+\.(self_attn\.\w+_proj|cross_attn\.\w+_proj|linear[12])"
 """The modules that a bundle's default quantization packs, by canonical name: the layers' linear maps."""
 

@@ -18,14 +18,14 @@ Verb = Literal["Only", "No", "Add"]
 VERBS: tuple[Verb, ...] = ("Only", "No", "Add")
 PREAMBLE = "Music piece. Instruct: "
 MAX_INSTRUMENTS = 64
-"""Instruments of a bundle."""
+"""The most instruments of a bundle."""
 LONGEST = 300
-"""Characters; no sentence of the grammar below comes near it."""
+"""The most characters of a sentence that is read; no sentence of the grammar below comes near it."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a bundle was trained on; the defaults are upstream's.
+    """The instruments and sentences that a bundle was trained on; the defaults are upstream's.
 
     `instruments` stand as training sentences write them. `everyday`: it also saw everyday sentences, without preamble.
     Raises ValueError for names that cannot stand in a sentence, or two that are alike.
@@ -41,10 +41,10 @@ class Vocabulary:
             instruments.checked(name)
         plain = [instruments.plain(name) for name in self.instruments]
         if twins := {name for name in plain if plain.count(name) > 1}:
-            raise ValueError(f"{sorted(twins)[0]!r:.40} is named twice")
+            raise ValueError(f"{sorted(twins)[0]!r:.40} is named twice; name it once")
 
     def sentences(self) -> tuple[str, ...]:
-        """Every trained sentence, the three verbs of an instrument side by side."""
+        """Return every trained sentence, the three verbs of an instrument side by side."""
         return tuple(sentence(verb, name) for name in self.instruments for verb in VERBS)
 
     def entry(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _readings(text: str) -> Iterator[tuple[Verb, str]]:
 
 
 def _plain(text: str) -> str:
-    """Lower case, contractions written out, without courtesies and closing marks."""
+    """Return a text in lower case, contractions written out, without courtesies and closing marks."""
     text = instruments.plain(unicodedata.normalize("NFKC", text).replace("’", "'"))
     text = re.sub(r"\s*[.!?,;:\"]+$", "", text.lstrip('"'))
     for short, long in ((r"n't\b", " not"), (r"\bdont\b", "do not"), (r"\bi'd\b", "i would"), ("&", " and ")):
@@ -184,7 +184,7 @@ _X = r"(?P<x>[\w' ]+?)"
 
 
 def _any(words: str) -> str:
-    """One of comma-separated alternatives, the longest that fits."""
+    """Return a pattern for one of comma-separated alternatives, the longest that fits."""
     return f"(?:{'|'.join(sorted(words.split(', '), key=len, reverse=True))})"
 
 
@@ -250,7 +250,7 @@ _GRAMMAR = [
 
 
 def _unmatched(text: str, vocabulary: Vocabulary) -> str:
-    """One line on a sentence that was not understood: what it names, and what was trained."""
+    """Return one line on a sentence that was not understood: what it names, and what was trained."""
     reason = "matches none of the sentences that the model was trained on"
     words = _plain(text[:LONGEST])
     mentioned = instruments.mentioned(words, vocabulary.instruments)

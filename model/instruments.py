@@ -50,7 +50,7 @@ def checked(name: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Lower case, single spaces, hyphens as spaces."""
+    """Return a text in lower case, with single spaces, and hyphens as spaces."""
     return " ".join(text.casefold().replace("-", " ").replace("_", " ").split())
 
 
@@ -71,7 +71,7 @@ def named(phrase: str, own: Sequence[str] = ()) -> str | None:
 
 
 def mentioned(text: str, own: Sequence[str] = ()) -> set[str]:
-    """Every instrument that is named somewhere in a text, the longest names first ("bass guitar" is no guitar)."""
+    """Return every instrument named in a text, the longest names first ("bass guitar" is no guitar)."""
     words, found = re.findall(r"\w+", plain(text)), set()
     while words:
         for count in range(min(3, len(words)), 0, -1):
@@ -91,7 +91,7 @@ def whole(phrase: str) -> str | None:
 
 
 def _table(own: Sequence[str]) -> dict[str, str]:
-    """Every known name, in the bundle's spelling where it has that instrument."""
+    """Return every known name, in the bundle's spelling where it has that instrument."""
     spelled = {plain(name): name for name in own}
     found = {}
     for name, others in SYNONYMS.items():

@@ -27,7 +27,7 @@ def mel_filters(size: int, bands: int) -> Array:
 
 
 def magnitudes(audio: npt.ArrayLike, size: int = SIZE, hop: int | None = None) -> Array:
-    """Audio [..., n] -> magnitudes [..., frames, size/2+1] of Hann windows, the edges mirrored."""
+    """Compute magnitudes [...,frames,size/2+1] of audio [...,n]: Hann windows, the edges mirrored."""
     x = np.asarray(audio, np.float32)
     hop = hop or size // 4
     x = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(size // 2, size // 2)], mode="reflect")
@@ -37,14 +37,14 @@ def magnitudes(audio: npt.ArrayLike, size: int = SIZE, hop: int | None = None) -
 
 
 def mel(audio: npt.ArrayLike, size: int = SIZE, bands: int = BANDS, hop: int | None = None) -> Array:
-    """Audio [..., n] -> magnitudes in mel bands [..., bands, frames]."""
+    """Compute magnitudes in mel bands [...,bands,frames] of audio [...,n]."""
     bank = mel_filters(size, bands)
     scaled: Array = np.swapaxes(magnitudes(audio, size, hop) @ bank.T, -1, -2) * np.float32(4 / size**0.5)
     return scaled
 
 
 def log_mel(audio: npt.ArrayLike) -> Array:
-    """Audio [..., n] at 32 kHz -> 80 mel bands in dB [..., 80, frames], nothing below -54 dB."""
+    """Compute 80 mel bands in dB [...,80,frames] of audio [...,n] at 32 kHz, nothing below -54 dB."""
     return np.asarray(20 * np.log10(np.maximum(mel(audio), FLOOR)), np.float32)
 
 

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from .progress import Progress
 
 STAGES = ("t5 load", "text", "text k/v", "codec encode", "adapter", "steps", "codec decode")
-"""In order. What a stage makes is evaluated when it ends; none runs inside another."""
+"""The stages in order. What a stage makes is evaluated when it ends; none runs inside another."""
 COMPILE = "compile"
-"""Before "text k/v", on a backend that compiles its kernels on this machine, while some are missing."""
+"""The stage before "text k/v" on a backend that compiles its kernels here, while some are missing."""
 
 Announce = Callable[[str], AbstractContextManager[Progress | None]]
 """A listener: the pipeline enters `announce(stage)` around each stage.

@@ -1,6 +1,6 @@
-"""Values that people give, on the command line or over HTTP, checked one by one.
+"""Parsers of values that people give, on the command line or over HTTP, one by one.
 
-What is wrong raises argparse's ArgumentTypeError, which says what to write instead.
+Each raises argparse's ArgumentTypeError for a wrong value; the message says what to write instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .decoding.guidance import MAX_GUIDANCE
 
 
 def path(text: str) -> Path:
-    """For argparse: a path; "~" at its beginning stands for the home folder, also where no shell has seen it."""
+    """Return a path; "~" at its beginning stands for the home folder, also where no shell has seen it."""
     try:
         return Path(text).expanduser()
     except RuntimeError:  # no such user
@@ -26,12 +26,12 @@ def path(text: str) -> Path:
 
 
 def seed(text: str) -> int | None:
-    """For argparse: a seed; None stands for random."""
+    """Return a seed; None stands for random."""
     return None if text == "random" else integer(0, 2**64 - 1)(text)
 
 
 def instruction(text: str) -> str:
-    """For argparse: a sentence as it is; it must not be blank."""
+    """Return a sentence as it is. It must not be blank."""
     with suppress(UnicodeError):  # UTF-8, in a locale that is not (LC_ALL=C)
         text = os.fsencode(text).decode("utf-8")
     if not text.strip():
@@ -42,7 +42,7 @@ def instruction(text: str) -> str:
 
 
 def instrument(text: str) -> str:
-    """For argparse: one instrument's name."""
+    """Return one instrument's name, checked."""
     try:
         return instruments.checked(text)
     except ValueError as e:
@@ -50,7 +50,7 @@ def instrument(text: str) -> str:
 
 
 def instrument_names(text: str) -> tuple[str, ...]:
-    """For argparse: names of instruments, with commas between."""
+    """Return names of instruments, which are given with commas between."""
     try:
         return instructions.Vocabulary(tuple(name.strip() for name in text.split(","))).instruments
     except ValueError as e:
@@ -58,7 +58,7 @@ def instrument_names(text: str) -> tuple[str, ...]:
 
 
 def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
-    """Return what takes whole numbers from `low` to `high`, for argparse."""
+    """Return a parser of whole numbers from `low` to `high`."""
 
     def parsed(text: str) -> int:
         value = _parsed(int, text, "a whole number")
@@ -69,7 +69,7 @@ def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
 
 
 def number(low: float, high: float = math.inf) -> Callable[[str], float]:
-    """Return what takes finite numbers from `low` to `high`, for argparse."""
+    """Return a parser of finite numbers from `low` to `high`."""
 
     def parsed(text: str) -> float:
         value = _parsed(float, text, "a number")
@@ -82,7 +82,7 @@ def number(low: float, high: float = math.inf) -> Callable[[str], float]:
 
 
 def flag(text: str) -> bool:
-    """For argparse: true or false."""
+    """Return whether a text says true or false."""
     known = {"true": True, "1": True, "false": False, "0": False}
     if text.lower() not in known:
         raise argparse.ArgumentTypeError(f"{text!r:.60} must be true or false")

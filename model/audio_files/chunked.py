@@ -24,7 +24,7 @@ ABSURD = 1 << 42
 
 @dataclass(frozen=True)
 class Layout:
-    """How a format lays out its chunks."""
+    """The way in which a format lays out its chunks."""
 
     marks: tuple[bytes, ...]
     """One of these is in every file of the format,"""
@@ -46,7 +46,7 @@ class Layout:
     format: bytes
     """The chunk that says what a sample is."""
     frame: Callable[[bytes], int]
-    """That chunk's content -> bytes of a sample of every channel; 0: compressed."""
+    """Tells from that chunk's content how many bytes a sample of every channel takes; 0: compressed."""
 
     @property
     def header(self) -> int:
@@ -91,7 +91,7 @@ def layout(head: bytes) -> Layout | None:
 
 
 def starts(view: View, kind: Layout) -> list[int]:
-    """Where in the file recordings of one kind begin: more than one in files that were joined byte for byte.
+    """Find where recordings of one kind begin: more than one place in files that were joined byte for byte.
 
     Raises TooMuch for too many.
     """

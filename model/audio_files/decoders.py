@@ -184,7 +184,7 @@ def _ffmpeg(view: View, name: str, seconds: int, decode_seconds: float) -> Itera
 
 
 def copy(source: Any, target: IO[bytes]) -> None:
-    """Copy all bytes of one to the other. Raises UserError where they are more than MAX_COPY."""
+    """Copy all bytes of `source` to `target`. Raises UserError if they are more than MAX_COPY."""
     total = 0
     while block := source.read(1 << 20):
         total += len(block)

@@ -13,7 +13,7 @@ _STREAM = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 
 
 def starts(view: View) -> list[int]:
-    """Where streams begin: at each marker that a STREAMINFO follows. Raises TooMuch for too many."""
+    """Find where streams begin: at each marker that a STREAMINFO follows. Raises TooMuch if they are too many."""
     found: list[int] = []
     at = view.start
     while (at := view.find(_STREAM, at)) >= 0:

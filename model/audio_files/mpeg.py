@@ -55,7 +55,7 @@ def frame(head: bytes) -> Frame | None:
 
 
 def tag(head: bytes) -> int:
-    """Bytes of the ID3v2 tag that begins with these 10 bytes; 0: it is none."""
+    """Return the bytes of the ID3v2 tag that begins with these 10 bytes; 0 if none does."""
     if head[:3] != b"ID3" or len(head) < 10 or head[3] == 0xFF or max(head[6:10]) > 127:
         return 0
     size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
@@ -73,7 +73,7 @@ def is_mpeg(view: View, at: int) -> bool:
 
 
 def _frames(view: View) -> Iterator[tuple[int, Frame]]:
-    """Every whole frame and its place, across tags and whatever else is between them. Raises TooMuch for much of it."""
+    """Yield every whole frame and its place, across tags and other bytes. Raises TooMuch if those are too many."""
     at, trusted, stray = view.start, True, 0
     while at + 4 <= view.end:
         head = view.at(at, 10)
@@ -95,7 +95,7 @@ def _frames(view: View) -> Iterator[tuple[int, Frame]]:
 
 
 def _xing(data: bytes, found: Frame) -> int:
-    """Where in a frame its Xing header is; 0: it has none."""
+    """Return where in a frame its Xing header is; 0 if it has none."""
     if found.layer != 3:
         return 0
     side = (17 if found.mono else 32) if found.version == 1 else (9 if found.mono else 17)
@@ -103,7 +103,10 @@ def _xing(data: bytes, found: Frame) -> int:
 
 
 def parts(view: View) -> list[Part]:
-    """Every recording that an MPEG file holds. Raises TooMuch for too many, or frames apart from each other."""
+    """Return every recording that an MPEG file holds.
+
+    Raises TooMuch if they are too many, or their frames lie apart from each other.
+    """
     made: list[Part] = []
     run: list[tuple[int, int]] = []
     first: tuple[bytes, Frame] | None = None

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 ENDLESS = 1 << 40
-"""Added to the length of a stream whose decoder would otherwise stop at its own guess of the length."""
+"""Bytes added to the length of a stream whose decoder would otherwise stop at its own guess of the length."""
 MAX_PARTS = 1000
-"""Recordings that one file may hold: an hour of them is 3.6 s each."""
+"""The most recordings that one file may hold: in an hour they are 3.6 s each."""
 MAX_PIECES = 1 << 18
-"""Ranges of bytes that one file's recordings may be scattered over: an hour of Ogg pages of 20 ms has 180,000."""
+"""The most ranges of bytes that one file's recordings may be scattered over: an hour of Ogg pages of 20 ms has
+180,000."""
 MAX_STRAY = 1 << 18
-"""Marks and tags that begin no recording: chance makes few of them, even in a gigabyte."""
+"""The most marks and tags that begin no recording: chance makes few of them, even in a gigabyte."""
 _STEP, _LONGEST = 1 << 20, 64
 """Bytes that `View.find` reads at a time, and the most that its patterns match."""
 
@@ -28,7 +29,7 @@ class TooMuch(Exception):
 
 
 def too_slow(seconds: float) -> TooMuch:
-    """Return what says that a file took longer than `seconds`."""
+    """Return the error of a file that took longer than `seconds`."""
     return TooMuch(f"takes longer than {seconds:g} s to decode; convert it to WAV or FLAC, or cut it")
 
 
@@ -68,16 +69,16 @@ class Timed:
             raise too_slow(self._seconds)
 
     def read(self, size: int = -1, /) -> bytes:
-        """As of any file."""
+        """Read up to `size` bytes, or all that are left."""
         self.check()
         return self._file.read(size)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """As of any file."""
+        """Move to an offset, and return it from the beginning."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As of any file."""
+        """Return the current offset."""
         return self._file.tell()
 
 
@@ -93,18 +94,18 @@ class View:
 
     @classmethod
     def whole(cls, file: Seekable) -> View:
-        """All of a file."""
+        """View all of a file."""
         return cls(file, 0, file.seek(0, os.SEEK_END))
 
     def at(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset` of the file (not of the view); none beyond the view."""
+        """Read up to `size` bytes from `offset` of the file (not of the view), and none beyond the view."""
         if not 0 <= offset < self.end:
             return b""
         self.file.seek(offset)
         return self.file.read(max(min(size, self.end - offset), 0))
 
     def find(self, pattern: re.Pattern[bytes], offset: int) -> int:
-        """Where in the file `pattern`, of at most 64 bytes, comes next, from `offset` on; -1 if it does not."""
+        """Find where in the file `pattern`, of at most 64 bytes, comes next, from `offset` on; -1 if it does not."""
         while offset < self.end:
             begin, block = self._ahead
             last = begin + len(block) if len(block) < _STEP else begin + len(block) - _LONGEST
@@ -137,16 +138,16 @@ class Pieces:
         """What stopped reading, if something did: the decoder's callbacks can't raise."""
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
+        """Move to an offset, and return it from the beginning, as a file does."""
         self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._end}[whence]
         return self._at
 
     def tell(self) -> int:
-        """As of any file."""
+        """Return the current offset."""
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """As of any file."""
+        """Read up to `size` bytes, or all that are left. A read error ends the file and is kept in `error`."""
         if size < 0:
             size = max(self.length - self._at, 0)
         if self._at >= self.length:

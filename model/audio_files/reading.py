@@ -24,12 +24,12 @@ LOUDEST = 1000.0
 _RESAMPLED = 1 << 22
 """Samples that are resampled at a time, after it."""
 Keep = Callable[[Samples, int], None]
-"""Takes each block of samples [n, channels] as it was decoded, and its rate in Hz."""
+"""A function that takes each block of samples [n, channels] as it was decoded, and its rate in Hz."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that is taken: seconds, frames, Hz, and seconds that decoding itself may last."""
+    """The limits of a recording that is read: its seconds, frames and Hz, and seconds that decoding may last."""
 
     seconds: int
     frames: int
@@ -37,7 +37,7 @@ class Limits:
     decode_seconds: float = math.inf
 
     def frames_at(self, rate: int) -> int:
-        """Frames at a rate."""
+        """Return the frames allowed at `rate` Hz."""
         return min(self.frames, self.seconds * rate)
 
 
@@ -145,7 +145,7 @@ class _Mix:
         self.notes: list[str] = []
 
     def take(self, opened: AbstractContextManager[Track], where: str, *, open_end: bool, first: bool) -> None:
-        """All samples of a part. Raises Undecodable where nothing at all could be decoded."""
+        """Take all samples of a part. Raises Undecodable if nothing at all could be decoded."""
         with opened as track:
             if track.rate > self.limits.rate:
                 raise UserError(

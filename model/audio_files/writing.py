@@ -94,7 +94,7 @@ class _Watched:
         self.seek, self.tell, self.read = file.seek, file.tell, file.read
 
     def write(self, data: bytes) -> int:
-        """Write; what fails is remembered, and nothing is written from then on."""
+        """Write, and remember what fails; nothing is written from then on."""
         try:
             return 0 if self.failed else self.file.write(data)
         except OSError as e:
@@ -138,5 +138,5 @@ def comment(path: Path, most: int = 1 << 20) -> str:
 
 
 def as_int32(samples: npt.NDArray[Any], bits: int) -> npt.NDArray[np.int32]:
-    """PCM values of `bits` bits -> int32 with those bits on top, as `encode` takes them."""
+    """Shift PCM values of `bits` bits to the top of int32, as `encode` takes them."""
     return np.asarray(samples << (32 - bits), np.int32)

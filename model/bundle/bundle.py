@@ -55,7 +55,7 @@ class Bundle:
         return self._load(self.sources)
 
     def load(self, names: Iterable[str]) -> dict[str, mx.array]:
-        """Fresh lazy arrays of the given canonical names: evaluate and drop them, and their memory is free again."""
+        """Return new lazy arrays of these canonical names; dropping them frees their memory."""
         names = set(names)
         modules = {name.removesuffix(".weight") for name in names}
         wanted = [
@@ -116,7 +116,7 @@ class Bundle:
 
 
 def _whole(tensors: dict[str, mx.array]) -> dict[str, mx.array]:
-    """Gates and positions put together where they are stored one by one."""
+    """Put gates and positions together where they are stored one by one."""
     parts: dict[str, dict[int, mx.array]] = {}
     for name in [name for name in tensors if IN_PARTS.fullmatch(name)]:
         whole, _, number = name.removesuffix(".weight").rpartition(".")
@@ -168,7 +168,10 @@ def open_bundle(
         d_model = read_json(path / "t5" / "config.json").get("d_model")
         if d_model != config.lm.text_dim:
             needs = config.lm.text_dim
-            raise UserError(f"{path / 't5'} has d_model={d_model!r:.40}; the bundle's text projection needs {needs}")
+            raise UserError(
+                f"{path / 't5'} has d_model={d_model!r:.40}; the bundle's text projection needs {needs}; "
+                "put T5 of that width there"
+            )
     return Bundle(path, config, found.sources, stated.raw)
 
 
@@ -205,7 +208,7 @@ def matched(path: Path, keys: str | Path | key_map.Keys | None = None) -> tuple[
 
 
 def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
-    """All tensors of model.safetensors, its shards or whatever else the weights are split into, from the headers alone.
+    """List all tensors of model.safetensors, its shards or other weight files, from the headers alone.
 
     The second result says what the tensors of a file with a name of its own (`adapter.safetensors`) are called with it.
     """
@@ -213,11 +216,12 @@ def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
     files = [single] if single.exists() else sorted(path.glob("model-*-of-*.safetensors"))
     files = files or sorted(path.glob("*.safetensors"))
     if not files:
-        raise UserError(f"{path} has no model.safetensors; is it a bundle? (instruct-musicgen convert makes one)")
+        raise UserError(f"{path} has no model.safetensors; give a bundle (instruct-musicgen convert makes one)")
     names = [file.name for file in files]
     if any(hub.SHARD.fullmatch(name) for name in names) and (missing := hub.missing_shards(names)):
         raise UserError(
-            f"{path} lacks {', '.join(missing[:MAX_LISTED])} of its {len(missing) + len(files)} weight files"
+            f"{path} lacks {', '.join(missing[:MAX_LISTED])} of its {len(missing) + len(files)} weight files; "
+            "get a whole copy"
         )
     stored: dict[str, Source] = {}
     called: dict[str, str | None] = {}
@@ -232,11 +236,11 @@ def _stored(path: Path) -> tuple[list[Source], dict[str, str | None]]:
 
 
 def check_codec(codec: CodecConfig, lm: LMConfig, path: Path) -> None:
-    """UserError unless the codec's tokens are the LM's."""
+    """Raise UserError unless the codec's tokens are the LM's."""
     if (codec.codebooks, codec.bins) != (lm.codebooks, lm.card):
         raise UserError(
             f"{path}: the codec has {codec.codebooks} codebooks of {codec.bins}, "
-            f"the language model needs {lm.codebooks} of {lm.card}"
+            f"the language model needs {lm.codebooks} of {lm.card}; take both from the same bundle"
         )
 
 
@@ -244,4 +248,7 @@ def _codec_path(path: Path) -> Path:
     for name in ("compression_state_dict.bin", "encodec"):
         if (path / name).exists():
             return path / name
-    raise UserError(f"{path} has no codec: compression_state_dict.bin (or a Hugging Face folder 'encodec') is missing")
+    raise UserError(
+        f"{path} has no codec: compression_state_dict.bin (or a Hugging Face folder 'encodec') is missing; "
+        "get a whole copy"
+    )

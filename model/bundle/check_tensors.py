@@ -25,7 +25,10 @@ MAX_LISTED = 20
 
 
 def check_tensors(config: Config, match: Match, stated: StatedConfig, path: Path) -> Config:
-    """Return the config with each module's quantization; UserError listing all that doesn't fit."""
+    """Return the config with each module's quantization.
+
+    Raises UserError, which lists all that doesn't fit, if the tensors are not what config.json demands.
+    """
     problems = _Problems()
     found: dict[str, Quantization] = {}
     used: set[str] = set()
@@ -121,7 +124,7 @@ def _check_gates(sources: Mapping[str, Source], layers: int, problems: _Problems
 
 
 def _check_packed(module: str, shape: Shape, sources: Mapping[str, Source], problems: _Problems) -> Quantization | None:
-    """Bits and group size that the shapes of a packed module tell; None (and a problem) if they tell none."""
+    """Return the bits and group size that a packed module's shapes fit; None (and a problem) if none do."""
     names = [f"{module}.{part}" for part in ("weight", "scales", "biases")]
     if missing := [n for n in names if n not in sources]:
         problems.missing += missing
@@ -153,7 +156,10 @@ def _quantized(
     """Check what the shapes tell against config.json's default and its entries for single modules."""
     default, entries = stated.quantization()
     if default is not None and not found:
-        raise UserError(f"{path / 'config.json'} says {default.bits} bits, but no weight has scales: a contradiction")
+        raise UserError(
+            f"{path / 'config.json'} says {default.bits} bits, but no weight has scales; "
+            "remove its quantization, or get the packed weights"
+        )
     overrides, ghosts = _overrides(entries, found, match)
     kinds = list(found.values())
     usual = default or (max(set(kinds), key=kinds.count) if kinds else None)
@@ -163,10 +169,12 @@ def _quantized(
             assert expected is not None
             raise UserError(
                 f"{path}: {module} is packed with {quantization.bits} bits in groups of {quantization.group_size}, and "
-                f"config.json says {expected.bits} in groups of {expected.group_size}; it contradicts the weights"
+                f"config.json says {expected.bits} in groups of {expected.group_size}; correct config.json"
             )
     if ghosts:
-        raise UserError(f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}")
+        raise UserError(
+            f"{path / 'config.json'} quantizes modules that have no scales: {_listed(ghosts)}; remove them from it"
+        )
     plain = replace(config, quantization=usual, overrides={})
     demanded = _demanded(config.lm, config.adapter, match.sources)
     modules = [name.removesuffix(".weight") for name in demanded]

@@ -67,11 +67,14 @@ def _open(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
 def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.array]]]:
     tree = torch_file.load(path)
     if not isinstance(tree, dict):
-        raise UserError(f"{path} is not a codec exported by audiocraft")
+        raise UserError(f"{path} is not a codec exported by audiocraft; give its compression_state_dict.bin")
     if isinstance(name := tree.get("pretrained"), str):
         return _from_folder(pretrained(name, path))
     if "best_state" not in tree or not isinstance(tree.get("xp.cfg"), str):
-        raise UserError(f"{path} is not a codec exported by audiocraft: it needs best_state and xp.cfg")
+        raise UserError(
+            f"{path} is not a codec exported by audiocraft (it lacks best_state or xp.cfg); give its "
+            "compression_state_dict.bin"
+        )
     config = _audiocraft_config(SettingsReader(tree["xp.cfg"], path))
     stored = torch_file.tensors(tree["best_state"], path)
     _compare(_demanded(config, stored), {name: tensor.shape for name, tensor in stored.items()}, path)
@@ -100,7 +103,10 @@ def _audiocraft_config(xp: SettingsReader) -> CodecConfig:
     for half, known in {"encoder": set[str](), "decoder": DECODER_ONLY}.items():
         own = xp.get(f"seanet.{half}", {}) or {}
         if not isinstance(own, dict) or set(own) - known:
-            raise UserError(f"{xp.path}: seanet.{half} is {own!r:.80}; settings of one half are not supported")
+            raise UserError(
+                f"{xp.path}: seanet.{half} is {own!r:.80}; settings of one half are not supported; "
+                "give the 32 kHz EnCodec of MusicGen"
+            )
     xp.require("encodec.renormalize", False)
     xp.require("encodec.causal", False)
     return _checked(
@@ -139,7 +145,7 @@ def _from_folder(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.arr
     for stored in header:
         name = _audiocraft_name(stored, config)
         if name in names:
-            raise UserError(f"{file}: {stored} and {names[name]} are the same tensor")
+            raise UserError(f"{file}: {stored} and {names[name]} are the same tensor; remove one of them")
         names[name] = stored
     arrays = lazy(file)
     channels_last = any(name.endswith(".Wx") for name in header)
@@ -153,7 +159,7 @@ def _from_folder(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.arr
 
 
 def _audiocraft_name(name: str, config: CodecConfig) -> str:
-    """audiocraft's name of a tensor in Hugging Face's or mlx-community's spelling."""
+    """Return audiocraft's name of a tensor that is spelled as Hugging Face or mlx-community spell it."""
     name = re.sub(r"^quantizer\.layers\.(\d+)\.codebook\.", r"quantizer.vq.layers.\1._codebook.", name)
     name = re.sub(r"^(encoder|decoder)\.layers\.", r"\1.model.", name)
     # mlx-community: `.lstm.0.Wx`; its summed bias takes the place of the first of torch's two.
@@ -211,7 +217,8 @@ def _checked(config: CodecConfig, path: Path) -> CodecConfig:
     largest = max(width * width * 4, width * config.bins)
     if len(config.ratios) > 8 or config.lstm > 8 or config.codebooks > 64 or largest > MAX_WEIGHTS:
         raise UserError(
-            f"{path}: its dimensions ({config.n_filters} filters, ratios {config.ratios}) are not EnCodec's"
+            f"{path}: its dimensions ({config.n_filters} filters, ratios {config.ratios}) are not EnCodec's; give the "
+            "32 kHz EnCodec of MusicGen"
         )
     return config
 
@@ -259,7 +266,7 @@ def _assemble(config: CodecConfig, stored: Iterable[str], read: Read) -> dict[st
 
 
 def _assemble_mlx(config: CodecConfig, read: Read) -> dict[str, mx.array]:
-    """mlx-community's form: convolutions are as they should be; the second LSTM bias becomes zeros."""
+    """Read mlx-community's form: convolutions are as they should be; the second LSTM bias becomes zeros."""
     demanded = _demanded_mlx(config)
     tensors = {
         name: mx.array(read(name)) if name in demanded else mx.zeros(shape)

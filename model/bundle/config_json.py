@@ -51,7 +51,7 @@ def parse(stated: StatedConfig, sources: Mapping[str, Source]) -> Config:
 
     def told(value: int | None, default: int | None, name: str) -> int:
         if value is None and default is None:
-            raise UserError(f"{path} lacks {name}, and the weights don't tell it")
+            raise UserError(f"{path} lacks {name}, and the weights don't tell it; add it")
         return value if value is not None else int(default or 0)
 
     known = hints(stated)
@@ -68,7 +68,9 @@ def parse(stated: StatedConfig, sources: Mapping[str, Source]) -> Config:
         text_dim=told(text_dim, shape("text_conditioner.output_proj.weight", 1), "d_model of the text encoder"),
     )
     if lm.dim % lm.heads or lm.dim % 2:
-        raise UserError(f"{path}: hidden_size {lm.dim} is odd or not a multiple of num_attention_heads {lm.heads}")
+        raise UserError(
+            f"{path}: hidden_size {lm.dim} is odd or not a multiple of num_attention_heads {lm.heads}; correct it"
+        )
     tables = shape("cp_transformer.pos_emb", 0) or count("cp_transformer.pos_emb.")
     rows = shape("cp_transformer.pos_emb", 1) or shape("cp_transformer.pos_emb.0.weight", 0)
     layers = told(known.adapter_layers, tables and tables - 1, "num_layers of cp_transformer")
@@ -82,7 +84,8 @@ def parse(stated: StatedConfig, sources: Mapping[str, Source]) -> Config:
     found = replace(found, trained_frames=trained)
     if found.start_layer + layers > lm.layers:
         raise UserError(
-            f"{path}: {layers} adapter layers from layer {found.start_layer} on do not fit {lm.layers} layers of the LM"
+            f"{path}: {layers} adapter layers from layer {found.start_layer} on do not fit {lm.layers} LM layers; "
+            "correct it"
         )
     first = sources.get("emb.0.scales", sources.get("emb.0.weight"))
     default, _ = stated.quantization()
@@ -91,7 +94,7 @@ def parse(stated: StatedConfig, sources: Mapping[str, Source]) -> Config:
 
 
 def _sections(stated: StatedConfig) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
-    """Where the language model's dimensions may stand, and the adapter's."""
+    """Return the sections where the language model's dimensions may stand, and those for the adapter's."""
     decoder, adapter = stated.section("decoder"), stated.section("adapter")
     return (decoder, stated.raw), (adapter, decoder, stated.raw)
 
@@ -102,7 +105,7 @@ def _adapter_layers(stated: StatedConfig, sections: tuple[Mapping[str, Any], ...
 
 
 def _instructions(stated: Mapping[str, Any], path: Path) -> Vocabulary:
-    """`{"instruments": [...], "everyday": true}`; what is not stated is as upstream trained."""
+    """Read `{"instruments": [...], "everyday": true}`; what is left out is as upstream trained."""
     names, everyday = stated.get("instruments", list(UPSTREAM.instruments)), stated.get("everyday", False)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UserError(f"{path}: instruments is {names!r:.40}; it must be a list of names")

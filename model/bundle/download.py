@@ -39,7 +39,7 @@ class File:
 
 @dataclass(frozen=True)
 class Repo:
-    """What is to be fetched of a repo at one commit."""
+    """The files to fetch of a repo at one commit."""
 
     name: str
     revision: str | None
@@ -53,7 +53,7 @@ class Repo:
         return sum(file.size for file in self.files)
 
     def here(self, file: File) -> int:
-        """Bytes of a file that are in the cache: all, or what an interrupted fetch left."""
+        """Return how many bytes of a file are in the cache: all, or what an interrupted fetch left."""
         if (hub.repo_folder(self.name) / "snapshots" / self.commit / file.name).exists():
             return file.size
         paths = (_blob(self.name, file), _part(self.name, file)) if file.sha256 else ()
@@ -78,7 +78,7 @@ def plan(name: str, revision: str | None = None) -> list[Repo]:
     }  # fmt: skip
     for what, patterns in needed.items():
         if not any(fnmatch(file, pattern) for file in names for pattern in patterns):
-            raise UserError(f"{name} has no {what}; it is not a bundle")
+            raise UserError(f"{name} has no {what}; it is not a bundle; name another repo")
     if any(file.startswith("t5/") for file in names):
         return [bundle]
     config = next(file for file in bundle.files if file.name == "config.json")
@@ -86,7 +86,7 @@ def plan(name: str, revision: str | None = None) -> list[Repo]:
     t5 = hub.t5_repo(StatedConfig(read_json(path), path).section("text").get("_name_or_path"))
     found = _repo(t5, None, hub.T5_FILES)
     if "model.safetensors" not in {file.name for file in found.files}:
-        raise UserError(f"{t5}, which {name} names as its T5, has no model.safetensors")
+        raise UserError(f"{t5}, which {name} names as its T5, has no model.safetensors; choose another bundle")
     return [bundle, found]
 
 
@@ -104,7 +104,10 @@ def check_space(repos: Sequence[Repo]) -> tuple[Path, int]:
 
 
 def fetch(repo: Repo) -> Path:
-    """Fetch what is missing; the folder of the snapshot. UserError names what failed; what was fetched is kept."""
+    """Fetch the files that are missing and return the snapshot's folder.
+
+    Raises UserError if one fails; what was fetched is kept.
+    """
     for file in repo.files:
         path = _fetch(repo, file)
         if path.stat().st_size != file.size:
@@ -113,7 +116,7 @@ def fetch(repo: Repo) -> Path:
 
 
 def check_t5(folder: Path) -> None:
-    """UserError unless a folder has T5's weights and a tokenizer."""
+    """Raise UserError unless a folder has T5's weights and a tokenizer."""
     read_header(folder / "model.safetensors")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise UserError(f"{folder} has no tokenizer (tokenizer.json or spiece.model)")
@@ -129,10 +132,12 @@ def _repo(name: str, revision: str | None, patterns: Sequence[str]) -> Repo:
         if any(fnmatch(found.rfilename, pattern) for pattern in patterns):
             sha256 = found.lfs.get("sha256") if found.lfs is not None else None
             if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256):  # it becomes a file's name
-                raise UserError(f"{name}: the Hub gives {sha256!r:.80} as the checksum of {found.rfilename}")
+                raise UserError(
+                    f"{name}: the Hub gives {sha256!r:.80} as the checksum of {found.rfilename}; try again later"
+                )
             files.append(File(found.rfilename, int(found.size or 0), sha256))
     if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
-        raise UserError(f"{name}: the Hub gives {info.sha!r:.80} as the commit")
+        raise UserError(f"{name}: the Hub gives {info.sha!r:.80} as the commit; try again later")
     return Repo(name, revision, str(info.sha), _license(info), tuple(files))
 
 
@@ -150,7 +155,7 @@ def _fetch(repo: Repo, file: File) -> Path:
             _fetch_large(repo, file, file.sha256)
         path = Path(hf_hub_download(repo.name, file.name, revision=repo.revision, etag_timeout=TIMEOUT))
     if repo.commit not in path.parts:
-        raise UserError(f"{repo.name} was changed on the Hub meanwhile; run the command again")
+        raise UserError(f"{repo.name} was changed on the Hub meanwhile")
     return path
 
 

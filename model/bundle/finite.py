@@ -8,9 +8,9 @@ MAX_LISTED = 5
 
 
 def not_finite(tensors: dict[str, mx.array]) -> list[str]:
-    """Names of the float tensors that hold NaN or infinity: the first few, in order.
+    """Return the names of the first float tensors that hold NaN or infinity, at most `MAX_LISTED`.
 
-    Tensors are taken out of the dict one by one, so that of lazy ones no more than one is in memory.
+    Tensors are taken out of the dict one by one, so that only one lazy tensor is in memory at a time.
     """
     found: list[str] = []
     for name in list(tensors):

@@ -132,7 +132,7 @@ def _known(e: Exception, name: str, revision: str | None) -> UserError | None:
 
 
 def _unknown(e: Exception, name: str) -> UserError:
-    """Name an error of the HTTP client below huggingface_hub, which changes between versions."""
+    """Word an error of the HTTP client below huggingface_hub, which changes between versions."""
     reason = str(e).strip().partition("\n")[0][:200] or type(e).__name__
     return UserError(f"cannot fetch the Hugging Face repo {name}: {reason}")
 
@@ -212,7 +212,10 @@ def partly_cached(name: str) -> str:
 
 
 def _missing(name: str) -> list[str]:
-    """Files of a bundle that the cache's main revision lacks; a codec may be a folder, weights several files."""
+    """Return the files of a bundle that the cache's main revision lacks.
+
+    A codec may be a folder, and the weights several files.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     def has(file: str) -> bool:
@@ -234,7 +237,7 @@ def _missing_shards(folder: Path) -> list[str]:
 
 
 def missing_shards(names: Sequence[str]) -> list[str]:
-    """Which files of a series "model-I-of-N.safetensors" are missing, by the N of those that are there."""
+    """Return the files that a series "model-I-of-N.safetensors" lacks, by the N of those that are there."""
     series = [match for name in names if (match := SHARD.fullmatch(name))]
     if not series:
         return ["model.safetensors"]

@@ -130,7 +130,7 @@ def _part(name: str) -> str:
 
 
 def _stored_parts(bundle: Bundle) -> dict[str, dict[str, int]]:
-    """`model.safetensors` by what its tensors are for."""
+    """Sum up `model.safetensors` by what its tensors are for."""
     names = ("layer projections", "embeddings", "output heads", "norms", "text projection", "adapter")
     parts = {name: {"bytes": 0, "parameters": 0, "weights": 0} for name in names}
     for name, source in bundle.sources.items():
@@ -169,7 +169,7 @@ def _positions_text(found: Mapping[str, Any]) -> str:
 
 
 def _quantization(bundle: Bundle) -> dict[str, Any] | None:
-    """How the quantized modules are packed, with how many modules are packed each way."""
+    """Return how the quantized modules are packed, with how many modules are packed each way."""
     default = bundle.config.quantization
     if default is None:
         return None
@@ -200,7 +200,7 @@ def _bytes(path: Path) -> int:
 
 
 def size_text(nbytes: int) -> str:
-    """Bytes for people, in GB or MB."""
+    """Return a number of bytes for people, in GB or MB."""
     return f"{nbytes / 1e9:.2f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.2f} MB"
 
 

@@ -24,7 +24,7 @@ OUTLIER = 6.0
 """Standard deviations from the median at which a row counts no more than this: the first row, which every other one
 attends to, must not make a step."""
 MIN_VARIANCE = 1e-30
-"""In place of the variance of a constant row, which has no logarithm."""
+"""Taken as the variance of a constant row, whose own variance has no logarithm."""
 
 
 @dataclass(frozen=True)

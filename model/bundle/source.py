@@ -40,7 +40,7 @@ class Source:
         return replace(self, rows=(start, stop), shape=shape or (stop - start, self.grid[1]))
 
     def read(self, file: Mapping[str, mx.array]) -> mx.array:
-        """From the lazy tensors of its file; lazy."""
+        """Return the tensor, cut and shaped, from its file's lazy tensors; nothing is evaluated."""
         whole = self.whole(file)
         if self.rows is not None:
             start, stop = self.rows

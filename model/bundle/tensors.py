@@ -15,7 +15,7 @@ ATTENTIONS = ("self_attn", "cross_attn")
 
 
 def layer_projections(lm: LMConfig, layer: int) -> Shapes:
-    """Weight shapes [N, K] of one layer's linear maps by module name: all that is ever quantized."""
+    """Return the weight shapes [N,K] of one layer's linear maps by module name: all that is ever quantized."""
     name = f"layers.{layer}"
     shapes: Shapes = {
         f"{name}.{attention}.{p}_proj": (lm.dim, lm.dim) for attention in ATTENTIONS for p in ("q", "k", "v", "out")
@@ -26,12 +26,12 @@ def layer_projections(lm: LMConfig, layer: int) -> Shapes:
 
 
 def projections(lm: LMConfig) -> Shapes:
-    """`layer_projections` of every layer."""
+    """Return `layer_projections` of every layer."""
     return {name: shape for i in range(lm.layers) for name, shape in layer_projections(lm, i).items()}
 
 
 def lm_shapes(lm: LMConfig, adapter: AdapterConfig) -> Shapes:
-    """Every tensor of the LM and the adapter, as if nothing were quantized, in the order files hold them."""
+    """Return the shape of every tensor of the LM and the adapter, unquantized, in the order files hold them."""
     shapes: Shapes = {f"emb.{k}.weight": (lm.card + 1, lm.dim) for k in range(lm.codebooks)}
     for i in range(lm.layers):
         for norm in NORMS:
@@ -59,7 +59,7 @@ def packed(module: str, shape: Shape, quantization: Quantization, dtype: mx.Dtyp
 
 
 def stored_tensors(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
-    """Dtypes and shapes of a bundle's `model.safetensors` as this project writes it."""
+    """Return the dtype and shape of each tensor of a bundle's `model.safetensors` as this project writes it."""
     layout: dict[str, tuple[mx.Dtype, Shape]] = {}
     for name, shape in lm_shapes(config.lm, config.adapter).items():
         module = name.removesuffix(".weight")
@@ -71,7 +71,7 @@ def stored_tensors(config: Config) -> dict[str, tuple[mx.Dtype, Shape]]:
 
 
 def codec_convs(codec: CodecConfig) -> Iterator[tuple[str, Shape]]:
-    """EnCodec's convolutions: module name and weight [out, k, in], of audiocraft's SEANet (without causal padding)."""
+    """Yield EnCodec's convolutions: module name and weight [out,k,in], of audiocraft's SEANet (not causal)."""
     width, index = codec.n_filters, 1
     yield "encoder.model.0.conv.conv", (width, codec.kernel_size, 1)
     for ratio in reversed(codec.ratios):
@@ -99,7 +99,7 @@ def _residuals(side: str, index: int, width: int, codec: CodecConfig) -> Iterato
 
 
 def codec_shapes(codec: CodecConfig) -> Shapes:
-    """Every tensor of EnCodec as `codec_weights.load_codec` returns it."""
+    """Return the shape of every tensor of EnCodec as `codec_weights.load_codec` returns it."""
     shapes: Shapes = {}
     for name, shape in codec_convs(codec):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = shape, shape[:1]
@@ -116,5 +116,5 @@ def codec_shapes(codec: CodecConfig) -> Shapes:
 
 
 def count(shapes: Shapes) -> int:
-    """Return number of weights."""
+    """Return the number of weights."""
     return sum(math.prod(shape) for shape in shapes.values())

@@ -65,7 +65,10 @@ def expanded(stored: Iterable[Source], stated: StatedConfig) -> list[Source]:
         if not source.name.endswith(SUFFIX):
             found.append(source)
         elif layout is None:
-            raise UserError(f"{source.file}: {source.name} is of the native layout, which {stated.path} does not name")
+            raise UserError(
+                f"{source.file}: {source.name} is of the native layout, which {stated.path} does not name; "
+                "convert it again"
+            )
         else:
             found += _parts(source, stated)
     return found
@@ -76,7 +79,9 @@ def _parts(source: Source, stated: StatedConfig) -> Iterator[TilesPart]:
     default, modules = stated.quantization()
     packing = modules.get(module, default)
     if packing is None:
-        raise UserError(f"{stated.path} states no quantization, and {source.name} of {source.file} needs it")
+        raise UserError(
+            f"{stated.path} states no quantization, and {source.name} of {source.file} needs it; convert it again"
+        )
     n, k = (source.shape[0] * tiles.OUTPUTS, source.shape[1] * packing.group_size) if len(source.shape) == 3 else (0, 0)
     if source.dtype != mx.uint8 or not n or source.shape != tiles.shape(n, k, packing.group_size, packing.bits):
         piece = tiles.shape(0, 0, packing.group_size, packing.bits)[2]

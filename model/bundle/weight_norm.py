@@ -26,7 +26,7 @@ def conv_parts(module: str, shape: Shape, stored: Iterable[str]) -> dict[str, Sh
 
 
 def conv_weight(module: str, stored: Iterable[str], get: Read) -> Array:
-    """w = g · v / ||v||, the norm over all but the first dimension (for a transposed convolution the input channel)."""
+    """Return a convolution's weight float32: g · v / ‖v‖ (norm over axes 1 and 2), or the weight as stored."""
     for g, v in NORM_FORMS:
         if f"{module}.{v}" in stored:
             direction = get(f"{module}.{v}").astype(np.float64)

@@ -28,9 +28,9 @@ class Clap:
     """A ClapModel with its processor, on the CPU in float32; embeddings have unit length."""
 
     def __init__(self, checkpoint: str = CHECKPOINT, otherwise: str = "use --no-clap") -> None:
-        """`checkpoint`: a Hugging Face repo (cached or fetched) or a folder.
+        """Load a checkpoint: a Hugging Face repo (cached or fetched) or a folder.
 
-        Raises UserError if it can't be used; it ends with `otherwise`, what to do instead.
+        Raises UserError if it can't be used; the message ends with `otherwise`, what to do instead.
         """
         try:
             self._torch: Any = importlib.import_module("torch")
@@ -52,7 +52,7 @@ class Clap:
         self._extractor: Any = self._processor.feature_extractor
 
     def text(self, texts: Sequence[str]) -> Embedding:
-        """Sentences -> [n, d]. One at a time, so that no result depends on what else is asked."""
+        """Embed sentences: [n,d]. They run one at a time, so that no result depends on the others."""
         out = []
         for text in texts:
             inputs = self._processor.tokenizer(text, return_tensors="pt", truncation=True)
@@ -60,7 +60,7 @@ class Clap:
         return np.stack(out)
 
     def audio(self, samples: npt.NDArray[np.float32], rate: int) -> Embedding:
-        """Return samples [n] at `rate` Hz -> [d], resampled to CLAP's 48 kHz.
+        """Embed samples [n] at `rate` Hz, resampled to CLAP's 48 kHz: [d].
 
         A recording longer than CLAP's window (10 s) is cut into equal parts and their embeddings averaged (not made
         unit again: the cosine of the mean is the mean of the parts' cosines). transformers would take a random crop
@@ -102,5 +102,5 @@ def clap_of(clap: Clap, samples: npt.NDArray[np.float32], rate: int, text: str, 
 
 
 def clap_score(recording: Embedding, sentence: Embedding) -> float:
-    """Cosine in -1..1 of two embeddings [d]."""
+    """Return the cosine, -1 to 1, of two embeddings [d]."""
     return float(np.dot(recording.astype(np.float64), sentence.astype(np.float64)))

@@ -15,11 +15,11 @@ from ..system import machine
 MARGIN = 0.9
 """Share of the free memory that may be used."""
 TEXT_TOKENS = 32
-"""More than the trained sentences have."""
+"""Tokens that a text is assumed to have; trained sentences have fewer."""
 
 
 class Need(NamedTuple):
-    """What decides how much memory edits of clips of `frames` frames take.
+    """The sizes that decide how much memory edits of clips of `frames` frames take.
 
     window: frames of the longest window; guided: each has an unconditional row too; together: clips that are decoded
     at a time; size: bytes of a number in the language model's dtype.
@@ -33,7 +33,7 @@ class Need(NamedTuple):
     size: int
 
     def a_row(self) -> int:
-        """Bytes that one takes while it is decoded: its rows' caches, prefix, and the text's keys and values."""
+        """Return the bytes that one clip takes while it is decoded: caches, prefix, the text's keys and values."""
         lm = self.config.lm
         caches = 2 * lm.layers * lm.dim * positions(self.window, lm.codebooks) * (2 if self.guided else 1)
         prefix = 3 * self.config.adapter.layers * lm.dim * (self.window + 1)
@@ -41,7 +41,7 @@ class Need(NamedTuple):
         return (caches + prefix + text) * self.size
 
     def of(self, count: int) -> int:
-        """Bytes that `count` take, with the samples of all and their copy in a file's format."""
+        """Return the bytes that `count` clips take, with the samples of all and their copy in a file's format."""
         return min(count, self.together) * self.a_row() + 3 * count * 4 * HOP * self.frames
 
     def most(self, count: int, free: int) -> int:
@@ -66,7 +66,10 @@ def check(need: Need, count: int, free: int | None = None) -> None:
 
 
 def available() -> int:
-    """Bytes that are free for this process: of the machine, of its control group, and of a GPU's working set."""
+    """Return the bytes that are free for this process.
+
+    The least of what the machine, its control group and a GPU's working set have left.
+    """
     free = machine.available()
     for limit, used in (
         ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),

@@ -25,7 +25,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = NEGATIVE
 
     def error(self, message: str) -> NoReturn:
-        """One line, with where to read more."""
+        """Raise UsageError with one line, and where to read more."""
         raise UsageError(f"{message} (see '{self.prog} --help')")
 
 
@@ -193,7 +193,7 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], None]:
-    """`run` of model.cli.<name>, imported when called."""
+    """Return `run` of model.cli.<name>, which is imported when called."""
 
     def run(arguments: argparse.Namespace) -> None:
         importlib.import_module(f"{__package__}.{name}").run(arguments)

@@ -69,7 +69,7 @@ def open_streams() -> None:
 
 
 def say(kind: str, message: str) -> None:
-    """One line on standard error, if that takes one."""
+    """Print one line on standard error, if that takes one."""
     with suppress(OSError, ValueError):
         print(f"{kind}: {' '.join(message.split())}", file=sys.stderr, flush=True)
 

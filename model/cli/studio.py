@@ -70,7 +70,7 @@ def _token(given: str | None, local: bool) -> str | None:
         return None if local else secrets.token_urlsafe(24)
     if len(given) < SHORTEST or not all(c.isascii() and (c.isalnum() or c in "-._~") for c in given):
         allowed = "letters, digits, or any of -._~"
-        raise UsageError(f"--token: needs at least {SHORTEST} {allowed}; leave it out and one is made")
+        raise UsageError(f"--token: needs at least {SHORTEST} {allowed}; omit it, and one is made")
     return given
 
 
@@ -84,7 +84,7 @@ def _address(host: str, port: int, token: str | None) -> str:
 
 
 def _wants_browser(asked: bool | None) -> bool:
-    """Whether to open a browser: if asked, else where somebody sits at a screen."""
+    """Tell whether to open a browser: if asked, else where somebody sits at a screen."""
     if asked is not None:
         return asked
     screen = sys.platform == "darwin" or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

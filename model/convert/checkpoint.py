@@ -33,7 +33,7 @@ SETTINGS = {
     "layer_scale": None, "positional_embedding": "sin", "xpos": False, "norm": "layer_norm", "activation": "gelu",
     "qk_layer_norm": False, "qk_layer_norm_cross": False, "kv_repeat": 1, "past_context": None,
 }  # fmt: skip
-"""Of audiocraft's `transformer_lm`, what the published models have and this project implements."""
+"""Settings of audiocraft's `transformer_lm` that the published models have and this project implements."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Slice:
     stop: int
 
     def numpy(self) -> npt.NDArray[Any]:
-        """Their values."""
+        """Read the rows."""
         return self.tensor.numpy()[self.start : self.stop]
 
 
@@ -60,7 +60,10 @@ class Upstream:
         self.scaling = lora.scaling(tree, self.loras)
         exported = torch_file.load(base)
         if not isinstance(exported, dict) or not isinstance(exported.get("xp.cfg"), str):
-            raise UserError(f"{base} is not a MusicGen exported by audiocraft: it needs best_state and xp.cfg")
+            raise UserError(
+                f"{base} is not a MusicGen exported by audiocraft (it lacks best_state or xp.cfg); "
+                "give its state_dict.bin"
+            )
         below = _normalized(_state_dict(exported, base), base)
         # All but LoRA, the adapter and cross-attention is frozen in training: the checkpoint may leave it out.
         self.stored = below | found
@@ -77,7 +80,7 @@ class Upstream:
         return value.astype(np.float32)
 
     def _dimensions(self, xp: SettingsReader) -> tuple[LMConfig, AdapterConfig]:
-        """From the settings; what they leave open from the shapes."""
+        """Read the dimensions from the settings, and what they leave open from the shapes."""
         for key, value in SETTINGS.items():
             xp.require(f"transformer_lm.{key}", value)
         if (pattern := xp.get("codebooks_pattern.modeling", "delay")) != "delay":
@@ -110,7 +113,7 @@ class Upstream:
         if tensor is None or len(tensor.shape) != ndim:
             raise UserError(
                 f"{self.adapter_path} over {self.base_path} lacks {name}; "
-                "is it an Instruct-MusicGen checkpoint over its MusicGen base?"
+                "give an Instruct-MusicGen checkpoint and its MusicGen base"
             )
         return tensor.shape
 
@@ -162,7 +165,7 @@ PEFT = re.compile(r"^(?:model\.|_orig_mod\.|module\.)*(?:peft_model\.lm\.|lm\.)?
 
 
 def _normalized(stored: Mapping[str, torch_file.Tensor], path: Path) -> dict[str, torch_file.Tensor]:
-    """Names without the wrappers' prefixes; without the adapter's copies of the LM's layers."""
+    """Strip the wrappers' prefixes from the names, and drop the adapter's copies of the LM's layers."""
     result: dict[str, torch_file.Tensor] = {}
     for name, tensor in stored.items():
         short = PEFT.sub("", name, count=1).replace("transformer.base_model.model.", "transformer.", 1)

@@ -193,7 +193,7 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
 
 
 def _trained_frames(upstream: Upstream, asked: int | None) -> int | None:
-    """`asked` if the position table reaches so far; without it what a step in the table's variance tells."""
+    """Return `asked` if the position table is that long; if None, what a step in the table's variance shows."""
     longest = upstream.adapter.max_n_frames
     if asked is None:
         return variance_step(upstream.read("cp_transformer.pos_emb")).trained_frames

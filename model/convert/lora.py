@@ -45,9 +45,15 @@ def find(stored: Mapping[str, Tensor], path: Path) -> dict[str, Lora]:
     for (module, _), pair in found.items():
         a, b = pair.get("A"), pair.get("B")
         if a is None or b is None or len(a.shape) != 2 or len(b.shape) != 2 or a.shape[0] != b.shape[1]:
-            raise UserError(f"{path}: LoRA of {module} needs matching lora_A [r, K] and lora_B [N, r]")
+            found_a, found_b = (list(each.shape) if each is not None else "none" for each in (a, b))
+            raise UserError(
+                f"{path}: LoRA of {module} needs matching lora_A [r, K] and lora_B [N, r], and has {found_a} and "
+                f"{found_b}; export the checkpoint again"
+            )
         if a.dtype not in FLOATS or b.dtype not in FLOATS:
-            raise UserError(f"{path}: LoRA of {module} is {a.dtype}, needs a float dtype")
+            raise UserError(
+                f"{path}: LoRA of {module} is {a.dtype} and {b.dtype}, needs float dtypes; export the checkpoint again"
+            )
         if module in pairs:
             raise UserError(f"{path}: {module} has several LoRA adapters; keep one")
         pairs[module] = Lora(a, b)

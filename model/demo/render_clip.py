@@ -73,7 +73,7 @@ def drums() -> list[Note]:
 
 
 def bass() -> list[Note]:
-    """Am7, D9: roots on one, fifths and approach notes between."""
+    """Write the bass: Am7, D9, with roots on one, and fifths and approach notes between."""
     line = (
         (0, 0.9, 33), (1, 0.4, 40), (1.5, 0.9, 43), (2.5, 0.4, 45), (3, 0.45, 40), (3.5, 0.45, 37),
         (4, 0.9, 38), (5, 0.4, 45), (5.5, 0.9, 48), (6.5, 0.4, 50), (7, 0.45, 45), (7.5, 0.45, 44),
@@ -82,7 +82,7 @@ def bass() -> list[Note]:
 
 
 def piano() -> list[Note]:
-    """Rootless voicings on a syncopated comping rhythm, with short answers between."""
+    """Write the piano: rootless voicings on a syncopated comping rhythm, with short answers between."""
     chords = ((55, 60, 64, 71), (54, 60, 64, 69))
     notes = []
     for bar, chord in enumerate(chords):

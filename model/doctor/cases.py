@@ -61,7 +61,7 @@ class Random:
 
 
 def cases() -> Iterator[Case]:
-    """All cases, operation by operation."""
+    """Yield all cases, operation by operation."""
     for operation, shape, make in (*_products(), *_attentions(), *_codec()):
         for dtype in DTYPES:
             yield Case(operation, shape, dtype, make)

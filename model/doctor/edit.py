@@ -35,7 +35,10 @@ SOUND = 1e-3
 
 @dataclass(frozen=True)
 class Run:
-    """What an edit came to, each part computed from the reference's own result of the part before."""
+    """An edit's codes, edited codes, samples and logits.
+
+    Each part starts from the reference's result of the part before, so that one fault does not spread.
+    """
 
     codes: npt.NDArray[np.int32]
     edited: npt.NDArray[np.int32]
@@ -45,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Edit:
-    """How a backend's edit compares with the reference's.
+    """A backend's edit compared with the reference's.
 
     `tie`: the position from which on its tokens are others because rounding decided a near tie; None: all are equal.
     `sound`: largest difference of the decoded samples, as a share of the peak. `calls`: operations held against it.
@@ -143,7 +146,10 @@ def _differences(right: Run, got: Run, dtype: mx.Dtype) -> tuple[int | None, str
 
 
 def _call(frame: int, codebook: int) -> int:
-    """Which prediction, counted over both windows, chose the token of a frame: codebook k lags k positions behind."""
+    """Return which prediction, counted over both windows, chose the token of a frame.
+
+    Codebook k lags k positions behind.
+    """
     first, second = plan()
     if frame < first.frames:
         return frame + codebook

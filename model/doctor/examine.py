@@ -23,7 +23,7 @@ from .judge import Finding
 
 @dataclass
 class Backend:
-    """What was found of one backend.
+    """The findings about one backend.
 
     `reason`: why it does not run here, else "". `error`: the largest relative error, by operation and dtype.
     """
@@ -58,7 +58,7 @@ class Report:
         return [*reversed(firsts.values())]
 
     def json(self) -> dict[str, Any]:
-        """Ready for JSON; `ok` is whether nothing differs."""
+        """Return a dict for JSON; `ok` is whether nothing differs."""
         return {"ok": not self.problems} | asdict(self)
 
 
@@ -116,7 +116,7 @@ def _detail(ops: Ops) -> str:
 
 
 def _limits(tell: Callable[[str], None]) -> tuple[list[dict[str, Any]], str]:
-    """Threads that each Metal pipeline takes, of every kernel that the cases use."""
+    """Return the threads that each Metal pipeline takes, of every kernel that the cases use."""
     if not mx.metal.is_available():
         return [], "no Metal GPU here"
     from kernels.metal import MetalOps

@@ -22,7 +22,7 @@ INPUTS = ("x", "q", "qkv")
 
 @dataclass(frozen=True)
 class Finding:
-    """What one call came to. `problem` is "" if it is right; `error` is the relative error."""
+    """The outcome of one call. `problem` is "" if it is right; `error` is the relative error."""
 
     backend: str
     operation: str

@@ -35,7 +35,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """Processor, cores, bytes of memory, and what MLX tells about its device."""
+    """Return the processor, cores, bytes of memory, and what MLX tells about its device."""
     told = dict(mx.device_info())
     return {"processor": machine.processor(), "cores": os.cpu_count(), "memory": machine.memory(), "device": told}
 

@@ -10,7 +10,7 @@ from .examine import Backend, Report
 
 
 def text(report: Report) -> str:
-    """All of it, verdict first."""
+    """Write the whole report as Markdown, the verdict first."""
     return "\n".join(_lines(report))
 
 
@@ -65,7 +65,7 @@ def _cell(backend: Backend, operation: str) -> str:
 
 
 def _limits(report: Report) -> Iterator[str]:
-    """Threads a threadgroup: launched, and the most that the pipeline takes."""
+    """Tabulate the threads of a threadgroup: those launched, and the most that the pipeline takes."""
     if report.limits_note:
         yield f"Thread limits of Metal's pipelines: {report.limits_note}."
     if report.limits:

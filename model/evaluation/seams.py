@@ -30,7 +30,7 @@ MEASURES = ("level", "spectrum")
 
 @dataclass(frozen=True)
 class Layout:
-    """Windows, in frames."""
+    """A way to lay out windows, all in frames."""
 
     window: int
     stride: int
@@ -85,7 +85,10 @@ def measure(
     model: InstructMusicGen, clips: Sequence[mx.array], text: str, layouts: Sequence[Layout], seeds: int,
     progress: Progress | None = None,
 ) -> list[Seams]:  # fmt: skip
-    """Edit clips float32 [n] at 32 kHz in each layout, both ways, with seeds 0 to `seeds` - 1."""
+    """Edit each clip float32 [n] (32 kHz) twice per layout: with its windows, and shifted by half a stride.
+
+    Returns one `Seams` per layout; seeds are 0 to `seeds` - 1.
+    """
     found, done, total = [], 0, len(layouts) * len(clips)
     coded = [model.encode(clip) for clip in clips]
     for layout in layouts:

@@ -96,7 +96,7 @@ def _lines(path: Path, reader: Any, out: Path, seed: int, suffix: str) -> Iterat
 
 def _line(path: Path, cells: dict[str, str], out: Path, seed: int, suffix: str) -> FileJob:
     if not cells["input"]:
-        raise ValueError("names no input")
+        raise ValueError("the input column is empty; name an audio file")
     source = path.parent / Path(cells["input"]).expanduser()
     name = Path(cells.get("output") or source.name)
     if name.is_absolute() or ".." in name.parts:
@@ -115,7 +115,7 @@ def _job(source: Path, out: Path, name: Path, seed: int, suffix: str) -> FileJob
 
 
 def _audio_in(folder: Path) -> list[Path]:
-    """Audio files at any depth, without hidden ones (a Mac's "._song.wav"). Raises UserError where there are none."""
+    """List audio files at any depth, without hidden ones (a Mac's "._song.wav"). Raises UserError if there is none."""
     found = []
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -55,7 +55,7 @@ class _Machine:
         self.result: Any = None
 
     def step(self, op: str, arg: Any) -> bool:
-        """Perform one opcode; True when it was the last."""
+        """Perform one opcode; return whether it was the last."""
         if op in _LITERALS:
             self.stack.append(arg)
         elif op in _CONSTANTS:
@@ -157,7 +157,7 @@ class _Machine:
         if isinstance(target, Placeholder):
             target = target.items
         if type(target) is not list:
-            raise MalformedPickleError("its pickle appends to something that is not a list")
+            raise MalformedPickleError("its pickle is damaged (items appended to a non-list); get a whole copy")
         target.extend(items)
 
     def op_setitem(self, _: Any) -> None:
@@ -177,7 +177,7 @@ class _Machine:
             elif type(target) is dict:
                 target[_key(key)] = value
             else:
-                raise MalformedPickleError("its pickle sets items of something that is not a dict")
+                raise MalformedPickleError("its pickle is damaged (items set on a non-dict); get a whole copy")
 
     # Names, and what the pickle would have called.
 

@@ -31,7 +31,10 @@ Header = dict[str, tuple[mx.Dtype, Shape]]
 
 
 def file_size(path: Path) -> int:
-    """Bytes of a regular file; OSError for anything else, which may have no end or wait for a writer."""
+    """Return the bytes of a regular file.
+
+    Raises OSError for anything else, which may have no end or wait for a writer.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is a directory" if stat.S_ISDIR(status.st_mode) else "is not a regular file")

@@ -34,7 +34,7 @@ class SettingsReader:
         self.tree: dict[str, Any] = source
 
     def get(self, key: str, default: Any = _ABSENT, *, _depth: int = 0) -> Any:
-        """Return the value of a dotted key, OmegaConf's `${other.key}` followed."""
+        """Return the value of a dotted key, OmegaConf's `${other.key}` followed. Raises UserError if it is absent."""
         node: Any = self.tree
         for part in key.split("."):
             node = node.get(part, _ABSENT) if isinstance(node, dict) else _ABSENT
@@ -49,31 +49,31 @@ class SettingsReader:
         return node
 
     def require(self, key: str, value: Any) -> None:
-        """UserError unless the key is absent or has the only value that is implemented."""
+        """Raise UserError unless the key is absent or has the only value that is implemented."""
         found = self.get(key, value)
         if found != value or (isinstance(value, bool) != isinstance(found, bool)):
             raise UserError(f"{self.path}: {key} is {found!r:.60}; only {value!r} is supported")
 
     def integer(self, key: str, default: Any = _ABSENT, *, least: int = 1, most: int = 1_000_000) -> int:
-        """Return an integer from `least` to `most`."""
+        """Return an integer. Raises UserError unless it is from `least` to `most`."""
         return self._natural(key, self.get(key, default), least, most)
 
     def number(self, key: str, default: Any = _ABSENT) -> float:
-        """Return a number from 0 to 1."""
+        """Return a number. Raises UserError unless it is from 0 to 1."""
         value = self.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a number from 0 to 1")
         return float(value)
 
     def integers(self, key: str) -> list[int]:
-        """Return a list of positive integers."""
+        """Return a list of positive integers. Raises UserError if it is anything else."""
         value = self.get(key)
         if not isinstance(value, list) or not 0 < len(value) <= 16:
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be a short list of integers")
         return [self._natural(key, each, 1, 1_000_000) for each in value]
 
     def text(self, key: str, default: Any = _ABSENT) -> str:
-        """Return a string."""
+        """Return a string. Raises UserError if it is anything else."""
         value = self.get(key, default)
         if not isinstance(value, str):
             raise UserError(f"{self.path}: {key} is {value!r:.60}; it must be text")

@@ -20,7 +20,7 @@ Layout = Mapping[str, tuple[mx.Dtype, tuple[int, ...]]]
 
 
 def layout_bytes(layout: Layout) -> int:
-    """Bytes of all tensors of a layout."""
+    """Return the bytes of all tensors of a layout."""
     return sum(math.prod(shape) * dtype.size for dtype, shape in layout.values())
 
 

@@ -108,14 +108,14 @@ def load(path: str | Path) -> Any:
 
 
 def tensors(tree: Any, path: str | Path) -> dict[str, Tensor]:
-    """Return the tensors of a state dict by name (modules may have left other things among them).
+    """Return the tensors of a state dict by name; modules may have left other things among them.
 
-    UserError without any.
+    Raises UserError if there are none.
     """
     entries = tree.items() if isinstance(tree, dict) else ()
     found = {name: value for name, value in entries if isinstance(name, str) and isinstance(value, Tensor)}
     if not found:
-        raise UserError(f"{path} holds no state dict where one is expected; is it the right file?")
+        raise UserError(f"{path} holds no state dict where one is expected; give a checkpoint that has one")
     return found
 
 
@@ -147,7 +147,7 @@ class _Archive:
                 raise MalformedPickleError("it was written on a big-endian machine; save it on a little-endian one")
 
     def _start(self, file: Any, info: zipfile.ZipInfo) -> int:
-        """First byte of an entry's data: after the local header, whose name and extra field may differ in length."""
+        """Return the first byte of an entry's data: behind the local header, whose length varies."""
         file.seek(info.header_offset)
         header = file.read(30)
         if len(header) != 30 or header[:4] != b"PK\x03\x04":
@@ -237,7 +237,7 @@ def _short(value: Any) -> str:
 
 
 def _legacy(path: Path) -> str | None:
-    """Why a file that is not a zip is not one, if it can be told."""
+    """Say why a file is not a zip, if that can be told."""
     if not path.is_file():
         return None
     try:

@@ -111,7 +111,7 @@ class _Pickler:
             self.tensor(value)
 
     def tensor(self, tensor: npt.NDArray[Any] | Lazy) -> None:
-        """`_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`."""
+        """Write a call of `_rebuild_tensor_v2(storage, 0, shape, strides, False, OrderedDict())`."""
         key, shape = len(self.tensors), tensor.shape
         self.tensors.append(tensor)
         strides, count = [], 1

@@ -39,7 +39,7 @@ BLOCK = 4096
 
 @dataclass(frozen=True)
 class Mask:
-    """What passes: float32 [BANDS + 1, frames] from 0 to 1, a frame each HOP samples at 32 kHz from sample 0 on."""
+    """The gains: float32 [BANDS + 1,frames] from 0 to 1, a frame each HOP samples at 32 kHz from sample 0 on."""
 
     gains: Floats
 
@@ -86,13 +86,13 @@ def _mel(hertz: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 @cache
 def _centers() -> npt.NDArray[np.float64]:
-    """Centers of the mel bands in Hz [BANDS]; the first is at 0, so that all below it is its own."""
+    """Return the centers of the mel bands in Hz [BANDS]; the first is at 0, so that all below it is its own."""
     return np.asarray(700 * (10 ** (np.linspace(0, _mel(SAMPLE_RATE / 2), BANDS) / 2595) - 1))
 
 
 @cache
 def _bank() -> Floats:
-    """Weights of the bins in each band's mean power: float32 [BANDS + 1, SIZE / 2 + 1]."""
+    """Return the weights of the bins in each band's mean power: float32 [BANDS + 1,SIZE / 2 + 1]."""
     bins = np.linspace(0, SAMPLE_RATE / 2, SIZE // 2 + 1)
     spread = _triangles(bins)
     bank = np.concatenate([spread, (bins >= TREBLE)[None].astype(np.float64)])
@@ -105,13 +105,16 @@ def _bank() -> Floats:
 
 @lru_cache(4)
 def _spread(frequencies: tuple[float, ...]) -> Floats:
-    """Weights of the bands at frequencies: linear between the centers, treble above; float32 [BANDS + 1, f]."""
+    """Return the weights of the bands at frequencies: float32 [BANDS + 1,f].
+
+    Linear between the centers, treble above.
+    """
     where = np.asarray(frequencies)
     inside = where <= _centers()[-2]
     return np.concatenate([_triangles(where) * inside, (~inside)[None]]).astype(np.float32)
 
 
 def _triangles(frequencies: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Rise and fall linearly between neighboring centers: [BANDS, f]; the columns add up to 1."""
+    """Return triangles [BANDS,f] that rise and fall linearly between neighboring centers; columns add up to 1."""
     unit = np.eye(BANDS)
     return np.stack([np.interp(frequencies, _centers(), row) for row in unit])

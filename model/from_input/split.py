@@ -23,7 +23,10 @@ BLOCK = 1 << 21
 
 @dataclass(frozen=True)
 class Split:
-    """What passed and the rest, in the original's numbers: in PCM they add up to it exactly, else to one rounding."""
+    """The part that passed and the rest, as numbers of the original's kind.
+
+    In PCM they add up to it exactly, else up to one rounding.
+    """
 
     output: Original
     rest: Original

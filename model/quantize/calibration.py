@@ -31,7 +31,7 @@ from .packing import Parts
 TEXTS = UPSTREAM.sentences()
 """What upstream was trained on; the windows take a bundle's trained sentences in turn."""
 WINDOWS = 64
-"""At most; more clips than that are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
+"""The most windows; more clips are sampled evenly. Each holds about 20 MB of activations of MusicGen-large."""
 MIN_SAMPLES = SAMPLE_RATE // 2
 """Samples below which a clip's last window is left out."""
 
@@ -51,7 +51,7 @@ class _Recorder:
         self.sums = {id(w): mx.zeros((w.shape[1], w.shape[1])) for w in weights}
 
     def linear(self, x: mx.array, w: mx.array, *, norm: Norm | None = None, **fused: Any) -> mx.array:
-        """Return the backend's."""
+        """Compute what the backend does, and sum the inputs of a watched matrix."""
         if id(w) in self.sums:
             seen = x.astype(mx.float32)
             if norm is not None:
@@ -90,7 +90,7 @@ class Calibration:
         return quantize(weight, moment, self._factored[1], quantization, dtype)
 
     def _windows(self, files: Sequence[Path]) -> list[mx.array]:
-        """Codes int32 [1,K,T] of all clips, cut to the adapter's window."""
+        """Encode all clips: codes int32 [1,K,T], cut to the adapter's window."""
         frames, found = self._bundle.config.adapter.window_frames, []
         for file in files:
             samples = audio.load(file).samples
@@ -132,7 +132,7 @@ class Calibration:
 
 
 def _inputs(layer: Layer, index: int) -> list[tuple[mx.array, list[str]]]:
-    """Each dense matrix of a layer, as the operations see it, and the modules that are stacked in it."""
+    """Return each dense matrix of a layer, as the operations see it, and the modules that are stacked in it."""
     attend, cross = (f"layers.{index}.{name}" for name in ("self_attn", "cross_attn"))
     return [
         (_dense(layer.qkv.parts[0]), [f"{attend}.{p}_proj" for p in "qkv"]),

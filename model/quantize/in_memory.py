@@ -25,7 +25,7 @@ class Quantized(Bundle):
     default: Quantization
 
     def tiles(self) -> dict[str, Tiles]:
-        """None: its matrices are made anew."""
+        """Return no tiles: the matrices are made anew."""
         return {}
 
     def _load(self, wanted: Iterable[str]) -> dict[str, mx.array]:

@@ -36,7 +36,10 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class EditRecord:
-    """What made a file; two files with equal records hold the same bytes on the same kind of processor."""
+    """The record of how a file was made.
+
+    Two files with equal records hold the same bytes on the same kind of processor.
+    """
 
     sentence: str
     """What went to the model."""

@@ -26,7 +26,7 @@ COLORS = np.array([(0, 0, 4), (81, 18, 124), (183, 55, 121), (252, 137, 97), (25
 
 
 class Sound(NamedTuple):
-    """What is shown of one sound: a caption, samples [n] or [n, channels], and their rate in Hz."""
+    """One sound to show: a caption, samples [n] or [n,channels], and their rate in Hz."""
 
     caption: str
     samples: Array

@@ -73,9 +73,9 @@ def take(
     first, last = region.bounds(rate)
     last = total if last is None else last
     if first >= total:
-        raise Refused(f"start: {start:g} is behind the clip's end; {name} has {total / rate:.2f} s", "start")
+        raise Refused(f"start: {start:g} is after the clip's end; {name} has {total / rate:.2f} s", "start")
     if last > total + 1:  # a page rounds
-        raise Refused(f"end: {end:g} is behind the clip's end; {name} has {total / rate:.2f} s", "end")
+        raise Refused(f"end: {end:g} is after the clip's end; {name} has {total / rate:.2f} s", "end")
     last = min(last, total)
     kept = whole_numbers(file, total, rate, first, last)
     if kept is None:

@@ -40,7 +40,7 @@ class StudioRequest(NamedTuple):
 def read(fields: Mapping[str, str], models: LoadedModels, limits: Limits) -> StudioRequest:
     """Check a form's fields. Raises Refused, naming the field, the value and the fix."""
     if unknown := [name for name in fields if name not in FIELDS]:
-        raise Refused(f"{unknown[0]!r:.60} is no field; the fields are file, {', '.join(FIELDS)}", unknown[0][:60])
+        raise Refused(f"{unknown[0]!r:.60} is not a field; the fields are file, {', '.join(FIELDS)}", unknown[0][:60])
     model = models.get(fields.get("model") or models.first)
     vocabulary = model.bundle.config.instructions
     prompt = fields.get("prompt", "")
@@ -61,7 +61,7 @@ def read(fields: Mapping[str, str], models: LoadedModels, limits: Limits) -> Stu
             raise Refused(str(e), "from_input") from e
     start, end = value(fields, "start", SECONDS, 0.0), value(fields, "end", SECONDS, None)
     if end is not None and end <= start:
-        raise Refused(f"end: {end:g} must be behind start, {start:g}", "end")
+        raise Refused(f"end: {end:g} must be after start ({start:g}); give a later end", "end")
     return StudioRequest(
         model, prompt, said.text, said.note or None, settings, start, end, _source(fields.get("source"))
     )

@@ -76,7 +76,7 @@ class JobQueue:
                 self._reserved -= 1
 
     def add(self, job: Job) -> None:
-        """Queue a job whose files are there, inside of `place`."""
+        """Queue a job whose files are written. Call it within `place`, which reserves its slot."""
         self.store.save(job)
         with self._changed:
             self._jobs[job.id] = job
@@ -144,7 +144,7 @@ class JobQueue:
                 self._save(job)
 
     def remove(self, name: str) -> dict[str, Any] | None:
-        """Cancel a job that waits or runs, and return its view; or delete one that is over, with its files: None."""
+        """Cancel a job that waits or runs, and return its view; or delete a finished job with its files: None."""
         with self._changed:
             job = self.get(name)
             if not job.final:

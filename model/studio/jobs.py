@@ -12,13 +12,13 @@ from .errors import Kind, Refused, no_room
 State = Literal["queued", "running", "done", "failed", "canceled", "interrupted"]
 FINAL = ("done", "failed", "canceled", "interrupted")
 GONE = " (not served)"
-"""Behind a model's name where another one has it now."""
+"""Appended to a job's model when another one has its name now."""
 ID = r"[0-9a-f]{16}"
 """What an id looks like; nothing else is looked for on disk."""
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """How tokens are chosen; seed: the first candidate's, the others follow it."""
+    """How tokens are chosen. seed: the first candidate's; the others count up from it."""
 
     seed: int
     n: int
@@ -39,18 +39,18 @@ class Input(msgspec.Struct, frozen=True):
     """The clip that is edited: seconds `start` to `end` of what was uploaded, kept as input.wav."""
 
     name: str
-    """The uploaded file's, without folders."""
+    """The uploaded file's name, without folders."""
     start: float
     end: float
     rate: int
     channels: int
     frames: int
     samples: int
-    """Of the edit: at the model's rate."""
+    """Samples of the edit, at the model's rate."""
     level_db: float
-    """RMS of its mono mix, in dB of full scale."""
+    """RMS of the mono mix, in dB of full scale."""
     sha256: str
-    """Of the uploaded file where all of it is edited, else of input.wav."""
+    """SHA-256 of the uploaded file if all of it is edited, else of input.wav."""
     whole: bool
     source: Source | None = None
 
@@ -80,7 +80,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct):
-    """What job.json holds. `done` of `total` steps; `work`: seconds that the edit took."""
+    """The content of job.json. `done` of `total` steps; `work`: seconds that the edit took."""
 
     id: str
     model: str

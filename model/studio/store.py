@@ -39,7 +39,7 @@ class Store:
                 left.unlink()
 
     def close(self) -> None:
-        """Give the folder back."""
+        """Release the lock on the data folder."""
         self._lock.close()
 
     def path(self, job: Job | str) -> Path:
@@ -88,7 +88,7 @@ class Store:
         return shutil.disk_usage(self.folder).free
 
     def whole(self, job: Job) -> bool:
-        """Whether all files that a finished job names are there."""
+        """Tell whether all files that a finished job names are there."""
         names = [f"{each.number}.wav" for each in job.candidates] + ["input.wav"]
         return all((self.path(job) / name).is_file() for name in names)
 
@@ -110,7 +110,7 @@ class Store:
 
 
 def _to_disk(folder: Path) -> None:
-    """Have the system write a folder's names to the disk, where it knows how to."""
+    """Have the system write a folder's names to the disk, where it can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

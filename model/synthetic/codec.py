@@ -54,7 +54,7 @@ def tensors(codec: CodecConfig, seed: int) -> dict[str, torch_writer.Lazy]:
 
 
 def write(path: Path, codec: CodecConfig, state: Mapping[str, torch_writer.Lazy], wrote: Callable[[int], None]) -> None:
-    """`compression_state_dict.bin` with these tensors; `wrote` is told the bytes of each."""
+    """Write `compression_state_dict.bin` with these tensors; `wrote` takes the bytes of each."""
     tree = {"best_state": dict(state), "xp.cfg": _xp_cfg(codec), "version": "1.3.0", "exported": True}
     torch_writer.save(path, tree, wrote)
 

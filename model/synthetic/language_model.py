@@ -14,7 +14,7 @@ from ..formats.tensor_writer import Layout, TensorWriter
 from .numbers import Array, Random
 
 RESIDUAL_LAYERS = 8
-"""Up to this many layers each branch adds its full share; in deeper models it shrinks with the square root."""
+"""Up to this many layers, each branch adds its full share; in deeper models it shrinks with the square root."""
 
 
 def _gain(module: str, layers: int) -> float:
@@ -29,7 +29,7 @@ def _gain(module: str, layers: int) -> float:
 
 
 def write_tensor(writer: TensorWriter, name: str, config: Config, stored: Layout, seed: int) -> None:
-    """One tensor of `layout.lm_shapes`, with its scales and biases if `stored` has it packed."""
+    """Write one tensor of `layout.lm_shapes`, with its scales and biases if `stored` has it packed."""
     module = name.removesuffix(".weight")
     random = Random(seed, name)
     shape = layout.lm_shapes(config.lm, config.adapter)[name] if name not in stored else stored[name][1]
@@ -56,7 +56,7 @@ def _lm_value(name: str, shape: Shape, layers: int, random: Random) -> Array:
 def _write_packed(
     writer: TensorWriter, module: str, q: Quantization, gain: float, stored: Layout, random: Random
 ) -> None:
-    """Random words: levels uniform from 0 to 2^bits - 1, which scale and bias center around 0."""
+    """Write random words: levels uniform from 0 to 2^bits - 1, which scale and bias center around 0."""
     words, (dtype, groups) = stored[f"{module}.weight"][1], stored[f"{module}.scales"]
     levels = 2**q.bits
     std = gain / math.sqrt(words[1] * 32 // q.bits)

@@ -21,19 +21,19 @@ class Random:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, zlib.crc32(name.encode())]))
 
     def words(self, shape: Shape) -> Array:
-        """uint32, every bit random."""
+        """Draw uint32 numbers, every bit random."""
         count = math.prod(shape)
         raw = np.asarray(self._bits.random_raw((count + 1) // 2), dtype="<u8")
         words: Array = raw.view("<u4")[:count].reshape(shape)
         return words
 
     def between(self, low: float, high: float, shape: Shape) -> Array:
-        """float32, uniform."""
+        """Draw float32 numbers, uniform from `low` to `high`."""
         unit = (self.words(shape) >> 8).astype(np.float32) * np.float32(2.0**-24)
         result: Array = unit * np.float32(high - low) + np.float32(low)
         return result
 
     def spread(self, std: float, shape: Shape, mean: float = 0.0) -> Array:
-        """float32, uniform with this mean and standard deviation."""
+        """Draw float32 numbers, uniform with this mean and standard deviation."""
         half = std * math.sqrt(3)
         return self.between(mean - half, mean + half, shape)

@@ -30,7 +30,7 @@ class T5Dims:
 
 
 def shapes(t5: T5Dims) -> Shapes:
-    """Every tensor of the encoder by Hugging Face's name."""
+    """Return the shape of every tensor of the encoder by Hugging Face's name."""
     return tensor_shapes(
         dim=t5.d_model, head_dim=t5.d_kv, heads=t5.heads, ffn=t5.d_ff, layers=t5.layers, vocab=t5.vocab, buckets=BUCKETS
     )

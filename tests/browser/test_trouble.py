@@ -106,7 +106,8 @@ def test_a_refused_microphone_is_said(opened: Guarded) -> None:
         "() => { navigator.mediaDevices.getUserMedia = () => Promise.reject(new DOMException('', 'NotAllowedError')); }"
     )
     page.get_by_role("button", name="Record").click()
-    expect(page.locator("#clip-error")).to_have_text("The browser was told not to give the microphone to this page.")
+    blocked = "The browser blocks the microphone for this page; allow it in the site settings."
+    expect(page.locator("#clip-error")).to_have_text(blocked)
     expect(page.get_by_role("button", name="Record")).to_be_enabled()
 
 

@@ -62,7 +62,7 @@ def _in_parts(name: str, sources: Mapping[str, Source]) -> bool:
 
 
 def _grouped(names: Iterable[str]) -> dict[str, list[str]]:
-    """Names that differ in their first number alone, in its order."""
+    """Group names that differ in their first number alone, in its order."""
     groups: dict[str, list[str]] = {}
     for name in names:
         groups.setdefault(NUMBER.sub("#", name, count=1), []).append(name)

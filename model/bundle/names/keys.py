@@ -29,11 +29,11 @@ def read_keys(given: str | Path | Keys | None) -> Keys:
     where = f"{given}: " if isinstance(given, str | Path) else "keys: "
     for stored, name in raw.items():
         if name is not None and not isinstance(name, str):
-            raise UserError(f"{where}{stored} is mapped to {name!r:.60}; give a tensor's name, or null to leave it out")
+            raise UserError(f"{where}{stored} is mapped to {name!r:.60}; give a tensor's name, or null to omit it")
         if name is not None and (not name.strip() or name == UNSETTLED):
             raise UserError(f"{where}{stored} is mapped to {name!r}; give the name it is to be read under, or null")
         if name is not None and name.count("*") > stored.count("*"):
-            raise UserError(f"{where}{name} has more * than {stored}, which it is mapped from")
+            raise UserError(f"{where}{name} has more * than {stored}, which it is mapped from; give it as many")
     return raw
 
 

@@ -73,7 +73,7 @@ def _letters(local: Tokens) -> list[str]:
 
 
 def _letters_by_shape(grid: Grid | None, dim: int | None) -> list[str]:
-    """GPT-2's `c_attn` says no more than that it is of the attention."""
+    """Tell by its shape what GPT-2's `c_attn` holds, whose name says only that it is of the attention."""
     if grid is None or dim is None:
         return []
     return {3 * dim: ["q", "k", "v"], dim: ["out"]}.get(grid[0], [])

@@ -31,7 +31,7 @@ class Hints:
 
 @dataclass
 class Match:
-    """What became of every stored tensor."""
+    """How stored tensors map to canonical names, and which ones do not."""
 
     sources: dict[str, Source] = field(default_factory=dict)
     """What each canonical tensor is made of, by name."""
@@ -55,7 +55,7 @@ class Match:
 
 
 def match(stored: Sequence[Source], named: Mapping[str, str | None], hints: Hints) -> Match:
-    """Match by names.
+    """Match stored tensors to canonical names by their own names.
 
     `named` says what a stored tensor is called instead, for those that are to be read under another name or not at all
     (see `model.bundle.names.keys`).
@@ -89,7 +89,7 @@ def _normalized(each: Claim, source: Source) -> Claim:
 
 
 def _shared_words(names: Iterable[str]) -> frozenset[str]:
-    """Unknown words that at least a third of the names have: a writer's own prefix."""
+    """Return the unknown words that at least a third of the names have: a writer's own prefix."""
     names = list(names)
     counts = Counter(word for name in names for word in set(split(name)) if not word.isdigit())
     return frozenset(w for w, n in counts.items() if n * 3 >= len(names) and UNKNOWN in concepts(w))
@@ -183,7 +183,7 @@ def _split(found: Match, source: Source, names: list[str]) -> None:
 
 
 def _squeezed(source: Source, axes: int) -> Source:
-    """Without axes of one, if it has more than its role needs."""
+    """Drop axes of one, if the tensor has more axes than its role needs."""
     if len(source.shape) <= axes:
         return source
     kept = tuple(n for n in source.shape if n != 1)
@@ -191,7 +191,7 @@ def _squeezed(source: Source, axes: int) -> Source:
 
 
 def _first(numbers: set[int], count: int | None) -> int:
-    """1 where numbers begin at 1, else 0."""
+    """Return 1 where numbers begin at 1, else 0."""
     return int(bool(numbers) and 0 not in numbers and max(numbers) == (count or len(numbers)))
 
 
@@ -225,7 +225,7 @@ def _adapter_and_ends(found: Match, claims: Mapping[str, Claim], sources: Mappin
 
 
 def _one_or_all(found: Match, source: Source, each: Claim, first: int, count: int | None) -> None:
-    """One of several under its number; a tensor that holds all of them cut into its parts."""
+    """Match one of several under its number, or cut a tensor that holds all of them into its parts."""
     canonical = CANONICAL[each.role]
     if each.role == "gate":
         if each.part not in ("", "weight"):

@@ -79,7 +79,7 @@ def claim(spelling: Spelling) -> Claim | None:
 
 
 def foreign(spelling: Spelling) -> str | None:
-    """Whose tensor it is, if not the language model's or the adapter's: it is read from that part's own files."""
+    """Say whose tensor it is, if not the language model's or the adapter's: that part's own files hold it."""
     tokens = spelling.tokens
     for i, token in enumerate(tokens):
         rest = frozenset(t for t in tokens[i + 1 :] if isinstance(t, str))
@@ -95,7 +95,7 @@ def foreign(spelling: Spelling) -> str | None:
 
 
 def _layer_number(tokens: tuple[str | int, ...]) -> int | None:
-    """Where the number of the layer stands: behind a word for layers, else the first number with words behind it."""
+    """Find the number of the layer: behind a word for layers, else the first number with words behind it."""
     numbers = [i for i, token in enumerate(tokens) if isinstance(token, int)]
     for i in numbers:
         if i and tokens[i - 1] == "layer":

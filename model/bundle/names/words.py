@@ -71,7 +71,7 @@ LETTERS = ("q", "k", "v", "o")
 
 PARTS = ("weight", "bias", "scales", "biases")
 UNKNOWN = "?"
-"""In place of a word outside the vocabulary."""
+"""Stands for a word outside the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def concepts(word: str) -> tuple[str, ...]:
 
 
 def _parted(word: str) -> tuple[str, ...]:
-    """Concepts of words run together; letters stand alone only before or after a word (`qproj`)."""
+    """Return the concepts of words run together; a letter counts only beside a word (`qproj`)."""
     if not 4 <= len(word) <= 40:
         return ()
     for known in LONG:

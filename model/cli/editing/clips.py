@@ -31,7 +31,7 @@ STREAM = Path("-")
 def check_names(source: Path, target: Path) -> None:
     """Raise UsageError where a file would be written over what it is made of, or sound to a terminal."""
     if source.exists() and target.exists() and target.samefile(source) and target != STREAM:
-        raise UsageError(f"{target}: OUT is IN; choose another name with -o")
+        raise UsageError(f"{target}: is the input itself; choose another name with -o")
     if target == STREAM and (sys.stdout is None or sys.stdout.isatty()):
         raise UsageError("-o -: writes WAV to standard output, which is a terminal or closed; redirect it")
 

@@ -69,13 +69,15 @@ def recorded(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _window(model: InstructMusicGen, seconds: float | None, tell: Tell) -> int | None:
-    """Frames of the window that was asked for."""
+    """Return the frames of the window that was asked for."""
     if seconds is None:
         return None
     adapter, frames = model.bundle.config.adapter, round(seconds * FRAME_RATE)
     if frames > adapter.max_n_frames:
         longest = adapter.max_n_frames / FRAME_RATE
-        raise UsageError(f"--window {seconds:g}: this model's longest window is {longest:g} s")
+        raise UsageError(
+            f"--window {seconds:g}: this model's longest window is {longest:g} s; give at most {longest:g}"
+        )
     if frames > adapter.window_frames:
         trained = adapter.window_frames / FRAME_RATE
         said = "was trained on" if adapter.trained_frames else "was most likely trained on"
@@ -93,7 +95,7 @@ def asked_of(model: InstructMusicGen, arguments: argparse.Namespace) -> Asked:
 
 
 def _model(name: str | None, tell: Tell) -> str | Path:
-    """Return the bundle to use, and what the user must know of the choice."""
+    """Return the bundle to use, and tell the user of the choice if it was not theirs."""
     from ...bundle.bundle import DEMO
 
     if name is not None:
@@ -108,8 +110,8 @@ def _model(name: str | None, tell: Tell) -> str | Path:
         )
     # Also with --quiet: nobody shall take the demo's edits for the published model's.
     note(
-        f"no --model given and {DEFAULT_REPO} is not in the cache: using the embedded demo, which learned "
-        "from synthetic songs of a small band; real weights do more: instruct-musicgen download"
+        f"no --model given and {DEFAULT_REPO} is not in the cache: using the small demo that ships with this "
+        "program, which learned from synthetic songs of a small band; real weights do more: instruct-musicgen download"
     )
     return DEMO
 

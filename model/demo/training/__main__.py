@@ -191,7 +191,7 @@ def _ranks(arguments: argparse.Namespace, work: Workspace) -> None:
     from ...candidates.clap import CHECKPOINT, Clap
     from .judge.ranks import judge_ranks, lines
 
-    clap = None if arguments.clap is None else Clap(arguments.clap or CHECKPOINT, "leave --clap out")
+    clap = None if arguments.clap is None else Clap(arguments.clap or CHECKPOINT, "omit --clap")
     result = judge_ranks(
         work, arguments.bundle, arguments.set, arguments.songs, arguments.candidates, backend=arguments.backend,
         clap=clap, **_sampling(arguments),

@@ -28,7 +28,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Cost:
-    """What swapping in one part costs, on average over positions and codebooks."""
+    """The cost of swapping in one part, on average over positions and codebooks."""
 
     part: Part
     kl: float
@@ -36,7 +36,7 @@ class Cost:
 
     @property
     def each(self) -> float:
-        """Cost of a million weights: what more bits there would save most for their size."""
+        """The cost of a million weights: where more bits would gain most for their size."""
         return self.kl / self.megaweights
 
 
@@ -52,7 +52,7 @@ def swappable(model: InstructMusicGen) -> dict[str, int]:
 
 
 def kind(module: str) -> str:
-    """Return the same matrix in every layer (or codebook): `layers.3.linear1` -> `linear1`."""
+    """Return what a matrix is called in every layer (or codebook): `layers.3.linear1` is a `linear1`."""
     if module.startswith("linears."):
         return "output heads"
     if module.startswith("cp_transformer."):
@@ -61,7 +61,7 @@ def kind(module: str) -> str:
 
 
 def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
-    """All modules, each alone (`matrix`), by `kind`, or by `layer` (where heads stay apart).
+    """Group all modules: each alone (`matrix`), by `kind`, or by `layer` (where heads stay apart).
 
     The adapter's matrix i goes with the LM's layer `start_layer` + i.
     """

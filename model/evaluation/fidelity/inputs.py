@@ -33,12 +33,12 @@ class Material:
 
     @property
     def frames(self) -> int:
-        """T, at 50 a second."""
+        """The number of frames T; 50 are a second."""
         return int(self.condition.shape[2])
 
 
 def from_clips(model: InstructMusicGen, files: Sequence[Path], texts: Sequence[str], frames: int) -> list[Material]:
-    """Clips through the codec, cut to `frames`, or repeated until they are that long."""
+    """Encode clips, cut to `frames`, or repeated until they are that long; pair each with each text."""
     out = []
     for file in files:
         codes = np.array(model.encode(mx.array(audio.load(file).samples)))
@@ -48,14 +48,17 @@ def from_clips(model: InstructMusicGen, files: Sequence[Path], texts: Sequence[s
 
 
 def seeded(lm: LMConfig, texts: Sequence[str], frames: int, seed: int) -> list[Material]:
-    """Uniform random codes: no audio, no codec; far from music, and the same everywhere."""
+    """Return uniform random codes int32 [1,K,frames] from `seed`, paired with each text.
+
+    They need no audio and do not resemble music.
+    """
     rng = np.random.default_rng(seed)
     codes = mx.array(rng.integers(0, lm.card, (1, lm.codebooks, frames)).astype(np.int32))
     return [Material("random codes", text, codes, None) for text in texts]
 
 
 def from_file(path: Path, lm: LMConfig, texts: Sequence[str], frames: int) -> list[Material]:
-    """Codes from a .npz or .safetensors with `condition` and perhaps `target`, integers [B,K,T]; cut to `frames`.
+    """Read integer codes [B,K,T] from a .npz or .safetensors: `condition`, perhaps `target`, cut to `frames`.
 
     Each row goes with each text. Raises UserError if it cannot be read or does not hold codes of this model.
     """

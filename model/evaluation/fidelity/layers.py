@@ -59,7 +59,7 @@ class Comparison:
 
 
 def mean(every: Sequence[Comparison]) -> Comparison:
-    """Layer by layer over several comparisons of the same two models."""
+    """Average several comparisons of the same two models, layer by layer."""
     out = []
     for same in zip(*(each.layers for each in every)):
         _, *means = np.mean([astuple(each) for each in same], axis=0).tolist()
@@ -104,7 +104,7 @@ def _through(walk: Walk, index: int) -> tuple[Walk, dict[str, mx.array]]:
 
 
 def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, part: TeacherWindow) -> Comparison:
-    """Compare both models over the same chunk, layer by layer; nothing of a layer is kept once it is compared."""
+    """Compare both models over the same window, layer by layer; each layer is dropped once it is compared."""
     texts = [model.condition([text]) for model in (reference, other)]
     right, own = (Walk.start(m.lm, m.adapter, part.tokens, part.clip, t) for m, t in zip((reference, other), texts))
     ends = {"text condition": error(*texts), "embedded tokens": error(right.x, own.x)}
@@ -121,5 +121,5 @@ def compare(reference: InstructMusicGen, other: InstructMusicGen, text: str, par
 
 
 def error(reference: mx.array, other: mx.array) -> float:
-    """`relative_error` of MLX arrays of any float dtype."""
+    """Return the `relative_error` of MLX arrays of any float dtype."""
     return relative_error(np.array(reference.astype(mx.float32)), np.array(other.astype(mx.float32)))

@@ -51,7 +51,7 @@ class Fidelity:
     costs: dict[str, list[ablation.Cost]] = field(default_factory=dict)
 
     def scaled(self) -> list[weights.MatrixError]:
-        """Matrices whose size is off: rounding does not do that."""
+        """Return the matrices whose size is off: rounding does not do that."""
         return [m for m in self.matrices if m.scaled]
 
 
@@ -130,7 +130,7 @@ def _compare(
 
 
 def _backend(model: InstructMusicGen) -> str:
-    """Its name, and the precision of activations where the native backend is set to another than float32."""
+    """Return the name of the backend, and the precision of its activations if that is not float32."""
     if model.backend != "native":
         return model.backend
     from kernels import native
@@ -140,7 +140,7 @@ def _backend(model: InstructMusicGen) -> str:
 
 
 def _by_step(rows: Sequence[np.ndarray]) -> list[float]:
-    """Mean over materials at each step; shorter ones end earlier."""
+    """Average materials at each step; shorter ones end earlier."""
     longest = max(len(row) for row in rows)
     padded = [np.pad(row.astype(np.float64), (0, longest - len(row)), constant_values=np.nan) for row in rows]
     return [float(x) for x in np.nanmean(padded, axis=0)]

@@ -15,7 +15,9 @@ def log_softmax(logits: npt.ArrayLike) -> Float64:
 
 
 def kl(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
-    """KL(reference || other) in nats: the cost of predicting with `logits` what follows the reference's distribution.
+    """Return KL(reference || other) in nats.
+
+    That is the cost of predicting with `logits` what follows the reference's distribution.
 
     Both [..., V]; result [...], at least 0, and exactly 0 for equal logits.
     """
@@ -24,7 +26,7 @@ def kl(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
 
 
 def top1_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike) -> Float64:
-    """1.0 where both hold the same token most probable, else 0.0; [..., V] -> [...]."""
+    """Return 1.0 where both have the same most probable token, else 0.0: [...,V] gives [...]."""
     a, b = np.asarray(reference), np.asarray(logits)
     return np.asarray(a.argmax(axis=-1) == b.argmax(axis=-1), dtype=np.float64)
 
@@ -42,13 +44,13 @@ def topk_agreement(reference: npt.ArrayLike, logits: npt.ArrayLike, k: int) -> F
 
 
 def negative_log_likelihood(logits: npt.ArrayLike, tokens: npt.ArrayLike) -> Float64:
-    """-log p(token) in nats; logits [..., V], tokens [...]. exp of its mean is the perplexity."""
+    """Return -log p(token) in nats for logits [...,V] and tokens [...]; exp of its mean is the perplexity."""
     index = np.asarray(tokens)[..., None]
     return np.asarray(-np.take_along_axis(log_softmax(logits), index, axis=-1)[..., 0], dtype=np.float64)
 
 
 def relative_error(reference: npt.ArrayLike, other: npt.ArrayLike) -> float:
-    """|other - reference| / |reference| in the 2-norm over all elements; 0 where both are 0 throughout."""
+    """Return |other - reference| / |reference| in the 2-norm over all elements; 0 where both are 0 throughout."""
     a, b = np.asarray(reference, dtype=np.float64), np.asarray(other, dtype=np.float64)
     difference, size = np.linalg.norm(b - a), np.linalg.norm(a)
     if difference == 0:

@@ -21,7 +21,10 @@ def _filters(rate: int) -> npt.NDArray[np.float64]:
 
 
 def mel_power(samples: npt.ArrayLike, rate: int) -> npt.NDArray[np.float64]:
-    """Mel power spectrogram [BANDS, frames] of samples [n]: Hann windows of 2048, 640 apart, Slaney's mel bands."""
+    """Compute the mel power spectrogram [BANDS,frames] of samples [n].
+
+    Hann windows of 2048 samples, 640 apart; Slaney's mel bands.
+    """
     from transformers.audio_utils import spectrogram, window_function
 
     power = spectrogram(
@@ -38,7 +41,9 @@ def mel_power(samples: npt.ArrayLike, rate: int) -> npt.NDArray[np.float64]:
 
 
 def log_mel_distance(estimate: npt.ArrayLike, truth: npt.ArrayLike, rate: int) -> float:
-    """Mean absolute difference in dB over bands and frames, both floored RANGE_DB below the truth's loudest band.
+    """Return the mean absolute difference in dB over bands and frames.
+
+    Both signals are floored RANGE_DB below the truth's loudest band.
 
     0 for equal signals; a change of volume by g dB counts g wherever both are above the floor. Both [n] at `rate` Hz.
     NaN if the truth is silent. Raises ValueError for different lengths.

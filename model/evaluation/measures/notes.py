@@ -43,7 +43,7 @@ def _session() -> Any:
 
 
 def piano_roll(audio: npt.ArrayLike) -> Roll:
-    """Audio [n] at 32 kHz -> the notes that sound, bool [frames, 88 keys], 86 frames a second.
+    """Transcribe audio [n] at 32 kHz: the notes that sound, bool [frames,88 keys], 86 frames a second.
 
     Raises UserError if onnxruntime is not installed.
     """

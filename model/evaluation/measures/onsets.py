@@ -15,7 +15,7 @@ APART = 0.05
 
 
 def onsets(audio: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Audio [n] at 32 kHz -> times of onsets in seconds."""
+    """Return the times of onsets in seconds, of audio [n] at 32 kHz."""
     level = np.log1p(100 * mel(audio, 1024, 40, HOP))
     flux = np.maximum(0, np.diff(level, axis=-1)).mean(axis=0)
     if not len(flux) or flux.max() < 1e-3:

@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 
 def si_sdr(estimate: npt.ArrayLike, truth: npt.ArrayLike) -> float:
-    """10 log10(|a t|^2 / |a t - e|^2) in dB, with a = <e,t>/<t,t>: how well `estimate` is `truth` at any volume.
+    """Return 10 log10(|a t|² / |a t - e|²) in dB, with a = <e,t> / <t,t>.
+
+    It says how well `estimate` is `truth` at any volume.
 
     Both [n], any unit; means are removed. inf for a scaled copy, -inf for an estimate orthogonal to the truth, NaN
     where there is nothing to compare (a silent truth or estimate). Raises ValueError for different lengths.

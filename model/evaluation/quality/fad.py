@@ -53,5 +53,5 @@ def distances(rows: Sequence[Row], variants: int) -> list[Distance]:
 
 
 def _set(row: Row) -> Embeddings:
-    """[n, d], in the order of clips, instructions and seeds."""
+    """Stack the embeddings [n,d] in the order of clips, instructions and seeds."""
     return np.stack([row.embeddings[key] for key in sorted(row.embeddings)])

@@ -44,12 +44,12 @@ class Instruction:
 
     @property
     def short(self) -> str:
-        """Without upstream's preamble, for tables."""
+        """The sentence without upstream's preamble, for tables."""
         return without_preamble(self.text)
 
 
 def read(path: Path) -> list[Instruction]:
-    """Instructions from a file; UserError says what is wrong with it.
+    """Read instructions from a file. Raises UserError if it cannot be read or holds none.
 
     .yaml or .json: a list of sentences, or of objects with `instruction` and perhaps `caption` (what CLAP compares the
     result with; the instruction itself unless given) and `remains` (for removals). Any other: a sentence a line, and
@@ -63,7 +63,7 @@ def read(path: Path) -> list[Instruction]:
             f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); give a text or YAML file"
         ) from e
     except yaml.YAMLError as e:
-        raise UserError(f"{path}: is not YAML or JSON ({' '.join(str(e).split())[:200]})") from e
+        raise UserError(f"{path}: is not YAML or JSON ({' '.join(str(e).split())[:200]}); correct it") from e
     if not isinstance(entries, list) or not entries:
         raise UserError(f"{path}: holds no instructions; write one sentence a line, or a YAML list")
     return [_entry(entry, path) for entry in entries]
@@ -90,7 +90,7 @@ def _entry(entry: Any, path: Path) -> Instruction:
 
 
 def of(texts: Sequence[str]) -> list[Instruction]:
-    """Sentences scored against themselves."""
+    """Return sentences as instructions that are scored against themselves."""
     return [Instruction(text, text) for text in texts]
 
 

@@ -34,14 +34,14 @@ TRUE, CEILING = "true stems", "true stems through the codec"
 
 
 class Scorer(Protocol):
-    """What `model.candidates.clap.Clap` offers."""
+    """The methods of `model.candidates.clap.Clap` that are used here."""
 
     def text(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return unit embeddings [n, d]."""
         ...
 
     def audio(self, samples: npt.NDArray[np.float32], rate: int) -> npt.NDArray[np.float32]:
-        """Embedding [d] of a recording."""
+        """Return the embedding [d] of a recording."""
         ...
 
 
@@ -85,7 +85,7 @@ class Row:
 
 
 def load_clips(files: Sequence[Path], stem_folder: Path | None, seconds: float | None) -> list[Clip]:
-    """Audio files as float32 mono at 32 kHz, the first `seconds` of them."""
+    """Load audio files as float32 mono at 32 kHz, the first `seconds` of each."""
     out = []
     for file in files:
         samples = audio.load(file).samples
@@ -98,7 +98,10 @@ def measure(
     variants: Sequence[Variant], clips: Sequence[Clip], instructions: Sequence[Instruction], settings: Settings,
     scorer: Scorer | None, keep: Path | None = None,
 ) -> list[Row]:  # fmt: skip
-    """Rows for the input, the codec and (with stems) the truth, then one for each variant; all on the same cells."""
+    """Return rows for the input, the codec and (with stems) the truth, then one for each variant.
+
+    All are measured on the same cells.
+    """
     first = variants[0].load()
     judge = _Judge(scorer, {c.name: TrueStems(c.stems, partial(_through, first)) for c in clips if c.stems})
     rows = [Row(INPUT), Row(CODEC)] + ([Row(TRUE), Row(CEILING)] if any(c.stems for c in clips) else [])
@@ -164,7 +167,7 @@ class _Judge:
     def score(
         self, clip: Clip, instruction: Instruction, samples: Samples
     ) -> tuple[dict[str, float | None], Samples | None]:
-        """Every measure of one recording (None where there is nothing to compare with), and its embedding."""
+        """Score one recording by every measure that applies, and return its embedding too."""
         heard: Samples | None = None
         out: dict[str, float | None] = {"log-mel to input": log_mel_distance(samples, clip.samples, SAMPLE_RATE)}
         wanted = truth(instruction, clip.stems) if clip.stems else None
@@ -196,6 +199,6 @@ class _Judge:
 
 
 def _gain(now: float | None, before: float) -> float:
-    """now - before; exactly 0 where they are equal, infinities too."""
+    """Return now - before; exactly 0 where they are equal, infinities too."""
     assert now is not None
     return 0.0 if now == before else now - before

@@ -36,7 +36,7 @@ class TrueStems:
         return {name: log_mel(self._through(sound)) for name, sound in sounds.items()}
 
     def score(self, instruction: Instruction, samples: Samples) -> dict[str, float | None]:
-        """Scores of a recording [n]; None where the stem is unknown, or notes cannot be told."""
+        """Score a recording [n]; scores that cannot be told are left out."""
         wanted = truth(instruction, self.stems)
         if wanted is None or len(samples) < 4096:
             return {}

@@ -44,7 +44,7 @@ export function listenForKeys({ transport, player, say }) {
       case "R":
         return (
           transport.toggleResidual() ||
-          sayNone("A residual is there where “Keep the input’s own sound” was chosen, for a candidate.")
+          sayNone("Only candidates made with “Keep the input’s own sound” have a residual.")
         );
       case "l":
       case "L":

@@ -72,7 +72,7 @@ async def form(request: Request, limits: Limits, folder: Path) -> AsyncIterator[
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
         raise Refused(f"send multipart/form-data, not {kind[:60] or 'a body without a type'}", status=415)
     if parse_options_header(kind)[1].get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
-        raise Refused("the form must be in UTF-8; leave charset out of its type", status=415)
+        raise Refused("the form must be in UTF-8; omit charset from its type", status=415)
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > limits.upload_bytes + OVERHEAD:
         raise too_large(limits)
@@ -108,7 +108,7 @@ def _form(data: FormData, limits: Limits) -> Form:
         elif name == "file":
             raise Refused("file: has no file name; send it as a file", "file")
         elif name in found.fields:
-            raise Refused(f"{name!r:.60} stands there twice", name[:60])
+            raise Refused(f"{name!r:.60} is given twice; send it once", name[:60])
         else:
             found.fields[name] = value
     return found
@@ -123,7 +123,10 @@ async def body(request: Request, most: int, limits: Limits) -> AsyncGenerator[by
         try:
             message = await asyncio.wait_for(request.receive(), max(wait, 0))
         except asyncio.TimeoutError:
-            raise Refused("the upload takes too long", "file", status=408) from None
+            raise Refused(
+                f"the upload took {limits.upload_seconds:g} s, or stopped for {limits.silent_seconds:g} s; send it "
+                "again over a faster connection, or a shorter clip", "file", status=408,
+            ) from None  # fmt: skip
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         request.state.body_is_over = not message.get("more_body", False)

@@ -35,7 +35,7 @@ HEADERS = {
     "X-Frame-Options": "DENY",
 }
 HEAD_BYTES = 32 << 10
-"""Of a request's headers: the server bounds only what comes in more than one piece."""
+"""Bytes of a request's headers: the server itself bounds only what comes in more than one piece."""
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -43,7 +43,7 @@ class Guard:
     """Middleware that lets through what comes from here, or has the token."""
 
     def __init__(self, app: ASGIApp, hosts: Iterable[str] = LOCAL, token: str | None = None) -> None:
-        """hosts: names that requests may be sent to, besides addresses where a token is needed."""
+        """Guard `app`. hosts: names that requests may be sent to; with a token, addresses are taken too."""
         self.app, self.token = app, token
         self.hosts = {host.lower() for host in hosts}
 
@@ -108,7 +108,7 @@ class Guard:
         return cookie is not None and self.matches(cookie.value)
 
     def matches(self, given: str) -> bool:
-        """Whether a token is the right one, in a time that does not tell how much of it is."""
+        """Tell whether a token is the right one, in a time that does not show how much of it is."""
         if self.token is None:
             return True
         digests = [hashlib.sha256(text.encode(errors="replace")).digest() for text in (given, self.token)]
@@ -141,7 +141,7 @@ def own_names() -> set[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or an address to listen at is reached from this machine alone."""
+    """Tell whether a name or an address to listen at is reached from this machine alone."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -157,7 +157,7 @@ def _is_address(name: str) -> bool:
 
 
 def _same(headers: Headers, host: str, *, page: bool) -> bool:
-    """Whether a request is of no page, or of this studio's own."""
+    """Tell whether a request comes from no page, or from this studio's own."""
     origin = headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host.lower()}", f"https://{host.lower()}"):
         return False
@@ -171,6 +171,6 @@ def _is_page(scope: Scope) -> bool:
 
 
 def _is_open(scope: Scope) -> bool:
-    """Whether it can be had without the token: the page, which asks for it, and where it is handed in."""
+    """Tell whether a path needs no token: the page, which asks for the token, and where it is handed in."""
     path = scope["path"]
     return _is_page(scope) or path.startswith("/page/") or path in ("/session", "/favicon.ico")

@@ -24,7 +24,7 @@ from .watchers import Watchers
 
 @dataclass(frozen=True)
 class Studio:
-    """What requests need: the jobs, the models, those who wait, and the bounds."""
+    """The parts that requests need: the jobs, the models, those who wait, and the limits."""
 
     queue: JobQueue
     models: LoadedModels

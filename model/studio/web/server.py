@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
     """Stops at a signal: waiting requests are ended first, so that nobody holds it up."""
 
     def __init__(self, app: Starlette, watchers: Watchers, limits: Limits, started: Callable[[], None]) -> None:
-        """Prepare to serve; `started` is called when requests are taken."""
+        """Prepare to serve; `started` is called once requests are taken."""
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # faults are logged by the app's own handler
         config = uvicorn.Config(
             app, http=_deadlines(limits), ws="none", lifespan="on", log_config=None, access_log=False,

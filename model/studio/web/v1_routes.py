@@ -75,7 +75,7 @@ def _check(kind: str, streamed: bool, fields: dict[str, str]) -> None:
     if streamed and kind not in ("wav", "f32"):
         raise Refused(f"stream: {kind} can't be sent while it is made; ask for wav or f32", "stream")
     if streamed and value(fields, "from_input", flag, False):
-        raise Refused("stream: from_input has no samples before its end; leave one of them out", "stream")
+        raise Refused("stream: from_input has no samples before its end; omit one of them", "stream")
 
 
 async def _cancel(studio: Studio, job: Job) -> None:

@@ -16,11 +16,11 @@ class Watchers:
         self.closing = False
 
     def begin(self) -> None:
-        """Belong to the loop that runs."""
+        """Remember the loop that runs, to wake its coroutines."""
         self._loop = asyncio.get_running_loop()
 
     def tell(self, job: str) -> None:
-        """Wake those who wait for a job; from any thread."""
+        """Wake those who wait for a job. Any thread may call it."""
         if self._loop is not None and job in self._waiting:
             with suppress(RuntimeError):  # the loop has ended
                 self._loop.call_soon_threadsafe(self._wake, job)
@@ -49,7 +49,7 @@ class Watchers:
 
 
 async def changed(event: asyncio.Event, seconds: float) -> bool:
-    """Wait for a change. Says whether there was one within so many seconds."""
+    """Wait for a change; return whether there was one within so many seconds."""
     try:
         await asyncio.wait_for(event.wait(), seconds)
     except asyncio.TimeoutError:

@@ -157,7 +157,12 @@ def test_the_demo_bundle_is_named_with_quiet_too(tmp_path: Path, run: Run, monke
     monkeypatch.setattr("model.bundle.hub.cached", lambda name: False)
     clip = ROOT / "model" / "demo" / "clip.flac"
     done = run("edit", clip, "-i", TEXT, "-o", tmp_path / "o.wav", "--max-steps", "2", "--quiet")
-    assert done.code == 0 and done.out == "" and done.err.count("\n") == 1 and "embedded demo" in done.err
+    assert (
+        done.code == 0
+        and done.out == ""
+        and done.err.count("\n") == 1
+        and "the small demo that ships with this program" in done.err
+    )
 
 
 def test_half_a_download_is_not_taken_for_none(

@@ -50,7 +50,9 @@ def test_wrong_use(run: Run, case: str) -> None:
 
 def test_output_must_not_be_the_input(clip: Path, run: Run) -> None:
     before = clip.read_bytes()
-    run("edit", clip, "-i", TEXT, "-o", clip.parent / "." / clip.name).fails(2, "OUT is IN")
+    run("edit", clip, "-i", TEXT, "-o", clip.parent / "." / clip.name).fails(
+        2, "is the input itself; choose another name with -o"
+    )
     assert clip.read_bytes() == before
 
 

@@ -30,7 +30,7 @@ def test_the_window_reaches_the_model(tmp_path: Path, bundle: Path, clip: Path, 
 def test_a_window_the_table_does_not_reach_is_refused(tmp_path: Path, bundle: Path, clip: Path, run: Run) -> None:
     out = tmp_path / "out.wav"
     done = run("edit", clip, "-i", TEXT, "-o", out, "--model", bundle, "--backend", "reference", "--window", "0.9")
-    done.fails(2, "--window 0.9", "longest window is 0.8 s")
+    done.fails(2, "--window 0.9", "longest window is 0.8 s; give at most 0.8")
     assert not out.exists()
 
 

@@ -84,7 +84,7 @@ def test_a_manifest_names_sentences_outputs_and_seeds(tmp_path: Path) -> None:
     ("file\na.wav\n", 1, "input"), ("input,tempo\na.wav,3\n", 1, "input"), ("input,input\na,b\n", 1, "input"),
     ("input,seed\na.wav\n", 2, "1 fields"), ("input,seed\na.wav,1,2\n", 2, "3 fields"),
     ("input,seed\n\na.wav,1\nb.wav,x\n", 4, "seed 'x'"), ("input,seed\na.wav,-1\n", 2, "seed"),
-    (f"input,seed\na.wav,{2**64}\n", 2, "seed"), ("input,seed\n,1\n", 2, "no input"),
+    (f"input,seed\na.wav,{2**64}\n", 2, "seed"), ("input,seed\n,1\n", 2, "the input column is empty"),
     ("input,output\na.wav,../b.wav\n", 2, "without .."), ("input,output\na.wav,/b.wav\n", 2, "below the folder"),
     ('input\n"a.wav\n', 2, "unexpected end"),
 ])  # fmt: skip

@@ -265,12 +265,12 @@ def test_a_full_disk_is_said_before_the_upload_is_kept(tiny: Path, tmp_path: Pat
     ({"model": "other"}, "model", "'other' is not served here; choose one of"),
     ({"from_input": "maybe"}, "from_input", "must be true or false"),
     ({"from_input": "true", "prompt": "add bass"}, "from_input", "Only or No and one instrument; omit from_input"),
-    ({"start": "0.2", "end": "0.1"}, "end", "0.1 must be behind start, 0.2"),
-    ({"start": "7"}, "start", "7 is behind the clip's end; clip.wav has 0.40 s"),
-    ({"end": "7"}, "end", "7 is behind the clip's end; clip.wav has 0.40 s"),
+    ({"start": "0.2", "end": "0.1"}, "end", "0.1 must be after start (0.2); give a later end"),
+    ({"start": "7"}, "start", "7 is after the clip's end; clip.wav has 0.40 s"),
+    ({"end": "7"}, "end", "7 is after the clip's end; clip.wav has 0.40 s"),
     ({"start": "0.395"}, "file", "shorter than one codec frame"),
     ({"source": "../../etc/passwd"}, "source", "must be JOB/NUMBER, or JOB/input"),
-    ({"tempo": "1"}, "tempo", "is no field"),
+    ({"tempo": "1"}, "tempo", "is not a field; the fields are file, model"),
 ])  # fmt: skip
 def test_a_bad_field_is_named_in_the_command_lines_words(
     studio: Running, fields: dict[str, str], param: str, said: str

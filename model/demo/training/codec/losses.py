@@ -21,7 +21,7 @@ def _bank(size: int, bands: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def mel(audio: Tensor, size: int, bands: int) -> Tensor:
-    """audio [B, 1, n] -> magnitudes in mel bands [B, bands, frames]."""
+    """Compute magnitudes in mel bands [B,bands,frames] of audio [B,1,n]."""
     filters, window = _bank(size, bands, str(audio.device))
     spectrum = torch.stft(audio.squeeze(1), size, size // 4, window=window, return_complex=True)
     magnitude = (spectrum.real**2 + spectrum.imag**2 + 1e-9).sqrt()
@@ -43,7 +43,7 @@ def relative_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 def log_mel(audio: Tensor) -> Tensor:
-    """audio [B, 1, n] -> 80 mel bands in dB, nothing below -54 dB."""
+    """Compute 80 mel bands in dB of audio [B,1,n], nothing below -54 dB."""
     return 20 * torch.log10(mel(audio, SIZE, BANDS).clamp(min=FLOOR))
 
 

@@ -122,11 +122,11 @@ class Codec(nn.Module):
 
     @torch.no_grad()
     def encode(self, audio: Tensor) -> Tensor:
-        """audio [B, 1, n] at 32 kHz -> codes int64 [B, K, ceil(n/640)]."""
+        """Encode audio [B,1,n] at 32 kHz: codes int64 [B,K,ceil(n/640)]."""
         return self.quantizer.codes(self.encoder(audio))
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """codes [B, K, T] -> audio [B, 1, 640 T]."""
+        """Decode codes [B,K,T]: audio [B,1,640·T]."""
         y: Tensor = self.decoder(self.quantizer.vectors(codes))
         return y

@@ -48,7 +48,7 @@ class Quantizer(nn.Module):
 
     @torch.no_grad()
     def codes(self, latent: Tensor) -> Tensor:
-        """Latents [B, D, T] -> codes int64 [B, K, T]."""
+        """Quantize latents [B,D,T]: codes int64 [B,K,T]."""
         batch, width, frames = latent.shape
         residual = latent.permute(0, 2, 1).reshape(-1, width)
         codes = []
@@ -58,7 +58,7 @@ class Quantizer(nn.Module):
         return torch.stack(codes, 1).view(batch, frames, -1).permute(0, 2, 1)
 
     def vectors(self, codes: Tensor) -> Tensor:
-        """Codes [B, K, T] -> the sum of their vectors [B, D, T]."""
+        """Sum the vectors of codes [B,K,T]: [B,D,T]."""
         total = self.books[0][codes[:, 0]]
         for k in range(1, self.codebooks):
             total = total + self.books[k][codes[:, k]]

@@ -145,7 +145,10 @@ class Run:
 
     @torch.no_grad()
     def freeze(self, windows: Windows, rng: np.random.Generator) -> None:
-        """End phase one: take the averaged weights, fit the codebooks to their latents, train only the decoder on."""
+        """End phase one: from here on only the decoder is trained.
+
+        Loads the averaged weights and fits the codebooks to their latents.
+        """
         self.codec.load_state_dict(self.average.state_dict())
         latents = []
         for _ in range(60):

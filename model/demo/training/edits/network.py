@@ -69,11 +69,11 @@ class Layer(nn.Module):
         self.linear1, self.linear2 = nn.Linear(d, 4 * d, bias=False), nn.Linear(4 * d, d, bias=False)
 
     def split(self, x: Tensor) -> Tensor:
-        """[B, n, D] -> [B, H, n, d]."""
+        """Reshape [B,n,D] to heads [B,H,n,d]."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def join(self, x: Tensor) -> Tensor:
-        """[B, H, n, d] -> [B, n, D]."""
+        """Reshape heads [B,H,n,d] to [B,n,D]."""
         return x.transpose(1, 2).flatten(2)
 
     def qkv(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,7 +119,7 @@ class Model(nn.Module):
         self.register_buffer("sinusoid", torch.cat([angles.cos(), angles.sin()], 1), persistent=False)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """codes [B, K, n] -> the sum of their embeddings [B, n, D]."""
+        """Sum the embeddings of codes [B,K,n]: [B,n,D]."""
         total = self.emb[0](codes[:, 0])
         for k in range(1, self.shape.codebooks):
             total = total + self.emb[k](codes[:, k])
@@ -127,7 +127,7 @@ class Model(nn.Module):
         return y
 
     def condition(self, ids: Tensor, keep: Tensor) -> Condition:
-        """Token ids [B, L] -> the text; padding is not attended, so that a sentence counts alone as among longer ones.
+        """Encode token ids [B,L]. Padding is not attended to: a sentence comes out as it would alone.
 
         States are zeros in rows that `keep` [B] drops.
         """
@@ -136,7 +136,7 @@ class Model(nn.Module):
         return states, (MASKED * (1 - words))[:, None, None]
 
     def prefix(self, codes: Tensor) -> Prefix:
-        """Input codes [P, K, T] -> queries, keys, values [P, H, T+1, d] of every layer; the special frame is added."""
+        """Compute every layer's queries, keys and values [P,H,T+1,d] of input codes [P,K,T]; adds the special frame."""
         special = codes.new_full((*codes.shape[:2], 1), self.shape.card)
         content = self.embed(torch.cat([codes, special], -1))
         n = content.shape[1]
@@ -151,7 +151,7 @@ class Model(nn.Module):
         return result
 
     def forward(self, sequence: Tensor, condition: Condition, prefix: Prefix, texts: int) -> Tensor:
-        """Delayed tokens [P*texts, K, S] -> hidden states [P*texts, S, D] before the heads."""
+        """Run the layers over delayed tokens [P·texts,K,S]: hidden states [P·texts,S,D] before the heads."""
         steps = sequence.shape[-1]
         x = self.embed(sequence) + self.sinusoid[:steps]
         late = steps - prefix[0][0].shape[2] + 1  # steps behind the last frame take its query
@@ -170,12 +170,12 @@ class Model(nn.Module):
         return y
 
     def logits(self, hidden: Tensor, frames: int) -> list[Tensor]:
-        """Hidden states -> logits [B, frames, card] of each codebook, aligned to frames: codebook k is k steps late."""
+        """Compute each codebook's logits [B,frames,card], aligned to frames: codebook k is k steps late."""
         return [head(hidden[:, k : k + frames]) for k, head in enumerate(self.linears)]
 
 
 def apply_delay(codes: Tensor, special: int) -> Tensor:
-    """codes [B, K, T] -> the delayed sequence [B, K, T+K] that starts with a special step."""
+    """Return the delayed sequence [B,K,T+K] of codes [B,K,T]; it starts with a special step."""
     batch, books, frames = codes.shape
     out = codes.new_full((batch, books, frames + books), special)
     for k in range(books):

@@ -20,7 +20,7 @@ PERCENTILE = 10.0
 
 
 def features(spectrum: Array) -> Floats:
-    """log-mel [80, frames] -> mean, spread, two percentiles, rise and slow change of each band."""
+    """Compute mean, spread, two percentiles, rise and slow change of each band of a log-mel [80,frames]."""
     level = spectrum.astype(np.float64)
     change = np.diff(level, axis=1)
     parts = (
@@ -39,7 +39,7 @@ class Presence:
     bias: Floats
 
     def __call__(self, before: Array, after: Array) -> Floats:
-        """Two log-mels [80, frames] -> log-odds that drums, bass, piano and guitar were added."""
+        """Estimate from two log-mels [80,frames] the log-odds that drums, bass, piano and guitar were added."""
         return np.asarray(self.weights @ ((features(after) - features(before)) / self.spread) + self.bias)
 
 

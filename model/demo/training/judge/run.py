@@ -66,7 +66,7 @@ def stems_of(work: Workspace, name: str, songs: int) -> npt.NDArray[np.float32]:
 
 
 def round_trip(model: InstructMusicGen, audio: npt.NDArray[np.float32]) -> tuple[mx.array, Array]:
-    """Audio [B, n] -> its codes and what the codec makes of it [B, n]."""
+    """Encode and decode audio [B,n]: its codes, and what the codec makes of it [B,n]."""
     codes = model.encode(mx.array(audio))
     return codes, np.array(model.decode(codes))[:, : audio.shape[1]]
 

@@ -12,7 +12,7 @@ export function whyNoMicrophone() {
 }
 
 const REFUSED = {
-  NotAllowedError: "The browser was told not to give the microphone to this page.",
+  NotAllowedError: "The browser blocks the microphone for this page; allow it in the site settings.",
   NotFoundError: "No microphone was found.",
 };
 

@@ -19,7 +19,7 @@ function problem(job) {
   if (job.error) return job.error.message;
   if (job.state === "canceled") return "Canceled.";
   if (job.state === "interrupted") {
-    return "The studio was stopped while this was made. “Use these again” fills in everything to make it anew.";
+    return "The studio was stopped while this was made. Press “Use these again” to fill in its settings.";
   }
   return "";
 }

@@ -73,7 +73,7 @@ export class TrackCard {
     this.facts.textContent = [score, `seed ${candidate.seed}`].filter(Boolean).join(" · ");
     this.facts.title =
       rankedBy === "fit" && score
-        ? "Fit: decibels that it has too much (Only, No) or lacks (Add), beside the input. Nearer to 0 is better."
+        ? "Fit: how many dB the edit adds to the input (Only, No) or loses from it (Add). Nearer 0 is better."
         : "";
     const ranked = candidate.rank !== null && of > 1;
     this.badge.textContent = ranked ? (candidate.rank === 1 ? "best fit" : ordinal(candidate.rank)) : "";

@@ -86,9 +86,11 @@ def asked(text: str, vocabulary: Vocabulary = UPSTREAM) -> Asked:
     if found is None:
         return Asked(text, _unmatched(said if said.strip() else text, vocabulary))
     meant = sentence(*found)
+    if " ".join(text.split()) == meant:  # spaces and lines are all that differs
+        text = meant
     if found[1] not in vocabulary.instruments:
         note = _untrained(found[1], vocabulary)
-    elif given and text.strip() != meant:
+    elif given and text != meant:
         note = f'the model was not trained on "{_shown(text)}"; the sentence it was trained on is "{meant}"'
     else:
         note = ""
@@ -142,7 +144,7 @@ def read(text: str, vocabulary: Vocabulary = UPSTREAM) -> tuple[Verb, str] | Non
 
 
 def _readings(text: str) -> Iterator[tuple[Verb, str]]:
-    if len(text) <= LONGEST:
+    if len(text) <= LONGEST and len(_normal(text)) <= LONGEST:
         words = _plain(text)
         for verb, pattern in _GRAMMAR:
             if found := pattern.fullmatch(words):
@@ -150,10 +152,13 @@ def _readings(text: str) -> Iterator[tuple[Verb, str]]:
 
 
 def _plain(text: str) -> str:
-    """Return a text in lower case, contractions written out, without courtesies and closing marks."""
-    text = instruments.plain(unicodedata.normalize("NFKC", text).replace("’", "'"))
+    """Return a text in lower case, contractions written out, without courtesies and closing marks.
+
+    What is behind its first LONGEST characters is cut off.
+    """
+    text = instruments.plain(_normal(text[:LONGEST])[:LONGEST])
     text = re.sub(r"\s*[.!?,;:\"]+$", "", text.lstrip('"'))
-    for short, long in ((r"n't\b", " not"), (r"\bdont\b", "do not"), (r"\bi'd\b", "i would"), ("&", " and ")):
+    for short, long in ((r"n't\b", " not"), (r"\bdont\b", "do not"), (r"\bi'd\b", "i would")):
         text = re.sub(short, long, text)
     before = None
     while before != text:
@@ -161,6 +166,11 @@ def _plain(text: str) -> str:
         for courtesy in _COURTESIES:
             text = courtesy.sub("", text).strip(" ,")
     return " ".join(text.split())
+
+
+def _normal(text: str) -> str:
+    """Return a text with plain letters and marks for their variants; one character can become eighteen."""
+    return unicodedata.normalize("NFKC", text).replace("’", "'").replace("&", " and ")
 
 
 _COURTESIES = tuple(
@@ -252,7 +262,7 @@ _GRAMMAR = [
 def _unmatched(text: str, vocabulary: Vocabulary) -> str:
     """Return one line on a sentence that was not understood: what it names, and what was trained."""
     reason = "matches none of the sentences that the model was trained on"
-    words = _plain(text[:LONGEST])
+    words = _plain(text)
     mentioned = instruments.mentioned(words, vocabulary.instruments)
     if whole := next(filter(None, (instruments.whole(phrase) for _, phrase in _readings(text))), None):
         reason = f"names a part of {whole}, which the model was trained on as a whole"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,20 +16,23 @@ def limit(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -
     period, which is slower.
     """
     found = [quota for quota in _quotas(root) if quota]
-    task = environment.get("SLURM_CPUS_PER_TASK", "").strip()
-    if task.isascii() and task.isdigit() and int(task):
-        found.append(int(task))
+    if task := _number(environment.get("SLURM_CPUS_PER_TASK", "")):
+        found.append(task)
     return min(found, default=None)
 
 
 def fewer() -> int:
     """Return the threads to use where this process was given fewer cores than it may run on, else 0 for the default."""
-    told = os.environ.get("INSTRUCT_MUSICGEN_THREADS", "").strip()
-    if told.isdigit() and int(told):
+    if _number(os.environ.get("INSTRUCT_MUSICGEN_THREADS", "")):
         return 0
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = limit()
     return given if given is not None and given < allowed else 0
+
+
+def _number(text: str) -> int:
+    """Return a number of up to nine digits; 0 for everything else."""
+    return int(text) if re.fullmatch(r"\s*[0-9]{1,9}\s*", text) else 0
 
 
 def _quotas(root: Path) -> list[int]:

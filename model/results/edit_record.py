@@ -45,7 +45,7 @@ class EditRecord:
     """What went to the model."""
     seed: int
     model: str
-    """The repo, or the folder's name."""
+    """The repo, "demo" for the bundle that comes with the package, or the folder's name."""
     weights: str
     """The bundle's `fingerprint`."""
     backend: str
@@ -77,17 +77,27 @@ class EditRecord:
 
     def command(self, out: str = "edited.wav") -> str:
         """Return the command line that makes the file again, out of the input under its name."""
-        words = ["instruct-musicgen", "edit", self.input or "IN", "-i", self.sentence, "--seed", str(self.seed)]
+        source = self.input or "IN"
+        words = ["instruct-musicgen", "edit", f"./{source}" if source.startswith("-") else source]
+        words += [*_option("-i", self.sentence, "--instruction"), "--seed", str(self.seed)]
         for name, value in sorted(self.options.items()):
             flag = f"--{name.replace('_', '-')}"
-            words += [flag] if value is True else [flag, str(value)]
-        words += ["--model", self.model, "--backend", self.backend]
-        words += ["-o", out] if self.part == "edit" else ["-o", "edit.wav", "--residual", out]
+            words += [flag] if value is True else _option(flag, str(value))
+        words += [*_option("--model", self.model), *_option("--backend", self.backend)]
+        if self.part == "edit":
+            words += _option("-o", out, "--output")
+        else:
+            words += ["-o", "edit.wav", *_option("--residual", out)]
         return shlex.join(words)
 
     def sized(self, frames: int) -> EditRecord:
         """Return the record of a file that holds so many samples of each channel."""
         return replace(self, frames=frames)
+
+
+def _option(flag: str, value: str, long: str | None = None) -> list[str]:
+    """Return the words that give an option its value: one word where the value would be taken for another option."""
+    return [f"{long or flag}={value}"] if value.startswith("-") else [flag, value]
 
 
 class Maker(Protocol):
@@ -125,7 +135,7 @@ def read(path: Path) -> EditRecord:
         record = json.loads(text)[KEY]
         known = {each.name for each in fields(EditRecord)}
         made = EditRecord(**{key: value for key, value in record.items() if key in known})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: its tags don't say how it was made; only files that `edit` wrote do") from None
     kinds = {"seed": int, "frames": int, "options": dict, "input_sha256": str | None}
     for key, value in asdict(made).items():
@@ -159,7 +169,11 @@ def lines(made: EditRecord, out: str) -> list[str]:
 
 
 def name_of(bundle: Bundle) -> str:
-    """Return what a bundle is called: its repo where it lies in the Hub's cache, else the folder's name."""
+    """Return what a bundle is called: "demo", its repo where it lies in the Hub's cache, else the folder's name."""
+    from ..bundle.bundle import DEMO, demo_path
+
+    if bundle.path == demo_path():
+        return DEMO
     for part in bundle.path.parts:
         if part.startswith("models--"):
             return part.removeprefix("models--").replace("--", "/")

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model import instruments
 from model.bundle.bundle import demo_path, open_bundle
 from model.bundle.codec_weights import codec_config
 from model.bundle.config_json import render
@@ -231,3 +232,28 @@ def test_convert_writes_what_it_is_told(tmp_path: Path) -> None:
     assert open_bundle(path).config.instructions == told
     path = convert(**source, out=tmp_path / "untold")
     assert "instructions" not in json.loads((path / "config.json").read_text())
+
+
+@pytest.mark.parametrize("text", [
+    "Music piece. Instruct: Only\n Drums.", " Music piece.  Instruct: Only Drums. ",
+    "Music\u00a0piece. Instruct: Only Drums.",
+])  # fmt: skip
+def test_spaces_and_lines_are_no_other_sentence(text: str) -> None:
+    """A note that shows the same words twice would contradict itself."""
+    assert asked(text) == ("Music piece. Instruct: Only Drums.", "")
+
+
+@pytest.mark.parametrize("letter", ["ﷺ", "a ", "please ", "&"])
+def test_the_work_on_a_sentence_is_bounded_after_it_is_normalized(letter: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One character can become eighteen."""
+    seen: list[int] = []
+    plain = instruments.plain
+
+    def noted(text: str) -> str:
+        seen.append(len(text))
+        return plain(text)
+
+    monkeypatch.setattr(instruments, "plain", noted)
+    text = (letter * 300)[:300]
+    assert asked(text).text == text
+    assert max(seen) <= 300

@@ -31,7 +31,8 @@ LISTED = 200
 async def create(request: Request) -> Response:
     """Queue an edit."""
     job = await submitted(request)
-    return JSONResponse(studio_of(request).queue.view(job.id), 202, {"Location": f"/jobs/{job.id}"})
+    view = await to_thread.run_sync(studio_of(request).queue.view, job.id)
+    return JSONResponse(view, 202, {"Location": f"/jobs/{job.id}"})
 
 
 async def index(request: Request) -> Response:
@@ -57,7 +58,7 @@ async def cancel(request: Request) -> Response:
     """Cancel a job that waits or runs, and show it; one that is over stays as it is, however late this comes."""
     queue, name = studio_of(request).queue, request.path_params["job"]
     await to_thread.run_sync(queue.cancel, queue.get(name))
-    return JSONResponse(queue.view(name))
+    return JSONResponse(await to_thread.run_sync(queue.view, name))
 
 
 async def events(request: Request) -> Response:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
 from starlette.requests import Request
 
 from .. import clips, edit_request
@@ -53,17 +54,33 @@ async def submitted(request: Request, translate: Translate = lambda fields: fiel
     """
     studio = studio_of(request)
     try:
-        with studio.queue.place():
-            async with form(request, studio.limits, studio.queue.store.uploads) as sent:
-                order = edit_request.read(translate(sent.fields), studio.models, studio.limits)
-                if (sent.file is None) == (order.source is None):
-                    raise Refused("file: is missing; send a clip, or name an earlier edit in source", "file")
-                file = sent.file.file if sent.file is not None else None
-                name = sent.file.filename if sent.file is not None else None
-                return await to_thread.run_sync(_queued, studio, order, file, name or "clip")
+        async with _place(studio.queue), form(request, studio.limits, studio.queue.store.uploads) as sent:
+            order = await to_thread.run_sync(_read, sent.fields, translate, studio)
+            if (sent.file is None) == (order.source is None):
+                raise Refused("file: is missing; send a clip, or name an earlier edit in source", "file")
+            file = sent.file.file if sent.file is not None else None
+            name = sent.file.filename if sent.file is not None else None
+            return await to_thread.run_sync(_queued, studio, order, file, name or "clip")
     except Refused:
         await drain(request, studio.limits)
         raise
+
+
+@asynccontextmanager
+async def _place(queue: JobQueue) -> AsyncIterator[None]:
+    """Hold a place in the queue, as `JobQueue.place` does; the loop doesn't wait for its lock, or for the disk."""
+    held = queue.place()
+    with CancelScope(shield=True):  # or a place that was taken would never be given back
+        await to_thread.run_sync(held.__enter__)
+    try:
+        yield
+    finally:
+        with CancelScope(shield=True):
+            await to_thread.run_sync(held.__exit__, None, None, None)
+
+
+def _read(fields: dict[str, str], translate: Translate, studio: Studio) -> StudioRequest:
+    return edit_request.read(translate(fields), studio.models, studio.limits)
 
 
 def _queued(studio: Studio, order: StudioRequest, file: BinaryIO | None, name: str) -> Job:

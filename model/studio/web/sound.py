@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import zipfile
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -19,11 +20,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from ... import audio, whole_file
 from ...config import SAMPLE_RATE
+from ...errors import UserError
 from ...from_input import original as originals
 from ...from_input.split import encoded, suffix_bits
 from ...results import edit_record as records
-from ..errors import Refused, not_found
-from ..job_queue import JobQueue
+from ..errors import Refused, no_room, not_found
+from ..job_queue import LOG, JobQueue
 from ..jobs import Job
 from .answers import error
 from .streams import Stream
@@ -48,8 +50,9 @@ def finished(queue: JobQueue, job: Job, name: str) -> Response:
         raise not_found(f"job {job.id} has no {name[:60]!r}" + ("" if job.final else "; it is not done"))
     own, offered = table[name]
     path = queue.store.path(job) / own
-    if path.suffix == ".flac" and path.with_suffix(".wav").is_file():
-        flac(path)
+    if path.suffix == ".flac":
+        with files_of(queue, job):
+            flac(path)
     return _file(path, MEDIA[path.suffix[1:]], offered, job)
 
 
@@ -83,21 +86,47 @@ def _file(path: Path, kind: str, offered: str, job: Job) -> File:
     return File(path, media_type=kind, filename=offered, headers={"Cache-Control": "no-cache"}, stat_result=found)
 
 
+@contextmanager
+def files_of(queue: JobQueue, job: Job) -> Iterator[None]:
+    """Read and write a job's own files, which a client can delete meanwhile.
+
+    Raises Refused where they are gone, where the disk refuses (the log says which file), and what the block refuses.
+    """
+    try:
+        yield
+    except Refused:
+        raise
+    except (UserError, OSError, soundfile.LibsndfileError) as e:
+        if full := no_room(e):
+            raise full from e
+        queue.get(job.id)
+        missing = isinstance(e, FileNotFoundError) or isinstance(e.__cause__, FileNotFoundError)
+        if missing or not queue.store.whole(job):
+            raise not_found(f"job {job.id}: its files are gone from the disk") from e
+        LOG.error("job %s: %s", job.id, e)
+        message = f"job {job.id}: its files cannot be read; the studio's terminal shows why"
+        raise Refused(message, kind="server_error", status=500) from e
+
+
 def flac(path: Path) -> None:
     """Make a candidate's FLAC of its WAV, once. Raises Refused where FLAC can't hold it."""
     with _making:
         if path.is_file():
             return
-        wav = path.with_suffix(".wav")
-        tags = records.read(wav).tags()
-        try:
-            if records.read(wav).options.get("from_input"):
-                _, kept = originals.load(wav)
-                data = encoded(path, kept.as_bits(suffix_bits(path, kept)), tags)
-            else:
-                data = audio.encoded(path, soundfile.read(wav, dtype="float32")[0], SAMPLE_RATE, tags=tags)[0]
-        except audio.UserError as e:
-            raise Refused(f"{path.name}: {e}") from e
+        wav, name = path.with_suffix(".wav"), Path(path.name)
+        made = records.read(wav)
+        if made.options.get("from_input"):
+            _, kept = originals.load(wav)
+            try:
+                data = encoded(name, kept.as_bits(suffix_bits(name, kept)), made.tags())
+            except UserError as e:
+                raise Refused(f"{name}: {e}") from e
+        else:
+            samples = soundfile.read(wav, dtype="float32")[0]
+            try:
+                data = audio.encoded(name, samples, SAMPLE_RATE, tags=made.tags())[0]
+            except UserError as e:
+                raise Refused(str(e)) from e
         whole_file.write_whole({path: data}, make_folders=False)
 
 
@@ -106,7 +135,7 @@ def archive(queue: JobQueue, job: Job) -> File:
     if job.state != "done":
         raise not_found(f"job {job.id} has no files.zip; it is {job.state}")
     path = queue.store.path(job) / "files.zip"
-    with _making:
+    with _making, files_of(queue, job):
         if not path.is_file() and queue.store.whole(job):
             whole_file.write_with(path, partial(_zip, queue, job))
     return _file(path, "application/zip", f"{stem(job)}.zip", job)

@@ -41,8 +41,8 @@ async def sentence(request: Request) -> Response:
     models, prompt = studio_of(request).models, request.query_params.get("prompt", "")
     model = models.get(request.query_params.get("model") or models.first)
     vocabulary = model.bundle.config.instructions
-    found = asked(prompt, vocabulary, studio_of(request).limits)
-    meant = instructions.meaning(found.text, vocabulary)
+    found = await to_thread.run_sync(asked, prompt, vocabulary, studio_of(request).limits)
+    meant = await to_thread.run_sync(instructions.meaning, found.text, vocabulary)
     return JSONResponse({"sentence": found.text, "note": found.note or None, "verb": meant[0] if meant else None})
 
 
@@ -118,7 +118,7 @@ async def _streamed(studio: Studio, job: Job, kind: str) -> Response:
 async def _whole(studio: Studio, job: Job, kind: str) -> Response:
     await _over(studio, job)
     if kind == "json":
-        return _as_json(studio, job)
+        return await to_thread.run_sync(_as_json, studio, job)
     if kind == "f32":
         length = {"Content-Length": str(4 * job.input.samples)}
         return Stream(sound.samples(studio.queue, studio.watchers, job, 1), sound.MEDIA[kind], _headers(job) | length)
@@ -136,16 +136,17 @@ def _headers(job: Job) -> dict[str, str]:
 
 def _as_json(studio: Studio, job: Job) -> Response:
     encoded, folder = Encoded(), studio.queue.store.path(job)
-    data = [
-        {
-            "b64_audio": encoded.token(folder / f"{each.number}.wav"),
-            "seed": each.seed,
-            "score": each.score,
-            "rank": each.rank,
-        }
-        for each in job.candidates
-    ]
-    return encoded.answer({"created": int(job.finished or time.time()), "data": data}, {"X-Job-Id": job.id})
+    with sound.files_of(studio.queue, job):
+        data = [
+            {
+                "b64_audio": encoded.token(folder / f"{each.number}.wav"),
+                "seed": each.seed,
+                "score": each.score,
+                "rank": each.rank,
+            }
+            for each in job.candidates
+        ]
+        return encoded.answer({"created": int(job.finished or time.time()), "data": data}, {"X-Job-Id": job.id})
 
 
 async def separations(request: Request) -> Response:
@@ -170,10 +171,15 @@ async def separations(request: Request) -> Response:
     except Gone:
         await _cancel(studio, job)
         return Response(status_code=499)
+    return await to_thread.run_sync(_separated, studio, job)
+
+
+def _separated(studio: Studio, job: Job) -> Response:
     encoded, folder = Encoded(), studio.queue.store.path(job)
-    target, residual = (encoded.token(folder / name) for name in ("1.wav", "1-residual.wav"))
-    content = {"target": target, "residual": residual, "sample_rate": job.input.rate}
-    return encoded.answer(content, {"X-Job-Id": job.id})
+    with sound.files_of(studio.queue, job):
+        target, residual = (encoded.token(folder / name) for name in ("1.wav", "1-residual.wav"))
+        content = {"target": target, "residual": residual, "sample_rate": job.input.rate}
+        return encoded.answer(content, {"X-Job-Id": job.id})
 
 
 ROUTES = [

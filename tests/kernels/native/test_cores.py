@@ -41,10 +41,23 @@ def test_the_quota_of_every_group_above_counts(tmp_path: Path, case: str) -> Non
     assert cores.limit(tree(tmp_path, files), {}) == want
 
 
-@pytest.mark.parametrize(("task", "want"), [("3", 3), ("", None), ("0", None), ("two", None), ("8", 4)])
+@pytest.mark.parametrize(("task", "want"), [
+    ("3", 3), (" 3 ", 3), ("", None), ("0", None), ("two", None), ("8", 4), ("²", None), ("٣", None),
+    ("9" * 5000, None),
+])  # fmt: skip
 def test_slurm_counts_too_and_the_smallest_wins(tmp_path: Path, task: str, want: int | None) -> None:
     files = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "400000 100000\n"} if task == "8" else {}
     assert cores.limit(tree(tmp_path, files), {"SLURM_CPUS_PER_TASK": task}) == want
+
+
+@pytest.mark.parametrize("told", ["²", "٣", "9" * 5000, "two", ""])
+def test_a_number_of_threads_that_is_none_is_left_out(monkeypatch: pytest.MonkeyPatch, told: str) -> None:
+    monkeypatch.setattr(cores, "limit", lambda: 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_THREADS", told)
+    assert cores.fewer() == 1
+    monkeypatch.setenv("INSTRUCT_MUSICGEN_THREADS", "3")
+    assert cores.fewer() == 0
 
 
 @pytest.mark.slow

@@ -42,3 +42,29 @@ def test_a_file_without_a_record_is_one_line(clip: Path, run: Run) -> None:
     run("info", clip).fails(1, "clip.wav", "its tags don't say how it was made")
     (clip.parent / "x.flac").write_bytes(b"none")
     run("info", clip.parent / "x.flac").fails(1, "x.flac", "its tags")
+
+
+def test_the_command_of_an_edit_by_the_demo_runs_as_it_stands(
+    clip: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    more = ("--max-steps", "4", "--backend", "reference")
+    assert run("edit", clip.name, "-i", "only drums", "-o", "out.wav", *more).code == 0
+    first = Path("out.wav").read_bytes()
+    line = next(each for each in run("info", "out.wav").out.splitlines() if each.startswith("again"))
+    Path("out.wav").unlink()
+    assert main(shlex.split(line.partition(" ")[2])[1:]) == 0 and Path("out.wav").read_bytes() == first
+
+
+def test_the_command_of_words_that_begin_with_a_dash_runs_as_it_stands(
+    clip: Path, bundle: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    clip.rename("-in.wav")
+    Path("-bundle").symlink_to(bundle)
+    asked = ("--instruction=-drums", "--output=-out.wav", "--model=-bundle", "--guidance=-1e-05")
+    assert run("edit", "./-in.wav", *asked, "--max-steps", "3", "--backend", "reference").code == 0
+    first = Path("-out.wav").read_bytes()
+    command = json.loads(run("info", "--json", "./-out.wav").out)["command"]
+    Path("-out.wav").unlink()
+    assert main(shlex.split(command)[1:]) == 0 and Path("-out.wav").read_bytes() == first

@@ -77,6 +77,7 @@ def test_tags_are_the_same_bytes_again_whatever_they_hold(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("comment", [
     "", "hello", "{}", '{"instruct-musicgen": 3}', '{"instruct-musicgen": {"sentence": "x"}}', "[1", '{"a": NaN}',
+    "[" * 100_000,
     json.dumps({"instruct-musicgen": {**asdict(MADE), "seed": "5"}}),
     json.dumps({"instruct-musicgen": {**asdict(MADE), "options": [1]}}),
     json.dumps({"instruct-musicgen": {**asdict(MADE), "sentence": {"a": 1}}}),

@@ -83,6 +83,8 @@ class Compiler:
             flags.append("-ftrivial-auto-var-init=pattern")
         # Check mode reports an overflow, and goes on with the value that wraps as well.
         flags += [] if mode.check else ["-fwrapv"]
+        # What never ends, and what reaches memory at 0, stays in the code and is found when it runs.
+        flags += ["-fno-finite-loops", "-fno-delete-null-pointer-checks"]
         flags += ["-fno-strict-aliasing", "-fsigned-char", "-ftemplate-depth=2000"]
         flags += [*_machine(), *self._floating_point(mode)]
         flags.append("-Wno-narrowing")  # Metal's vectors take any numbers in braces
@@ -94,7 +96,7 @@ class Compiler:
             lines = "-gline-tables-only" if self.family == "clang" else "-g1"
             # Clang does not instrument a load that a store to the same place follows; check mode must see it.
             every = ["-mllvm", "-tsan-instrument-read-before-write=1"] if self.family == "clang" else []
-            undefined = "bounds,alignment,shift-exponent,signed-integer-overflow"
+            undefined = "bounds,alignment,shift-exponent,signed-integer-overflow,integer-divide-by-zero"
             sanitizers = f"-fsanitize=thread,{undefined}"
             # A check that may go on keeps the compiler from merging a load before it with one after it.
             ends = [] if mode.resume else [f"-fno-sanitize-recover={undefined}"]

@@ -99,7 +99,6 @@ class MetalKernel:
         arrays = [a if isinstance(a, mx.array) else mx.array(a) for a in inputs]
         self._check_call(arrays, output_shapes, output_dtypes, grid, threadgroup)
         mode = Mode(check, _one_of("fp", fp, FP), self.math_mode, _one_of("metal", metal, tuple(METALS)))
-        threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
         mx.eval(arrays)
         kinds = tuple(InputKind(a.dtype, a.size < CONSTANT_BELOW, a.ndim == 0) for a in arrays)
         issues = [*self._forbidden(template or ())] if check else []
@@ -117,6 +116,8 @@ class MetalKernel:
         if advice := threads.many(self.name, self.header + self.source, threadgroup):
             warnings.warn(str(advice), threads.ManyThreads, stacklevel=2)
         self.advice = [advice] if advice else []
+        # Behind both: MLX counts the threads as they are given, also where the grid has fewer.
+        threadgroup = (min(threadgroup[0], grid[0]), min(threadgroup[1], grid[1]), min(threadgroup[2], grid[2]))
         views = [view(a, contiguous=self.ensure_row_contiguous) for a in arrays]
         for resume in (False, True):
             if resume:  # undefined behavior ended the run: once more, with all that follows

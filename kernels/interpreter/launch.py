@@ -19,8 +19,13 @@ from .faults import KINDS, Counters, Issue, located
 INPUT, OUTPUT = 0, 1
 OK, TOO_MUCH_MEMORY = 0, 1
 
-_UNDEFINED = "undefined behavior that the compiler saw, such as an index beyond a private array"
-_SIGNALS = {signal.SIGFPE: "integer division by zero", signal.SIGILL: _UNDEFINED, signal.SIGTRAP: _UNDEFINED}
+_UNDEFINED = "undefined behavior that the compiler saw, such as an index beyond a private array or a null pointer"
+_CRASHES = {
+    ord("/"): "integer division by zero",  # as the compiler's own check says
+    signal.SIGFPE: "integer division by zero, or of the least number by -1",
+    signal.SIGILL: _UNDEFINED,
+    signal.SIGTRAP: _UNDEFINED,
+}
 
 _TWO_THREADS = ("race", "cross-threadgroup", "divergent-barrier", "divergent-simd", "ended-lanes")
 
@@ -208,7 +213,7 @@ class Library:
         other = tuple(i.other_thread) if kind in _TWO_THREADS else None
         detail = ""
         if kind == "crash":
-            detail = _SIGNALS.get(i.lanes, f"address {i.offset & (2**64 - 1):#x}")
+            detail = _CRASHES.get(i.lanes, f"address {i.offset & (2**64 - 1):#x}")
         elif other_line == -1 and kind == "divergent-barrier":
             detail = "threads of the threadgroup have ended and never reach this barrier"
         elif kind == "private-bounds":

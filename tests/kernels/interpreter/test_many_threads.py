@@ -48,6 +48,20 @@ def test_a_bound_changes_what_is_said() -> None:
         run(1056)
 
 
+def test_threads_are_counted_as_they_are_given_where_the_grid_has_fewer(tmp_path: Path, capsys: Any) -> None:
+    """So does MLX."""
+    file = tmp_path / "small.metal"
+    file.write_text(f"// check: -o out=float32[32] -g 32 -t 2000\n{SOURCE}\n")
+    assert main([str(file)]) == 1
+    assert "2000 threads in a threadgroup; Metal has at most 1024" in capsys.readouterr().out
+    file.write_text(f"// check: -o out=float32[32] -g 32 -t 512\n{SOURCE}\n")
+    assert main([str(file)]) == 0
+    assert "many-threads: 512 threads" in capsys.readouterr().out
+    file.write_text(f"// check: -o out=float32[32] -g 32 -t 384\n{SOURCE}\n")
+    assert main([str(file)]) == 0
+    assert "many-threads" not in capsys.readouterr().out
+
+
 def test_the_command_line_says_it_and_is_clean(tmp_path: Path, capsys: Any) -> None:
     file = tmp_path / "wide.metal"
     file.write_text(f"// check: -o out=float32[1024] -g 1024 -t 512\n{SOURCE}\n")

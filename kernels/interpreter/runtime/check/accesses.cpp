@@ -116,7 +116,7 @@ __attribute__((noinline)) void tracked(Window& w, unsigned index, uint64_t offse
   }
 }
 
-void on_wild(const void* address, size_t size, bool write, uintptr_t pc) {
+void on_wild(const void* address, size_t size, bool write, uintptr_t pc, int line) {
   const uintptr_t a = (uintptr_t)address;
   bool own = false;
   if (in_stacks(address, &own)) {
@@ -126,6 +126,7 @@ void on_wild(const void* address, size_t size, bool write, uintptr_t pc) {
     return;
   }
   mtl_issue i = describe(MTL_WILD, pc);
+  i.line = line;
   i.offset = (int64_t)a;
   i.size = size;
   i.write = write;
@@ -142,7 +143,7 @@ void access(const volatile void* p, uint64_t size, bool write, mtl_atomicity ato
   const uintptr_t address = (uintptr_t)p;
   const uintptr_t index = (address - space) >> window_shift;
   if (index >= kWindows) {
-    on_wild((const void*)p, size, write, pc);
+    on_wild((const void*)p, size, write, pc, line);
     return;
   }
   Window& w = windows[index];

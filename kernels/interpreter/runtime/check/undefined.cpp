@@ -1,5 +1,6 @@
-// Undefined behavior that compilers see, from -fsanitize=bounds,alignment,shift-exponent,signed-integer-overflow. Kernels
-// are linked without the sanitizer's library: these are its functions (LLVM's ubsan_handlers.h).
+// Undefined behavior that compilers see, from -fsanitize=bounds,alignment,shift-exponent,signed-integer-overflow and
+// integer-divide-by-zero. Kernels are linked without the sanitizer's library: these are its functions (LLVM's
+// ubsan_handlers.h).
 #include "issues.h"
 #include "windows.h"
 
@@ -39,6 +40,17 @@ void overflow(const void* data, uintptr_t left, uintptr_t right, char sign, uint
   i.size = (uint64_t)value(d->left, right);
   i.lanes = (unsigned char)sign;
   add_issue(i);
+}
+
+// A division or remainder: of the least number by -1, or by zero. That one ends the run in either case, as it does by a
+// signal where processors raise one; lanes: the operator.
+void division(const void* data, uintptr_t left, uintptr_t right, uintptr_t pc) {
+  if (!rt.running) return;
+  if (value(((const Operands*)data)->left, right) != 0) return overflow(data, left, right, '/', pc);
+  mtl_issue i = describe(MTL_CRASH, pc);
+  i.lanes = '/';
+  add_issue(i);
+  abort_run(MTL_ABORTED);
 }
 
 // size: what the address should be a multiple of.
@@ -85,7 +97,7 @@ MTL_HANDLER(shift_out_of_bounds, (void* d, uintptr_t, uintptr_t amount), shift(d
 MTL_HANDLER(add_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '+', PC))
 MTL_HANDLER(sub_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '-', PC))
 MTL_HANDLER(mul_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '*', PC))
-MTL_HANDLER(divrem_overflow, (void* d, uintptr_t a, uintptr_t b), overflow(d, a, b, '/', PC))
+MTL_HANDLER(divrem_overflow, (void* d, uintptr_t a, uintptr_t b), division(d, a, b, PC))
 MTL_HANDLER(negate_overflow, (void* d, uintptr_t a), overflow(d, 0, a, '-', PC))
 #undef MTL_HANDLER
 

@@ -17,7 +17,7 @@ import numpy as np
 import model
 from model import InstructMusicGen
 from model.folders.file_jobs import collect
-from model.folders.run import Settings, edit_files
+from model.folders.run import FolderSettings, edit_files
 
 
 class Editor:
@@ -25,7 +25,7 @@ class Editor:
 
     def __init__(self, folder: str, out: str, sentence: str, bundle: str, seed: int = 0) -> None:
         self.model = InstructMusicGen.from_pretrained(bundle)
-        self.settings = Settings(sentence)
+        self.settings = FolderSettings(sentence)
         self.jobs = {str(job.input): job for job in collect([Path(folder)], Path(out), seed)}
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import soxr
 from . import checks, whole_file
 from .audio_files.decoders import copy, reason
 from .audio_files.pieces import Seekable, View
-from .audio_files.reading import Keep, Limits, Mono, Samples, read_mono
+from .audio_files.reading import Keep, LengthLimits, Mono, Samples, read_mono
 from .audio_files.writing import encode, file_format
 from .config import HOP, SAMPLE_RATE
 from .errors import UserError
@@ -126,7 +126,7 @@ def read_mix(
     view = View.whole(file)
     if not view.end:
         raise UserError(f"{name}: empty file; give a clip with sound in it")
-    limits = Limits(MAX_SECONDS, MAX_FRAMES, MAX_SOURCE_RATE, decode_seconds)
+    limits = LengthLimits(MAX_SECONDS, MAX_FRAMES, MAX_SOURCE_RATE, decode_seconds)
     mono = read_mono(name, view, limits, _BLOCK, keep)
     frames, rate = len(mono.samples), mono.rate
     if mono.peak < SILENCE:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors of a disk that takes nothing more: every further file would meet them too."""
+
 
 class UserError(Exception):
     """A file, name or value is wrong; the message names it and the fix. The command line exits with 1.

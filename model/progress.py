@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.progress import ProgressColumn
 
 Item = TypeVar("Item")
+Tell = Callable[[str], None]
+"""A function that takes one line for the user."""
 Progress = Callable[[int, int], None]
 """A function that takes how much is done, and how much there is in all."""
 

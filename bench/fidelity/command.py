@@ -46,7 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Measure, print the page, and write it with --out."""
     from model.evaluation.fidelity import inputs
-    from model.evaluation.fidelity.measure import Settings, measure
+    from model.evaluation.fidelity.measure import FidelitySettings, measure
 
     from .page import page
 
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         clips = clip_files(args.clips or [CLIP])
         materials = inputs.from_clips(variants[0].load(), clips, args.texts, frames)
         source = f"{len(clips)} clip(s) through the codec, cut or repeated to {frames} frames"
-    settings = Settings(args.seed, args.guidance, args.agreement, args.probes, tuple(args.by))
+    settings = FidelitySettings(args.seed, args.guidance, args.agreement, args.probes, tuple(args.by))
     found = measure(variants, materials, settings)
     every = [dataclasses.asdict(f) for f in found]
     data = {"settings": dataclasses.asdict(settings), "materials": source, "variants": every}

@@ -11,7 +11,7 @@ import numpy as np
 from model.evaluation.fidelity.ablation import kind
 from model.evaluation.fidelity.inputs import Material
 from model.evaluation.fidelity.matrices import MatrixError
-from model.evaluation.fidelity.measure import Fidelity, Settings
+from model.evaluation.fidelity.measure import Fidelity, FidelitySettings
 from model.evaluation.variant import Variant
 
 from ..output.pages import Page, make, table
@@ -27,7 +27,7 @@ def page(
     variants: Sequence[Variant],
     found: Sequence[Fidelity],
     materials: Sequence[Material],
-    settings: Settings,
+    settings: FidelitySettings,
     source: str,
     notes: Sequence[str],
 ) -> Page:

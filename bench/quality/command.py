@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
     """Edit, score, print the page, and write it with --out."""
     from model.candidates.clap import CHECKPOINT, Clap
     from model.evaluation.quality import instructions
-    from model.evaluation.quality.measure import Settings, load_clips, measure
+    from model.evaluation.quality.measure import QualitySettings, load_clips, measure
 
     from .page import page
 
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     scorer = None if args.no_clap else Clap(args.clap or CHECKPOINT)
     checkpoint = scorer.checkpoint if scorer else None
     seeds = tuple(range(args.seeds))
-    settings = Settings(seeds, args.guidance, args.temperature, args.top_k, args.greedy, args.seconds)
+    settings = QualitySettings(seeds, args.guidance, args.temperature, args.top_k, args.greedy, args.seconds)
     rows = measure(variants, clips, asked, settings, scorer, args.out / "audio" if args.keep_audio else None)
     cells = [
         {"row": row.label, "measure": measure, "clip": clip, "instruction": text, "seed": seed, "value": value}

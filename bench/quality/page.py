@@ -17,7 +17,7 @@ from model.config import SAMPLE_RATE
 from model.evaluation.measures import notes
 from model.evaluation.quality import fad
 from model.evaluation.quality.instructions import Instruction
-from model.evaluation.quality.measure import Clip, Key, Row, Settings
+from model.evaluation.quality.measure import Key, QualityClip, QualitySettings, Row
 from model.evaluation.variant import Variant
 
 from ..output.pages import Page, make, table
@@ -56,9 +56,9 @@ def unit_axis(keys: Sequence[Key]) -> int | None:
 def page(
     variants: Sequence[Variant],
     rows: Sequence[Row],
-    clips: Sequence[Clip],
+    clips: Sequence[QualityClip],
     instructions: Sequence[Instruction],
-    settings: Settings,
+    settings: QualitySettings,
     clap: str | None,
     why_not: str,
 ) -> Page:

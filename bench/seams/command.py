@@ -15,7 +15,7 @@ from model.bundle.bundle import demo_path
 from model.cli.names import BACKENDS
 from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
-from model.evaluation.seams import MEASURES, Layout, Seams, measure
+from model.evaluation.seams import MEASURES, Seams, WindowLayout, measure
 from model.instructions import trained
 
 from .. import options, stats
@@ -99,7 +99,7 @@ def _default(window: int) -> list[str]:
     return found
 
 
-def _parsed(text: str, longest: int) -> Layout:
+def _parsed(text: str, longest: int) -> WindowLayout:
     try:
         window, stride, ahead = (int(part) for part in text.split("/"))
     except ValueError:
@@ -108,4 +108,4 @@ def _parsed(text: str, longest: int) -> Layout:
         ) from None
     if not (1 <= window <= longest and 0 <= ahead < window and 1 <= stride <= window - ahead):
         raise UsageError(f"--layouts {text}: needs window <= {longest}, and stride <= window - look-ahead")
-    return Layout(window, stride, ahead)
+    return WindowLayout(window, stride, ahead)

@@ -23,7 +23,7 @@ ABSURD = 1 << 42
 
 
 @dataclass(frozen=True)
-class Layout:
+class ChunkFormat:
     """The way in which a format lays out its chunks."""
 
     marks: tuple[bytes, ...]
@@ -74,23 +74,23 @@ def _caf_frame(content: bytes) -> int:
 
 W64_MARK = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 CAF_MARK = b"caff\x00\x01\x00\x00"
-WAV = Layout((b"WAVE",), 8, 12, 4, "<I", False, 2, b"data", 0, b"fmt ", _wav_frame)
-RIFX = Layout((b"WAVE",), 8, 12, 4, ">I", False, 2, b"data", 0, b"fmt ", lambda content: _wav_frame(content, ">"))
-W64 = Layout((W64_MARK,), 0, 40, 16, "<Q", True, 8, b"data", 0, b"fmt ", _wav_frame)
-AIFF = Layout((b"AIFF", b"AIFC"), 8, 12, 4, ">I", False, 2, b"SSND", 8, b"COMM", _aiff_frame)
-SVX = Layout((b"8SVX", b"16SV"), 8, 12, 4, ">I", False, 2, b"BODY", 0, b"VHDR", lambda _: 1)
-CAF = Layout((CAF_MARK,), 0, 8, 4, ">q", False, 1, b"data", 4, b"desc", _caf_frame)
+WAV = ChunkFormat((b"WAVE",), 8, 12, 4, "<I", False, 2, b"data", 0, b"fmt ", _wav_frame)
+RIFX = ChunkFormat((b"WAVE",), 8, 12, 4, ">I", False, 2, b"data", 0, b"fmt ", lambda content: _wav_frame(content, ">"))
+W64 = ChunkFormat((W64_MARK,), 0, 40, 16, "<Q", True, 8, b"data", 0, b"fmt ", _wav_frame)
+AIFF = ChunkFormat((b"AIFF", b"AIFC"), 8, 12, 4, ">I", False, 2, b"SSND", 8, b"COMM", _aiff_frame)
+SVX = ChunkFormat((b"8SVX", b"16SV"), 8, 12, 4, ">I", False, 2, b"BODY", 0, b"VHDR", lambda _: 1)
+CAF = ChunkFormat((CAF_MARK,), 0, 8, 4, ">q", False, 1, b"data", 4, b"desc", _caf_frame)
 KINDS = {b"RIFF": (WAV,), b"RF64": (WAV,), b"BW64": (WAV,), b"RIFX": (RIFX,), b"FORM": (AIFF, SVX), b"caff": (CAF,),
          b"riff": (W64,)}  # fmt: skip
 """Layouts by a file's first four bytes."""
 
 
-def layout(head: bytes) -> Layout | None:
+def layout(head: bytes) -> ChunkFormat | None:
     """Return the layout of a file by its first bytes (40 suffice); None if it has none of these formats."""
     return next((kind for kind in KINDS.get(head[:4], ()) if head[kind.mark :].startswith(kind.marks)), None)
 
 
-def starts(view: View, kind: Layout) -> list[int]:
+def starts(view: View, kind: ChunkFormat) -> list[int]:
     """Find where recordings of one kind begin: more than one place in files that were joined byte for byte.
 
     Raises TooMuch for too many.
@@ -112,7 +112,7 @@ def _is_name(chunk: bytes) -> bool:
     return chunk[:4].isascii() and chunk[:4].strip().isalnum()
 
 
-def part(view: View, kind: Layout) -> Part:
+def part(view: View, kind: ChunkFormat) -> Part:
     """Return the recording that fills a view. Raises TooMuch for too many chunks before its samples."""
     at, content, sizes64, where64, comm = view.start + kind.first, b"", b"", 0, 0
     for count in itertools.count():
@@ -159,7 +159,7 @@ def _few(chunks: int) -> None:
         raise TooMuch(f"more than {MAX_CHUNKS} chunks are beside its samples; convert it to WAV or FLAC")
 
 
-def _chunks(view: View, at: int, kind: Layout) -> bool:
+def _chunks(view: View, at: int, kind: ChunkFormat) -> bool:
     """Tell whether nothing but whole chunks follows: then a size of 0 before them is meant."""
     count = 0
     while at < view.end:
@@ -174,7 +174,7 @@ def _chunks(view: View, at: int, kind: Layout) -> bool:
     return True
 
 
-def _patched(view: View, kind: Layout, at: int, there: int, where64: int, comm: int, frame: int) -> Pieces:
+def _patched(view: View, kind: ChunkFormat, at: int, there: int, where64: int, comm: int, frame: int) -> Pieces:
     """Return the recording with the true sizes in its header; what follows the samples' begin are samples.
 
     where64, comm: where the contents of its ds64 and COMM chunks begin; 0: it has none.

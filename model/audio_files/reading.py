@@ -28,7 +28,7 @@ Keep = Callable[[Samples, int], None]
 
 
 @dataclass(frozen=True)
-class Limits:
+class LengthLimits:
     """The limits of a recording that is read: its seconds, frames and Hz, and seconds that decoding may last."""
 
     seconds: int
@@ -84,7 +84,7 @@ def _cut(view: View, starts: list[int]) -> list[View]:
     return [View(view.file, start, stop) for start, stop in zip(starts, [*starts[1:], view.end])]
 
 
-def read_mono(name: str, view: View, limits: Limits, block: int, keep: Keep | None = None) -> Mono:
+def read_mono(name: str, view: View, limits: LengthLimits, block: int, keep: Keep | None = None) -> Mono:
     """Decode every part, `block` samples at a time. Raises UserError for bad files, and for what exceeds the limits.
 
     No copy of every channel is held; `keep`, if given, is told each block.
@@ -136,7 +136,7 @@ def _unreadable(where: str, e: Undecodable) -> UserError:
 class _Mix:
     """Blocks of channels in, one mono clip out."""
 
-    def __init__(self, name: str, limits: Limits, timed: Timed, keep: Keep | None = None) -> None:
+    def __init__(self, name: str, limits: LengthLimits, timed: Timed, keep: Keep | None = None) -> None:
         self.name, self.limits, self.timed, self.keep = name, limits, timed, keep
         self.rate = self.channels = self.frames = 0
         self.peak = self.channel_power = self.power = 0.0

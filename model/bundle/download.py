@@ -119,7 +119,7 @@ def check_t5(folder: Path) -> None:
     """Raise UserError unless a folder has T5's weights and a tokenizer."""
     read_header(folder / "model.safetensors")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        raise UserError(f"{folder} has no tokenizer (tokenizer.json or spiece.model)")
+        raise UserError(f"{folder} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
 
 
 def _repo(name: str, revision: str | None, patterns: Sequence[str]) -> Repo:

@@ -28,7 +28,7 @@ MIN_VARIANCE = 1e-30
 
 
 @dataclass(frozen=True)
-class Step:
+class VarianceStep:
     """The variance of a position table's rows, and where it steps."""
 
     rows: int
@@ -46,7 +46,7 @@ class Step:
         return None if self.row is None else self.row - 1
 
 
-def variance_step(tables: Iterable[Floats]) -> Step:
+def variance_step(tables: Iterable[Floats]) -> VarianceStep:
     """Find the step in the variance of the rows of position tables, each [rows, dim].
 
     Every table counts alike: logarithms of the variances are averaged over the tables. A step is the last place behind
@@ -69,12 +69,12 @@ def variance_step(tables: Iterable[Floats]) -> Step:
         row = start if jump else None
     if row is None:
         overall = float(np.exp(levels.mean()))
-        return Step(len(levels), None, overall, overall, 0.0)
+        return VarianceStep(len(levels), None, overall, overall, 0.0)
     # Where the rows before the step slope, their mean misplaces it by a few rows: its neighborhood tells better.
     low = max(row - 2 * least, 0)
     near = _split(clipped[low : row + 2 * least], 2)
     row = low + near[0] if near[1] >= SIGNIFICANT else row
-    return Step(len(levels), row, float(np.exp(levels[:row].mean())), float(np.exp(levels[row:].mean())), t)
+    return VarianceStep(len(levels), row, float(np.exp(levels[:row].mean())), float(np.exp(levels[row:].mean())), t)
 
 
 def _split(levels: Floats, least: int) -> tuple[int, float]:

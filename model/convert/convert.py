@@ -24,12 +24,13 @@ from ..bundle import hub, tiled
 from ..bundle import tensors as layout
 from ..bundle.bundle import check_codec, is_kept_packed, open_bundle
 from ..bundle.codec_weights import load_codec, pretrained
+from ..bundle.download import check_t5
 from ..bundle.finite import not_finite
 from ..bundle.positions import variance_step
 from ..config import GROUP_SIZES, PACKED_BITS, Config, LMConfig, Quantization
 from ..errors import UsageError, UserError
 from ..formats import torch_file
-from ..formats.safetensors_file import lazy, read_header, read_json
+from ..formats.safetensors_file import lazy, read_json
 from ..formats.tensor_writer import Layout, TensorWriter, layout_bytes
 from ..instructions import UPSTREAM, Vocabulary
 from ..progress import bars_shown, new_bar
@@ -184,11 +185,9 @@ def _t5(given: str | Path, text_dim: int) -> tuple[Path | None, str]:
     if local and not (path / "model.safetensors").is_file():
         raise UserError(f"{given} has no model.safetensors; give a T5 folder that has (as google-t5/t5-base)")
     if local:
-        read_header(path / "model.safetensors")
+        check_t5(path)
         if damaged := not_finite(lazy(path / "model.safetensors")):
             raise UserError(f"{path / 'model.safetensors'}: NaN or infinity in {', '.join(damaged)}; get a whole copy")
-    if local and not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        raise UserError(f"{given} has no tokenizer (tokenizer.json or spiece.model); give a complete T5 folder")
     return (path, hub.T5) if local else (None, str(given))
 
 

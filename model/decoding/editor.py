@@ -35,7 +35,7 @@ from .rehearsal import Rehearsal
 from .request import layout
 from .sampling import Sampling
 from .steps import Step
-from .windows import Edit, Window
+from .windows import Window, WindowedEdit
 
 Array: TypeAlias = mx.array | npt.ArrayLike
 
@@ -158,7 +158,7 @@ class CodeEditor:
             tally = None if likelihood is None else likelihood.part(own, guided=guidance != 1)
             decoder = Decoder(self.lm, self.adapter, text, guidance, sampling, self.announce, tally)
             heard = functools.partial(clip.heard, rows=own)
-            edit = Edit(decoder, heard, plan, [seeds[row] for row in own], edited[mx.array(own)])
+            edit = WindowedEdit(decoder, heard, plan, [seeds[row] for row in own], edited[mx.array(own)])
             done += sum(known)
             try:
                 for tokens in edit:

@@ -57,7 +57,7 @@ def plan(total: int, window: int, stride: int, ahead: int = 0) -> list[Window]:
     return windows
 
 
-class Edit:
+class WindowedEdit:
     """Rows that are edited together, window after window: iterate for each position's tokens int32 [B,K,1].
 
     clip: gives what the adapter hears of a window, int32 [B,K,frames + ahead + 1]. edited: what is already edited,

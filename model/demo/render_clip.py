@@ -127,7 +127,7 @@ def midi(parts: list[Part]) -> mido.MidiFile:
 
 
 def render(parts: list[Part], soundfont: Path) -> np.ndarray:
-    """Return the parts through fluidsynth: float64 [frames, 2], cut where bar three would begin, with a 50 ms fade."""
+    """Render the parts with fluidsynth: float64 [frames,2], cut where bar three would begin, with a 50 ms fade."""
     with tempfile.TemporaryDirectory() as scratch:
         song, wav = Path(scratch, "song.mid"), Path(scratch, "song.wav")
         midi(parts).save(song)

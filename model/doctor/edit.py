@@ -34,7 +34,7 @@ SOUND = 1e-3
 
 
 @dataclass(frozen=True)
-class Run:
+class EditRun:
     """An edit's codes, edited codes, samples and logits.
 
     Each part starts from the reference's result of the part before, so that one fault does not spread.
@@ -47,7 +47,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Edit:
+class EditCheck:
     """A backend's edit compared with the reference's.
 
     `tie`: the position from which on its tokens are others because rounding decided a near tie; None: all are equal.
@@ -67,7 +67,7 @@ def plan() -> list[Window]:
     return [Window(0, FRAMES, 0), Window(FRAMES - PROMPT, FRAMES, PROMPT)]
 
 
-def compare(ops: Ops) -> Edit:
+def compare(ops: Ops) -> EditCheck:
     """Edit on `ops`; where the result is not the reference's, or an operation is off on the way, say which.
 
     The edit runs twice: freely, as users run it, then with every call held against the reference's result for the same
@@ -92,18 +92,18 @@ def compare(ops: Ops) -> Edit:
     except Exception as e:  # whatever a compiler, a driver or a kernel raises is what the report is for
         problems += watched.problems.values()
         problems.append(Finding(ops.name, "edit", f"after {watched.calls} watched calls", explain(e), 0))
-    return Edit(ops.name, right.edited.shape[2], tie, sound, watched.calls, problems)
+    return EditCheck(ops.name, right.edited.shape[2], tie, sound, watched.calls, problems)
 
 
 @cache
-def _reference() -> tuple[mx.array, Run]:
+def _reference() -> tuple[mx.array, EditRun]:
     """Return the beginning of the shipped clip and the reference's edit of it, which serve every backend."""
     reference = InstructMusicGen(open_bundle(demo_path()), kernels.load("reference"))
     clip = mx.array(audio.load(demo_path().parent / "clip.flac").samples[: (2 * FRAMES - PROMPT) * HOP])
     return clip, _run(reference, clip)
 
 
-def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> Run:
+def _run(model: InstructMusicGen, clip: mx.array, given: EditRun | None = None) -> EditRun:
     """Return an edit; its parts take the codes and tokens of `given`, so that one part's fault is not another's."""
     codes = model.encode(clip)
     logits: list[mx.array] = []
@@ -119,10 +119,10 @@ def _run(model: InstructMusicGen, clip: mx.array, given: Run | None = None) -> R
     edited = model.edit_codes(asked, TEXT, greedy=True, guidance=GUIDANCE, plan=plan())
     samples = model.decode(mx.array(given.edited) if given else edited)
     mx.eval(codes, edited, samples, logits)
-    return Run(np.array(codes), np.array(edited), np.array(samples), logits)
+    return EditRun(np.array(codes), np.array(edited), np.array(samples), logits)
 
 
-def _differences(right: Run, got: Run, dtype: mx.Dtype) -> tuple[int | None, str]:
+def _differences(right: EditRun, got: EditRun, dtype: mx.Dtype) -> tuple[int | None, str]:
     """Return the first position where rounding chose another token of a near tie, and what differs beyond rounding."""
     encoded = got.codes != right.codes
     if encoded.mean() > 0.02:  # a nearest codeword may be a near tie too, and drags its frame's later codebooks along

@@ -17,7 +17,7 @@ from reference.contract import Ops
 
 from . import judge, machine
 from .cases import Case, cases
-from .edit import Edit, compare
+from .edit import EditCheck, compare
 from .judge import Finding
 
 
@@ -33,7 +33,7 @@ class Backend:
     detail: str = ""
     cases: dict[str, int] = field(default_factory=dict)
     error: dict[str, dict[str, float]] = field(default_factory=dict)
-    edit: Edit | None = None
+    edit: EditCheck | None = None
     problems: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0

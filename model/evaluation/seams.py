@@ -29,7 +29,7 @@ MEASURES = ("level", "spectrum")
 
 
 @dataclass(frozen=True)
-class Layout:
+class WindowLayout:
     """A way to lay out windows, all in frames."""
 
     window: int
@@ -41,7 +41,7 @@ class Layout:
 class Seams:
     """One layout's mean jumps of each clip, in dB, at the seams and at the same places inside a window."""
 
-    layout: Layout
+    layout: WindowLayout
     seams: int
     steps: int
     """Steps of the whole clips, the delays repeated at seams included."""
@@ -53,7 +53,7 @@ class Seams:
         return [a / b for a, b in zip(self.at[measure], self.inside[measure]) if b > 0]
 
 
-def shifted(total: int, layout: Layout, by: int) -> list[Window]:
+def shifted(total: int, layout: WindowLayout, by: int) -> list[Window]:
     """Lay out windows as if the clip had begun `by` frames earlier: the first one is as much shorter."""
     found = []
     for window in plan(total + by, layout.window, layout.stride, layout.ahead):
@@ -82,7 +82,7 @@ def jumps(audio: npt.NDArray[np.float32], frame: int) -> dict[str, float] | None
 
 
 def measure(
-    model: InstructMusicGen, clips: Sequence[mx.array], text: str, layouts: Sequence[Layout], seeds: int,
+    model: InstructMusicGen, clips: Sequence[mx.array], text: str, layouts: Sequence[WindowLayout], seeds: int,
     progress: Progress | None = None,
 ) -> list[Seams]:  # fmt: skip
     """Edit each clip float32 [n] (32 kHz) twice per layout: with its windows, and shifted by half a stride.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ..config import HOP
 from ..decoding import steps
 from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
-from ..errors import UserError
+from ..errors import NO_ROOM, UserError
 from ..from_input import original as originals
 from ..from_input.guides import guided
 from ..from_input.split import encoded, split, suffix_bits
@@ -32,16 +31,13 @@ from ..results.edit_record import EditRecord
 from .batches import Task, batches
 from .file_jobs import FileJob
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Errors that every further file would meet too."""
-
 
 class NoRoom(UserError):
     """The disk is full: nothing further can be written."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class FolderSettings:
     """The settings of all files. `options` go into each record; guides: seeds of a mask (`--from-input`), or None."""
 
     sentence: str | None
@@ -92,7 +88,7 @@ class Outcome:
 
 
 def edit_files(
-    model: InstructMusicGen, jobs: Sequence[FileJob], settings: Settings, progress: Progress | None = None
+    model: InstructMusicGen, jobs: Sequence[FileJob], settings: FolderSettings, progress: Progress | None = None
 ) -> Iterator[Outcome]:
     """Do the jobs; yield what became of each as soon as it is known, those that need no work first.
 
@@ -121,7 +117,7 @@ def edit_files(
         yield from _batch(model, batch, settings, progress)
 
 
-def _task(model: InstructMusicGen, job: FileJob, settings: Settings, blank: EditRecord) -> Task:
+def _task(model: InstructMusicGen, job: FileJob, settings: FolderSettings, blank: EditRecord) -> Task:
     said = job.sentence or settings.sentence
     if said is None:
         raise UserError(f"{job.input}: no sentence; name one in the manifest, or for all with -i")
@@ -133,7 +129,7 @@ def _task(model: InstructMusicGen, job: FileJob, settings: Settings, blank: Edit
 
 
 def _batch(
-    model: InstructMusicGen, tasks: Sequence[Task], settings: Settings, progress: Progress | None
+    model: InstructMusicGen, tasks: Sequence[Task], settings: FolderSettings, progress: Progress | None
 ) -> Iterator[Outcome]:
     """Edit files whose headers name equal lengths; those that turn out otherwise run apart."""
     start = time.perf_counter()
@@ -169,7 +165,7 @@ def _batch(
 
 
 def _saved(
-    task: Task, clip: Clip, sound: Samples, settings: Settings, told: Mapping[str, float], took: float
+    task: Task, clip: Clip, sound: Samples, settings: FolderSettings, told: Mapping[str, float], took: float
 ) -> Outcome:
     seconds = len(sound) / clip.rate
     rate = clip.source_rate if settings.keep_rate else clip.rate
@@ -188,7 +184,7 @@ def _saved(
 
 
 def _from_input(
-    model: InstructMusicGen, task: Task, settings: Settings, progress: Progress | None
+    model: InstructMusicGen, task: Task, settings: FolderSettings, progress: Progress | None
 ) -> Outcome:  # fmt: skip
     start = time.perf_counter()
     try:

@@ -22,7 +22,7 @@ from ..decoding.request import EditRequest, edit_request
 from ..decoding.sampling import Sampling
 from ..errors import UserError
 from ..pipeline import InstructMusicGen
-from ..progress import Progress
+from ..progress import Progress, Tell
 from ..results import edit_record as records
 from ..system.installation import program_version
 from .clip import LongClip, resampled
@@ -31,7 +31,6 @@ from .unfinished import UnfinishedEdit
 
 CHUNK_FRAMES = 50
 """Frames (1 s) that go to the sink at a time."""
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _settings(model: InstructMusicGen, clip: LongClip, order: EditOptions, asked
 
 
 def _backend(model: InstructMusicGen) -> str:
-    """Return what decides how sums are rounded."""
+    """Return what decides how sums are rounded: the number of threads does not, so a run may go on with another."""
     if model.backend != "native":
         return model.backend
     from kernels import native

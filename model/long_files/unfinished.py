@@ -24,8 +24,6 @@ DAYS = 30
 HEADER = 1 << 16
 """Bytes of the first line, at most."""
 
-Settings = Mapping[str, Any]
-
 
 def seed_of(output: Path) -> int | None:
     """Return the seed of the unfinished edit of an output; None where there is none."""
@@ -49,7 +47,9 @@ class UnfinishedEdit:
     frames of that write.
     """
 
-    def __init__(self, output: Path, settings: Settings, plan: Sequence[Window], codebooks: int, card: int) -> None:
+    def __init__(
+        self, output: Path, settings: Mapping[str, Any], plan: Sequence[Window], codebooks: int, card: int
+    ) -> None:
         self.output, self.settings, self.plan = output, dict(settings), plan
         self.codebooks, self.card = codebooks, card
         self.path = _place(output)

@@ -16,7 +16,7 @@ from .convolution import Conv, ConvTranspose, Lstm, Residual, padding
 from .rows import row_by_row
 
 
-class Stream(Protocol):
+class LayerStream(Protocol):
     """A layer at work: [B,n,C] and whether it is the last part -> what is final by now."""
 
     def __call__(self, x: mx.array, last: bool) -> mx.array:
@@ -111,7 +111,7 @@ class LstmStream:
         return y
 
 
-def of(layer: object) -> Stream:
+def of(layer: object) -> LayerStream:
     """Return a stream through a layer, from the beginning of a signal."""
     if isinstance(layer, Residual):
         return ResidualStream(layer)

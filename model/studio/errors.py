@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 from typing import Literal
 
-from ..errors import UserError
+from ..errors import NO_ROOM, UserError
 
 Kind = Literal["invalid_request_error", "not_found", "busy", "forbidden", "server_error"]
 
@@ -19,9 +18,6 @@ class Refused(UserError):
     ) -> None:  # fmt: skip
         super().__init__(message)
         self.param, self.kind, self.status, self.retry_after = param, kind, status, retry_after
-
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def no_room(error: BaseException) -> Refused | None:

@@ -85,7 +85,7 @@ class Spelling:
 
     @property
     def words(self) -> frozenset[str]:
-        """The concepts."""
+        """The concepts in the name, without its numbers."""
         return frozenset(token for token in self.tokens if isinstance(token, str))
 
     @property

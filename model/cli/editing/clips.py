@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ...config import FRAME_RATE
 from ...errors import UsageError
-from ...progress import Progress, new_bar
+from ...progress import Progress, Tell, new_bar
 from ...stages import COMPILE
-from .opening import Tell, asked_of, note, told
+from .opening import asked_of, note, told
 
 if TYPE_CHECKING:
     from ...audio import Clip, Samples, Saved

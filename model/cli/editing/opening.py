@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,13 +13,12 @@ from ...bundle import hub
 from ...config import FRAME_RATE
 from ...errors import UsageError, UserError
 from ...instructions import VERBS, Asked
+from ...progress import Tell
 from ..names import DEFAULT_REPO
 from ..process import say
 
 if TYPE_CHECKING:
     from ...pipeline import InstructMusicGen
-
-Tell = Callable[[str], None]
 
 
 class Opened(NamedTuple):

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import UsageError, UserError
-from ...progress import new_bar
+from ...progress import Tell, new_bar
 from ..process import say
-from .opening import Tell, backend_of, opened, recorded, sampling, told
+from .opening import backend_of, opened, recorded, sampling, told
 
 if TYPE_CHECKING:
     from ...folders.file_jobs import FileJob
-    from ...folders.run import Settings
+    from ...folders.run import FolderSettings
     from ...folders.table import Line
     from ...instructions import Vocabulary
 
@@ -148,16 +148,16 @@ def _do(
     return done
 
 
-def settings_of(arguments: argparse.Namespace, window: int | None, vocabulary: Vocabulary) -> Settings:
+def settings_of(arguments: argparse.Namespace, window: int | None, vocabulary: Vocabulary) -> FolderSettings:
     """Return how every file is edited."""
-    from ...folders.run import Settings
+    from ...folders.run import FolderSettings
     from ...instructions import VERBS, chosen
 
     said = arguments.instruction
     for verb in VERBS:
         if (name := getattr(arguments, verb.lower())) is not None:
             said = chosen(verb, name, vocabulary).text
-    return Settings(
+    return FolderSettings(
         said, sampling(arguments), arguments.max_steps, window, arguments.keep_rate, arguments.normalize,
         (arguments.guides or 1) if arguments.from_input else None, recorded(arguments),
     )  # fmt: skip

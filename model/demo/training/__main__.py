@@ -141,10 +141,10 @@ def _compose(arguments: argparse.Namespace, work: Workspace) -> None:
 
 def _codec(arguments: argparse.Namespace, work: Workspace) -> None:
     _torch(arguments.device)
-    from .codec.train import Settings, train_codec
+    from .codec.train import CodecSettings, train_codec
 
     batch = {"batch": arguments.batch} if arguments.batch else {}
-    settings = Settings(steps=arguments.steps, decoder_steps=arguments.decoder_steps, seed=arguments.seed, **batch)
+    settings = CodecSettings(steps=arguments.steps, decoder_steps=arguments.decoder_steps, seed=arguments.seed, **batch)
     train_codec(work, settings, arguments.device, EVERY, arguments.measured)
 
 
@@ -162,10 +162,10 @@ def _encode(arguments: argparse.Namespace, work: Workspace) -> None:
 def _model(arguments: argparse.Namespace, work: Workspace) -> None:
     _torch(arguments.device)
     from .edits.network import Shape
-    from .edits.train import Settings, anneal_model, train_model
+    from .edits.train import EditSettings, anneal_model, train_model
 
     batch = {"prefixes": arguments.batch} if arguments.batch else {}
-    settings = Settings(shape=Shape(layers=arguments.layers), seed=arguments.seed, **batch)
+    settings = EditSettings(shape=Shape(layers=arguments.layers), seed=arguments.seed, **batch)
     if arguments.anneal:
         anneal_model(work, settings, arguments.device, arguments.anneal, EVERY, arguments.measured)
     else:

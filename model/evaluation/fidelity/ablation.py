@@ -19,7 +19,7 @@ from .teacher_forcing import Float32, Networks, TeacherWindow, decoder, window_l
 
 
 @dataclass(frozen=True)
-class Part:
+class SwappedPart:
     """Modules that are swapped together."""
 
     name: str
@@ -30,7 +30,7 @@ class Part:
 class Cost:
     """The cost of swapping in one part, on average over positions and codebooks."""
 
-    part: Part
+    part: SwappedPart
     kl: float
     megaweights: float
 
@@ -60,7 +60,7 @@ def kind(module: str) -> str:
     return module.split(".", 2)[2]
 
 
-def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
+def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[SwappedPart]:
     """Group all modules: each alone (`matrix`), by `kind`, or by `layer` (where heads stay apart).
 
     The adapter's matrix i goes with the LM's layer `start_layer` + i.
@@ -76,7 +76,7 @@ def parts(modules: Sequence[str], by: str, start_layer: int = 0) -> list[Part]:
             layer = start_layer + int(module.rpartition(".")[2]) if merges else int(module.split(".")[1])
             name = f"layer {layer}"
         grouped.setdefault(name, []).append(module)
-    return [Part(name, tuple(found)) for name, found in grouped.items()]
+    return [SwappedPart(name, tuple(found)) for name, found in grouped.items()]
 
 
 def swapped(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[str]) -> Networks:
@@ -109,7 +109,7 @@ def _mixed(model: InstructMusicGen, donor: InstructMusicGen, modules: Sequence[s
 
 def costs(
     reference: InstructMusicGen, other: InstructMusicGen, windows: Sequence[tuple[str, TeacherWindow]],
-    which: Sequence[Part], guidance: float,
+    which: Sequence[SwappedPart], guidance: float,
 ) -> list[Cost]:  # fmt: skip
     """Return the cost of each part, the dearest first: KL(reference || reference with that part from `other`).
 

@@ -41,7 +41,7 @@ class MatrixError:
 
     @property
     def row_scaled(self) -> bool:
-        """Whether one row's size is, in a matrix that as a whole is not scaled."""
+        """Whether the size of single rows is off, though that of the whole matrix is not."""
         chance = SIGMAS * self.error / math.sqrt(self.inputs)
         return not self.scaled and abs(self.row_gain - 1) > max(GAIN, chance)
 

@@ -20,7 +20,7 @@ from .teacher_forcing import Float32
 
 
 @dataclass(frozen=True)
-class Settings:
+class FidelitySettings:
     """guidance as in generation; `agreement` the k of top-k agreement; `probes` materials for layers and costs."""
 
     seed: int = 0
@@ -67,7 +67,7 @@ class _Forced:
     logits: Float32
 
 
-def measure(variants: Sequence[Variant], materials: Sequence[Material], settings: Settings) -> list[Fidelity]:
+def measure(variants: Sequence[Variant], materials: Sequence[Material], settings: FidelitySettings) -> list[Fidelity]:
     """Return the reference (first variant) against itself and against each other variant, in their order."""
     reference = variants[0].load()
     forced = [_reference(reference, each, settings, variants[0].label) for each in materials]
@@ -99,7 +99,7 @@ def measure(variants: Sequence[Variant], materials: Sequence[Material], settings
     return out
 
 
-def _reference(model: InstructMusicGen, material: Material, settings: Settings, label: str) -> _Forced:
+def _reference(model: InstructMusicGen, material: Material, settings: FidelitySettings, label: str) -> _Forced:
     work = forcing.decoder(model, model.condition([material.text]), settings.guidance)
     own = forcing.generated(work, material, settings.seed, label)
     target = own if material.target is None else material.target
@@ -109,7 +109,7 @@ def _reference(model: InstructMusicGen, material: Material, settings: Settings, 
 
 def _compare(
     variant: Variant, model: InstructMusicGen, forced: Sequence[_Forced], logits: Sequence[Float32],
-    own: Sequence[mx.array], settings: Settings,
+    own: Sequence[mx.array], settings: FidelitySettings,
 ) -> Fidelity:  # fmt: skip
     k = min(settings.agreement, model.lm.config.card)
     divergence = [np.where(f.inside, kl(f.logits, x), np.nan) for f, x in zip(forced, logits)]

@@ -46,7 +46,7 @@ class Scorer(Protocol):
 
 
 @dataclass(frozen=True)
-class Settings:
+class QualitySettings:
     """The settings of generation; `seconds` cuts the clips."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -58,7 +58,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Clip:
+class QualityClip:
     """A clip, its name, and its true stems if it has any."""
 
     name: str
@@ -84,19 +84,19 @@ class Row:
                 self.values.setdefault(measure, {})[key] = value
 
 
-def load_clips(files: Sequence[Path], stem_folder: Path | None, seconds: float | None) -> list[Clip]:
+def load_clips(files: Sequence[Path], stem_folder: Path | None, seconds: float | None) -> list[QualityClip]:
     """Load audio files as float32 mono at 32 kHz, the first `seconds` of each."""
     out = []
     for file in files:
         samples = audio.load(file).samples
         samples = samples[: max(HOP, round(seconds * SAMPLE_RATE))] if seconds is not None else samples
-        out.append(Clip(file.stem, samples, stems(stem_folder, file.stem, len(samples)) if stem_folder else {}))
+        out.append(QualityClip(file.stem, samples, stems(stem_folder, file.stem, len(samples)) if stem_folder else {}))
     return out
 
 
 def measure(
-    variants: Sequence[Variant], clips: Sequence[Clip], instructions: Sequence[Instruction], settings: Settings,
-    scorer: Scorer | None, keep: Path | None = None,
+    variants: Sequence[Variant], clips: Sequence[QualityClip], instructions: Sequence[Instruction],
+    settings: QualitySettings, scorer: Scorer | None, keep: Path | None = None,
 ) -> list[Row]:  # fmt: skip
     """Return rows for the input, the codec and (with stems) the truth, then one for each variant.
 
@@ -142,7 +142,9 @@ def _through(model: InstructMusicGen, samples: Samples) -> Samples:
     return np.array(model.decode(model.encode(mx.array(samples))))[0, : len(samples)]
 
 
-def _edit(model: InstructMusicGen, codes: mx.array, instruction: Instruction, settings: Settings, seed: int) -> Samples:
+def _edit(
+    model: InstructMusicGen, codes: mx.array, instruction: Instruction, settings: QualitySettings, seed: int
+) -> Samples:
     edited = model.edit_codes(
         codes, instruction.text, seed=seed, guidance=settings.guidance, temperature=settings.temperature,
         top_k=settings.top_k, greedy=settings.greedy,
@@ -165,7 +167,7 @@ class _Judge:
         self._inputs: dict[str, npt.NDArray[np.float32]] = {}
 
     def score(
-        self, clip: Clip, instruction: Instruction, samples: Samples
+        self, clip: QualityClip, instruction: Instruction, samples: Samples
     ) -> tuple[dict[str, float | None], Samples | None]:
         """Score one recording by every measure that applies, and return its embedding too."""
         heard: Samples | None = None

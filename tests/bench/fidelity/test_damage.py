@@ -12,7 +12,7 @@ from model.bundle.bundle import demo_path
 from model.convert.convert import convert
 from model.evaluation.fidelity import inputs as material
 from model.evaluation.fidelity import measure as fidelity_measure
-from model.evaluation.fidelity.measure import Fidelity, Settings
+from model.evaluation.fidelity.measure import Fidelity, FidelitySettings
 from model.quantize.recipes import RECIPES
 
 from ..conftest import GOLDEN, damaged
@@ -26,7 +26,7 @@ HEALTHY = ("lm", "adapter", "attention", "share")
 def compare(exact: Path, *others: Path, by: tuple[str, ...] = ()) -> list[Fidelity]:
     variants = parse(str(exact), [str(path) for path in others], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, [TEXT], 20, 3)
-    return fidelity_measure.measure(variants, codes, Settings(by=by))[1:]
+    return fidelity_measure.measure(variants, codes, FidelitySettings(by=by))[1:]
 
 
 def changed_layers(healthy: Fidelity, other: Fidelity) -> set[int]:

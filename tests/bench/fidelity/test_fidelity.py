@@ -24,7 +24,7 @@ from model.evaluation.fidelity import inputs as material
 from model.evaluation.fidelity import measure as fidelity_measure
 from model.evaluation.fidelity import teacher_forcing as forcing
 from model.evaluation.fidelity.matrices import dense
-from model.evaluation.fidelity.measure import Fidelity, Settings
+from model.evaluation.fidelity.measure import Fidelity, FidelitySettings
 from model.evaluation.variant import Variant
 
 from ..conftest import GOLDEN
@@ -41,7 +41,7 @@ def found(bundles: dict[str, Path]) -> dict[str, Fidelity]:
     others = [str(bundles[name]) for name in ("exact", "eight", "four", "damaged")]
     variants = parse(str(bundles["exact"]), others, backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 0)
-    every = fidelity_measure.measure(variants, codes, Settings(by=("kind", "layer", "matrix")))
+    every = fidelity_measure.measure(variants, codes, FidelitySettings(by=("kind", "layer", "matrix")))
     return {each.label: each for each in every}
 
 
@@ -120,7 +120,7 @@ def test_numbers_against_plain_sums(bundles: dict[str, Path]) -> None:
     rng = np.random.default_rng(5)
     codes = [mx.array(rng.integers(0, lm.card, (1, 4, 9)).astype(np.int32)) for _ in range(2)]
     given = [material.Material("given", TEXTS[0], codes[0], codes[1])]
-    _, four = fidelity_measure.measure(variants, given, Settings(by=()))
+    _, four = fidelity_measure.measure(variants, given, FidelitySettings(by=()))
     logits = []
     for variant in variants:
         model = variant.load()
@@ -182,7 +182,7 @@ def test_recipes_pay_on_codes_that_nothing_was_chosen_on(bundles: dict[str, Path
     """On this random model; see docs/recipes.md for what that says of trained ones."""
     variants = parse(str(bundles["exact"]), recipes=["plain", "mse", "mixed"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS, FRAMES, 77)
-    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
+    _, plain, mse, mixed = fidelity_measure.measure(variants, codes, FidelitySettings(by=()))
     assert mse.kl < plain.kl and mixed.kl < 0.75 * plain.kl
     assert mixed.top1 > plain.top1 and mixed.perplexity < plain.perplexity
 
@@ -200,7 +200,7 @@ def test_calibration_pays_on_codes_it_did_not_see(bundles: dict[str, Path], tmp_
     variants = parse(str(bundles["exact"]), made, recipes=["mse", "mixed"], backend="reference")
     texts = [f"Music piece. Instruct: {verb} Strings." for verb in ("Extract", "Double", "Mute", "Soften")]
     codes = material.seeded(variants[0].bundle.config.lm, texts, 40, 77)
-    _, ours, ours_mixed, mse, mixed = fidelity_measure.measure(variants, codes, Settings(by=()))
+    _, ours, ours_mixed, mse, mixed = fidelity_measure.measure(variants, codes, FidelitySettings(by=()))
     assert ours.kl < 0.95 * mse.kl and ours_mixed.kl < 0.95 * mixed.kl
     assert ours.megabytes == mse.megabytes and ours_mixed.megabytes == mixed.megabytes
 
@@ -208,7 +208,7 @@ def test_calibration_pays_on_codes_it_did_not_see(bundles: dict[str, Path], tmp_
 def test_backends_agree(bundles: dict[str, Path]) -> None:
     variants = parse(str(bundles["four"]), backends=["auto"], backend="reference")
     codes = material.seeded(variants[0].bundle.config.lm, TEXTS[:1], FRAMES, 0)
-    _, other = fidelity_measure.measure(variants, codes, Settings())
+    _, other = fidelity_measure.measure(variants, codes, FidelitySettings())
     assert other.kl < 1e-6 and other.top1 > 0.98 and other.layers[-1].stream < 1e-4
 
 

@@ -17,7 +17,7 @@ from model import audio
 from model.evaluation.measures.log_mel import log_mel_distance
 from model.evaluation.measures.si_sdr import si_sdr
 from model.evaluation.quality.instructions import Instruction
-from model.evaluation.quality.measure import CEILING, CODEC, INPUT, TRUE, Clip, Row, Settings, measure
+from model.evaluation.quality.measure import CEILING, CODEC, INPUT, TRUE, QualityClip, QualitySettings, Row, measure
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ RATE = 32_000
 ASKED = [Instruction(f"Music piece. Instruct: {x}", x) for x in ("Only Drums.", "Remove Drums.", "Add Piano.")]
 
 
-def song(seed: int, samples: int = 9600) -> Clip:
+def song(seed: int, samples: int = 9600) -> QualityClip:
     """Three stems that sound unlike each other, and their sum."""
     rng = np.random.default_rng(seed)
     t = np.arange(samples) / RATE
@@ -35,7 +35,7 @@ def song(seed: int, samples: int = 9600) -> Clip:
         "piano": np.sin(2 * np.pi * 440 * t) * np.exp(-4 * (t % 0.25)),
     }
     stems = {name: (0.2 * x).astype(np.float32) for name, x in stems.items()}
-    return Clip(f"song {seed}", sum(stems.values(), np.zeros(samples, np.float32)), stems)
+    return QualityClip(f"song {seed}", sum(stems.values(), np.zeros(samples, np.float32)), stems)
 
 
 class Spectrum:
@@ -60,7 +60,7 @@ def rows(bundles: dict[str, Path]) -> dict[str, Row]:
         str(bundles["exact"]), [str(bundles[n]) for n in ("exact", "eight", "four", "damaged")], backend="reference"
     )
     clips = [song(seed) for seed in range(3)]
-    settings = Settings(seeds=(0,))
+    settings = QualitySettings(seeds=(0,))
     return {r.label: r for r in measure(variants, clips, ASKED, settings, Spectrum())}
 
 

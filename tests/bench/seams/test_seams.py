@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from bench import cli
 from model.config import HOP
 from model.decoding.windows import plan
-from model.evaluation.seams import Layout, jumps, shifted
+from model.evaluation.seams import WindowLayout, jumps, shifted
 
 
 @given(total=st.integers(1, 300), window=st.integers(1, 60), data=st.data())
 def test_shifted_windows_edit_every_frame_once_and_end_elsewhere(total: int, window: int, data: st.DataObject) -> None:
     ahead = data.draw(st.integers(0, window - 1))
-    layout = Layout(window, data.draw(st.integers(1, window - ahead)), ahead)
+    layout = WindowLayout(window, data.draw(st.integers(1, window - ahead)), ahead)
     by = data.draw(st.integers(0, layout.stride - 1))
     windows = shifted(total, layout, by)
     frames = [frame for w in windows for frame in range(w.offset + w.prompt, w.stop)]

@@ -69,7 +69,9 @@ def test_a_codec_that_was_stopped_goes_on_as_if_it_had_not_been(
         return update(run, audio)
 
     monkeypatch.setattr(train.Run, "update", stopping)
-    settings = train.Settings(filters=4, dimension=8, bins=8, batch=1, window=3200, plain=2, steps=4, decoder_steps=3)
+    settings = train.CodecSettings(
+        filters=4, dimension=8, bins=8, batch=1, window=3200, plain=2, steps=4, decoder_steps=3
+    )
     states = []
     for first in (99, 3, 5):
         work = Workspace(tmp_path / str(first))
@@ -128,7 +130,7 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     from model.demo.training.codec.train import load_codec
     from model.demo.training.edits.network import Model, apply_delay
     from model.demo.training.edits.tokenizer import Tokens, vocabulary
-    from model.demo.training.edits.train import Settings
+    from model.demo.training.edits.train import EditSettings
     from model.pipeline import InstructMusicGen
 
     ours = InstructMusicGen.from_pretrained(bundle, "reference")
@@ -143,7 +145,7 @@ def test_the_converted_bundle_computes_what_was_trained(trained: Path, bundle: P
     assert np.abs(np.array(ours.decode(tokens))[0] - audio).max() < 0.01 * np.abs(audio).max() + 1e-3
 
     state = torch.load(trained / "model" / "annealed.pt", weights_only=True)
-    settings = Settings.of(state["settings"])
+    settings = EditSettings.of(state["settings"])
     model = Model(settings.shape, vocabulary())
     model.load_state_dict(state["model"])
     texts = [canonical("only", 0)]

@@ -14,7 +14,7 @@ import reference
 from kernels import native
 from model.cli import main
 from model.doctor import cases, examine
-from model.doctor.edit import FRAMES, Edit, compare
+from model.doctor.edit import FRAMES, EditCheck, compare
 from model.doctor.judge import Watched, call
 from tests import backends
 
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 Operation = Callable[..., Any]
-SOUND = Edit("native", 28, None, 0.0, 1, ())
+SOUND = EditCheck("native", 28, None, 0.0, 1, ())
 
 
 def fails(capfd: pytest.CaptureFixture[str], *argv: str) -> tuple[str, str]:

@@ -27,7 +27,7 @@ AVERAGE = 0.998
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class CodecSettings:
     """Hold what a codec run is made of; all schedules count steps."""
 
     filters: int = 10
@@ -64,7 +64,7 @@ class Settings:
 class Run:
     """Hold the state of a run: weights, their average, moments, the step and the random numbers."""
 
-    def __init__(self, settings: Settings, device: str) -> None:
+    def __init__(self, settings: CodecSettings, device: str) -> None:
         torch.manual_seed(settings.seed)
         shape = (settings.filters, settings.dimension, settings.codebooks, settings.bins)
         self.settings, self.device, self.step, self.seconds, self.frozen = settings, device, 0, 0.0, False
@@ -181,7 +181,7 @@ def measure(codec: Codec, sounds: dict[str, np.ndarray[Any, np.dtype[np.float32]
     return result
 
 
-def train_codec(work: Workspace, settings: Settings, device: str, every: float, measured: int) -> None:
+def train_codec(work: Workspace, settings: CodecSettings, device: str, every: float, measured: int) -> None:
     """Train until the last step, or go on from the checkpoint in the work folder.
 
     `every` is the seconds of CPU time between checkpoints, `measured` the steps between validations. Writes
@@ -226,15 +226,15 @@ def train_codec(work: Workspace, settings: Settings, device: str, every: float, 
             save()
 
 
-def save_codec(codec: Codec, settings: Settings, path: Path) -> None:
+def save_codec(codec: Codec, settings: CodecSettings, path: Path) -> None:
     """Write a codec alone, with its settings."""
     replace(path, lambda aside: torch.save({"settings": asdict(settings), "codec": codec.state_dict()}, aside))
 
 
-def load_codec(path: Path, device: str = "cpu") -> tuple[Codec, Settings]:
+def load_codec(path: Path, device: str = "cpu") -> tuple[Codec, CodecSettings]:
     """Read a codec that `save_codec` wrote, ready for use."""
     saved = torch.load(path, map_location=device, weights_only=True)
-    settings = Settings(**saved["settings"])
+    settings = CodecSettings(**saved["settings"])
     codec = Codec(settings.filters, settings.dimension, settings.codebooks, settings.bins).to(device)
     codec.load_state_dict(saved["codec"])
     return codec.eval().requires_grad_(False), settings

@@ -15,13 +15,12 @@ from safetensors.numpy import save_file
 from ....errors import UserError
 from ....formats import torch_writer
 from ..codec.network import KERNEL, LSTM_LAYERS, RATIOS, RESIDUAL_KERNEL
-from ..codec.train import Settings as CodecSettings
-from ..codec.train import load_codec
+from ..codec.train import CodecSettings, load_codec
 from ..workspace import Workspace
 from .network import Model
 from .text_network import hugging_face_names
 from .tokenizer import EOS, PAD, vocabulary, write
-from .train import Settings
+from .train import EditSettings
 
 Array = npt.NDArray[Any]
 TEXT = "condition_provider.conditioners.description.output_proj"
@@ -40,7 +39,7 @@ def export(work: Workspace, out: Path) -> int:
     model_path = _first(work.root / "model", ("annealed.pt", "state.pt"), "model")
     codec, codec_settings = load_codec(codec_path)
     state = torch.load(model_path, map_location="cpu", weights_only=True)
-    settings = Settings.of(state["settings"])
+    settings = EditSettings.of(state["settings"])
     model = Model(settings.shape, vocabulary())
     model.load_state_dict(state["model"])
     tensors = {name: value.detach().float().numpy() for name, value in model.state_dict().items()}
@@ -102,7 +101,7 @@ def _peft(name: str) -> str:
     return name.replace("transformer.layers.", "transformer.base_model.model.layers.", 1)
 
 
-def lm_settings(settings: Settings) -> str:
+def lm_settings(settings: EditSettings) -> str:
     """Return the language model's xp.cfg."""
     shape = settings.shape
     text: str = yaml.safe_dump({
@@ -159,7 +158,7 @@ def codec_xp(settings: CodecSettings) -> str:
     return text
 
 
-def write_t5(folder: Path, tensors: dict[str, Array], settings: Settings) -> None:
+def write_t5(folder: Path, tensors: dict[str, Array], settings: EditSettings) -> None:
     """Write the text side as a Hugging Face folder: config.json, model.safetensors in float16, tokenizer.json."""
     folder.mkdir(parents=True, exist_ok=True)
     shape = settings.shape.t5

@@ -78,7 +78,7 @@ class T5(nn.Module):
         nn.init.normal_(self.relative.weight, std=0.3)
 
     def forward(self, ids: Tensor) -> Tensor:
-        """ids [B, L] -> hidden states [B, L, d_model]."""
+        """Run the encoder over ids [B,L]: hidden states [B,L,d_model]."""
         position = torch.arange(ids.shape[1], device=ids.device)
         bias = self.relative(self._buckets(position[None] - position[:, None])).permute(2, 0, 1)[None]
         bias = bias + torch.where(ids[:, None, None] != 0, 0.0, MASKED)

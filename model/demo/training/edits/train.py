@@ -29,7 +29,7 @@ from .triples import canonical_edits, draw
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EditSettings:
     """Hold what a run is made of; schedules count steps."""
 
     shape: Shape = field(default_factory=Shape)
@@ -46,7 +46,7 @@ class Settings:
     seed: int = 0
 
     @classmethod
-    def of(cls, saved: dict[str, Any]) -> Settings:
+    def of(cls, saved: dict[str, Any]) -> EditSettings:
         """Rebuild settings from a checkpoint."""
         shape = dict(saved["shape"])
         t5 = T5Shape(**shape.pop("t5"))
@@ -56,7 +56,7 @@ class Settings:
 class Run:
     """Hold the state of a run: weights, moments, the step."""
 
-    def __init__(self, settings: Settings, codebooks: Tensor | None, device: str) -> None:
+    def __init__(self, settings: EditSettings, codebooks: Tensor | None, device: str) -> None:
         torch.manual_seed(settings.seed)
         self.settings, self.device, self.taken, self.seconds = settings, device, 0, 0.0
         self.tokens = Tokens()
@@ -127,7 +127,7 @@ class Run:
         return result
 
 
-def start(work: Workspace, settings: Settings, device: str) -> Run:
+def start(work: Workspace, settings: EditSettings, device: str) -> Run:
     """Make a run of the frozen codec, or go on from the trunk's checkpoint."""
     frozen = work.root / "codec" / "frozen.pt"
     if not frozen.is_file():
@@ -140,7 +140,7 @@ def start(work: Workspace, settings: Settings, device: str) -> Run:
     return run
 
 
-def train_model(work: Workspace, settings: Settings, device: str, steps: int, every: float, measured: int) -> None:
+def train_model(work: Workspace, settings: EditSettings, device: str, steps: int, every: float, measured: int) -> None:
     """Train the trunk up to a step, from its checkpoint where there is one.
 
     `every` is the seconds of CPU time between checkpoints, `measured` the steps between validations.
@@ -150,7 +150,7 @@ def train_model(work: Workspace, settings: Settings, device: str, steps: int, ev
     _loop(run, work, path, "model", steps, lambda step: min(1.0, (step + 1) / settings.warm), every, measured)
 
 
-def anneal_model(work: Workspace, settings: Settings, device: str, steps: int, every: float, measured: int) -> None:
+def anneal_model(work: Workspace, settings: EditSettings, device: str, steps: int, every: float, measured: int) -> None:
     """Train a branch of `steps` from the trunk's checkpoint to a rate of 3 %, into model/annealed.pt.
 
     Raises UserError if there is no trunk.

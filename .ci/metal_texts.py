@@ -15,7 +15,7 @@ from kernels import metal
 from kernels.beside_mlx.registers import VARIANTS
 from kernels.beside_mlx.texts import whole
 from kernels.interpreter.kernel import MetalKernel
-from tests.kernels.test_metal_checked import CASES
+from tests.kernels.metal.test_metal_checked import CASES
 
 
 def main(folder: Path) -> None:

@@ -18,8 +18,10 @@ from kernels.interpreter.static_checks import lint
 
 from . import backends, one_minute, watch
 from .browser import chromium
-from .kernels.interpreter import emulated, wheel
-from .kernels.native import emulators, pool_hooks
+from .kernels.interpreter.aarch64 import emulated
+from .kernels.interpreter.mlx_kernels import wheel
+from .kernels.native import pool_hooks
+from .kernels.native.isas import emulators
 from .loops import pytest_runtest_teardown  # noqa: F401 - a hook
 from .model.demo import recipe
 

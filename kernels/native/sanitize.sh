@@ -35,6 +35,6 @@ export CXXFLAGS="-fsanitize=$kind -fno-omit-frame-pointer -g -O1"  # for what th
 export ASAN_OPTIONS="detect_leaks=0 exitcode=66"
 cd "$copy"
 [ $# -gt 0 ] || set -- tests/kernels -k native --deselect \
-  tests/kernels/native/test_isas.py::test_isas_of_other_machines_are_right_on_an_emulator
+  tests/kernels/native/isas/test_isas.py::test_isas_of_other_machines_are_right_on_an_emulator
 # ThreadSanitizer's memory layout does not suit every kernel's address randomization.
 exec setarch "$(uname -m)" -R env LD_PRELOAD="$preload" "$python" -m pytest -q --capture=sys -p no:cacheprovider "$@"

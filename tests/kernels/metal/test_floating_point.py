@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from kernels import Ops, interpreter, metal
 from kernels.interpreter.compiler import FP
 
-from .. import strategies
-from ..strategies import Matmul, PrefixAttention
-from . import test_cross_attention, test_int4_matmul, test_prefix_attention
+from ... import strategies
+from ...strategies import Matmul, PrefixAttention
+from ..operations import test_cross_attention, test_int4_matmul, test_prefix_attention
 
 pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
 

@@ -16,8 +16,8 @@ from kernels import Ops, metal
 from kernels.interpreter.compiler import FP
 from kernels.metal.engine import Bound
 
-from ..strategies import Matmul, PrefixAttention
-from . import test_cross_attention, test_int4_matmul, test_prefix_attention
+from ...strategies import Matmul, PrefixAttention
+from ..operations import test_cross_attention, test_int4_matmul, test_prefix_attention
 
 pytestmark = [pytest.mark.backend("interpreter"), pytest.mark.slow]
 

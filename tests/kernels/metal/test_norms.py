@@ -17,8 +17,8 @@ from kernels.metal.prepared import Prepared
 from reference import oracle
 from reference.contract import Norm, Packed
 
-from ..strategies import Matmul, Random
-from .test_int4_matmul import check
+from ...strategies import Matmul, Random
+from ..operations.test_int4_matmul import check
 
 pytestmark = pytest.mark.backend("interpreter")
 

@@ -16,7 +16,7 @@ from kernels import metal
 from kernels.metal.choices import NORMS, Route
 from reference.contract import Norm, Packed, Prefix
 
-from ..strategies import Random
+from ...strategies import Random
 
 Call = Callable[[metal.MetalOps], object]
 Log = list[tuple[Any, ...]]

@@ -18,8 +18,8 @@ from kernels.metal import cores, knobs
 from kernels.metal.choices import default
 from kernels.metal.splits import splits
 
-from ..strategies import PrefixAttention, seeds
-from .test_prefix_attention import check, tallest_anywhere
+from ...strategies import PrefixAttention, seeds
+from ..operations.test_prefix_attention import check, tallest_anywhere
 
 CASE = PrefixAttention(
     seed=4, shared=1, pairs=2, heads=3, steps=1, slots=40, length=37, frames=41, dim=16, gate=0.7, dtype=mx.float32,

@@ -9,8 +9,8 @@ import numpy as np
 
 from kernels import Ops, metal
 
-from .. import test_prefix_attention, test_rounding
-from ..test_metal_checked import ATTENTION, PROMPT, attention, cross
+from ..metal.test_metal_checked import ATTENTION, PROMPT, attention, cross
+from ..operations import test_prefix_attention, test_rounding
 from .planted import BARRIER, Changes
 
 PAIR = attention(ATTENTION)

@@ -9,7 +9,7 @@ import dataclasses
 
 from kernels import interpreter, metal
 
-from ..test_metal_checked import Case
+from ..metal.test_metal_checked import Case
 
 BARRIER = "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n"
 

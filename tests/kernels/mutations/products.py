@@ -8,8 +8,9 @@ import mlx.core as mx
 
 from kernels import Ops, metal
 
-from .. import test_int4_matmul, test_norms, test_rounding
-from ..test_metal_checked import F16, MATMUL, matmul
+from ..metal import test_norms
+from ..metal.test_metal_checked import F16, MATMUL, matmul
+from ..operations import test_int4_matmul, test_rounding
 from .planted import BARRIER, Changes
 
 DECODE = matmul(n=36)  # four outputs a simdgroup, and simdgroups without work

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
-from .. import strategies
-from ..strategies import Random
+from ... import strategies
+from ...strategies import Random
 
 
 @given(

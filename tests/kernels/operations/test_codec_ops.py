@@ -12,8 +12,8 @@ import reference
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
-from .. import strategies
-from ..strategies import Random
+from ... import strategies
+from ...strategies import Random
 
 channels = st.integers(1, 40)
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
-from .. import strategies
-from ..backends import ACTIVATION_BITS
-from ..strategies import Random
+from ... import strategies
+from ...backends import ACTIVATION_BITS
+from ...strategies import Random
 
 
 def arguments(

@@ -10,7 +10,7 @@ import pytest
 
 from kernels import Ops
 
-from ..strategies import Random
+from ...strategies import Random
 
 STEPS, SLOTS, HEADS, DIM = 4, 9, 2, 32
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
-from .. import strategies
-from ..backends import ACTIVATION_BITS
-from ..strategies import Matmul, Random
+from ... import strategies
+from ...backends import ACTIVATION_BITS
+from ...strategies import Matmul, Random
 
 
 def check(ops: Ops, arguments: dict[str, Any]) -> mx.array:

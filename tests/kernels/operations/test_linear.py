@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from kernels import Ops
 from reference import bounds, oracle, tolerance
 
-from .. import strategies
-from ..strategies import Random
+from ... import strategies
+from ...strategies import Random
 
 
 def check(ops: Ops, x: mx.array, w: mx.array, **epilogue: Any) -> None:

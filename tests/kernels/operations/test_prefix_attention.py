@@ -16,8 +16,8 @@ from kernels import Ops
 from reference import bounds, oracle, tolerance
 from reference.oracle import Float64
 
-from .. import strategies
-from ..strategies import PrefixAttention
+from ... import strategies
+from ...strategies import PrefixAttention
 
 CASE = PrefixAttention(
     seed=3,

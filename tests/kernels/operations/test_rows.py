@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from kernels import Ops
 from reference.contract import Packed
 
-from .. import backends, strategies
-from ..strategies import Random
+from ... import backends, strategies
+from ...strategies import Random
 
 MOST = 16
 

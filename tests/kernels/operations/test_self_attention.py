@@ -15,8 +15,8 @@ from reference import bounds, oracle, tolerance
 from reference.contract import Prefix
 from reference.self_attention import composed
 
-from .. import strategies
-from ..strategies import Random
+from ... import strategies
+from ...strategies import Random
 
 
 def draw_arguments(data: st.DataObject, ops: Ops) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from kernels import Ops
 from reference.contract import Packed
 from reference.tiles import Tiles, fits, lay_out, shape
 
-from ..strategies import Random
+from ...strategies import Random
 
 GROUPS, BITS = (32, 64, 128), (4, 8)
 

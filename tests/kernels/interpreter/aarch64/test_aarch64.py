@@ -17,7 +17,9 @@ from kernels.metal.engine import Engine
 from kernels.metal.int4_matmul import int4_matmul
 from reference.contract import Epilogue, Packed
 
-from . import emulated, test_faults, test_metal_arithmetic
+from .. import test_faults
+from ..metal_stdlib import test_metal_arithmetic
+from . import emulated
 
 emulator = pytest.mark.skipif(emulated.missing() is not None, reason=str(emulated.missing()))
 

@@ -16,7 +16,7 @@ from kernels.interpreter import CompilerError, compilers
 from kernels.interpreter.kernel import MetalKernel
 from reference import tolerance
 
-from .conftest import LANES, same
+from ..conftest import LANES, same
 
 pytestmark = pytest.mark.backend("interpreter")
 

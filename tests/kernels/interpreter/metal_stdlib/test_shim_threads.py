@@ -13,7 +13,7 @@ import pytest
 
 from kernels.interpreter.kernel import MetalKernel
 
-from .conftest import LANES, same
+from ..conftest import LANES, same
 
 pytestmark = pytest.mark.backend("interpreter")
 

@@ -8,7 +8,7 @@ import pytest
 
 from kernels.beside_mlx.mlx_kernels import KERNELS
 
-from .. import wheel
+from . import wheel
 
 
 @pytest.fixture(scope="session")

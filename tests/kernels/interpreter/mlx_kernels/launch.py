@@ -19,7 +19,7 @@ from kernels.beside_mlx.mlx_kernels import header
 from kernels.interpreter import compilers
 from kernels.interpreter.kernel import MetalKernel
 
-from ..declared import call
+from .declared import call
 
 Wide = npt.NDArray[np.float64]
 

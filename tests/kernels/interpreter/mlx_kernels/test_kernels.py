@@ -18,7 +18,7 @@ import pytest
 from kernels.beside_mlx.mlx_kernels import PRELUDE, header
 from kernels.interpreter.kernel import MetalKernel
 
-from .. import wheel
+from . import wheel
 from .launch import ATOMIC, BF16, EPS, F16, F32, QUANTIZED, Wide, attention, normal, wide
 
 SIMD = "simdgroup_index_in_threadgroup, thread_index_in_simdgroup"

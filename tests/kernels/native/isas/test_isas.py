@@ -12,13 +12,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from ..conftest import Packed, relative_error
 from . import emulators
-from .conftest import Packed, relative_error
 
 pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 
 HERE = Path(__file__).parent
-SIMD = HERE.parents[2] / "kernels" / "native" / "src" / "simd"
+SIMD = HERE.parents[3] / "kernels" / "native" / "src" / "simd"
 
 
 def test_the_isa_in_use_is_the_best_and_can_be_forced(native: ModuleType) -> None:
@@ -73,7 +73,7 @@ def test_the_variable_forces_an_isa_and_a_wrong_one_is_explained() -> None:
         done = subprocess.run(
             [sys.executable, "-c", script],
             env=os.environ | {"INSTRUCT_MUSICGEN_ISA": isa},
-            capture_output=True, text=True, cwd=HERE.parents[2],
+            capture_output=True, text=True, cwd=HERE.parents[3],
         )  # fmt: skip
         if ok:
             assert done.stdout.strip() == isa, done.stderr

@@ -8,7 +8,8 @@ NativeSettings, each also an environment variable read at first use:
 - layout, `set_layout`: how `pack` lays matrices out;
 - threads, `set_threads` / INSTRUCT_MUSICGEN_THREADS: all cores this process may use unless told;
 - activations, `set_activations` / INSTRUCT_MUSICGEN_ACTIVATIONS: "int16" (default), "float32" or "int8";
-- kept keys and values, `set_caches` / INSTRUCT_MUSICGEN_CACHES: "float32" (default) or "float16".
+- kept keys and values, `set_caches` / INSTRUCT_MUSICGEN_CACHES: "float32" (default) or "float16";
+- weights' files, INSTRUCT_MUSICGEN_FILES: "mapped" (default) or "read".
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from reference import arguments, forms
 from reference.contract import Epilogue, Norm, Packed, Prefix
 from reference.tiles import Tiles
 
-from . import cores, signals
+from . import cores, files, signals
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
 from .settings import ACTIVATIONS, CACHES, LAYOUTS, NativeSettings
@@ -43,7 +44,7 @@ if _wrong := _settings.read_environment():
     _extension, _reason = None, _wrong
 
 __all__ = [
-    "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "info",
+    "attention", "cache_dtype", "compute_dtype", "conv1d", "conv_transpose1d", "cross_attention", "file_arrays", "info",
     "int4_matmul", "knobs", "lay_out", "linear", "lstm", "name", "pack", "prefix_attention", "self_attention",
     "set_activations", "set_caches", "set_isa", "set_layout", "set_threads", "stream", "unavailable", "use",
     "weight_dtype", "write_cache",
@@ -269,6 +270,7 @@ cross_attention = forms.cross_attention(_cross_attention)
 
 
 lay_out, conv1d, conv_transpose1d, lstm = signals.operations(_ext)
+file_arrays = files.reader(_extension, _settings)
 
 
 def attention(

@@ -19,7 +19,7 @@ import mlx.core as mx
 
 HERE = Path(__file__).resolve().parent
 PIP_REBUILD = "pip install --force-reinstall --no-deps --no-build-isolation --no-cache-dir"
-INTERFACE = 9  # of the extension, as src/mlx/bindings.cpp states it; both change with every function that changes
+INTERFACE = 11  # of the extension, as src/mlx/bindings.cpp states it; both change with every function that changes
 FALLBACK_COST = "the MLX reference takes its place and is some 30 times slower"
 
 

@@ -78,7 +78,9 @@ def _from_audiocraft(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx
     config = _audiocraft_config(SettingsReader(tree["xp.cfg"], path))
     stored = torch_file.tensors(tree["best_state"], path)
     _compare(_demanded(config, stored), {name: tensor.shape for name, tensor in stored.items()}, path)
-    return config, lambda: _assemble(config, stored, lambda name: stored[name].numpy())
+    return config, lambda: _assemble(
+        config, stored, lambda name: stored[name].numpy(), lambda name: stored[name].array()
+    )
 
 
 def pretrained(name: str, path: Path) -> Path:
@@ -151,11 +153,14 @@ def _from_folder(path: Path) -> tuple[CodecConfig, Callable[[], dict[str, mx.arr
     channels_last = any(name.endswith(".Wx") for name in header)
     shapes = {name: header[stored][1] for name, stored in names.items()}
 
+    def array(name: str) -> mx.array:
+        return arrays[names[name]].astype(mx.float32)
+
     def read(name: str) -> Array:
-        return np.array(arrays[names[name]].astype(mx.float32))
+        return np.array(array(name))
 
     _compare(_demanded_mlx(config) if channels_last else _demanded(config, shapes), shapes, file)
-    return config, lambda: _assemble_mlx(config, read) if channels_last else _assemble(config, shapes, read)
+    return config, lambda: _assemble_mlx(config, array) if channels_last else _assemble(config, shapes, read, array)
 
 
 def _audiocraft_name(name: str, config: CodecConfig) -> str:
@@ -244,8 +249,10 @@ def _demanded_mlx(config: CodecConfig) -> Shapes:
     return {n: s for n, s in layout.codec_shapes(config).items() if ".lstm.bias_hh" not in n}
 
 
-def _assemble(config: CodecConfig, stored: Iterable[str], read: Read) -> dict[str, mx.array]:
-    """Merge weight norm and turn torch's convolutions channels last."""
+def _assemble(
+    config: CodecConfig, stored: Iterable[str], read: Read, array: Callable[[str], mx.array]
+) -> dict[str, mx.array]:
+    """Merge weight norm and turn torch's convolutions channels last; the rest is as `array` gives it."""
     convs = dict(layout.codec_convs(config))
 
     def get(name: str) -> Array:
@@ -260,16 +267,16 @@ def _assemble(config: CodecConfig, stored: Iterable[str], read: Read) -> dict[st
             weight = weight.transpose(1, 2, 0) if ".convtr." in module else weight.transpose(0, 2, 1)
             tensors[name] = mx.array(np.ascontiguousarray(weight))
         else:
-            tensors[name] = mx.array(get(name))
+            tensors[name] = array(name).astype(mx.float32)
     mx.eval(tensors)
     return tensors
 
 
-def _assemble_mlx(config: CodecConfig, read: Read) -> dict[str, mx.array]:
+def _assemble_mlx(config: CodecConfig, array: Callable[[str], mx.array]) -> dict[str, mx.array]:
     """Read mlx-community's form: convolutions are as they should be; the second LSTM bias becomes zeros."""
     demanded = _demanded_mlx(config)
     tensors = {
-        name: mx.array(read(name)) if name in demanded else mx.zeros(shape)
+        name: array(name) if name in demanded else mx.zeros(shape)
         for name, shape in layout.codec_shapes(config).items()
     }
     mx.eval(tensors)

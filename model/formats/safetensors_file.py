@@ -28,6 +28,8 @@ FLOATS = (mx.float16, mx.bfloat16, mx.float32)
 Shape = tuple[int, ...]
 Shapes = dict[str, Shape]
 Header = dict[str, tuple[mx.Dtype, Shape]]
+Places = dict[str, tuple[int, Shape, mx.Dtype]]
+"""The byte of the file that each tensor begins at, its shape and its dtype."""
 
 
 def file_size(path: Path) -> int:
@@ -64,6 +66,10 @@ def read_header(path: Path) -> Header:
 
     Raises UserError if the file is truncated or damaged, or has a dtype that MLX doesn't have.
     """
+    return {name: (dtype, shape) for name, (_, shape, dtype) in _places(path).items()}
+
+
+def _places(path: Path) -> Places:
     try:
         size = file_size(path)
         with path.open("rb") as file:
@@ -78,10 +84,11 @@ def read_header(path: Path) -> Header:
     if not isinstance(entries, dict):
         raise UserError(f"cannot read {path}: its header is not an object")
     entries.pop("__metadata__", None)
-    header: Header = {}
+    places: Places = {}
     spans = []
     for name, entry in entries.items():
-        header[name], span = _entry(path, name, entry)
+        (dtype, shape), span = _entry(path, name, entry)
+        places[name] = 8 + length + span[0], shape, dtype
         spans.append(span)
     # The format demands that tensors fill the data without holes or overlaps.
     end = 0
@@ -92,7 +99,7 @@ def read_header(path: Path) -> Header:
     if 8 + length + end != size:
         state = "truncated" if 8 + length + end > size else "longer than its header says"
         raise UserError(f"{path} is {state}: {size} bytes instead of {8 + length + end}; fetch or convert it again")
-    return header
+    return places
 
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[mx.Dtype, Shape], tuple[int, int]]:
@@ -111,10 +118,30 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[mx.Dtype, Shape], t
 
 
 def lazy(path: Path) -> dict[str, mx.array]:
-    """Return the tensors, each read from the file only when it is evaluated. Check with `read_header` first."""
+    """Return the tensors, each read from the file only when it is evaluated. Check with `read_header` first.
+
+    On a CPU, with the native extension, they are the system's cache of the file itself: reading copies nothing.
+    """
+    if (mapped := map_tensors(path, _places(path))) is not None:
+        return mapped
     try:
         loaded = mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError) as e:
         raise UserError(f"cannot read {path}: {e}") from e
     assert isinstance(loaded, dict)
     return loaded
+
+
+def map_tensors(path: Path, places: Places) -> dict[str, mx.array] | None:
+    """Return tensors of a file as lazy arrays that share the system's cache of it; None where that cannot be.
+
+    Raises UserError for a file that is not there.
+    """
+    from kernels import native  # here, since headers are read without it
+
+    try:
+        with path.open("rb") as file:
+            arrays = native.file_arrays(file.fileno(), list(places.values()))
+    except (OSError, RuntimeError) as e:
+        raise UserError(f"cannot read {path}: {e}") from e
+    return None if arrays is None else dict(zip(places, arrays))

@@ -17,6 +17,8 @@ from .safetensors_file import CODES
 
 Layout = Mapping[str, tuple[mx.Dtype, tuple[int, ...]]]
 """Names, dtypes and shapes of a safetensors file, in the order they are written."""
+ALIGNMENT = 64
+"""Of the first tensor in the file: a cache line, as programs that map files want it."""
 
 
 def layout_bytes(layout: Layout) -> int:
@@ -38,7 +40,7 @@ class TensorWriter:
             header[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
             offset = end
         text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
+        text += b" " * (-(8 + len(text)) % ALIGNMENT)
         self._pending = iter(layout.items())
         self._wrote = wrote
         self._file = path.open("wb")

@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import UserError
 from .inert_pickle import interpret
 from .pickle_symbols import MalformedPickleError, Placeholder, Symbol
-from .safetensors_file import file_size
+from .safetensors_file import file_size, map_tensors
 
 MAX_PICKLE = 64 << 20
 """Bytes of pickle that are interpreted; the real checkpoints' are below 1 MB, the weights are not in it."""
@@ -40,6 +41,8 @@ FLOATS = ("float16", "bfloat16", "float32", "float64")
 ALIASES = {
     "double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32", "short": "int16",
 }  # fmt: skip
+DTYPES = {"float32": mx.float32, "float16": mx.float16}
+"""What MLX may have of a file as it lies there."""
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 
@@ -87,6 +90,20 @@ class Tensor:
         if self.dtype == "bfloat16":
             return (view.astype(np.uint32) << 16).view(np.float32)
         return view
+
+    def array(self) -> mx.array:
+        """Return the values in MLX: the file's own where it can be mapped, see `safetensors_file.lazy`; else a copy."""
+        if self.dtype in DTYPES and self.size and self.strides == _packed(self.shape):
+            dtype = DTYPES[self.dtype]
+            place = self.storage.start + self.offset * dtype.size, self.shape, dtype
+            if (mapped := map_tensors(self.storage.path, {"": place})) is not None:
+                return mapped[""]
+        return mx.array(self.numpy())
+
+
+def _packed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the strides of an array without gaps."""
+    return tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
 
 
 def load(path: str | Path) -> Any:

@@ -28,3 +28,13 @@ def test_the_writer_refuses_what_does_not_fit_its_header(tmp_path: Path) -> None
         file.write("a", mx.ones((2, 3)).astype(mx.float16))
     with pytest.raises(ValueError, match="not every tensor"), writer.TensorWriter(tmp_path / "y", stored):
         pass
+
+
+@pytest.mark.parametrize("name", ["a", "a name", "a name that is a good deal longer than a cache line of 64 bytes is"])
+def test_the_first_tensor_begins_at_a_cache_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.safetensors"
+    with writer.TensorWriter(path, {name: (mx.float32, (3,))}) as file:
+        file.write(name, mx.ones(3))
+    assert (path.stat().st_size - 12) % 64 == 0
+    found = mx.load(str(path))
+    assert isinstance(found, dict) and list(found) == [name]

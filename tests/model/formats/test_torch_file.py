@@ -74,6 +74,8 @@ def test_what_the_writer_writes_is_read_back(
     for tensor, value in zip(found.pop("tensors"), values, strict=True):
         assert tensor.dtype == value.dtype.name
         np.testing.assert_array_equal(tensor.numpy(), value, strict=True)
+        if value.dtype.kind == "f":
+            np.testing.assert_array_equal(np.array(tensor.array()), value)
     assert found == plain
 
 
@@ -87,6 +89,7 @@ def test_views_that_share_a_storage(tmp_path: Path, protocol: int) -> None:
         "every other": View(storage, 1, (12,), (2,)),
         "expanded": View(storage, 5, (3, 2), (0, 1)),
         "scalar": View(storage, 7, (), ()),
+        "rows": View(storage, 4, (3, 4), (4, 1)),
         "empty": View(storage, 0, (0, 9), (9, 1)),
     }
     found = torch_file.load(write(tmp_path / "x.pt", dumps(views, protocol), {"0": data.tobytes()}))
@@ -96,6 +99,8 @@ def test_views_that_share_a_storage(tmp_path: Path, protocol: int) -> None:
     np.testing.assert_array_equal(found["expanded"].numpy(), [[5, 6]] * 3)
     assert found["scalar"].numpy() == 7 and found["empty"].numpy().shape == (0, 9)
     assert not found["slice"].numpy().flags.writeable
+    for name, tensor in found.items():
+        np.testing.assert_array_equal(np.array(tensor.array()), tensor.numpy(), err_msg=name)
 
 
 def test_bfloat16_is_exact(tmp_path: Path) -> None:

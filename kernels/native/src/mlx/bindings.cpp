@@ -14,6 +14,7 @@
 #include "../runtime/stream.h"
 #include "../runtime/tensor.h"
 #include "../simd/isa_kernels.h"
+#include "file_primitives.h"
 #include "lazy_operations.h"
 #include "mlx/version.h"
 
@@ -48,7 +49,7 @@ imn::PackedWeights weights(const std::vector<array>& arrays, const Layout& layou
 NB_MODULE(_extension, m) {
   m.attr("mlx_version") = IMN_TEXT(MLX_VERSION_MAJOR) "." IMN_TEXT(MLX_VERSION_MINOR) "." IMN_TEXT(MLX_VERSION_PATCH);
   m.attr("compiler") = __VERSION__;
-  m.attr("interface") = 9;  // what kernels/native/loading.py expects; both change with every function that changes
+  m.attr("interface") = 11;  // what kernels/native/loading.py expects; both change with every function that changes
 
   m.def(
       "int4_matmul",
@@ -115,6 +116,8 @@ NB_MODULE(_extension, m) {
       },
       "x"_a, "w_ih"_a, "w_hh"_a, "shape"_a, "bias"_a, "state"_a.none());
 
+  m.def("can_map_arrays", &imn::can_map_arrays);
+  m.def("file_arrays", &imn::file_arrays, "fd"_a, "tensors"_a);
   m.def("accepts", [](const array& a) { return int(a.size()); }, "a"_a);
   m.def("isa", [] { return std::string(imn::isa_kernels().name); });
   m.def("isas", [] {

@@ -82,8 +82,9 @@ class LayOut : public Native {
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     const View w = three_axes(view(in[0]));
-    return [w, order = order_, panels = panels_of(in[0], order_), to = static_cast<float*>(allocate_weights(out))] {
-      fill_panels(w, order, panels, to);
+    return [w, order = order_, panels = panels_of(in[0], order_), to = allocate_weights(out)] {
+      to.touch();
+      fill_panels(w, order, panels, static_cast<float*>(to.data));
     };
   }
   std::vector<mx::Shape> output_shapes(const std::vector<mx::array>& in) override { return {shape_of(in[0], order_)}; }

@@ -29,7 +29,8 @@ PackedWeights interleaved_weights(const mx::array& data, int n, int k, int group
 // Quantized weights as an interleaved array of bytes; and back: part 0 the words, 1 the scales, 2 the biases.
 mx::array interleave(const PackedWeights& quantized);
 mx::array deinterleave(const PackedWeights& interleaved, int part);
-// Interleaved bytes from a file, one part behind the other, in memory as `interleave` gives it.
+// Interleaved bytes from a file, one part behind the other, in memory as `interleave` gives it: the file's own, if it is
+// mapped (file_primitives.h).
 mx::array settle(const std::vector<mx::array>& parts);
 
 struct Projection {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "../runtime/pool.h"
+#include "file_primitives.h"
 #include "mlx/ops.h"
 #include "projection_inputs.h"
 #include "weights_buffer.h"
@@ -71,7 +72,9 @@ class Interleave : public Native {
 
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     const QuantizedViews from{view(in[0]), view(in[1]), view(in[2]), weights_.group, weights_.bits};
-    return [from, to = weights_.at(allocate_weights(out))] {
+    return [from, shape = weights_, pages = allocate_weights(out)] {
+      pages.touch();
+      const Interleaved to = shape.at(pages.data);
       from.with([&](const Quantized& q) { interleave(q, to); });  // without gaps: as they lie, so of the same dtype
     };
   }
@@ -91,7 +94,9 @@ class Settle : public Native {
   std::function<void()> prepare(const std::vector<mx::array>& in, mx::array& out) override {
     std::vector<std::pair<const char*, int64_t>> parts;
     for (const mx::array& each : in) parts.emplace_back(each.data<char>(), int64_t(each.size()));
-    return [parts = std::move(parts), to = static_cast<char*>(allocate_weights(out))]() mutable {
+    return [parts = std::move(parts), pages = allocate_weights(out)] {
+      pages.touch();
+      char* to = static_cast<char*>(pages.data);
       constexpr int64_t kBytes = 512 << 10;
       for (const auto& [from, size] : parts) {
         parallel_for(int((size + kBytes - 1) / kBytes), [&, from = from, size = size](int i) {
@@ -158,12 +163,14 @@ mx::array interleave(const PackedWeights& w) {
 }
 
 mx::array settle(const std::vector<mx::array>& parts) {
+  const mx::Shape shape = Settle::shape_of(parts);
   std::vector<mx::array> inputs;
   for (const mx::array& each : parts) {
     need(each.dtype() == mx::uint8, "data");
     inputs.push_back(mx::contiguous(each, false, mx::Device(mx::Device::cpu)));
   }
-  return make<Settle>(Settle::shape_of(parts), mx::uint8, std::move(inputs));
+  if (const auto mapped = file_weights(parts)) return *mapped;
+  return make<Settle>(shape, mx::uint8, std::move(inputs));
 }
 
 mx::array deinterleave(const PackedWeights& w, int part) {

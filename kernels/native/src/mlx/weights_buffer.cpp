@@ -1,7 +1,5 @@
 #include "weights_buffer.h"
 
-#include "../runtime/pages.h"
-
 namespace imn {
 namespace {
 
@@ -19,22 +17,27 @@ bool size_stands_before_data() {
 
 }  // namespace
 
-void* allocate_weights(mx::array& out) {
+bool foreign_memory_fits() {
+  static const bool fits = size_stands_before_data();
+  return fits;
+}
+
+Pages allocate_weights(mx::array& out) {
 #if defined(__linux__)
-  static const bool foreign = size_stands_before_data();
-  if (foreign && out.nbytes() >= (1 << 20)) {
+  if (foreign_memory_fits() && out.nbytes() >= (1 << 20)) {
     const size_t bytes = out.nbytes();
-    size_t* data = static_cast<size_t*>(allocate_pages(bytes));
+    const Pages pages = allocate_pages(bytes);
+    size_t* data = static_cast<size_t*>(pages.data);
     data[-1] = bytes;
     out.set_data(mx::allocator::Data(mx::allocator::Buffer(data - 1), [](mx::allocator::Buffer buffer) {
       size_t* word = static_cast<size_t*>(buffer.ptr());
       free_pages(word + 1);
     }));
-    return data;
+    return pages;
   }
 #endif
   out.set_data(mx::allocator::malloc(out.nbytes()));
-  return out.data<void>();
+  return {out.data<void>()};
 }
 
 }  // namespace imn

@@ -45,29 +45,27 @@ Arena* current = nullptr;  // what is filled now
 
 }  // namespace
 
-void* allocate_pages(size_t bytes) {
+Pages allocate_pages(size_t bytes) {
   const size_t need = (bytes + 63) / 64 * 64 + kPageHeader;
-  Arena* arena;
-  size_t at, first, end;
-  {
-    std::lock_guard<std::mutex> lock(filling);
-    if (current == nullptr || current->size - current->used < need) {
-      current = Arena::make(std::max(kArena, need + 2 * kPageHeader));
-    }
-    arena = current;
-    ++arena->matrices;
-    at = (arena->used + 63) / 64 * 64 + kPageHeader;
-    arena->used = at + bytes;
-    first = arena->touched;
-    arena->touched = std::max(first, (arena->used + kHuge - 1) / kHuge * kHuge);
-    end = arena->touched;
+  std::lock_guard<std::mutex> lock(filling);
+  if (current == nullptr || current->size - current->used < need) {
+    current = Arena::make(std::max(kArena, need + 2 * kPageHeader));
   }
-  // Zeroing its pages is most of what a fresh mapping costs: on all threads, and no two of them at the same page.
-  parallel_for(int((end - first) / kHuge),
-               [&](int page) { *static_cast<volatile char*>(arena->at(first + size_t(page) * kHuge)) = 0; });
+  Arena* arena = current;
+  ++arena->matrices;
+  const size_t at = (arena->used + 63) / 64 * 64 + kPageHeader;
+  arena->used = at + bytes;
+  // The page of the header is touched here, those behind it by `touch`.
+  const size_t first = std::max(arena->touched, (at + kHuge - 1) / kHuge * kHuge);
+  arena->touched = std::max(first, (arena->used + kHuge - 1) / kHuge * kHuge);
   char* data = arena->at(at);
   arena_of(data) = arena;
-  return data;
+  return {data, arena->at(first), int((arena->touched - first) / kHuge)};
+}
+
+void Pages::touch() const {
+  // No two threads at the same page.
+  parallel_for(count, [this](int page) { *static_cast<volatile char*>(fresh + size_t(page) * kHuge) = 0; });
 }
 
 void free_pages(void* data) {

@@ -2,6 +2,9 @@
 //
 // Each lane sums one output, exactly in integers within a group and in the order of the groups as floats; so a result has
 // the same bits whatever rows, outputs and threads it is computed with.
+//
+// The loops over tiles and groups are written out here and in float_product.h: between them lie the sums, which a compiler
+// keeps in registers only as arrays of the same function.
 #pragma once
 
 #include "../for_rows.h"

@@ -74,7 +74,7 @@ def take(
     last = total if last is None else last
     if first >= total:
         raise Refused(f"start: {start:g} is after the clip's end; {name} has {total / rate:.2f} s", "start")
-    if last > total + 1:  # a page rounds
+    if last > total + 1 + round(rate / 1000):  # times are often rounded to milliseconds
         raise Refused(f"end: {end:g} is after the clip's end; {name} has {total / rate:.2f} s", "end")
     last = min(last, total)
     kept = whole_numbers(file, total, rate, first, last)

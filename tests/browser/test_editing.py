@@ -7,8 +7,10 @@ import io
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
-from playwright.sync_api import APIRequestContext, Page, expect
+import soundfile
+from playwright.sync_api import APIRequestContext, Page, Route, expect
 
 from .conftest import CLIP, Guarded, Job, choose, ready, row
 
@@ -77,6 +79,56 @@ def test_a_part_of_the_example_is_edited_and_a_cancel_stops_it(opened: Guarded, 
     assert (job["input"]["start"], job["input"]["end"]) == pytest.approx((1.0, 3.9), abs=0.01)
     same = [other for other in api.get("/jobs").json()["jobs"] if other["prompt"] == "take the drums out"]
     assert len(same) == 1, "a double click asked twice"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ("moved", "typed"))
+def test_a_start_that_is_changed_leaves_the_end_of_any_clip(
+    opened: Guarded, api: APIRequestContext, tmp_path: Path, how: str
+) -> None:
+    """Its end has more digits than are shown and sent, and rounded to them is after the last sample."""
+    page, frames = opened(), 44_100 * 3 + 27
+    samples, rate = soundfile.read(CLIP, stop=frames)
+    assert (rate, len(samples)) == (44_100, frames) and round(frames / rate, 3) > frames / rate
+    soundfile.write(tmp_path / "odd.wav", samples, rate)
+    page.locator("#file").set_input_files(tmp_path / "odd.wav")
+    if how == "moved":
+        page.get_by_role("slider", name="Start of the region").focus()
+        page.keyboard.press("Shift+ArrowRight")
+    else:
+        page.locator("#from").fill("1.0")
+        page.locator("#from").press("Tab")
+    expect(page.locator("#clip-info")).to_contain_text("2.0 s, 0:01.0 to 0:03.0 of 0:03.0")
+    page.get_by_label("Or in your own words").fill("no bass at all")
+    with opened.server.holding():
+        page.get_by_role("button", name="Edit", exact=True).click()
+        expect(page.locator("#job-progress")).to_be_visible()
+        cancel(page)
+    found = newest(api)["input"]
+    assert (found["name"], found["start"]) == ("odd.wav", pytest.approx(1.0))
+    assert found["end"] == pytest.approx(frames / rate, abs=0.5 / rate)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "rate"), (("wav", 44_100), ("wav", 96_000), ("flac", 22_050), ("ogg", 48_000)))
+def test_the_region_is_what_the_studio_takes_of_so_many_channels_at_such_a_rate(
+    opened: Guarded, tmp_path: Path, kind: str, rate: int
+) -> None:
+    """The page's browser decodes all of them to 48 kHz."""
+    page = opened()
+
+    def small(route: Route) -> None:
+        answer = route.fetch()
+        found = answer.json()
+        found["limits"] |= {"clip_samples": 2 * rate * 3 // 2}
+        route.fulfill(response=answer, json=found)
+
+    page.route("**/v1/models", small)
+    page.reload()
+    expect(page.locator("#instruments .chip").first).to_be_visible()
+    soundfile.write(tmp_path / f"long.{kind}", np.tile(soundfile.read(CLIP)[0][:rate, :1], (4, 2)), rate)
+    page.locator("#file").set_input_files(tmp_path / f"long.{kind}")
+    expect(page.locator("#clip-info")).to_contain_text("1.5 s, 0:00.0 to 0:01.5 of 0:04.0 · at most 1 second at a time")
 
 
 @pytest.mark.slow

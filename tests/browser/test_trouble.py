@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import APIRequestContext, Route, expect
 
-from .conftest import Guarded, Job, Server, ready, row
+from .conftest import Guarded, Job, Server, ready, row, until
 from .test_editing import drop
 
 
@@ -109,6 +109,44 @@ def test_a_refused_microphone_is_said(opened: Guarded) -> None:
     blocked = "The browser blocks the microphone for this page; allow it in the site settings."
     expect(page.locator("#clip-error")).to_have_text(blocked)
     expect(page.get_by_role("button", name="Record")).to_be_enabled()
+
+
+@pytest.mark.slow
+def test_a_recording_that_cannot_begin_gives_the_microphone_back(opened: Guarded) -> None:
+    page = opened()
+    page.evaluate(
+        """() => {
+          const own = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+          window.tracks = [];
+          navigator.mediaDevices.getUserMedia = async (what) => {
+            const stream = await own(what);
+            tracks.push(...stream.getTracks());
+            return stream;
+          };
+          window.contexts = [];
+          window.AudioContext = class extends AudioContext {
+            constructor() {
+              super();
+              contexts.push(this);
+            }
+          };
+          const load = Worklet.prototype.addModule;
+          Worklet.prototype.addModule = function () {
+            Worklet.prototype.addModule = load;
+            return Promise.reject(new DOMException("it cannot be loaded", "AbortError"));
+          };
+        }"""
+    )
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#clip-error")).to_have_text("Recording cannot begin: it cannot be loaded")
+    until(page, "contexts.length === 1 && contexts[0].state === 'closed'")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended"]
+    expect(page.locator("#recording")).to_be_hidden()
+    page.get_by_role("button", name="Record").click()
+    expect(page.locator("#recording-time")).not_to_have_text("0:00.0")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#clip-name")).to_have_text("recording.wav")
+    assert page.evaluate("tracks.map((track) => track.readyState)") == ["ended", "ended"]
 
 
 @pytest.mark.slow

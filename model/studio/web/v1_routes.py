@@ -25,7 +25,7 @@ from .streams import Gone, Stream, unless_gone
 from .watchers import changed
 
 FORMATS = ("wav", "flac", "f32", "json", "zip")
-PUBLIC_LIMITS = ("upload_bytes", "clip_seconds", "candidates", "queue")
+PUBLIC_LIMITS = ("upload_bytes", "clip_seconds", "clip_samples", "candidates", "queue")
 """Limits that /v1/models tells."""
 
 

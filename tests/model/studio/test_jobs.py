@@ -279,3 +279,13 @@ def test_a_bad_field_is_named_in_the_command_lines_words(
     status, message, named = error(studio.post(wav(), **{"prompt": "only drums", **fields}))
     assert status == 400 and named == param and said in message
     assert len(list(studio.queue.store.folder.iterdir())) == before
+
+
+def test_an_end_that_was_rounded_to_milliseconds_is_the_clips(studio: Running) -> None:
+    frames, rate = 17_665, 44_100
+    assert round(frames / rate, 3) > (frames + 2) / rate
+    clip = wav(frames / rate, rate)
+    status, message, named = error(studio.post(clip, prompt="only drums", end="0.403"))
+    assert (status, named) == (400, "end") and "0.403 is after the clip's end" in message
+    job = studio.done(studio.job(clip, end="0.401"))
+    assert job["input"]["end"] == frames / rate and job["input"]["start"] == 0

@@ -137,7 +137,7 @@ def test_models_say_what_a_page_needs(studio: Running, tiny: Path) -> None:
     assert model["id"] == tiny.name and str(tiny.parent) not in str(found)
     assert model["state"] == "ready" and model["instruments"] == ["Drums", "Bass", "Piano", "Guitar"]
     assert model["bits"] == 4 and model["backend"] == BACKEND and model["sample_rate"] == 32_000
-    assert set(found["limits"]) == {"upload_bytes", "clip_seconds", "candidates", "queue"}
+    assert set(found["limits"]) == {"upload_bytes", "clip_seconds", "clip_samples", "candidates", "queue"}
 
 
 def test_a_prompt_is_translated_before_it_is_sent(studio: Running) -> None:

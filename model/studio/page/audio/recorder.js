@@ -31,16 +31,35 @@ export class Recording extends EventTarget {
     } catch (error) {
       throw new Error(REFUSED[error.name] ?? `The microphone cannot be used: ${error.message}`);
     }
-    const context = (recording.context = new AudioContext());
-    await context.audioWorklet.addModule("/page/audio/worklet.js");
-    const node = new AudioWorkletNode(context, "recorder", { numberOfOutputs: 0 });
-    node.port.onmessage = ({ data }) => recording.#take(data.samples);
-    context.createMediaStreamSource(recording.stream).connect(node);
+    try {
+      await recording.#listen();
+    } catch (error) {
+      recording.#close();
+      throw new Error(`Recording cannot begin: ${error.message}`);
+    }
     return recording;
   }
 
+  async #listen() {
+    this.context = new AudioContext();
+    await this.context.audioWorklet.addModule("/page/audio/worklet.js");
+    const node = new AudioWorkletNode(this.context, "recorder", { numberOfOutputs: 0 });
+    node.port.onmessage = ({ data }) => this.#take(data.samples);
+    this.context.createMediaStreamSource(this.stream).connect(node);
+  }
+
+  /** Give the microphone back. */
+  #close() {
+    for (const track of this.stream.getTracks()) track.stop();
+    this.context?.close();
+  }
+
+  get rate() {
+    return this.context.sampleRate;
+  }
+
   get seconds() {
-    return this.#frames / this.context.sampleRate;
+    return this.#frames / this.rate;
   }
 
   #take(samples) {
@@ -52,9 +71,8 @@ export class Recording extends EventTarget {
 
   /** Stop and return the file, or null if nothing was recorded. @returns {File | null} */
   end() {
-    for (const track of this.stream.getTracks()) track.stop();
-    const rate = this.context.sampleRate;
-    this.context.close();
+    const { rate } = this;
+    this.#close();
     if (!this.#frames) return null;
     const samples = new Float32Array(this.#frames);
     let at = 0;

@@ -53,6 +53,23 @@ export async function lengthOf(blob) {
   }
 }
 
+/**
+ * Return the channels and the rate that a WAV or FLAC file has of itself (decoded, it has RATE), or null for other files.
+ * @param {Blob} blob
+ */
+export async function formatOf(blob) {
+  const head = new DataView(await blob.slice(0, 1 << 16).arrayBuffer());
+  const word = (at) => (at + 4 <= head.byteLength ? head.getUint32(at) : 0);
+  if (word(0) === 0x664c6143 && head.byteLength >= 22)
+    return { channels: ((head.getUint8(20) >> 1) & 7) + 1, rate: word(18) >>> 12 }; // "fLaC", then STREAMINFO
+  if (word(8) !== 0x57415645) return null; // "WAVE"
+  for (let at = 12; at + 16 <= head.byteLength; at += 8 + 2 * Math.ceil(head.getUint32(at + 4, true) / 2)) {
+    if (word(at) === 0x666d7420) // "fmt "
+      return { channels: head.getUint16(at + 10, true), rate: head.getUint32(at + 12, true) };
+  }
+  return null;
+}
+
 /** Return a buffer's root mean square over all channels, and its loudest sample. @param {AudioBuffer} buffer */
 export function levels(buffer) {
   let squares = 0;

@@ -2,7 +2,7 @@
 
 import { Player } from "../audio/player.js";
 import { Recording, whyNoMicrophone } from "../audio/recorder.js";
-import { Sound, decode, lengthOf } from "../audio/sound.js";
+import { Sound, decode, formatOf, lengthOf } from "../audio/sound.js";
 import { file as fetchFile } from "../connection.js";
 import { $, announce, clock, count, say, setIcon } from "../dom.js";
 import { RegionView } from "./region.js";
@@ -13,11 +13,12 @@ const DRAWN = 900; // s; what is longer would fill the browser's memory, and its
 export class ClipPanel extends EventTarget {
   /** @type {{file?: File, source?: string, name: string, seconds: number | null} | null} */
   clip = null;
-  limits = { upload_bytes: Infinity, clip_seconds: Infinity };
+  limits = { upload_bytes: Infinity, clip_seconds: Infinity, clip_samples: Infinity };
   player = new Player();
   region = new RegionView($("#region"));
   /** @type {Recording | null} */
   #recording = null;
+  #longest = Infinity; // seconds of this clip that may be edited
   #turn = 0; // counts clips, so that a slow one does not replace a later one
   #end = new AbortController(); // of the one that is fetched
 
@@ -32,7 +33,7 @@ export class ClipPanel extends EventTarget {
     $("#clip-replace").addEventListener("click", () => this.#empty());
     $("#clip-whole").addEventListener("click", () => this.region.whole());
     $("#clip-play").addEventListener("click", () => this.player.toggle());
-    for (const id of ["#from", "#to"]) $(id).addEventListener("change", () => this.#typed());
+    for (const id of ["#from", "#to"]) $(id).addEventListener("change", ({ target }) => this.#typed(target));
     this.region.addEventListener("change", () => this.#regionChanged());
     this.region.addEventListener("seek", ({ detail }) => this.player.seek(detail));
     this.player.addEventListener("state", () => this.#playerChanged());
@@ -87,7 +88,7 @@ export class ClipPanel extends EventTarget {
 
   /** @param {{name: string, file?: File, source?: string}} clip @param {Blob} blob */
   async #show(clip, blob, turn) {
-    const length = await lengthOf(blob);
+    const [length, format] = [await lengthOf(blob), await formatOf(blob)];
     let buffer = null;
     try {
       if ((length ?? 0) <= DRAWN) buffer = await decode(await blob.arrayBuffer());
@@ -105,6 +106,8 @@ export class ClipPanel extends EventTarget {
     }
     this.fail(""); // what was said while it was still coming
     this.clip = { ...clip, seconds: buffer?.duration ?? null };
+    // Unknown ones have at most this rate, as MP3 and Opus do.
+    this.#longest = this.#most(buffer?.numberOfChannels ?? format?.channels ?? 2, format?.rate ?? 48000);
     this.player.clear();
     $("#drop").hidden = true;
     $("#clip-view").hidden = false;
@@ -115,9 +118,9 @@ export class ClipPanel extends EventTarget {
     if (buffer) {
       this.player.add("clip", buffer);
       this.player.matched = false;
-      this.region.show(Sound.of(buffer), this.limits.clip_seconds);
+      this.region.show(Sound.of(buffer), this.#longest);
     } else {
-      const most = Math.round(this.limits.clip_seconds);
+      const most = Math.floor(this.#longest);
       $("#clip-info").textContent = length
         ? `${clock(length)} long, too long to draw. Type the part that is edited, at most ${most} s.`
         : `This browser cannot draw or play this format. All of it is edited, or the part that you type, at most ${most} s.`;
@@ -142,12 +145,18 @@ export class ClipPanel extends EventTarget {
     return this.clip?.seconds ? this.region.to - this.region.from : null;
   }
 
-  /** Take a part that was typed; the picture, where there is one, keeps it within the clip. */
-  #typed() {
-    const [from, to] = [$("#from"), $("#to")].map((field) => field.valueAsNumber);
-    if (!this.clip?.seconds) return;
+  /** Return the seconds that may be edited of a clip with so many channels at so many Hz, to a millisecond. */
+  #most(channels, rate) {
+    const { clip_seconds, clip_samples } = this.limits;
+    return Math.min(clip_seconds, (Math.floor((1000 * clip_samples) / channels / rate) - 1) / 1000);
+  }
+
+  /** Take an end that was typed: the other one may have more digits than its field. The picture keeps it within the clip. */
+  #typed(field) {
     const { region } = this;
-    region.set(Number.isNaN(from) ? region.from : from, Number.isNaN(to) ? region.to : to);
+    const seconds = field.valueAsNumber;
+    if (!this.clip?.seconds) return;
+    if (!Number.isNaN(seconds)) region.set(...(field.id === "from" ? [seconds, region.to] : [region.from, seconds]));
     this.#showPart();
   }
 
@@ -165,7 +174,8 @@ export class ClipPanel extends EventTarget {
         if ($(id).value) form.set(name, $(id).value);
     } else if (!this.region.isWhole) {
       form.set("start", this.region.from.toFixed(3));
-      form.set("end", this.region.to.toFixed(3));
+      const { to } = this.region;
+      if (to < this.clip.seconds) form.set("end", (Math.floor(1000 * to) / 1000).toFixed(3)); // never after the clip's
     }
   }
 
@@ -175,8 +185,8 @@ export class ClipPanel extends EventTarget {
     this.player.setRange(from, to);
     if (![$("#from"), $("#to")].includes(document.activeElement)) this.#showPart();
     const part = isWhole ? "all of it" : `${clock(from)} to ${clock(to)} of ${clock(this.clip.seconds)}`;
-    const cut = !isWhole && this.clip.seconds > this.limits.clip_seconds;
-    const most = cut ? ` · at most ${count(Math.round(this.limits.clip_seconds), "second")} at a time` : "";
+    const cut = !isWhole && this.clip.seconds > this.#longest;
+    const most = cut ? ` · at most ${count(Math.floor(this.#longest), "second")} at a time` : "";
     $("#clip-info").textContent = `${(to - from).toFixed(1)} s, ${part}${most}`;
     $("#clip-whole").hidden = isWhole || cut;
     this.dispatchEvent(new Event("change"));
@@ -243,7 +253,8 @@ export class ClipPanel extends EventTarget {
     this.#recording.addEventListener("level", ({ detail }) => {
       $("#recording-level").value = Math.sqrt(detail);
       $("#recording-time").textContent = clock(this.#recording?.seconds ?? 0);
-      if (this.#recording?.seconds >= this.limits.clip_seconds) this.#endRecording(true);
+      const { seconds, rate } = this.#recording ?? { seconds: 0, rate: 1 };
+      if (seconds >= this.#most(1, rate)) this.#endRecording(true);
     });
   }
 

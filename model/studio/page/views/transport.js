@@ -114,11 +114,6 @@ export class Transport extends EventTarget {
     this.player?.setLoop?.(on);
   }
 
-  /** Go on or back by some seconds. */
-  step(seconds) {
-    if (this.player) this.player.seek(this.player.position + seconds);
-  }
-
   #changed() {
     const { player } = this;
     if (!player) return;

@@ -14,6 +14,7 @@ from model.errors import UserError
 from ..test_printed import ratio, same
 
 
+@pytest.mark.slow
 def test_the_table_is_made_of_the_samples() -> None:
     def rounds(*times: float) -> list[dict[str, list[float]]]:
         return [{"1": [t, t, 9.0], "4": [2 * t, 2 * t, 9.0]} for t in times]

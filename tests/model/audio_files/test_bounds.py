@@ -61,6 +61,7 @@ class Counting(io.BytesIO):
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_parts_and_chunks_without_end_are_refused_in_little_memory(kind: str) -> None:
     unit, what = HOSTILE[kind]

@@ -71,6 +71,7 @@ def test_a_mask_that_passes_all_changes_nothing(seed: int, n: int, rate: int) ->
     assert np.array_equal(found.output.samples, whole) and not found.rest.samples.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [8_000, 192_000, 768_000])
 def test_memory_grows_neither_with_the_rate_nor_with_the_clip(rate: int) -> None:
     samples = np.zeros((1 << 22, 1), np.int16)

@@ -79,6 +79,7 @@ def test_a_file_holds_what_generate_returns_and_save_writes(
     assert soundfile.info(io.BytesIO(got)).frames == len(want)
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_the_files_bytes_or_the_bare_samples(m: InstructMusicGen, tmp_path: Path, source: Path) -> None:
     edit(m, clips.load(source), EditOptions(TEXT, 3), tmp_path / "out.wav")
     pipe, bare = io.BytesIO(), io.BytesIO()

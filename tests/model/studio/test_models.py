@@ -67,6 +67,7 @@ def test_a_model_that_is_not_served_any_more_is_said_and_its_name_is_no_others(t
         assert studio.get(done)["model"] == studio.get(gone)["model"] == "band"
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_moved_is_the_same_model(two: list[Path], tmp_path: Path) -> None:
     data = tmp_path / "data"
     with running(two[0], data, backend=BACKEND) as studio:

@@ -213,6 +213,7 @@ def test_files_that_somebody_removed_are_not_found(tiny: Path, tmp_path: Path) -
             assert answer.status_code == 404 and str(tmp_path) not in answer.text, answer.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["model.studio.clips.write_whole", "model.studio.edits.whole_file.write_all"])
 def test_a_full_disk_is_said_without_its_path(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import IO
 
+import psutil
 import pytest
 
 SECONDS = 420.0
@@ -59,16 +60,26 @@ class Watch:
         while not self._over.wait(min(_LOOK, self.seconds / 4)):
             for note in self.folder.glob("gw*"):
                 try:
-                    late = not note.suffix and time.time() - note.stat().st_mtime > self.seconds
-                    if late:
-                        pid, test = note.read_text().splitlines()
-                        note.unlink()
-                        self.told.append(
-                            f"{test} went on for more than {self.seconds:.0f} s\n{_places(int(pid), note)}"
-                        )
-                        os.kill(int(pid), signal.SIGKILL)
-                except (OSError, ValueError):  # the test has just ended
+                    began = note.stat().st_mtime_ns
+                    if not note.suffix and time.time() - began / 1e9 > self.seconds:
+                        self._end(note, began)
+                except (OSError, ValueError):  # the test has just ended, or the next one just begins
                     continue
+
+    def _end(self, note: Path, began: int) -> None:
+        """End the worker whose note is of `began`, unless its test ends while that is looked at."""
+        pid, test = note.read_text().splitlines()
+        if not _is_worker(int(pid)):  # it crashed, and left its note
+            return note.unlink()
+        try:
+            places = _places(int(pid), note)
+        except (OSError, ValueError) as e:
+            places = f"where it stood cannot be told: {e}"
+        if note.stat().st_mtime_ns != began or note.read_text() != f"{pid}\n{test}\n":
+            return
+        os.kill(int(pid), signal.SIGKILL)
+        note.unlink()
+        self.told.append(f"{test} went on for more than {self.seconds:.0f} s\n{places}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Repeat what was found."""
@@ -93,6 +104,14 @@ def register(config: pytest.Config) -> None:
         config.pluginmanager.register(Watch(Path(os.environ[FOLDER]), SECONDS))
 
 
+def _is_worker(pid: int) -> bool:
+    """Whether the number is still that of a process which this one started: the system gives it to others later."""
+    try:
+        return psutil.Process(pid).ppid() == os.getpid()
+    except psutil.Error:
+        return False
+
+
 def _places(pid: int, note: Path) -> str:
     """Tell where a process stands: its Python threads, the system's view of each thread, and gdb's where it is here."""
     os.kill(pid, signal.SIGUSR1)
@@ -106,7 +125,7 @@ def _places(pid: int, note: Path) -> str:
     if gdb := shutil.which("gdb"):
         command = [gdb, "-p", str(pid), "-batch", "-nx", "-ex", "thread apply all backtrace 40"]
         try:
-            run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            run = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
             found.append(_calls(run.stdout))
         except subprocess.TimeoutExpired:
             found.append("gdb did not answer")

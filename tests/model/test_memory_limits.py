@@ -92,8 +92,9 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
-faults()
-again, kept = faults(), resident()
+for _ in range(4):
+    faults()
+again, kept = sum(faults() for _ in range(4)), resident()
 memory.release()
 print(again, kept - resident())
 """
@@ -102,7 +103,10 @@ print(again, kept - resident())
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
 @pytest.mark.parametrize("chosen", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}], ids=["ours", "the user's"])
 def test_freed_memory_is_used_again_and_given_back_between_stages(chosen: dict[str, str]) -> None:
-    """40 MB, some 9800 pages: the second time none is new; unless the user has chosen otherwise."""
+    """40 MB, some 9800 pages: none is new after a few times; unless the user has chosen otherwise.
+
+    The first times may be: the heap can hold a second place of that size before one that was freed fits again.
+    """
     done = subprocess.run(
         [sys.executable, "-c", FREED], cwd=ROOT, env=os.environ | chosen, capture_output=True, text=True, check=True
     )

@@ -35,10 +35,10 @@ from model.synthetic.t5 import T5Dims
 
 DIGESTS = {
     "config.json": "309b18a2a92fb926",
-    "model.safetensors": "48e1762b98a931f3",
+    "model.safetensors": "b30ab911e41b1250",
     "compression_state_dict.bin": "7a73b6a65b132881",
     "t5/config.json": "0648581a4867e4f7",
-    "t5/model.safetensors": "23d95a97f93535f5",
+    "t5/model.safetensors": "a3ae8d8ef4b0ec7f",
     "t5/tokenizer.json": "0a6b67333e7c5bfa",
 }
 

@@ -1,104 +1,273 @@
-"""Results as `bench/results/<machine>-<commit>-<what>.json`: saving them, and reading only what is whole."""
+"""The records that `bench` saves: every sample, so that tables can be made again without MLX or that machine.
+
+JSON files become these records through msgspec, which checks types and that every time is a positive number: against a
+NaN nothing would be slower, and no regression would be found.
+"""
 
 from __future__ import annotations
 
-import datetime
-import json
-import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import msgspec
 
-from model import whole_file
-from model.errors import UserError
+from .machine.bandwidth import Bandwidth
+from .machine.environment import Environment
+from .machine.hardware import Busy
+from .stats import Samples, Seconds
 
-from .machine import environment
-from .records import KINDS, SCHEMA, PytestResult, Result
+SCHEMA = 2
 
-Record = TypeVar("Record")
-
-
-def folder() -> Path:
-    """Return `bench/results` of the checkout, or of the working directory where there is no checkout."""
-    inside = environment.ROOT / "pyproject.toml"
-    return (environment.ROOT if inside.exists() else Path.cwd()) / "bench" / "results"
-
-
-def origin() -> dict[str, Any]:
-    """Return the fields of a new result that say where and when it was measured."""
-    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return {"created": now, "environment": environment.collect()}
-
-
-def default_path(result: Result) -> Path:
-    """Return the path that `--save` without a name writes: a file for each machine, commit, kind and model."""
-    settings = getattr(result, "settings", None)
-    name, bits = getattr(settings, "name", None), getattr(settings, "bits", None)
-    what = "-".join(str(part) for part in (result.kind, name, bits and f"{bits}bit") if part).replace(" ", "-")
-    return folder() / f"{result.environment.slug}-{result.environment.commit}-{what}.json"
+OPERATIONS = (
+    "int4_matmul", "linear", "self_attention", "prefix_attention", "cross_attention", "attention", "conv1d",
+    "conv_transpose1d", "lstm",
+)  # fmt: skip
+FUSED = ("int4_matmul", "prefix_attention", "cross_attention")
+"""Both equal to what `kernels` calls so (a test compares them), which can't be read without MLX."""
+STOCK = "stock MLX"
+SGEMM = "float32 sgemm"
+"""A yardstick, not a backend of ours: the BLAS that the native backend calls, on the dequantized matrix."""
+OURS = "ours, no prefix"
+NO_TIME = Busy(0.0, None, 0.0)
 
 
-def check_writable(path: str | Path | None = None) -> None:
-    """Raise UserError if no file can be made where `save` would put one."""
-    whole_file.check_writable(Path(path) if path else folder() / "result.json")
+@dataclass
+class Round:
+    """One round of an edit. `measured`: how much of each divisible stage ran, of how much; memory in bytes by stage."""
+
+    seconds: dict[str, Seconds]
+    measured: dict[str, tuple[int, int]]
+    busy: Busy
+    step_seconds: Samples
+    first_step: float = 0.0
+    peak_rss: dict[str, int] = field(default_factory=dict)
+    mlx_peak: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    build_seconds: Samples = field(default_factory=list)
+    """Seconds to build a step's graph without running it; empty where a backend computes each operation at once."""
 
 
-def save(result: Result, path: str | Path | None = None) -> Path:
-    """Write a result whole or not at all, and return the file. Raises UserError if that fails."""
-    target = Path(path) if path else default_path(result)
-    whole_file.write_whole({target: dumps(result, indent=1) + "\n"})
-    return target
+@dataclass
+class Geometry:
+    """The dimensions of the model that ran, and of the run."""
+
+    bits: int
+    frames: int
+    steps: int
+    batch: int
+    layers: int = 0
+    dim: int = 0
+    heads: int = 0
+    ffn: int = 0
+    card: int = 0
+    codebooks: int = 0
+    text_dim: int = 0
+    adapter_layers: int = 0
+    group_size: int | None = None
+    windows: int = 1
+    text_tokens: int = 0
 
 
-def dumps(node: Any, indent: int | None = None) -> str:
-    """Return JSON that every reader takes: NaN and infinities are text, "nan" or "inf"."""
+@dataclass
+class EditColumn:
+    """A backend's edits: the records of warming up, then the rounds."""
 
-    def plain(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {name: plain(value) for name, value in node.items()}
-        if isinstance(node, (list, tuple)):
-            return [plain(value) for value in node]
-        return str(node) if isinstance(node, float) and not math.isfinite(node) else node
-
-    return json.dumps(plain(msgspec.to_builtins(node)), indent=indent)
-
-
-def load(path: str | Path) -> Result | PytestResult:
-    """Read a result of `bench` or of pytest-benchmark. Raises UserError if it is neither, or not complete."""
-    try:
-        found = msgspec.json.decode(Path(path).read_bytes())
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror or e}; check the path") from e
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as e:
-        raise UserError(f"{path} is not JSON: {e}; give a file that `bench --save` wrote") from e
-    if not isinstance(found, dict) or ("kind" not in found and "benchmarks" not in found):
-        raise UserError(f"{path} is not a result of bench or pytest-benchmark; give a file that `bench --save` wrote")
-    if "kind" in found and found.get("schema") != SCHEMA:
-        raise UserError(f"{path} has schema {found.get('schema')!r}, this bench reads {SCHEMA}; measure again")
-    with reports_damaged_files(path):
-        return parse(found)
-
-
-def parse(found: dict[str, Any]) -> Result | PytestResult:
-    """Build the record of a decoded result. Raises msgspec.ValidationError, with the place, if a part does not fit."""
-    if "kind" not in found:
-        return convert(found, PytestResult)
-    return convert(found, KINDS.get(found["kind"], Result) if isinstance(found["kind"], str) else Result)
+    backend: str
+    geometry: Geometry
+    step_bytes: dict[str, float]
+    label: str = ""
+    rounds: list[Round] = field(default_factory=list)
+    info: dict[str, Any] | None = None
+    """The native backend's report about itself."""
+    fallback: str | None = None
+    """The reason why the reference ran where any fused backend would have done."""
+    load_seconds: float = 0.0
+    load_kernel_seconds: float | None = None
+    """CPU seconds of the operating system's kernel while loading: reading files, and giving out memory."""
+    first_sound: float | None = None
+    """Seconds from samples to the first second of a stream, measured once; None where a round is projected."""
+    load_rss: int = 0
+    first_round_seconds: float = 0.0
+    warmup: dict[str, Round] = field(default_factory=dict)
+    step_primitives: dict[str, int] = field(default_factory=dict)
+    reference_calls: dict[str, int] = field(default_factory=dict)
+    step_positions: list[int] = field(default_factory=list)
+    adapter_flops: float = 0.0
+    dtypes: dict[str, str] = field(default_factory=dict)
 
 
-def convert(found: Any, record: type[Record]) -> Record:
-    """Build a record from decoded JSON. Raises msgspec.ValidationError, with the place, if a part does not fit."""
-    return msgspec.convert(found, record)
+@dataclass
+class EditSettings:
+    """The settings of an edit. `steps` and `limit`: how much of a slow stage to run; None for all of it."""
+
+    name: str
+    bits: int | None = None
+    backend: str = "auto"
+    seconds: float = 0.0
+    batch: int = 1
+    steps: int | None = None
+    limit: float | None = None
+    repeat: int = 1
 
 
-@contextmanager
-def reports_damaged_files(*files: str | Path) -> Iterator[None]:
-    """Raise UserError if the block fails on a loaded result that was cut short, edited or made by other code."""
-    try:
-        yield
-    except (LookupError, TypeError, ValueError, AttributeError, ZeroDivisionError) as e:
-        names = " or ".join(map(str, files))
-        raise UserError(f"{names} is incomplete or damaged ({type(e).__name__}: {e}); measure again") from e
+@dataclass
+class KernelColumn:
+    """A backend's samples of one case: seconds of a call, and `reads`, the bytes that it must read."""
+
+    backend: str
+    reads: int
+    error: dict[str, float | str]
+    """The distance from the float64 oracle; JSON has a NaN as text."""
+    copies: int = 1
+    calls: int = 1
+    seconds: Samples = field(default_factory=list)
+
+
+@dataclass
+class Traffic:
+    """Bytes that a Metal kernel asked for in the interpreter (`loaded`), and those it must read (`needed`)."""
+
+    buffers: dict[str, dict[str, int]]
+    loaded: int
+    needed: int
+    launches: int
+    error: dict[str, float | str]
+
+
+@dataclass
+class KernelCase:
+    """One operation at one shape. `stream`: seconds of the streaming passes between its samples."""
+
+    case: str
+    operation: str
+    flops: float
+    columns: dict[str, KernelColumn] = field(default_factory=dict)
+    stream: Samples = field(default_factory=list)
+    busy: Busy = NO_TIME
+    traffic: Traffic | None = None
+
+
+@dataclass
+class KernelSettings:
+    """The settings of `bench kernels`; `name` is the size whose shapes were taken."""
+
+    name: str = ""
+    repeat: int = 1
+    limit: float = 0.0
+
+
+@dataclass
+class PeerRound:
+    """A round of some decode steps."""
+
+    step_seconds: Samples
+    backend: str | None = None
+
+
+@dataclass
+class PeerColumn:
+    """A decode step in another project's code. `beside`: our rounds of the same turns."""
+
+    label: str
+    rounds: list[PeerRound] = field(default_factory=list)
+    beside: list[PeerRound] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    weight_bytes: int = 0
+    threads: int = 0
+
+
+@dataclass
+class ProductColumn:
+    """One packed matrix by some rows in another project's code; `rounds`: seconds of a product, by rows."""
+
+    label: str
+    rounds: list[dict[str, Samples]] = field(default_factory=list)
+    errors: dict[str, float] = field(default_factory=dict)
+    """The relative L2 distance from the float64 product, by number of rows."""
+    copies: int = 1
+    ran_on: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class PeerSettings:
+    """The settings of `bench peers`.
+
+    Rows of the batch, cache length at the first step, steps a round, tokens of text; `product`: rows and columns of the
+    matrix of the products.
+    """
+
+    name: str
+    rows: int
+    start: int
+    steps: int
+    text: int
+    repeat: int
+    product: tuple[int, int] = (0, 0)
+
+
+@dataclass(kw_only=True)
+class Result:
+    """The fields that every result has. A kind without a record of its own (another tool's file) has nothing more."""
+
+    environment: Environment
+    created: str = ""
+    schema: int = SCHEMA
+    kind: str = ""
+
+
+@dataclass(kw_only=True)
+class EditResult(Result):
+    """A result of `bench edit`."""
+
+    kind: str = "edit"
+    settings: EditSettings
+    bandwidth: Bandwidth
+    columns: Annotated[list[EditColumn], msgspec.Meta(min_length=1)]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class KernelsResult(Result):
+    """A result of `bench kernels`."""
+
+    kind: str = "kernels"
+    settings: KernelSettings = field(default_factory=KernelSettings)
+    bandwidth: Bandwidth
+    cases: Annotated[list[KernelCase], msgspec.Meta(min_length=1)]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(kw_only=True)
+class PeersResult(Result):
+    """A result of `bench peers`."""
+
+    kind: str = "peers"
+    settings: PeerSettings
+    columns: Annotated[list[PeerColumn], msgspec.Meta(min_length=1)]
+    products: list[ProductColumn] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Stats:
+    data: Samples = field(default_factory=list)
+
+
+@dataclass
+class Benchmark:
+    """One test in a file of pytest-benchmark. `extra_info` of ours: case, column, loops and reference_seconds."""
+
+    name: str = ""
+    stats: _Stats = field(default_factory=_Stats)
+    extra_info: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PytestResult:
+    """A file of pytest-benchmark."""
+
+    benchmarks: list[Benchmark]
+
+
+KINDS: dict[str, type[Result]] = {"edit": EditResult, "kernels": KernelsResult, "peers": PeersResult}

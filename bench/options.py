@@ -9,10 +9,10 @@ from typing import Any
 
 from model.errors import UsageError
 
-from . import results
+from . import result_files
 from .output import console
 from .output.tables import Table
-from .records import Result
+from .results import Result
 
 SIZES = ("tiny", "small", "medium", "large")
 
@@ -40,13 +40,13 @@ def positive(option: str, value: int) -> int:
 def check(args: argparse.Namespace) -> None:
     """Raise UserError if `--save` cannot be written: now, not after minutes of measuring."""
     if args.save is not None:
-        results.check_writable(args.save or None)
+        result_files.check_writable(args.save or None)
 
 
 def show(args: argparse.Namespace, what: Any, tables: Iterable[Table]) -> None:
     """Print `what` as JSON if that was asked for, else its tables."""
     if args.json:
-        print(results.dumps(what))
+        print(result_files.dumps(what))
         return
     for table in tables:
         table.show(console.output())
@@ -58,5 +58,5 @@ def finish(args: argparse.Namespace, result: Result, tables: Iterable[Table]) ->
         show(args, result, tables)
     finally:
         if args.save is not None:
-            saved = results.save(result, args.save or None)
+            saved = result_files.save(result, args.save or None)
             console.say(f"saved {saved}")

@@ -16,7 +16,7 @@ from model import whole_file
 from model.errors import UserError
 
 from .machine import environment
-from .records import KINDS, SCHEMA, PytestResult, Result
+from .results import KINDS, SCHEMA, PytestResult, Result
 
 Record = TypeVar("Record")
 

@@ -1,7 +1,7 @@
-"""The records that `bench` saves: every sample, so that tables can be made again without MLX or that machine.
+"""The results that `bench` saves, with every sample: tables can be made again without MLX or that machine.
 
-JSON files become these records through msgspec, which checks types and that every time is a positive number: against a
-NaN nothing would be slower, and no regression would be found.
+JSON files become these dataclasses through msgspec, which checks types and that every time is a positive number:
+against a NaN nothing would be slower, and no regression would be found.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from model.config import FRAME_RATE
 from model.stages import STAGES
 
 from . import stats
-from .records import FUSED, OPERATIONS, EditColumn, EditResult, KernelsResult
+from .results import FUSED, OPERATIONS, EditColumn, EditResult, KernelsResult
 from .stats import Interval, Summary
 
 WHOLE = "whole edit"

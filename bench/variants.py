@@ -9,7 +9,7 @@ from pathlib import Path
 
 import kernels
 from model.bundle.bundle import demo_path, open_bundle
-from model.cli.names import BACKENDS, KEYS_HELP
+from model.cli.shared_options import BACKENDS, KEYS_HELP
 from model.config import GROUP_SIZES, PACKED_BITS, Quantization
 from model.errors import UsageError, UserError
 from model.evaluation.variant import Variant

@@ -1,16 +1,19 @@
-"""How many candidates fit into memory, told before any of it is taken."""
+"""How many edits fit into memory, told before any of it is taken."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import mlx.core as mx
 
-from ..config import FRAME_RATE, HOP, Config
-from ..decoding.delay_pattern import positions
-from ..errors import UserError
-from ..system import machine
+from .config import FRAME_RATE, HOP, Config
+from .decoding.delay_pattern import positions
+from .decoding.windows import Window
+from .errors import UserError
+from .pipeline import ROWS_TOGETHER, InstructMusicGen
+from .system import machine
 
 MARGIN = 0.9
 """Share of the free memory that may be used."""
@@ -51,6 +54,15 @@ class Need(NamedTuple):
             middle = (low + high) // 2
             low, high = (middle, high) if self.of(middle) <= free * MARGIN else (low, middle)
         return low
+
+
+def need_of(model: InstructMusicGen, plan: Sequence[Window], guidance: float) -> Need:
+    """Return the sizes that decide what edits by this plan need."""
+    guided = guidance != 1
+    return Need(
+        model.bundle.config, plan[-1].offset + plan[-1].frames, max(window.frames for window in plan), guided,
+        ROWS_TOGETHER // 2 if guided else ROWS_TOGETHER, model.lm.dtype.size,
+    )  # fmt: skip
 
 
 def check(need: Need, count: int, free: int | None = None) -> None:

@@ -12,7 +12,7 @@ import mlx.core as mx
 import kernels
 from reference.contract import Ops
 
-from . import checks, memory, streaming
+from . import checks, streaming
 from .bundle.bundle import Bundle, open_bundle
 from .bundle.codec_weights import load_codec
 from .bundle.names.keys import Keys
@@ -29,7 +29,7 @@ from .network.encodec import Decoding, EnCodec
 from .progress import Progress
 from .stages import Announce, unheard
 from .streaming import Chunk
-from .system import threads
+from .system import mlx_buffers, threads
 from .system.threads import evaluated
 
 __all__ = ["ROWS_TOGETHER", "Array", "Chunk", "InstructMusicGen", "Step"]
@@ -194,7 +194,7 @@ class InstructMusicGen(CodeEditor):
         threads.check(self._made_in)
         codec, tokens = self.codec, checks.codes(codes, self.lm.config.codebooks, self.lm.config.card)
         with self.announce("codec decode"):
-            memory.release()
+            mlx_buffers.release()
             return self._checked(evaluated(codec.decode(tokens)))
 
     def decoding(self) -> Decoding:

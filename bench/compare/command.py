@@ -23,10 +23,10 @@ from typing import Any
 from model.cli.process import say
 from model.errors import UsageError, UserError
 
-from .. import options, results, stats
+from .. import options, result_files, stats
 from ..machine import hardware
 from ..output.tables import Table
-from ..records import PytestResult, Result
+from ..results import PytestResult, Result
 from ..stats import Interval
 from .samples import PairedSamples, samples
 
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """Print each comparison. Return 1 if there is a regression, or something that only one of the results measured."""
     if not 0 < args.threshold < 1000:
         raise UsageError(f"--threshold {args.threshold:g} must be a percentage above 0")
-    a, b = results.load(args.a), results.load(args.b)
-    with results.reports_damaged_files(args.a, args.b):
+    a, b = result_files.load(args.a), result_files.load(args.b)
+    with result_files.reports_damaged_files(args.a, args.b):
         verdicts = compare(a, b, threshold=args.threshold / 100, seconds=args.seconds)
         shown = table(a, b, verdicts, args.threshold)
         alone = [(args.a, name) for name in unmatched(a, b)] + [(args.b, name) for name in unmatched(b, a)]

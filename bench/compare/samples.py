@@ -12,7 +12,7 @@ from model.stages import STAGES
 
 from .. import stats, summary
 from ..machine import hardware
-from ..records import SGEMM, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
+from ..results import SGEMM, STOCK, EditColumn, EditResult, KernelsResult, PytestResult, Result
 
 MIN_QUIET_ROUNDS = 5
 """Rounds without other programs' load that suffice, so that rounds with such load are left out."""

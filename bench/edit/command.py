@@ -8,16 +8,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model.cli.names import BACKENDS, KEYS_HELP
+from model.cli.shared_options import BACKENDS, KEYS_HELP
 from model.errors import UsageError
 
-from .. import options, results, stats, summary
+from .. import options, result_files, stats, summary
 from ..machine import openblas
 from ..machine.bandwidth import Bandwidth
 from ..output import console
 from ..processes.child import Child
 from ..processes.turns import Turns
-from ..records import EditColumn, EditResult, EditSettings, Round
+from ..results import EditColumn, EditResult, EditSettings, Round
 from ..sizes import bundles as sizes
 from . import tables
 
@@ -73,7 +73,7 @@ def measure(args: argparse.Namespace) -> EditResult:
     model, keys = str(_bundle(settings, args)), args.keys and str(Path(args.keys).expanduser().absolute())
     more_seconds = (MAX_ROUNDS_SECONDS / 2 if args.quick else MAX_ROUNDS_SECONDS) if args.repeat is None else 0.0
     left_out = {} if args.columns is not None else _left_out(args)
-    origin = results.origin()
+    origin = result_files.origin()
     with Turns(EditColumn, Round) as turns, console.progress() as bar:
         task = bar.add_task("loading and warming up", total=len(labels) * (settings.repeat + 1) + 1)
         advance = partial(bar.advance, task)
@@ -89,7 +89,7 @@ def measure(args: argparse.Namespace) -> EditResult:
         stream = turns.enter_context(Child("bandwidth"))
         metal = {"metal": columns[0].backend == "metal"}
         answer = stream.ask("load", make="bench.machine.bandwidth:column", settings=metal)
-        bandwidth = results.convert(answer, Bandwidth)
+        bandwidth = result_files.convert(answer, Bandwidth)
         bar.update(task, advance=1, description="measuring")
         n, started = 0, time.perf_counter()
 

@@ -23,7 +23,7 @@ import mlx.core as mx
 import reference
 from reference.contract import Ops
 
-from ..records import OPERATIONS
+from ..results import OPERATIONS
 
 _REFERENCE = str(Path(reference.__file__).parent)
 

@@ -29,7 +29,7 @@ from reference.contract import Ops
 
 from ..machine import hardware
 from ..machine.environment import native_info
-from ..records import EditColumn, Geometry, Round
+from ..results import EditColumn, Geometry, Round
 from ..step_bytes import StepShape, prefill_flops, step_bytes
 from ..summary import spread
 from .clock import Clock, peak_rss

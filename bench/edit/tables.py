@@ -9,7 +9,7 @@ from .. import stats, summary
 from ..machine import hardware
 from ..output import tables
 from ..output.tables import Table
-from ..records import EditColumn, EditResult
+from ..results import EditColumn, EditResult
 
 
 def table(result: EditResult) -> Table:

@@ -11,7 +11,7 @@ import dataclasses
 from pathlib import Path
 
 from model.audio import clip_files
-from model.values import instruction
+from model.parse_values import instruction
 
 from .. import options
 from ..output import pages

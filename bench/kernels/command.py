@@ -10,15 +10,15 @@ from typing import Any
 import kernels as fused
 from kernels import FUSED
 from kernels.cases import Case, Draw, error
-from model.cli.names import BACKENDS
+from model.cli.shared_options import BACKENDS
 from model.errors import UsageError, UserError
 from reference.contract import Ops
 
-from .. import options, results
+from .. import options, result_files
 from ..machine.bandwidth import StreamedBuffer
 from ..machine.hardware import Busy
 from ..output import console
-from ..records import STOCK, KernelCase, KernelSettings, KernelsResult, Traffic
+from ..results import STOCK, KernelCase, KernelSettings, KernelsResult, Traffic
 from .shapes import cases
 from .tables import tables_of, wrong
 from .timer import time_case
@@ -89,7 +89,7 @@ def measure(args: argparse.Namespace) -> KernelsResult:
     if not chosen:
         raise UsageError(f"--only {args.only!r} matches no case; `bench kernels --quick` lists some")
     columns, left_out = backends(args.backend)
-    origin, stream = results.origin(), StreamedBuffer(metal="metal" in columns)
+    origin, stream = result_files.origin(), StreamedBuffer(metal="metal" in columns)
     settings = KernelSettings(args.size, repeat, limit)
     result = KernelsResult(**origin, settings=settings, left_out=left_out, bandwidth=stream.measure(), cases=[])
     traffic = args.traffic if args.traffic is not None else not args.quick and fused.available()["interpreter"] is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import stats, summary
 from ..output import tables
-from ..records import SGEMM, STOCK, KernelCase, KernelsResult
+from ..results import SGEMM, STOCK, KernelCase, KernelsResult
 
 MAX_ERROR = 0.02
 """Relative error beyond any rounding: bfloat16 keeps 8 bits, and int8 activations are off by 0.006."""

@@ -16,7 +16,7 @@ from reference.contract import Ops, Packed
 from .. import stats
 from ..machine import hardware
 from ..machine.bandwidth import StreamedBuffer
-from ..records import SGEMM, STOCK, KernelCase, KernelColumn
+from ..results import SGEMM, STOCK, KernelCase, KernelColumn
 
 GEMM_ROWS = 64
 """Rows from which a product is limited by arithmetic, so that sgemm is its yardstick."""

@@ -19,7 +19,7 @@ from model import whole_file
 from model.errors import UserError
 from model.system import machine
 
-from .. import results
+from .. import result_files
 from .figures import INSTALL
 from .tables import number, percent, pipes
 
@@ -122,7 +122,7 @@ def finish(args: argparse.Namespace, page: Page, data: dict[str, Any]) -> None:
 
     Files are written even if printing fails. Raises UserError if one cannot be written; then none is.
     """
-    text = results.dumps(data, indent=1)
+    text = result_files.dumps(data, indent=1)
     try:
         print(text if args.json else page.without_pictures())
     finally:

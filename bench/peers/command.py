@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 
 from rich.progress import Progress, TaskID
 
-from model.cli.names import BACKENDS
+from model.cli.shared_options import BACKENDS
 from model.errors import UserError
 from model.system import machine
 
-from .. import options, results
+from .. import options, result_files
 from ..output import console, tables
 from ..processes.child import WORKER, Child
 from ..processes.turns import Turns
-from ..records import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
+from ..results import OURS, PeerColumn, PeerRound, PeerSettings, PeersResult
 from ..sizes import bundles as sizes
 from .products import check_rows, measured
 from .table import tables_of
@@ -112,7 +112,7 @@ def measure(args: argparse.Namespace) -> PeersResult:
         Peer(f"ours, prefix of {PREFIX}", None, ours | {"prefix": PREFIX}, packed),
         Peer(f"plain MLX, {args.bits} bits", None, {"kind": "plain", "lm": dims, "bits": args.bits} | common, packed),
     ]
-    origin, left_out = results.origin(), {}
+    origin, left_out = result_files.origin(), {}
     python, missing = torch_python(args.torch_python)
     if python:
         for dtype, bytes_ in (("float32", 4), ("bfloat16", 2)):

@@ -26,7 +26,7 @@ from reference.contract import Packed
 
 from ..processes.child import Child
 from ..processes.turns import Turns
-from ..records import ProductColumn
+from ..results import ProductColumn
 from ..stats import Samples
 from . import ggml
 

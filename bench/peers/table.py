@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from .. import stats
 from ..output import tables
-from ..records import OURS, PeerRound, PeersResult, ProductColumn
+from ..results import OURS, PeerRound, PeersResult, ProductColumn
 
 
 def samples(rounds: Sequence[PeerRound]) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from model.errors import UserError
 
-from .. import results
+from .. import result_files
 from .child import Child
 
 
@@ -48,11 +48,11 @@ class Turns(ExitStack, Generic[Record]):
                 raise
             left_out[child.label] = str(e)
             return
-        self.columns.append(results.convert({**record, "label": child.label}, self._column))
+        self.columns.append(result_files.convert({**record, "label": child.label}, self._column))
         self._children.append(child)
 
     def round(self, number: int, advance: Callable[[], object] = lambda: None) -> None:
         """Ask each column for a round, in the opposite order of the round before, so that a drift affects all alike."""
         for child, column in list(zip(self._children, self.columns))[:: 1 if number % 2 == 0 else -1]:
-            column.rounds.append(results.convert(child.ask("round"), self._round))
+            column.rounds.append(result_files.convert(child.ask("round"), self._round))
             advance()

@@ -17,12 +17,12 @@ from urllib.parse import quote
 
 from model.errors import UserError
 
-from .. import results
+from .. import result_files
 from ..edit import tables as edit
 from ..kernels import tables as kernels
 from ..output.tables import Table
 from ..peers import table as peers
-from ..records import EditResult, KernelsResult, PeersResult, PytestResult, Result
+from ..results import EditResult, KernelsResult, PeersResult, PytestResult, Result
 
 MARKED = re.compile(r"(<!-- bench:begin ([^\r\n]+?) -->\r?\n)(.*?)(<!-- bench:end -->)", re.DOTALL)
 
@@ -55,8 +55,8 @@ def render_block(page: Path, name: str) -> str:
     Raises UserError if there is no such result, or if it is of a kind that has no tables.
     """
     file = page.parent / name
-    result = results.load(file)
-    with results.reports_damaged_files(file):
+    result = result_files.load(file)
+    with result_files.reports_damaged_files(file):
         text = tables(result)[0].markdown()
     if isinstance(result, EditResult):
         text += f"\n![seconds for a second of audio, by stage]({quote(picture(Path(name)).as_posix())})\n"

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from model import whole_file
 from model.errors import UsageError, UserError
 
-from .. import results
+from .. import result_files
 from ..machine import environment
-from ..records import EditResult, KernelsResult, PeersResult, Result
+from ..results import EditResult, KernelsResult, PeersResult, Result
 from ..roofline.measured import measured, measured_table
 from . import blocks
 
@@ -36,16 +36,17 @@ def run(args: argparse.Namespace) -> int:
         if args.files or args.out or args.no_plots:
             raise UsageError("--update takes its files from the page itself; omit FILE, --out and --no-plots")
         return _update(args.update)
-    found = {f: results.load(f) for f in [Path(f) for f in args.files] or sorted(results.folder().glob("*.json"))}
+    files = [Path(f) for f in args.files] or sorted(result_files.folder().glob("*.json"))
+    found = {f: result_files.load(f) for f in files}
     kept = {f: r for f, r in found.items() if isinstance(r, (EditResult, KernelsResult, PeersResult))}
     if args.files and len(kept) < len(found):
         other = next(str(f) for f in found if f not in kept)
         raise UserError(f"{other} has no tables; name files that `bench edit`, `kernels` or `peers` saved")
     if not kept:
-        raise UserError(f"there are no results in {results.folder()}; run `bench --save` or name a file")
+        raise UserError(f"there are no results in {result_files.folder()}; run `bench --save` or name a file")
     sections = {}
     for file, result in kept.items():
-        with results.reports_damaged_files(file):
+        with result_files.reports_damaged_files(file):
             sections[file] = blocks.section(result)
     if args.out is None:
         print("\n".join(sections.values()))
@@ -66,7 +67,7 @@ def _pictures(kept: Mapping[Path, Result]) -> dict[Path | None, dict[str, bytes]
         )
     drawn: dict[Path | None, dict[str, bytes]] = {}
     for file, result in kept.items():
-        with results.reports_damaged_files(file):
+        with result_files.reports_damaged_files(file):
             parts: dict[str, bytes] = {}
             if isinstance(result, EditResult):
                 parts = {"rtf": plots.stages(result), "steps": plots.step_time(result)}
@@ -74,7 +75,7 @@ def _pictures(kept: Mapping[Path, Result]) -> dict[Path | None, dict[str, bytes]
                 parts = {"times": plots.kernels(result), "traffic": plots.traffic(result)}
         drawn[file] = {f"{file.stem}-{part}": png for part, png in parts.items()}
     if edits := _edits(kept):
-        with results.reports_damaged_files(*edits):
+        with result_files.reports_damaged_files(*edits):
             drawn[None] = {"roofline": plots.roofline(list(edits.values()))}
     return drawn
 
@@ -91,7 +92,7 @@ def _page(
     for file in kept:
         parts += [sections[file], *shown(file)]
     if edits := _edits(kept):
-        with results.reports_damaged_files(*edits):
+        with result_files.reports_damaged_files(*edits):
             parts += [measured_table([each for r in edits.values() for each in measured(r)]).markdown(), *shown(None)]
     pictures = {out / f"{name}.png": png for pictures in drawn.values() for name, png in pictures.items()}
     return {out / "report.md": "\n".join(parts), **pictures}
@@ -108,9 +109,9 @@ def _update(target: Path) -> int:
     text, named = blocks.fill(target)
     fresh: dict[Path, str | bytes] = {target: text}
     for file in named:
-        result = results.load(file)
+        result = result_files.load(file)
         if isinstance(result, EditResult):
-            with results.reports_damaged_files(file):
+            with result_files.reports_damaged_files(file):
                 fresh[blocks.picture(file)] = plots.stages(result)
     for path in whole_file.write_whole(fresh):
         print(path)

@@ -12,7 +12,7 @@ from model.stages import STAGES
 from .. import stats, summary
 from ..edit.tables import title
 from ..output import figures, tables
-from ..records import STOCK, EditColumn, EditResult, KernelCase, KernelsResult
+from ..results import STOCK, EditColumn, EditResult, KernelCase, KernelsResult
 from ..roofline import apple_chips as chips
 
 COLORS = ("#1f6f8b", "#c8553d", "#8f9779", "#6d597a")

@@ -11,11 +11,11 @@ import mlx.core as mx
 from model.config import FRAME_RATE
 from model.errors import UserError
 
-from .. import options, results, stats, step_bytes
+from .. import options, result_files, stats, step_bytes
 from ..machine.bandwidth import Bandwidth, StreamedBuffer
 from ..output import console
 from ..output.tables import Table, size
-from ..records import EditResult
+from ..results import EditResult
 from ..sizes import bundles as sizes
 from ..step_bytes import StepShape
 from . import apple_chips as chips
@@ -49,14 +49,14 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_measure:
         with console.status("measuring this machine's streaming bandwidth"):
             stream = StreamedBuffer(metal=mx.metal.is_available()).measure()
-    files = args.result or sorted(str(p) for p in results.folder().glob("*-edit-*.json"))
-    loaded = {file: results.load(file) for file in files}
+    files = args.result or sorted(str(p) for p in result_files.folder().glob("*-edit-*.json"))
+    loaded = {file: result_files.load(file) for file in files}
     points = [r for r in loaded.values() if isinstance(r, EditResult)]
     if others := [file for file, r in loaded.items() if args.result and not isinstance(r, EditResult)]:
         raise UserError(f"--result {others[0]} is not an edit; name files that `bench edit --save` wrote")
     parts = compute(args.size, args.bits, args.seconds, args.batch, args.text)
     bounds = [bound(args, parts, chip) for chip in chips.CHIPS]
-    with results.reports_damaged_files(*files):
+    with result_files.reports_damaged_files(*files):
         near = [each for r in points for each in measured(r)]
         shown = tables(args, parts, bounds, stream, near)
     record = {"parts": parts, "this_machine": here(args, parts, stream) if stream else None, "chips": bounds}

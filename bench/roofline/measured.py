@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .. import stats, summary
 from ..output.tables import Table, seconds
-from ..records import EditResult
+from ..results import EditResult
 
 
 @dataclass(frozen=True)

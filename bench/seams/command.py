@@ -12,7 +12,7 @@ import numpy as np
 
 from model import audio
 from model.bundle.bundle import demo_path
-from model.cli.names import BACKENDS
+from model.cli.shared_options import BACKENDS
 from model.config import FRAME_RATE, SAMPLE_RATE
 from model.errors import UsageError
 from model.evaluation.seams import MEASURES, Seams, WindowLayout, measure

@@ -28,7 +28,7 @@ from reference import arguments, forms
 from reference.contract import Epilogue, Norm, Packed, Prefix
 from reference.tiles import Tiles
 
-from . import cores, files, signals
+from . import codec, cores, mapped_files
 from .interleaved import Interleaved, Layout
 from .loading import build_record, load
 from .settings import ACTIVATIONS, CACHES, LAYOUTS, NativeSettings
@@ -269,8 +269,8 @@ prefix_attention = forms.prefix_attention(_prefix_attention)
 cross_attention = forms.cross_attention(_cross_attention)
 
 
-lay_out, conv1d, conv_transpose1d, lstm = signals.operations(_ext)
-file_arrays = files.reader(_extension, _settings)
+lay_out, conv1d, conv_transpose1d, lstm = codec.operations(_ext)
+file_arrays = mapped_files.reader(_extension, _settings)
 
 
 def attention(

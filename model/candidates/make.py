@@ -10,19 +10,18 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, checks, instructions
+from .. import audio, checks, instructions, memory
 from ..config import FRAME_RATE, HOP, SAMPLE_RATE
-from ..decoding import steps, windows
+from ..decoding import steps
 from ..decoding.guidance import MAX_GUIDANCE
 from ..decoding.likelihood import Likelihood
 from ..decoding.sampling import Sampling
-from ..pipeline import ROWS_TOGETHER, Array, InstructMusicGen
+from ..pipeline import Array, InstructMusicGen
 from ..progress import Progress
 from ..results import edit_record as records
 from ..results.edit_record import EditRecord
 from ..results.edited import Edited, taken
 from ..results.page import Sound, page
-from . import memory
 from .clap import Clap, clap_of
 from .scores import RANKING, WHAT, scores
 
@@ -90,7 +89,7 @@ def candidates(
     said = instructions.trained(text, vocabulary)
     frames = -(-samples.shape[0] // HOP)
     plan = model.plan(frames, window_frames)
-    check_memory(model, plan, count, guidance)
+    memory.check(memory.need_of(model, plan, guidance), count)
 
     codes = mx.repeat(model.encode(samples), count, axis=0)
     likelihood = Likelihood()
@@ -115,17 +114,3 @@ def ranked(edits: Sequence[Edited], by: str | None) -> Candidates:
     if by is None or not all(by in each.scores for each in edits):
         return Candidates(tuple(edits), None)
     return Candidates(tuple(sorted(edits, key=lambda each: -each.scores[by])), by)
-
-
-def check_memory(model: InstructMusicGen, plan: Sequence[windows.Window], count: int, guidance: float) -> None:
-    """Raise UserError, naming the count that fits, if so many candidates of a clip don't fit into memory."""
-    memory.check(need_of(model, plan, guidance), count)
-
-
-def need_of(model: InstructMusicGen, plan: Sequence[windows.Window], guidance: float) -> memory.Need:
-    """Return what edits by this plan need."""
-    guided = guidance != 1
-    return memory.Need(
-        model.bundle.config, plan[-1].offset + plan[-1].frames, max(window.frames for window in plan), guided,
-        ROWS_TOGETHER // 2 if guided else ROWS_TOGETHER, model.lm.dtype.size,
-    )  # fmt: skip

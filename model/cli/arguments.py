@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..errors import UsageError
+from ..parse_values import instrument_names, integer, path
 from ..system.installation import program_version
-from ..values import instrument_names, integer, path
 from .editing.arguments import add_edit
-from .names import BACKENDS, DEFAULT_REPO, KEYS_HELP
+from .shared_options import BACKENDS, DEFAULT_REPO, KEYS_HELP
 
 NEGATIVE = re.compile(r"-(?:(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|inf|infinity|nan)\Z", re.IGNORECASE)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..errors import UsageError, UserError
-from .names import DEFAULT_REPO
+from .shared_options import DEFAULT_REPO
 
 AGAIN = "run the same command again: it goes on where it stopped"
 

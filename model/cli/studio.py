@@ -15,7 +15,7 @@ from ..bundle import hub
 from ..errors import UsageError
 from ..system.cache import data
 from .editing.opening import note
-from .names import DEFAULT_REPO
+from .shared_options import DEFAULT_REPO
 
 NEEDED = ("starlette", "uvicorn", "python_multipart")
 TOKEN = "INSTRUCT_MUSICGEN_STUDIO_TOKEN"

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
-from .. import memory
 from ..network.adapter import Adapter
 from ..network.state import KVCache, LayerPrefix, LayerState, TextKV
 from ..network.transformer import LanguageModel, Layer, sinusoid
 from ..stages import Announce, unheard
+from ..system import mlx_buffers
 from .delay_pattern import apply_delay, positions
 from .guidance import guide
 from .likelihood import Tally
@@ -107,7 +107,7 @@ class Decoder:
         rows = clip_codes.shape[0] * (2 if self.guided else 1)
         with self.announce("adapter"):
             prefix = self.adapter(clip_codes)
-            memory.release()
+            mlx_buffers.release()
         return DecoderState(
             self.lm, self.text, prefix, start_layer=self.adapter.config.start_layer, rows=rows,
             slots=positions(frames, clip_codes.shape[1]) - 1, query_rows=clip_codes.shape[2] - 1,

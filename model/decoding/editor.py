@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from reference.contract import Ops
 
-from .. import checks, memory
+from .. import checks
 from ..bundle.bundle import Bundle
 from ..bundle.damage import explanation
 from ..errors import UserError
@@ -24,7 +24,7 @@ from ..network.text import TextConditioner, padded, text_kv
 from ..network.transformer import LanguageModel
 from ..progress import Progress
 from ..stages import Announce, unheard
-from ..system import threads
+from ..system import mlx_buffers, threads
 from ..system.threads import evaluated
 from . import steps
 from .clip_codes import ClipCodes
@@ -60,7 +60,7 @@ class CodeEditor:
     def __init__(self, bundle: Bundle, ops: Ops, announce: Announce = unheard) -> None:
         """Load the LM and the adapter's gates; `announce` is told of the stages of each edit (see `model.stages`)."""
         self.bundle, self.ops, self.announce = bundle, ops, announce
-        memory.limit()
+        mlx_buffers.limit()
         resident = [name for name in bundle.tensors if not name.startswith(ADAPTER_OWN)]
         weights = Weights(bundle.load(resident), bundle.config, ops, bundle.tiles())
         self.lm = LanguageModel(weights)

@@ -9,8 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .. import memory as limits
-from ..system import machine
+from ..system import machine, mlx_buffers
 from ..system.installation import installed
 
 PACKAGES = ("instruct-musicgen-mlx", "mlx", "numpy", "safetensors", "tokenizers", "transformers", "huggingface_hub",
@@ -51,7 +50,7 @@ def verdict() -> dict[str, Any]:
         f"{found}: the published bundle (2.2 GiB, with T5-base) had a peak of {PEAK / 1e9:.1f} GB in a 5 s edit, "
         f"measured on Linux with weights of its size; here are {limit / 1e9:.1f} GB of {of}"
     )
-    held = limits.report()
+    held = mlx_buffers.report()
     if mx.metal.is_available():  # elsewhere MLX has no such limits
         text += "; MLX: " + ", ".join(f"{name} {_size(value)}" for name, value in held.items())
     return {"verdict": found, "needs": PEAK, "limit": limit, "mlx": held, "text": text}

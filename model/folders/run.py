@@ -11,10 +11,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, instructions, whole_file
+from .. import audio, instructions, memory, whole_file
 from ..audio import Clip, Samples
-from ..candidates import memory
-from ..candidates.make import need_of
 from ..candidates.scores import scores
 from ..config import HOP
 from ..decoding import steps
@@ -112,7 +110,7 @@ def edit_files(
             yield _from_input(model, task, settings, progress)
         return
     longest = model.plan(model.adapter.config.max_n_frames, settings.window)
-    need = need_of(model, longest, settings.guidance)
+    need = memory.need_of(model, longest, settings.guidance)
     for batch in batches(tasks, max(1, need.most(need.together, memory.available()))):
         yield from _batch(model, batch, settings, progress)
 

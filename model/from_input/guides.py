@@ -9,9 +9,8 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from .. import checks
+from .. import checks, memory
 from ..audio import Samples
-from ..candidates.make import check_memory
 from ..config import HOP
 from ..decoding import steps
 from ..decoding.guidance import MAX_GUIDANCE
@@ -64,7 +63,7 @@ def guided(
     guidance = checks.number("guidance", guidance, -MAX_GUIDANCE, MAX_GUIDANCE)
     chosen, plan = Sampling(**sampling), model.plan(-(-clip.shape[0] // HOP), window_frames)
     rows = [(each, (seed + n) % 2**64) for n in range(checks.whole("seeds", seeds, 1)) for each in texts]
-    check_memory(model, plan, len(rows), guidance)
+    memory.check(memory.need_of(model, plan, guidance), len(rows))
     codes = mx.repeat(model.encode(clip), len(rows), axis=0)
     run = model.edit_steps(
         codes, [each for each, _ in rows], plan, chosen, guidance, [own for _, own in rows], pad_texts=False

@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from .. import instructions, values
+from .. import instructions, parse_values
 from ..errors import UserError
 from ..from_input.guides import asked_for
 from ..instructions import Asked, Vocabulary
@@ -21,7 +21,7 @@ from .loaded_models import DEFAULTS, LoadedModels, ServedModel
 FIELDS = (
     "model", "prompt", "seed", "n", "guidance", "temperature", "top_k", "from_input", "start", "end", "source",
 )  # fmt: skip
-SECONDS = values.number(0, 1e9)
+SECONDS = parse_values.number(0, 1e9)
 
 
 class StudioRequest(NamedTuple):
@@ -45,14 +45,14 @@ def read(fields: Mapping[str, str], models: LoadedModels, limits: Limits) -> Stu
     vocabulary = model.bundle.config.instructions
     prompt = fields.get("prompt", "")
     said = asked(prompt, vocabulary, limits)
-    seed = value(fields, "seed", values.seed, DEFAULTS["seed"])
+    seed = value(fields, "seed", parse_values.seed, DEFAULTS["seed"])
     settings = Settings(
         secrets.randbelow(2**53) if seed is None else seed,  # a number that a page can hold
-        value(fields, "n", values.integer(1, limits.candidates), 1),
-        value(fields, "guidance", values.guidance, DEFAULTS["guidance"]),
-        value(fields, "temperature", values.temperature, DEFAULTS["temperature"]),
-        value(fields, "top_k", values.top_k, DEFAULTS["top_k"]),
-        value(fields, "from_input", values.flag, False),
+        value(fields, "n", parse_values.integer(1, limits.candidates), 1),
+        value(fields, "guidance", parse_values.guidance, DEFAULTS["guidance"]),
+        value(fields, "temperature", parse_values.temperature, DEFAULTS["temperature"]),
+        value(fields, "top_k", parse_values.top_k, DEFAULTS["top_k"]),
+        value(fields, "from_input", parse_values.flag, False),
     )
     if settings.from_input:
         try:
@@ -70,7 +70,7 @@ def read(fields: Mapping[str, str], models: LoadedModels, limits: Limits) -> Stu
 def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:
     """Return what goes to the model for a prompt. Raises Refused for one that is empty or too long."""
     try:
-        prompt = values.instruction(prompt)
+        prompt = parse_values.instruction(prompt)
     except argparse.ArgumentTypeError as e:
         raise Refused(f"prompt: {e}", "prompt") from e
     if wrong := next((c for c in prompt if not c.isprintable() and c not in "\t\n\r"), None):

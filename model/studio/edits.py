@@ -11,8 +11,7 @@ from typing import BinaryIO, Protocol
 import mlx.core as mx
 import numpy as np
 
-from .. import audio, streaming, whole_file
-from ..candidates.make import check_memory
+from .. import audio, memory, streaming, whole_file
 from ..candidates.scores import RANKING, fit
 from ..config import HOP, SAMPLE_RATE
 from ..decoding.request import edit_request as checked
@@ -62,7 +61,7 @@ def _plain(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> t
     clip = audio.load(folder / "input.wav").samples
     asked, count = job.settings, len(job.candidates)
     plan = model.plan(-(-len(clip) // HOP))
-    check_memory(model, plan, count, asked.guidance)
+    memory.check(memory.need_of(model, plan, asked.guidance), count)
     seeds = [each.seed for each in job.candidates]
     order = checked(job.sentence, count, plan, seeds, Sampling(asked.temperature, asked.top_k), asked.guidance)
     chunks = model.chunks(

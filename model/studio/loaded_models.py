@@ -12,10 +12,10 @@ import kernels
 from ..bundle import hub
 from ..bundle.bundle import Bundle, demo_path, open_bundle
 from ..bundle.info import license_of
-from ..candidates.memory import available
 from ..config import FRAME_RATE, SAMPLE_RATE
 from ..errors import UserError
 from ..instructions import VERBS
+from ..memory import available
 from ..pipeline import InstructMusicGen
 from ..results.edit_record import fingerprint
 from ..system import threads

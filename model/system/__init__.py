@@ -1,1 +1,1 @@
-"""The system that the program runs on: signals, threads, its cache folder, and the packages installed beside it."""
+"""The system that the program runs on: signals, threads, MLX's buffers, its cache folder, other packages installed."""

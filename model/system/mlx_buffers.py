@@ -15,7 +15,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from .errors import UserError
+from ..errors import UserError
 
 CACHE = "INSTRUCT_MUSICGEN_CACHE_LIMIT_MB"
 WIRED = "INSTRUCT_MUSICGEN_WIRED_LIMIT_MB"

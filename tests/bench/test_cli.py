@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench import cli, results
+from bench import cli, result_files
 from bench.edit import command as edit
 from bench.kernels.shapes import cases
 from bench.machine import environment
@@ -26,7 +26,7 @@ def test_the_result_says_where_it_comes_from(saved: Any) -> None:
     assert e["machine"] and e["cores"] >= 1 and e["libraries"]["mlx"] and e["commit"] and "dirty" in e
     assert e["native"] == environment.native_info()  # the instruction set and precision that its kernels ran with
     name = f"{e['slug']}-{e['commit']}-edit-tiny-4bit.json"
-    assert results.default_path(results.load(saved)).name == name
+    assert result_files.default_path(result_files.load(saved)).name == name
 
 
 def test_report(saved: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ def test_a_report_is_written_only_where_a_folder_is_named(
     kept.parent.mkdir()
     kept.write_bytes(saved.read_bytes())
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results, "folder", lambda: kept.parent)
+    monkeypatch.setattr(result_files, "folder", lambda: kept.parent)
     for command in (["report"], ["report", str(kept)]):
         assert cli.main(command) == 0
         assert "| whole edit |" in capsys.readouterr().out
@@ -144,7 +144,7 @@ def test_which_columns_run(arguments: Any, columns: Any, left_out: Any, monkeypa
 
 
 def test_what_is_no_number_is_written_as_text() -> None:
-    assert json.loads(results.dumps({"a": [float("nan"), (float("-inf"), 1.5)]})) == {"a": ["nan", ["-inf", 1.5]]}
+    assert json.loads(result_files.dumps({"a": [float("nan"), (float("-inf"), 1.5)]})) == {"a": ["nan", ["-inf", 1.5]]}
 
 
 def test_the_commit_of_another_project_is_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

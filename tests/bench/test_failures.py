@@ -14,9 +14,9 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from bench import cli, results
+from bench import cli, result_files
 from bench.processes.child import Child
-from bench.records import SCHEMA
+from bench.results import SCHEMA
 from model.errors import UserError
 
 pytestmark = [pytest.mark.usefixtures("cache"), pytest.mark.slow]
@@ -165,7 +165,7 @@ def test_what_was_measured_is_saved_where_it_cannot_be_printed(tmp_path: Path) -
             [sys.executable, "-m", "bench.cli", *command], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1 and done.stderr.endswith("error: No space left on device\n")
-    assert results.load(path).kind == "edit"
+    assert result_files.load(path).kind == "edit"
 
 
 @pytest.mark.parametrize("command", ["fidelity", "quality"])

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import reference
-from bench import cli, results, summary
+from bench import cli, result_files, summary
 from bench.kernels import timer
 from bench.peers import command as peers
 from bench.peers.table import table as peers_table
-from bench.records import OURS, SCHEMA, EditColumn
+from bench.results import OURS, SCHEMA, EditColumn
 from kernels import cases as kernel_cases
 
 pytestmark = pytest.mark.slow
@@ -201,7 +201,7 @@ def test_the_peak_is_the_largest_of_loading_warm_up_and_rounds() -> None:
         empty = {"seconds": {}, "measured": {}, "busy": [0, None, 0], "step_seconds": []}
         first, second, small = (empty | {"peak_rss": each} for each in peaks)
         geometry = dict.fromkeys(("bits", "frames", "steps", "batch"), 1)
-        return results.convert(
+        return result_files.convert(
             {
                 "backend": "x",
                 "geometry": geometry,
@@ -240,7 +240,7 @@ def test_peers() -> None:
     def rounds(*times: float) -> list[dict[str, Any]]:
         return [{"step_seconds": [t, t, 9.0], "backend": "x"} for t in times]
 
-    environment = msgspec.to_builtins(results.origin()["environment"])
+    environment = msgspec.to_builtins(result_files.origin()["environment"])
     result = {
         "kind": "peers",
         "schema": SCHEMA,
@@ -253,7 +253,7 @@ def test_peers() -> None:
             {"label": "other", "rounds": rounds(0.4, 0.8, 1.2), "beside": rounds(0.4, 0.4, 0.4)},
         ],
     }
-    table = peers_table(results.parse(result))
+    table = peers_table(result_files.parse(result))
     same(table.rows[0][2], 0.35)
     same(table.rows[1][2], 0.8)
     ratio(table.rows[1][3], [1.0, 2.0, 3.0])  # against ours of the same group, not of all

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from ...values import guidance, instruction, instrument, integer, number, path, seed, temperature, top_k
-from ..names import BACKENDS, DEFAULT_REPO, KEYS_HELP
+from ...parse_values import guidance, instruction, instrument, integer, number, path, seed, temperature, top_k
+from ..shared_options import BACKENDS, DEFAULT_REPO, KEYS_HELP
 
 
 def add_edit(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,8 @@ from ...config import FRAME_RATE
 from ...errors import UsageError, UserError
 from ...instructions import VERBS, Asked
 from ...progress import Tell
-from ..names import DEFAULT_REPO
 from ..process import say
+from ..shared_options import DEFAULT_REPO
 
 if TYPE_CHECKING:
     from ...pipeline import InstructMusicGen

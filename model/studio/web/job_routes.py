@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ... import values
+from ... import parse_values
 from .. import edit_request
 from ..errors import Refused
 from ..jobs import FINAL
@@ -37,7 +37,7 @@ async def create(request: Request) -> Response:
 
 async def index(request: Request) -> Response:
     """List the jobs, the newest first; `before` asks for those older than one, the answer's is for the next page."""
-    limit = edit_request.value(request.query_params, "limit", values.integer(1, 1000), LISTED)
+    limit = edit_request.value(request.query_params, "limit", parse_values.integer(1, 1000), LISTED)
     before = request.query_params.get("before") or None
     page, more = await to_thread.run_sync(studio_of(request).queue.views, limit, before)
     return JSONResponse({"jobs": page, "before": more})

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from ... import instructions, instruments
 from ...audio_files import wav
 from ...config import SAMPLE_RATE
-from ...values import flag
+from ...parse_values import flag
 from ..edit_request import asked, value
 from ..edits import record
 from ..errors import Refused

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, results
+from bench import cli, result_files
 from bench.compare import command as compare
 from bench.machine import hardware
-from bench.records import SCHEMA
+from bench.results import SCHEMA
 from model.stages import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.serial]
@@ -74,7 +74,7 @@ def edit(
 
 
 def verdicts(a: dict[str, Any], b: dict[str, Any], **options: bool) -> list[compare.Verdict]:
-    return compare.compare(*(results.parse(json.loads(json.dumps(each))) for each in (a, b)), **options)
+    return compare.compare(*(result_files.parse(json.loads(json.dumps(each))) for each in (a, b)), **options)
 
 
 def outcomes(a: dict[str, Any], b: dict[str, Any]) -> list[str]:

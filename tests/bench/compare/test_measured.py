@@ -14,13 +14,13 @@ import mlx.core as mx
 import pytest
 
 import reference
-from bench import results
+from bench import result_files
 from bench.compare import command as compare
 from bench.kernels import timer
 from bench.machine import hardware
 from bench.machine.bandwidth import Bandwidth
 from bench.machine.environment import Environment
-from bench.records import STOCK, KernelsResult
+from bench.results import STOCK, KernelsResult
 from kernels.cases import matmul
 
 from .test_compare import ENVIRONMENT, ROOT
@@ -47,7 +47,7 @@ def test_reads_what_the_pytest_suite_writes(tmp_path: Path) -> None:
         assert len(data) == len(pairs) >= 2 and all(seconds > 0 for seconds in pairs)
     columns = {b["extra_info"]["column"] for b in fused}
     assert "native" in columns
-    found = compare.compare(results.load(str(file)), results.load(str(file)))
+    found = compare.compare(result_files.load(str(file)), result_files.load(str(file)))
     assert len(found) == len(columns)
     for verdict in found:
         rounds = sum(len(b["stats"]["data"]) for b in fused if verdict.name.endswith(b["extra_info"]["column"]))

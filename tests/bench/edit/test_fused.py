@@ -12,7 +12,7 @@ import kernels
 from bench import cli
 from bench.edit import command as edit
 from bench.processes.child import Child
-from bench.records import FUSED, OPERATIONS
+from bench.results import FUSED, OPERATIONS
 
 pytestmark = [pytest.mark.backend("native"), pytest.mark.slow]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from bench import results
+from bench import result_files
 from bench.peers import products
 from bench.peers.table import tables_of
-from bench.records import OURS, SCHEMA
+from bench.results import OURS, SCHEMA
 from model.errors import UserError
 
 from ..test_printed import ratio, same
@@ -32,12 +32,12 @@ def test_the_table_is_made_of_the_samples() -> None:
     result = {
         "kind": "peers",
         "schema": SCHEMA,
-        "environment": msgspec.to_builtins(results.origin()["environment"]),
+        "environment": msgspec.to_builtins(result_files.origin()["environment"]),
         "settings": {"name": "n", "rows": 2, "start": 5, "text": 3, "repeat": 3, "steps": 3, "product": [48, 32]},
         "columns": [{"label": OURS, "rounds": [{"step_seconds": [1.0]}]}],
         "products": columns,
     }
-    _, table = tables_of(results.parse(result))
+    _, table = tables_of(result_files.parse(result))
     assert [row[0] for row in table.rows] == ["1 row, ours", "1 row, other", "4 rows, ours", "4 rows, other"]
     assert [row[4] for row in table.rows] == ["2.0e-05", "6.0e-03", "3.0e-05", "7.0e-03"]
     assert table.rows[1][1] == "o 1.2" and "48 x 32" in table.title

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import cli, results
+from bench import cli, result_files
 from bench.report import plots
 from bench.roofline import apple_chips as chips
 
@@ -32,7 +32,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     small = ["--size", "tiny", "--only", "*qkv M=[12]", "--repeat", "3", "--limit", "0.1", "--traffic"]
     assert cli.main(["--seconds", "0.2", "--repeat", "3", "--limit", "0.01", "--save", str(edit)]) == 0
     assert cli.main(["kernels", *small, "--save", str(kernels)]) == 0
-    plots.stages(results.load(edit))  # matplotlib writes a file of its own the first time
+    plots.stages(result_files.load(edit))  # matplotlib writes a file of its own the first time
     return edit, kernels
 
 
@@ -116,7 +116,7 @@ def test_traffic_table(files: tuple[Path, Path], capsys: pytest.CaptureFixture[s
 
 def test_stages(files: tuple[Path, Path], drawn: list[Any]) -> None:
     result = saved(files[0])
-    assert plots.stages(results.parse(result)).startswith(b"\x89PNG")
+    assert plots.stages(result_files.parse(result)).startswith(b"\x89PNG")
     for column, (_, shown) in zip(result["columns"], bars(drawn[0]).items()):
         measured = column["rounds"][0]["measured"]
         scale = {s: b / a for s, (a, b) in (dict.fromkeys(STAGES, (1, 1)) | measured).items()}
@@ -127,7 +127,7 @@ def test_stages(files: tuple[Path, Path], drawn: list[Any]) -> None:
 
 def test_step_time(files: tuple[Path, Path], drawn: list[Any]) -> None:
     result = saved(files[0])
-    plots.step_time(results.parse(result))
+    plots.step_time(result_files.parse(result))
     shown = list(points(drawn[0]).items())
     for column, (label, (x, y)) in zip(result["columns"], shown):
         assert list(x) == [p + 1 for p in column["step_positions"]]
@@ -143,7 +143,7 @@ def test_steps_of_several_windows_stand_at_their_cache_lengths(files: tuple[Path
     result = saved(files[0])
     column = result["columns"][0]
     column["step_positions"] = [p % 8 for p in column["step_positions"]]
-    plots.step_time(results.parse(result))
+    plots.step_time(result_files.parse(result))
     x, _ = next(iter(points(drawn[0]).values()))
     assert max(x) == 8
 
@@ -154,7 +154,7 @@ def test_roofline(files: tuple[Path, Path], drawn: list[Any]) -> None:
     second = json.loads(json.dumps(first))
     for column in second["columns"]:
         column["step_bytes"] = {name: 3 * value for name, value in column["step_bytes"].items()}
-    both: list[Any] = [results.parse(first), results.parse(second)]
+    both: list[Any] = [result_files.parse(first), result_files.parse(second)]
     plots.roofline(both)
     lines = [line.get_data() for line in drawn[0].lines]
     for result, (x, y) in zip((first, second), lines):
@@ -172,8 +172,8 @@ def test_roofline(files: tuple[Path, Path], drawn: list[Any]) -> None:
 
 def test_traffic_and_kernels(files: tuple[Path, Path], drawn: list[Any]) -> None:
     result = saved(files[1])
-    plots.traffic(results.parse(result))
-    plots.kernels(results.parse(result))
+    plots.traffic(result_files.parse(result))
+    plots.kernels(result_files.parse(result))
     loaded, needed = bars(drawn[0]).values()
     for n, case in enumerate(result["cases"]):
         assert loaded[n] == pytest.approx(sum(b["loaded"] for b in case["traffic"]["buffers"].values()) / 1e6)

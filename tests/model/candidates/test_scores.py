@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model import InstructMusicGen
-from model.candidates import memory
+from model import InstructMusicGen, memory
 from model.candidates.make import candidates, ranked
 from model.candidates.scores import WHAT, fit, scores
 from model.config import AdapterConfig, Config, LMConfig

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.candidates import clap, memory
+from model import memory
+from model.candidates import clap
 
 from .conftest import TEXT, Run
 

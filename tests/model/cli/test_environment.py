@@ -18,7 +18,7 @@ import pytest
 import soundfile
 
 from model.bundle import hub
-from model.cli import arguments, names
+from model.cli import arguments, shared_options
 
 from .conftest import GOLDEN, TEXT, Run
 
@@ -176,7 +176,7 @@ def test_half_a_download_is_not_taken_for_none(
     (repo / "refs" / "main").write_text(commit)
     (repo / "snapshots" / commit / "config.json").write_text("{}")
     done = run("edit", clip, "-i", TEXT, "-o", clip.parent / "o.wav", "--quiet")
-    done.fails(1, "only partly in the cache", names.DEFAULT_REPO, "--model")
+    done.fails(1, "only partly in the cache", shared_options.DEFAULT_REPO, "--model")
     assert not (clip.parent / "o.wav").exists()
     assert hub.partly_cached("someone/else") == ""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kernels
-from model.cli import main, names
+from model.cli import main, shared_options
 
 from .conftest import TEXT, Run
 
@@ -67,7 +67,7 @@ def test_unknown_output_format(clip: Path, run: Run) -> None:
 
 
 def test_every_backend_can_be_chosen() -> None:
-    assert ("auto", *kernels.BACKENDS) == names.BACKENDS
+    assert ("auto", *kernels.BACKENDS) == shared_options.BACKENDS
 
 
 @pytest.mark.parametrize("argv", ["--help", "edit --help", "convert --help", "info --help", "--version"])

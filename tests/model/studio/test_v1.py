@@ -112,7 +112,7 @@ def test_a_client_that_leaves_cancels_its_edit(studio: Running, fields: dict[str
 
 
 def test_an_edit_that_fails_says_why(studio: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    from model.candidates import memory
+    from model import memory
 
     monkeypatch.setattr(memory, "available", lambda: 1000)
     for stream in ("true", "false"):

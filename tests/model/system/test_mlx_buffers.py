@@ -13,14 +13,15 @@ import mlx.core as mx
 import pytest
 
 import kernels
-from model import InstructMusicGen, memory
+from model import InstructMusicGen
 from model.bundle.bundle import demo_path, open_bundle
 from model.decoding.windows import Window
 from model.errors import UserError
+from model.system import mlx_buffers
 
-from .. import backends
+from ... import backends
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
@@ -63,29 +64,29 @@ def test_limits_are_set_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mx, "device_info", lambda: {"max_recommended_working_set_size": 6 << 30})
     monkeypatch.setattr(mx, "set_cache_limit", lambda n: said.__setitem__("cache", n))
     monkeypatch.setattr(mx, "set_wired_limit", lambda n: said.__setitem__("wired", n))
-    memory.limit()
+    mlx_buffers.limit()
     assert said == {"cache": 512 << 20, "wired": 6 << 30}
-    monkeypatch.setenv(memory.CACHE, "100")
-    monkeypatch.setenv(memory.WIRED, "99999")
-    memory.limit()
+    monkeypatch.setenv(mlx_buffers.CACHE, "100")
+    monkeypatch.setenv(mlx_buffers.WIRED, "99999")
+    mlx_buffers.limit()
     assert said == {"cache": 100 << 20, "wired": 6 << 30}, "no more than Metal recommends, which MLX would refuse"
-    monkeypatch.setenv(memory.WIRED, "0")
-    memory.limit()
+    monkeypatch.setenv(mlx_buffers.WIRED, "0")
+    mlx_buffers.limit()
     assert said["wired"] == 0
 
 
 @pytest.mark.parametrize("value", ("-1", "1.5", "many", "1" * 12))
 def test_a_limit_that_is_no_number_is_refused_on_every_machine(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    monkeypatch.setenv(memory.CACHE, value)
+    monkeypatch.setenv(mlx_buffers.CACHE, value)
     with pytest.raises(UserError, match="whole number"):
-        memory.limit()
+        mlx_buffers.limit()
 
 
 FREED = """
 import resource, sys
 import mlx.core as mx
-from model import memory
-memory.limit()
+from model.system import mlx_buffers
+mlx_buffers.limit()
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     mx.eval(mx.ones(10_000_000))
@@ -95,7 +96,7 @@ def resident():
 for _ in range(4):
     faults()
 again, kept = sum(faults() for _ in range(4)), resident()
-memory.release()
+mlx_buffers.release()
 print(again, kept - resident())
 """
 

@@ -82,15 +82,18 @@ def load(name: str = "auto") -> Ops:
             try:
                 native.use(tuning)
             except ValueError as e:
-                importlib.import_module("kernels.tuning").refused("native", e)
+                importlib.import_module("kernels.tuning").warn_unusable("native", e)
         return cast("Ops", native)
-    if name == "metal" and not mx.metal.is_available():
-        raise BackendUnavailable(
-            "backend 'metal' cannot run here: this machine has no Metal GPU; use 'native', or 'interpreter' to run the "
-            "Metal kernels' source on the CPU"
-        )
-    metal = importlib.import_module("kernels.metal")
-    return cast("Ops", metal.on_gpu(_tuned("metal")) if name == "metal" else metal.on_interpreter())
+    if name == "interpreter":
+        return cast("Ops", importlib.import_module("kernels.metal").on_interpreter())
+    if name == "metal":
+        if not mx.metal.is_available():
+            raise BackendUnavailable(
+                "backend 'metal' cannot run here: this machine has no Metal GPU; use 'native', or 'interpreter' to run "
+                "the Metal kernels' source on the CPU"
+            )
+        return cast("Ops", importlib.import_module("kernels.metal").on_gpu(_tuned("metal")))
+    raise NotImplementedError(f"backend {name!r} is in BACKENDS; add a branch for it to `kernels.load`")
 
 
 def _tuned(backend: str) -> dict[str, Any]:

@@ -99,7 +99,7 @@ def save(tuning: Tuning) -> Path:
     return target
 
 
-def kept(backend: str) -> Tuning | None:
+def saved(backend: str) -> Tuning | None:
     """Return the backend's tuning, wherever it was measured; None if there is none.
 
     Raises ValueError if the file is not a tuning.
@@ -129,14 +129,14 @@ def in_use(backend: str) -> Tuning | None:
     if off() or backend not in TUNED:
         return None
     try:
-        tuning = kept(backend)
+        tuning = saved(backend)
     except ValueError as e:
         warnings.warn(f"{e}; not used. `bench tune` writes it anew", stacklevel=3)
         return None
     return tuning if tuning is not None and tuning.key == Key.of(backend) else None
 
 
-def refused(backend: str, error: Exception) -> None:
+def warn_unusable(backend: str, error: Exception) -> None:
     """Warn that a tuning's knobs cannot be set."""
     warnings.warn(f"{path(backend)}: {error}; not used. `bench tune` writes it anew", stacklevel=3)
 
@@ -148,7 +148,7 @@ def status(backend: str) -> str:
     if off():
         return f"off ({VARIABLE})"
     try:
-        tuning = kept(backend)
+        tuning = saved(backend)
     except ValueError as e:
         return f"not used: {e}"
     if tuning is None:

@@ -126,7 +126,7 @@ def _setting(text: str, candidates: Mapping[str, Sequence[Any]]) -> tuple[str, A
         given = value
     if given not in candidates[name]:
         known = ", ".join(json.dumps(each) for each in candidates[name])
-        raise UsageError(f"--start {text}: {name} can be {known}")
+        raise UsageError(f"--start {text}: {name} must be one of {known}")
     return name, given
 
 

@@ -95,7 +95,7 @@ def on_gpu(tuned: Mapping[str, Any] | None = None) -> MetalOps:
     try:
         choices = choices.changed(knobs)
     except ValueError as e:
-        tuning.refused("metal", e)
+        tuning.warn_unusable("metal", e)
     return MetalOps("metal", Engine(mx.fast.metal_kernel, probe=True, choices=choices))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple
 
@@ -94,13 +94,18 @@ class Choices:
                 raise ValueError(f"{name}={value!r} cannot be; use a power of two up to {most}")
 
 
-def _routes(given: Sequence[Any]) -> tuple[Route, ...]:
+def _routes(given: Any) -> tuple[Route, ...]:
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"stock={given!r} must be a list of [operation, first row, last row]")
     routes = []
     for each in given:
-        operation, first, last, nax = [*each, False][:4]
-        if not (isinstance(operation, str) and isinstance(first, int) and isinstance(last, int)):
-            raise ValueError(f"stock={each!r} must be [operation, first row, last row]")
-        routes.append(Route(operation, first, last, bool(nax)))
+        match each:
+            case [str(operation), int(first), int(last), *more] if [type(n) for n in more] in ([], [bool]):
+                routes.append(Route(operation, first, last, *more))
+            case _:
+                raise ValueError(
+                    f"stock={each!r} must be [operation, first row, last row] or [operation, first row, last row, nax]"
+                )
     return tuple(routes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -122,7 +123,7 @@ def test_a_tuning_that_cannot_be_written_leaves_what_was_there_and_nothing_else(
     monkeypatch.undo()
     assert [p.name for p in (tmp_path / "tuning").iterdir()] == ["native.json"]
     monkeypatch.setenv("INSTRUCT_MUSICGEN_CACHE", str(tmp_path))
-    assert tuning.kept("native") == before
+    assert tuning.saved("native") == before
 
 
 USED = "import kernels; n = kernels.load('native'); print(n.info()['threads'], type(n).__name__)"
@@ -168,7 +169,7 @@ def test_a_tuning_can_be_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_a_setting_to_begin_with_must_be_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "--backend", "native", "--start", "isa=sse9"]) == 2
-    assert "isa can be" in capsys.readouterr().err
+    assert "isa must be one of" in capsys.readouterr().err
     assert main(["tune", "--backend", "native", "--start", "speed=9"]) == 2
     assert "threads, isa, layout" in capsys.readouterr().err
 
@@ -208,8 +209,18 @@ def test_choices_are_read_back_as_they_are_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "knobs", ({"norm": "outside"}, {"outputs": 3}, {"outputs": 16}, {"speed": 1}, {"stock": [[1, 2, 3]]})
+    "knobs",
+    ({"norm": "outside"}, {"outputs": 3}, {"outputs": 16}, {"speed": 1}, {"stock": [[1, 2, 3]]}, {"stock": 5}),
 )
 def test_choices_that_cannot_be_are_refused(knobs: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(knobs))):
         Choices().changed(knobs)
+
+
+@pytest.mark.parametrize(
+    "route", (["linear", 1], ["linear", 1, 2, True, 4], [], [1, 2, 3], ["linear", 1, 2, "no"], "abc", 5, None)
+)
+def test_a_route_that_cannot_be_is_named_with_the_form_it_needs(route: Any) -> None:
+    message = rf"stock={re.escape(repr(route))} must be \[operation, first row, last row\] or .*, nax\]"
+    with pytest.raises(ValueError, match=message):
+        Choices().changed({"stock": [["int4_matmul", 2, 2, True], route]})

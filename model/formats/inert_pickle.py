@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .pickle_symbols import MalformedPickleError, Placeholder, Symbol, symbol
+from .pickle_symbols import SAVE, MalformedPickleError, Placeholder, Symbol, symbol
 
 MAX_DEPTH = 200
 
@@ -72,7 +72,7 @@ class _Machine:
         elif op not in ("PROTO", "FRAME"):
             handler = getattr(self, f"op_{op.lower()}", None)
             if handler is None:
-                raise MalformedPickleError(f"its pickle uses {op}, which no checkpoint needs")
+                raise MalformedPickleError(f"its pickle uses {op}, which no checkpoint needs", SAVE)
             handler(arg)
         return False
 
@@ -84,7 +84,7 @@ class _Machine:
         self.marks.append(self.stack)
         self.stack = []
         if len(self.marks) > MAX_DEPTH:
-            raise MalformedPickleError(f"its pickle nests deeper than {MAX_DEPTH}")
+            raise MalformedPickleError(f"its pickle nests deeper than {MAX_DEPTH}", SAVE)
 
     def op_pop(self, _: Any) -> None:
         if self.stack:
@@ -157,7 +157,7 @@ class _Machine:
         if isinstance(target, Placeholder):
             target = target.items
         if type(target) is not list:
-            raise MalformedPickleError("its pickle is damaged (items appended to a non-list); get a whole copy")
+            raise MalformedPickleError("its pickle is damaged (items appended to a non-list)")
         target.extend(items)
 
     def op_setitem(self, _: Any) -> None:
@@ -177,7 +177,7 @@ class _Machine:
             elif type(target) is dict:
                 target[_key(key)] = value
             else:
-                raise MalformedPickleError("its pickle is damaged (items set on a non-dict); get a whole copy")
+                raise MalformedPickleError("its pickle is damaged (items set on a non-dict)")
 
     # Names, and what the pickle would have called.
 

@@ -18,8 +18,16 @@ INERT_BUILTINS = {
 }  # fmt: skip
 
 
+SAVE = "save the state dict with torch.save instead"
+"""The fix for a file that is whole and that `torch.save` would not have written of plain data."""
+
+
 class MalformedPickleError(Exception):
-    """The pickle is damaged, or refers to something that no checkpoint needs."""
+    """The pickle is damaged, or refers to something that no checkpoint needs; `fix` says what to do."""
+
+    def __init__(self, message: str, fix: str = "get a whole copy of it") -> None:
+        super().__init__(message)
+        self.fix = fix
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,6 @@ def symbol(module: str, name: str) -> Symbol:
         fine = root not in sys.stdlib_module_names or (module, name) == ("types", "SimpleNamespace")
     if not fine or root in ("posix", "nt", "commands"):
         raise MalformedPickleError(
-            f"its pickle refers to {module}.{name}, which a checkpoint has no use for; don't load this file anywhere"
+            f"its pickle refers to {module}.{name}, which a checkpoint has no use for", "don't load this file anywhere"
         )
     return Symbol(module, name)

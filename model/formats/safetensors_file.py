@@ -43,6 +43,13 @@ def file_size(path: Path) -> int:
     return status.st_size
 
 
+def _unreadable(path: Path, reason: object, fix: str = "get a whole copy of it") -> UserError:
+    """Return the error for a file that cannot be read; an OSError says whether it is there, not that it is damaged."""
+    if isinstance(reason, OSError):
+        reason, fix = reason.strerror or reason, "give a file that can be read"
+    return UserError(f"cannot read {path}: {reason}; {fix}")
+
+
 def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
     """Return a JSON object from a file. Raises UserError if it is none, or holds NaN or infinities."""
 
@@ -54,10 +61,9 @@ def read_json(path: Path, limit: int = 16 << 20) -> dict[str, Any]:
             raise ValueError(f"it has more than {limit} bytes")
         value = json.loads(path.read_bytes(), parse_constant=refuse)
     except (OSError, ValueError, RecursionError) as e:
-        reason = e.strerror if isinstance(e, OSError) else e
-        raise UserError(f"cannot read {path}: {reason}") from e
+        raise _unreadable(path, e, "give a whole JSON object") from e
     if not isinstance(value, dict):
-        raise UserError(f"cannot read {path}: it holds a {type(value).__name__}, not an object")
+        raise _unreadable(path, f"it holds a {type(value).__name__}", "give a whole JSON object")
     return value
 
 
@@ -75,14 +81,12 @@ def _places(path: Path) -> Places:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, MAX_HEADER):
-                raise ValueError("its header goes past the end of the file; it is truncated or not safetensors")
+                raise ValueError("its header goes past the end of the file, so that it is truncated or not safetensors")
             entries = json.loads(file.read(length))
-    except OSError as e:
-        raise UserError(f"cannot read {path}: {e.strerror}") from e
-    except (ValueError, RecursionError) as e:
-        raise UserError(f"cannot read {path}: {e}") from e
+    except (OSError, ValueError, RecursionError) as e:
+        raise _unreadable(path, e) from e
     if not isinstance(entries, dict):
-        raise UserError(f"cannot read {path}: its header is not an object")
+        raise _unreadable(path, "its header is not an object")
     entries.pop("__metadata__", None)
     places: Places = {}
     spans = []
@@ -94,7 +98,7 @@ def _places(path: Path) -> Places:
     end = 0
     for start, stop in sorted(spans):
         if start != end:
-            raise UserError(f"cannot read {path}: its tensors overlap or leave a hole at byte {end}")
+            raise _unreadable(path, f"its tensors overlap or leave a hole at byte {end}")
         end = stop
     if 8 + length + end != size:
         state = "truncated" if 8 + length + end > size else "longer than its header says"
@@ -109,11 +113,11 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[tuple[mx.Dtype, Shape], t
         ):
             pass
         case _:
-            raise UserError(f"cannot read {path}: its header is damaged at {name!r}")
+            raise _unreadable(path, f"its header is damaged at {name!r}")
     if code not in DTYPES:
-        raise UserError(f"cannot read {path}: {name} has dtype {code}; use one of {', '.join(DTYPES)}")
+        raise _unreadable(path, f"{name} has dtype {code}", f"use one of {', '.join(DTYPES)}")
     if len(shape) > 16 or start < 0 or stop - start != math.prod(shape) * DTYPES[code].size:
-        raise UserError(f"cannot read {path}: the extent of {name} does not fit its shape {shape[:16]} of {code}")
+        raise _unreadable(path, f"the extent of {name} does not fit its shape {shape[:16]} of {code}")
     return (DTYPES[code], tuple(shape)), (start, stop)
 
 
@@ -127,7 +131,7 @@ def lazy(path: Path) -> dict[str, mx.array]:
     try:
         loaded = mx.load(str(path), format="safetensors")
     except (RuntimeError, ValueError) as e:
-        raise UserError(f"cannot read {path}: {e}") from e
+        raise _unreadable(path, e) from e
     assert isinstance(loaded, dict)
     return loaded
 
@@ -143,5 +147,5 @@ def map_tensors(path: Path, places: Places) -> dict[str, mx.array] | None:
         with path.open("rb") as file:
             arrays = native.file_arrays(file.fileno(), list(places.values()))
     except (OSError, RuntimeError) as e:
-        raise UserError(f"cannot read {path}: {e}") from e
+        raise _unreadable(path, e) from e
     return None if arrays is None else dict(zip(places, arrays))

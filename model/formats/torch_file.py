@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from ..errors import UserError
 from .inert_pickle import interpret
-from .pickle_symbols import MalformedPickleError, Placeholder, Symbol
+from .pickle_symbols import SAVE, MalformedPickleError, Placeholder, Symbol
 from .safetensors_file import file_size, map_tensors
 
 MAX_PICKLE = 64 << 20
@@ -118,10 +118,13 @@ def load(path: str | Path) -> Any:
     try:
         return _Archive(path).read()
     except MalformedPickleError as e:
-        raise UserError(f"refusing the checkpoint {path}: {e}") from e
+        raise UserError(f"refusing the checkpoint {path}: {e}; {e.fix}") from e
     except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as e:
-        reason = _legacy(path) or (e.strerror if isinstance(e, OSError) else None) or e
-        raise UserError(f"cannot read the checkpoint {path}: {reason}") from e
+        if isinstance(e, OSError):
+            problem = f"{e.strerror or e}; give a file that can be read"
+        else:
+            problem = f"{e}; get a whole copy of it"
+        raise UserError(f"cannot read the checkpoint {path}: {_legacy(path) or problem}") from e
 
 
 def tensors(tree: Any, path: str | Path) -> dict[str, Tensor]:
@@ -147,38 +150,38 @@ class _Archive:
             names = [info.filename for info in infos]
             pickles = [n for n in names if n.endswith("/data.pkl") and n.count("/") == 1]
             if len(pickles) != 1 or len(set(names)) != len(names):
-                raise MalformedPickleError("it is a zip, but not one that torch.save writes (data.pkl)")
+                raise MalformedPickleError("it is a zip, but not one that torch.save writes (data.pkl)", SAVE)
             self.root = pickles[0].removesuffix("data.pkl")
             if self.root + "constants.pkl" in names:
-                raise MalformedPickleError("it is a TorchScript archive; save the state dict with torch.save instead")
+                raise MalformedPickleError("it is a TorchScript archive", SAVE)
             self.entries = {info.filename: info for info in infos}
             self.starts: dict[str, int] = {}
             for info in infos:
                 plain = info.compress_type == zipfile.ZIP_STORED and info.file_size == info.compress_size
                 if not plain or info.flag_bits & 1:
-                    raise MalformedPickleError(f"its entry {info.filename!r:.80} is compressed; torch.save never does")
+                    raise MalformedPickleError(f"its entry {info.filename!r:.80} is compressed", SAVE)
                 self.starts[info.filename] = self._start(file, info)
             self.pickle = self._bytes(file, pickles[0], MAX_PICKLE)
             order = self.root + "byteorder"
             if order in names and self._bytes(file, order, 16).strip() != b"little":
-                raise MalformedPickleError("it was written on a big-endian machine; save it on a little-endian one")
+                raise MalformedPickleError("it was written on a big-endian machine", "save it on a little-endian one")
 
     def _start(self, file: Any, info: zipfile.ZipInfo) -> int:
         """Return the first byte of an entry's data: behind the local header, whose length varies."""
         file.seek(info.header_offset)
         header = file.read(30)
         if len(header) != 30 or header[:4] != b"PK\x03\x04":
-            raise zipfile.BadZipFile(f"no local header for {info.filename!r}; the file is damaged")
+            raise zipfile.BadZipFile(f"it is damaged, without a local header for {info.filename!r}")
         name_length, extra_length = struct.unpack("<HH", header[26:])
         start = int(info.header_offset + 30 + name_length + extra_length)
         if start + info.file_size > self.file_size:
-            raise zipfile.BadZipFile(f"{info.filename!r} goes past the end of the file; it is truncated")
+            raise zipfile.BadZipFile(f"{info.filename!r} goes past the end of the file")
         return start
 
     def _bytes(self, file: Any, name: str, limit: int) -> bytes:
         size = self.entries[name].file_size
         if size > limit:
-            raise MalformedPickleError(f"its entry {name!r} has {size} bytes; at most {limit} are expected")
+            raise MalformedPickleError(f"its entry {name!r} has {size} bytes; at most {limit} are expected", SAVE)
         file.seek(self.starts[name])
         data: bytes = file.read(size)
         return data
@@ -191,7 +194,7 @@ class _Archive:
         match pid:
             case ("storage", Symbol(module="torch" | "torch.storage", name=kind), str(key), _, int(count)):
                 if kind not in STORED:
-                    raise MalformedPickleError(f"a storage of type {kind!r:.40}, which is not supported")
+                    raise MalformedPickleError(f"a storage of type {kind!r:.40}", f"use one of {', '.join(STORED)}")
             case _:
                 raise MalformedPickleError(f"a persistent id that is not a storage: {_short(pid)}")
         entry = self.entries.get(f"{self.root}data/{key}")
@@ -221,7 +224,8 @@ class _Archive:
         kind = storage.dtype
         if dtype is not None:
             if dtype.module != "torch" or dtype.name not in TORCH_DTYPES:
-                raise MalformedPickleError(f"a tensor of unknown dtype {dtype.qualified}")
+                known = ", ".join(sorted(TORCH_DTYPES))
+                raise MalformedPickleError(f"a tensor of unknown dtype {dtype.qualified}", f"use one of {known}")
             kind = ALIASES.get(dtype.name, dtype.name)
         if not (_naturals((offset,)) and _naturals(shape) and _naturals(strides) and len(shape) == len(strides)):
             where = f"shape {_short(shape)}, strides {_short(strides)} at {_short(offset)}"
@@ -268,5 +272,5 @@ def _legacy(path: Path) -> str | None:
     if start.startswith(b"version https:"):
         return "it is a Git LFS pointer, not the file; fetch it with git lfs pull"
     if not start.startswith(b"PK"):
-        return "it is not a torch checkpoint (a zip file)"
-    return f"its zip directory is missing; with {size} bytes it is probably truncated"
+        return "it is not a torch checkpoint (a zip file); get a whole copy of it"
+    return f"its zip directory is missing, with {size} bytes it is probably truncated; get a whole copy of it"

@@ -222,4 +222,7 @@ def check_cross_attention(x: mx.array, weight: Packed, k: mx.array, v: mx.array,
     if k.shape[1] * k.shape[3] != n:
         raise ValueError(f"w makes {n} features; k {k.shape} has {k.shape[1]} heads of {k.shape[3]}")
     if not (k.shape[0] <= x.shape[0]):
-        raise ValueError(f"k has {k.shape[0]} rows and x only {x.shape[0]}; text rows come first in x")
+        raise ValueError(
+            f"k has {k.shape[0]} rows and x only {x.shape[0]}; give x at least one row for each of k, those with text "
+            "first"
+        )

@@ -25,7 +25,7 @@ def missing() -> dict[str, str]:
     if not _compiler():
         out["interpreter"] = "no C++ compiler"
     if not sys.platform.startswith("linux"):
-        out["native"] = "Linux only"
+        out["native"] = "not tested on macOS yet"
     elif not _compiler():
         out["native"] = "no C++ compiler"
     if not mx.metal.is_available():

@@ -22,7 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """List the bundles, or remove one."""
+    """List the synthetic bundles that `--size` has made, or remove one or all."""
     found = stored()
     if args.remove is not None:
         if args.remove != "all" and args.remove not in found:

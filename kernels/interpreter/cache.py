@@ -33,7 +33,7 @@ def cache_folder() -> Path:
 def keep(target: Path, text: str) -> None:
     """Write a text file, whole or not at all, so that processes that make the same one do not disturb each other.
 
-    By hand, since the interpreter imports nothing of the model, whose `files` does this with more care.
+    By hand, since the interpreter imports nothing of the model: `model.whole_file` does the same with more care.
     """
     with tempfile.NamedTemporaryFile("w", dir=target.parent, prefix=".kept-", delete=False) as scratch:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import NoReturn
 
 import mlx.core as mx
 
@@ -51,7 +50,11 @@ def operations(
             out: mx.array = extension().conv1d(x, data, shape, bias, stride, elu, residual)
             return out
         except (ValueError, TypeError) as e:
-            _explain_signal(e, x, w, bias, stride, residual)
+            extra = "" if residual is None else f", residual {_told(residual)}"
+            raise ValueError(
+                f"x {_told(x)}, w {_told(w)}, bias {_told(bias)} and stride={stride}{extra} do not fit; they must be "
+                "float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
+            ) from e
 
     def conv_transpose1d(x: mx.array, w: Weight, bias: mx.array, *, stride: int, elu: bool = False) -> mx.array:
         """Compute the full transposed convolution of elu(x), plus bias.
@@ -63,7 +66,10 @@ def operations(
             out: mx.array = extension().conv_transpose1d(x, data, shape, bias, stride, elu)
             return out
         except (ValueError, TypeError) as e:
-            _explain_signal(e, x, w, bias, stride, None)
+            raise ValueError(
+                f"x {_told(x)}, w {_told(w)}, bias {_told(bias)} and stride={stride} do not fit; they must be float "
+                "[B,L,C], [N,k,C] and [N] with stride >= 1"
+            ) from e
 
     def lstm(
         x: mx.array, w_ih: Weight, w_hh: Weight, bias: mx.array, state: mx.array | None = None
@@ -74,20 +80,15 @@ def operations(
             out, after = extension().lstm(x, *maps, shape, bias, state)
             return out, after
         except (ValueError, TypeError) as e:
-            given = "" if state is None else f", state {state.shape} {state.dtype}"
+            given = "" if state is None else f", state {_told(state)}"
             raise ValueError(
-                f"x {x.shape} {x.dtype}, w_ih {w_ih.shape}, w_hh {w_hh.shape} and bias {bias.shape}{given} do not fit; "
-                "they must be float [B,L,C], [4C,C], [4C,C] and [4C], the state float32 [2,B,C]"
+                f"x {_told(x)}, w_ih {_told(w_ih)}, w_hh {_told(w_hh)} and bias {_told(bias)}{given} do not fit; they "
+                "must be float [B,L,C], [4C,C], [4C,C] and [4C], the state float32 [2,B,C]"
             ) from e
 
     return lay_out, conv1d, conv_transpose1d, lstm
 
 
-def _explain_signal(
-    error: Exception, x: mx.array, w: Weight, bias: mx.array, stride: int, residual: mx.array | None
-) -> NoReturn:
-    extra = "" if residual is None else f", residual {residual.shape} {residual.dtype}"
-    raise ValueError(
-        f"x {x.shape} {x.dtype}, w {w.shape}, bias {bias.shape} and stride={stride}{extra} do not fit; "
-        "they must be float [B,L,C], [N,k,C] and [N] with stride >= 1 and L >= k, the residual of the result's shape"
-    ) from error
+def _told(a: Weight) -> str:
+    """Return the shape, and the dtype of an array, for a message."""
+    return f"{a.shape} {a.dtype}" if isinstance(a, mx.array) else f"{a.shape}"

@@ -111,7 +111,10 @@ def fetch(repo: Repo) -> Path:
     for file in repo.files:
         path = _fetch(repo, file)
         if path.stat().st_size != file.size:
-            raise UserError(f"{path} has {path.stat().st_size} bytes, and the Hub says {file.size}; delete {path}")
+            raise UserError(
+                f"{path} has {path.stat().st_size} bytes, and the Hub says {file.size}; delete {path.resolve()} and "
+                "run the command again"
+            )
     return hub.repo_folder(repo.name) / "snapshots" / repo.commit
 
 
@@ -155,7 +158,7 @@ def _fetch(repo: Repo, file: File) -> Path:
             _fetch_large(repo, file, file.sha256)
         path = Path(hf_hub_download(repo.name, file.name, revision=repo.revision, etag_timeout=TIMEOUT))
     if repo.commit not in path.parts:
-        raise UserError(f"{repo.name} was changed on the Hub meanwhile")
+        raise UserError(f"{repo.name} was changed on the Hub meanwhile; run the command again")
     return path
 
 
@@ -181,7 +184,10 @@ def _fetch_large(repo: Repo, file: File, sha256: str) -> None:
             http_get(url, out, resume_size=out.tell(), headers=HfApi()._build_hf_headers(), expected_size=file.size)
     if (found := _sha256(part)) != sha256:
         part.unlink()
-        raise UserError(f"{file.name} of {repo.name} arrived damaged (SHA-256 {found[:12]}..., not {sha256[:12]}...)")
+        raise UserError(
+            f"{file.name} of {repo.name} arrived damaged (SHA-256 {found[:12]}..., not {sha256[:12]}...); run the "
+            "command again"
+        )
     os.replace(part, blob)
 
 

@@ -61,14 +61,14 @@ def candidates(
     guidance: float = 3.0,
     window_frames: int | None = None,
     progress: Progress | None = None,
-    made: EditRecord | None = None,
+    record: EditRecord | None = None,
     **sampling: Any,
 ) -> Candidates:
     """Edit a file, a loaded clip or samples [n] at 32 kHz `count` times as `text` says, and rank the results.
 
     seed: the first one, the others follow it; or one each. Every candidate equals `generate` with its seed, to the bit
     where `generate` promises that of a batch. rank_by: a name of `model.candidates.scores.WHAT`, or None. clap: gives
-    each the score "clap" too. made: the record that the files get, in place of one that is made here. The rest is as
+    each the score "clap" too. record: the one that the files get, in place of one that is made here. The rest is as
     of `generate`.
 
     Raises UserError if there is not memory for so many, naming how many fit, and what `generate` raises.
@@ -98,14 +98,14 @@ def candidates(
     before, found = np.array(samples, np.float32), instructions.meaning(said, vocabulary)
     options = {**sampling, "guidance": guidance, "max_steps": max_steps,
                "window": None if window_frames is None else window_frames / FRAME_RATE}  # fmt: skip
-    made = made or records.of(model, said, 0, source=source, options=options)
+    record = record or records.of(model, said, 0, source=source, options=options)
     edits = []
     for row, own in enumerate(seeds):
         sound = np.array(model.decode(edited[row : row + 1])[0, : len(before)])
         told = scores(likelihood[row], sound, before, found[0] if found else None)
         if clap is not None:
             told["clap"] = clap_of(clap, sound, SAMPLE_RATE, said, vocabulary)
-        edits.append(Edited(sound, SAMPLE_RATE, records.seeded(made, own), before, told))
+        edits.append(Edited(sound, SAMPLE_RATE, records.seeded(record, own), before, told))
     return ranked(edits, rank_by)
 
 

@@ -50,7 +50,10 @@ class Adapter:
             return prefixes
         n = codes.shape[2]
         if n > self.config.max_n_frames + 1:
-            raise ValueError(f"{n - 1} frames are more than the adapter's {self.config.max_n_frames}; use windows")
+            raise ValueError(
+                f"codes hold {n - 1} frames and the adapter takes {self.config.max_n_frames}; edit in windows "
+                "(window_frames)"
+            )
         content = self.lm.embed(codes)
         positions = self.positions(n)
         x = mx.broadcast_to(positions[0], content.shape)

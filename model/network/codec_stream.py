@@ -46,7 +46,10 @@ class ConvStream:
             if last:
                 return self.layer.padded(x)
             if x.shape[1] <= self.left:
-                raise ValueError(f"the first part has {x.shape[1]} samples, no more than the padding's {self.left}")
+                raise ValueError(
+                    f"the first part has {x.shape[1]} samples, no more than the padding's {self.left}; give a longer "
+                    "first part"
+                )
             parts = [x[:, 1 : self.left + 1][:, ::-1], x]
         elif last:
             end = x if x.shape[1] > self.right else mx.concatenate([self.state, x], axis=1)

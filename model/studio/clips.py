@@ -72,10 +72,11 @@ def take(
         raise UserError(f"{name}: recordings of different rates or channels are joined; convert it to one WAV first")
     first, last = region.bounds(rate)
     last = total if last is None else last
+    have = f"{name} has {total / rate:.2f} s"
     if first >= total:
-        raise Refused(f"start: {start:g} is after the clip's end; {name} has {total / rate:.2f} s", "start")
+        raise Refused(f"start: {start:g} is after the clip's end ({have}); give an earlier start", "start")
     if last > total + 1 + round(rate / 1000):  # times are often rounded to milliseconds
-        raise Refused(f"end: {end:g} is after the clip's end; {name} has {total / rate:.2f} s", "end")
+        raise Refused(f"end: {end:g} is after the clip's end ({have}); give an earlier end", "end")
     last = min(last, total)
     kept = whole_numbers(file, total, rate, first, last)
     if kept is None:

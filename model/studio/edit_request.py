@@ -76,7 +76,7 @@ def asked(prompt: str, vocabulary: Vocabulary, limits: Limits) -> Asked:
     if wrong := next((c for c in prompt if not c.isprintable() and c not in "\t\n\r"), None):
         raise Refused(f"prompt: holds the control character {wrong!r}; write text", "prompt")
     if len(prompt) > limits.prompt:
-        raise Refused(f"prompt: has {len(prompt)} characters; at most {limits.prompt} are taken", "prompt")
+        raise Refused(f"prompt: has {len(prompt)} characters; shorten it to at most {limits.prompt}", "prompt")
     return instructions.asked(prompt, vocabulary)
 
 

@@ -80,8 +80,12 @@ def write_bundle(
     bytes written and those in all. Raises ValueError for dimensions that don't fit each other.
     """
     lm = config.lm
-    if t5.d_model != lm.text_dim or codec.bins < lm.card or codec.codebooks < lm.codebooks:
-        raise ValueError(f"T5 {t5.d_model} or codec {codec.codebooks} x {codec.bins} does not fit the LM {lm}")
+    if t5.d_model != lm.text_dim:
+        raise ValueError(f"t5.d_model={t5.d_model} must be the LM's text_dim={lm.text_dim}")
+    if codec.bins < lm.card:
+        raise ValueError(f"codec.bins={codec.bins} must be at least the LM's card={lm.card}")
+    if codec.codebooks < lm.codebooks:
+        raise ValueError(f"codec.codebooks={codec.codebooks} must be at least the LM's codebooks={lm.codebooks}")
     for module, (_, k) in layout.projections(lm).items():
         q = config.packing(module)
         if q and k % q.group_size:

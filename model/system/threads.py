@@ -1,7 +1,7 @@
 """MLX in threads and processes.
 
 An array that is not evaluated belongs to the thread that made it. After a fork MLX's own threads stay behind in the
-parent, and evaluating anything in the child would wait for ever.
+parent, and evaluating anything in the child would wait forever.
 """
 
 from __future__ import annotations

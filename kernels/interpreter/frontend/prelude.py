@@ -40,7 +40,7 @@ def _flattened(name: str, seen: set[str]) -> str:
     try:
         text = (_FOLDER / name).read_text()
     except OSError:
-        raise CompilerError(f"what MLX puts before every kernel, {name}, is not in {_FOLDER}; reinstall mlx") from None
+        raise CompilerError(f"{_FOLDER / name}, a part of MLX's kernel prelude, is missing; reinstall mlx") from None
     return _INCLUDE.sub(lambda m: _flattened(m.group(1), seen), text)
 
 

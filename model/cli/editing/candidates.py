@@ -59,7 +59,7 @@ def make(
     with progress_bar(model, arguments.quiet) as progress:
         return candidates(
             model, clip, text, arguments.candidates, seed=seed, rank_by=by, clap=clap, max_steps=arguments.max_steps,
-            window_frames=window, progress=progress, made=made, **sampling(arguments),
+            window_frames=window, progress=progress, record=made, **sampling(arguments),
         )  # fmt: skip
 
 

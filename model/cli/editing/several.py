@@ -46,17 +46,20 @@ def check(arguments: argparse.Namespace) -> None:
         ("--clap", arguments.clap, "--candidates", arguments.candidates),
         ("--shard", arguments.shard, "several files or a folder", many),
         ("--to", arguments.to, "several files or a folder", many),
-        ("--format", arguments.format, "-o -; a file's name says its format", str(arguments.output) == "-"),
     )
     for option, given, needs, there in together:
         if given is not None and not there:
-            raise UsageError(f"{option}: goes with {needs}")
+            raise UsageError(f"{option} needs {needs}; add that or omit {option}")
+    if arguments.format is not None and str(arguments.output) != "-":
+        raise UsageError("--format needs -o -; add that or omit --format, since a file's name says its format")
     apart = (
-        ("--resume", arguments.resume, "-o -", str(arguments.output) == "-", "what went down a pipe is gone"),
+        ("--resume", arguments.resume, "-o -", str(arguments.output) == "-",
+         "an edit written to a pipe cannot be continued"),
         ("--resume", arguments.resume, "several files", many, "the same command goes on with those that are missing"),
-        ("--resume", arguments.resume, "--candidates", arguments.candidates, "run it again"),
-        ("--resume", arguments.resume, "--from-input", arguments.from_input, "run it again"),
-        ("--format f32", arguments.format == "f32", "--candidates", arguments.candidates, "they are files"),
+        ("--resume", arguments.resume, "--candidates", arguments.candidates, "omit --resume and run it again"),
+        ("--resume", arguments.resume, "--from-input", arguments.from_input, "omit --resume and run it again"),
+        ("--format f32", arguments.format == "f32", "--candidates", arguments.candidates,
+         "candidates are written as files"),
         ("--format f32", arguments.format == "f32", "--from-input", arguments.from_input, "it writes WAV"),
         ("--from-input", arguments.from_input, "--candidates", arguments.candidates, "--guides N takes several seeds"),
         ("--from-input", arguments.from_input, "--normalize", arguments.normalize, "it keeps the input's level"),

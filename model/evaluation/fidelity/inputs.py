@@ -69,7 +69,10 @@ def from_file(path: Path, lm: LMConfig, texts: Sequence[str], frames: int) -> li
         raise UserError(f"{path}: cannot be read ({e}); give a .npz or .safetensors file of codes") from e
     condition, target = arrays.get("condition"), arrays.get("target")
     if condition is None:
-        raise UserError(f"{path}: has no array `condition` [B,{lm.codebooks},T]; it has {', '.join(arrays) or 'none'}")
+        have = ", ".join(arrays) or "none"
+        raise UserError(
+            f"{path}: has no array `condition` [B,{lm.codebooks},T], it has {have}; save the codes as `condition`"
+        )
     for name, codes in (("condition", condition), ("target", target)):
         if codes is None:
             continue

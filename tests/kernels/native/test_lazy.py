@@ -256,7 +256,12 @@ def test_wrong_arguments_name_the_value_and_the_fix(native: ModuleType, rng: np.
         native.prefix_attention(h, h, h, h, h, h, 0.5, scale=1.0, length=9)
     with pytest.raises(ValueError, match="mask"):
         native.attention(h, h, h, scale=1.0, mask=mx.zeros((3, 3)))
-    with pytest.raises(ValueError, match="stride=1 do not fit"):
+    with pytest.raises(ValueError, match=r"stride=1 do not fit.* L >= k, the residual"):
         native.conv1d(heads(rng, 1, 2, 4), heads(rng, 3, 5, 4), heads(rng, 3))
+    with pytest.raises(
+        ValueError, match=r"w \(3, 5, 4\) .*float32, bias \(3,\) .*int32 and stride=2 do not fit"
+    ) as caught:
+        native.conv_transpose1d(heads(rng, 1, 2, 4), heads(rng, 3, 5, 4), mx.zeros(3, mx.int32), stride=2)
+    assert "L >= k" not in str(caught.value) and "residual" not in str(caught.value)
     with pytest.raises(ValueError, match="do not fit"):
         native.lstm(heads(rng, 1, 2, 4), heads(rng, 8, 4), heads(rng, 16, 4), heads(rng, 16))

@@ -74,7 +74,8 @@ def test_more_than_memory_holds_is_refused_with_the_count_that_fits(
 
 @pytest.mark.parametrize(("more", "fragment"), [
     (("--candidates", "0"), "at least"), (("--candidates", "2", "-o", "-"), "several files"),
-    (("--keep", "best"), "--keep: goes with --candidates"), (("--rank-by", "gap"), "goes with --candidates"),
+    (("--keep", "best"), "--keep needs --candidates; add that or omit"),
+    (("--rank-by", "gap"), "--rank-by needs --candidates; add that or omit"),
     (("--candidates", "2", "--from-input"), "only one of them"),
 ])  # fmt: skip
 def test_options_that_make_no_sense_are_refused(

@@ -15,7 +15,7 @@ SPECIAL = 99
 
 
 @given(batch=st.integers(1, 3), books=st.integers(1, 6), frames=st.integers(1, 20), seed=st.integers(0, 99))
-def test_undelayed_inverts_delayed(batch: Any, books: Any, frames: Any, seed: Any) -> None:
+def test_undo_delay_inverts_apply_delay(batch: Any, books: Any, frames: Any, seed: Any) -> None:
     codes = mx.array(np.random.default_rng(seed).integers(0, SPECIAL, (batch, books, frames)), dtype=mx.int32)
     sequence, known = apply_delay(codes, frames, SPECIAL)
     assert sequence.shape == (batch, books, positions(frames, books))

@@ -253,7 +253,7 @@ def test_a_full_disk_is_said_before_the_upload_is_kept(tiny: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(("fields", "param", "said"), [
     ({"prompt": ""}, "prompt", 'is empty; say what to do, for example "only the drums"'),
-    ({"prompt": "x" * 1001}, "prompt", "has 1001 characters; at most 1000 are taken"),
+    ({"prompt": "x" * 1001}, "prompt", "has 1001 characters; shorten it to at most 1000"),
     ({"prompt": "no\x00drums"}, "prompt", "control character"),
     ({"seed": "-1"}, "seed", "-1 must be between 0 and 18446744073709551615"),
     ({"seed": "one"}, "seed", "'one' is not a whole number"),
@@ -266,8 +266,8 @@ def test_a_full_disk_is_said_before_the_upload_is_kept(tiny: Path, tmp_path: Pat
     ({"from_input": "maybe"}, "from_input", "must be true or false"),
     ({"from_input": "true", "prompt": "add bass"}, "from_input", "Only or No and one instrument; omit from_input"),
     ({"start": "0.2", "end": "0.1"}, "end", "0.1 must be after start (0.2); give a later end"),
-    ({"start": "7"}, "start", "7 is after the clip's end; clip.wav has 0.40 s"),
-    ({"end": "7"}, "end", "7 is after the clip's end; clip.wav has 0.40 s"),
+    ({"start": "7"}, "start", "7 is after the clip's end (clip.wav has 0.40 s); give an earlier start"),
+    ({"end": "7"}, "end", "7 is after the clip's end (clip.wav has 0.40 s); give an earlier end"),
     ({"start": "0.395"}, "file", "shorter than one codec frame"),
     ({"source": "../../etc/passwd"}, "source", "must be JOB/NUMBER, or JOB/input"),
     ({"tempo": "1"}, "tempo", "is not a field; the fields are file, model"),

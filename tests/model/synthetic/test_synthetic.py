@@ -193,8 +193,9 @@ def test_dimensions_that_do_not_fit_each_other(tmp_path: Path) -> None:
     preset = PRESETS["tiny"]
     config = Config(preset.lm, AdapterConfig(4, 10), mx.float16, Quantization(4, 64))
     for options, fragment in (
-        ({"t5": T5Dims()}, "does not fit the LM"),
-        ({"codec": replace(preset.codec, bins=8)}, "does not fit the LM"),
+        ({"t5": T5Dims()}, f"t5.d_model={T5Dims().d_model} must be the LM's text_dim={preset.lm.text_dim}"),
+        ({"codec": replace(preset.codec, bins=8)}, f"codec.bins=8 must be at least the LM's card={preset.lm.card}"),
+        ({"codec": replace(preset.codec, codebooks=1)}, "codec.codebooks=1 must be at least the LM's codebooks=4"),
         ({"config": replace(config, lm=replace(preset.lm, dim=96))}, "group_size 64 does not divide the 96 inputs"),
         ({"config": replace(config, dtype=mx.bfloat16)}, "bfloat16"),
     ):

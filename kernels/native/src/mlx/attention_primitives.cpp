@@ -35,7 +35,7 @@ void check_length(const Attention& op) {
 // The value of an input, waiting until `stream`, which evaluates it or waits for it, has got that far; none where a GPU
 // may compute it, whose work may not have been handed over yet. Throws what went wrong before, if anything. A length is
 // read on the thread that evaluates and not on the stream's, so that it can be refused there: after an error on a stream's
-// thread MLX 0.32 loses count of the stream's tasks, and with two that never end a later evaluation sleeps for ever
+// thread MLX 0.32 loses count of the stream's tasks, and with two that never end a later evaluation sleeps forever
 // (`Scheduler::wait_for_one`).
 std::optional<int> read_now(const mx::array& a, mx::Stream stream) {
   if (a.status() != mx::array::Status::available) {

@@ -1,4 +1,4 @@
-// The operations as lazy MLX arrays; arguments and shapes as in kernels/contract.py. All throw std::invalid_argument for
+// The operations as lazy MLX arrays; arguments and shapes as in reference/contract.py. All throw std::invalid_argument for
 // arguments that do not fit; the Python side turns that into the message that names the value and the fix.
 #pragma once
 

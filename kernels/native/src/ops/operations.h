@@ -1,4 +1,4 @@
-// The operations of kernels/contract.py on raw memory; each runs to its end on the pool of threads.
+// The operations of reference/contract.py on raw memory; each runs to its end on the pool of threads.
 #pragma once
 
 #include "../runtime/tensor.h"

@@ -1,6 +1,6 @@
 // The inner kernels of one instruction set as a table of functions, and the choice between the sets.
 //
-// Everything here works on raw pointers and knows nothing of MLX or of threads. Shape letters as in kernels/contract.py:
+// Everything here works on raw pointers and knows nothing of MLX or of threads. Shape letters as in reference/contract.py:
 // M rows of a matmul, K in-features, N out-features, S keys, D head dim.
 #pragma once
 

@@ -98,7 +98,11 @@ class EditColumn:
 
 @dataclass
 class EditSettings:
-    """The settings of an edit. `steps` and `limit`: how much of a slow stage to run; None for all of it."""
+    """The settings of an edit.
+
+    `steps`: decode steps to run. `limit`: seconds that a stage may take, beyond which a part of it is run and the rest
+    projected. None: all of it.
+    """
 
     name: str
     bits: int | None = None

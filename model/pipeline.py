@@ -104,7 +104,7 @@ class InstructMusicGen(CodeEditor):
         A row of a batch comes out as it would alone, with its text and its seed (to the bit on native, and on the
         reference on a CPU): rows whose texts have unequal numbers of tokens are edited one after the other.
 
-        Returns float32 of audio's shape, evaluated, so that any thread can use it; several threads can use one model.
+        Return float32 of audio's shape, evaluated, so that any thread can use it; several threads can use one model.
         Raises ValueError, naming the value and the fix, for unusable input, UserError where the weights hold NaN or
         infinity, and RuntimeError in a forked child of a process that has used MLX.
         """

@@ -96,7 +96,7 @@ def check_writable(path: Path, *, make_folders: bool = True, explain: Explain = 
 
 
 def is_stream(path: Path) -> bool:
-    """Tell whether it is a pipe or a device of characters (/dev/null), to write into."""
+    """Return whether it is a pipe or a character device (/dev/null), which is written into, not replaced."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:

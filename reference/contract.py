@@ -153,7 +153,11 @@ class Ops(Protocol):
         residual: mx.array | None = None,
         norm: Norm | None = None,
     ) -> mx.array:
-        """Compute residual + activation(norm(x) · w^T + bias) with dense w [N, K] of any float dtype, in x's dtype."""
+        """Compute residual + activation(norm(x) · w^T + bias).
+
+        x [..., K], not empty; w dense [N, K] of any float dtype; bias [N]; residual and result [..., N] in x's dtype.
+        Raises ValueError if arguments do not fit.
+        """
         ...
 
     def prefix_attention(
@@ -204,7 +208,7 @@ class Ops(Protocol):
         qkv [b,T,3·H·D], the three maps side by side, of `rows` b of the B in rising order; cache [2,B,H,S,D] of any
         float dtype with S >= position + T. The cache is written as by `write_cache`; then the T queries attend causally
         to the `position` + T keys that are there. With a prefix they do so by `prefix_attention`, whose prefix_q are
-        the T rows of prefix.q [B',H,P',D] from `query_row` on. Returns the result [b,T,H·D] in qkv's dtype, and the
+        the T rows of prefix.q [B',H,P',D] from `query_row` on. Return the result [b,T,H·D] in qkv's dtype, and the
         cache, which is written in place where nothing else holds it.
         """
         ...
@@ -274,7 +278,7 @@ class Ops(Protocol):
     ) -> tuple[mx.array, mx.array]:
         """Run one LSTM layer; x [B,L,C], w_ih, w_hh [4C,C] (gates i,f,g,o), bias [4C].
 
-        Returns the result [B,L,C] and the state after it, float32 [2,B,C]: hidden values, then cell values. Given back
+        Return the result [B,L,C] and the state after it, float32 [2,B,C]: hidden values, then cell values. Given back
         with the frames that follow, it continues the signal; None is a state of zeros.
         """
         ...

@@ -51,7 +51,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Edit, compare and print."""
+    """Edit the clips in each layout and print the jumps at their seams."""
     options.positive("--seeds", args.seeds)
     options.within("--seconds", args.seconds, 1, 3600)
     (variant,) = parse(args.model, backend=args.backend)

@@ -86,7 +86,7 @@ class MetalKernel:
         fp: str = "off",
         metal: int = 3,
     ) -> list[mx.array]:
-        """Run the kernel now; inputs are evaluated. `grid` counts threads. Returns the outputs.
+        """Run the kernel now and return the outputs; inputs are evaluated. `grid` counts threads.
 
         check: see every access (50 times slower or so) and raise KernelFault for what Metal forbids. strict=False
         only records the kinds in `faults.TOLERATED`. seed: the order in which threads, simdgroups and threadgroups

@@ -232,7 +232,7 @@ def au_starts(view: View) -> list[int]:
 
 
 def au_part(view: View) -> Part:
-    """Return one Sun file, as `part` does for chunks."""
+    """Return the recording of a view that is one Sun file, with its true size in the header."""
     header = bytearray(view.at(view.start, 24))
     order = ">" if header[:1] == b"." else "<"
     offset, size, encoding, _, channels = struct.unpack_from(f"{order}5I", header, 4)

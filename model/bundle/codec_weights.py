@@ -42,7 +42,7 @@ def codec_config(path: str | Path) -> CodecConfig:
 def load_codec(path: str | Path) -> tuple[CodecConfig, dict[str, mx.array]]:
     """Read a codec: a `compression_state_dict.bin`, or a folder of Hugging Face's or mlx-community's form.
 
-    Returns its settings and its tensors (names and shapes as `layout.codec_shapes`), float32, evaluated: convolutions
+    Return its settings and its tensors (names and shapes as `layout.codec_shapes`), float32, evaluated: convolutions
     [out, k, in] with weight norm merged (also the transposed ones), LSTM as in torch, codebooks [bins, dimension].
     Raises UserError if tensors are unreadable, missing, mis-shaped, NaN or infinite, or not the 32 kHz EnCodec's.
     """

@@ -26,11 +26,11 @@ def resolve(
 ) -> Path:
     """Return the local path itself if it exists, else the folder of the repo's snapshot in the cache.
 
-    What is not in the cache is fetched.
+    What is missing there is fetched.
 
     Without network (or with HF_HUB_OFFLINE=1, or where the Hub does not answer within HF_HUB_ETAG_TIMEOUT, by default
-    10 s) a cached snapshot is used as it is. UserError, one line: a path that does not exist, a name that can't be a
-    repo, an unknown repo or revision, no network and not (or not wholly) cached.
+    10 s) a cached snapshot is used as it is. Raises UserError, in one line, for a path that does not exist, a name that
+    can't be a repo's, an unknown repo or revision, or if there is no network and the snapshot is not wholly cached.
     """
     name = str(name_or_path)
     if name and (path := local(name_or_path)):

@@ -75,7 +75,7 @@ def convert(
     `instructions`: the instruments and kind of sentences that it was trained on (upstream's unless told). `native`:
     store packed matrices in the order that CPUs read them, so that the native backend needs not make it at each start;
     every backend reads it. `license`: of weights that aren't the published ones or made from them, as `info` and the
-    tags of edits tell it. `out` appears whole or not at all. Returns its path.
+    tags of edits tell it. `out` appears whole or not at all. Return its path.
 
     Raises UsageError for bits, a group size or trained frames that don't fit, UserError for files that can't be used,
     and when the disk is full.

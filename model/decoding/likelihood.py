@@ -57,7 +57,7 @@ class Tally:
         self._counts: npt.NDArray[np.int64] | int = 0
 
     def add(self, raw: mx.array, guided: mx.array, chosen: mx.array, known: npt.NDArray[np.bool_]) -> mx.array:
-        """Add a position, lazily; returns the sums so far, to be evaluated with the tokens.
+        """Add a position, lazily, and return the sums so far, to be evaluated with the tokens.
 
         raw: logits float32 [2B,K,card], the conditional rows first, or [B,K,card] without guidance; guided: those that
         tokens were chosen by, [B,K,card]; chosen: int32 [B,K]; known: bool [K], codebooks whose token was given.

@@ -63,7 +63,7 @@ class EditCheck:
 
 
 def plan() -> list[Window]:
-    """Return two windows, the second continuing from the first's last frames: a prefill, then single steps."""
+    """Return two windows; the second starts with the first's last frames as prompt: a prefill, then single steps."""
     return [Window(0, FRAMES, 0), Window(FRAMES - PROMPT, FRAMES, PROMPT)]
 
 

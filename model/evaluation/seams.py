@@ -87,7 +87,7 @@ def measure(
 ) -> list[Seams]:  # fmt: skip
     """Edit each clip float32 [n] (32 kHz) twice per layout: with its windows, and shifted by half a stride.
 
-    Returns one `Seams` per layout; seeds are 0 to `seeds` - 1.
+    Return one `Seams` per layout; seeds are 0 to `seeds` - 1.
     """
     found, done, total = [], 0, len(layouts) * len(clips)
     coded = [model.encode(clip) for clip in clips]

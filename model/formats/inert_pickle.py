@@ -30,7 +30,7 @@ def interpret(
     """Return the object that the pickle describes.
 
     `persistent` gets each persistent id; `reduce` the symbol and arguments of each call or construction.
-    Raises MalformedPickleError.
+    Raises MalformedPickleError if it is damaged or uses what no checkpoint needs.
     """
     machine = _Machine(persistent, reduce)
     try:

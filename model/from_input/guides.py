@@ -24,7 +24,7 @@ from .mask import EXCESS, SHARPNESS, Floats, Mask, mask, powers
 
 @dataclass(frozen=True)
 class Guided:
-    """The plain edit float32 [n] at 32 kHz, of the first seed, and the mask that it and its fellows make."""
+    """The plain edit float32 [n] at 32 kHz with the first seed, and the mask made of the edits with all seeds."""
 
     edit: Samples
     mask: Mask
@@ -48,10 +48,11 @@ def guided(
     """Edit samples [n] at 32 kHz as an Only or No sentence says, and as its opposites say, and make a mask of them.
 
     For "Only Drums" and "No Drums" alike the rows are: only the drums, no drums, and only each other instrument that
-    the model knows; `seeds` of each, from `seed` on. sharpness, excess: see `model.from_input.mask`. The rest is as of
-    `generate`.
+    the model knows; `seeds` of each, from `seed` on. If the instrument is not one that the model was trained on, only
+    the first two. sharpness, excess: see `model.from_input.mask`. The other arguments are `generate`'s.
 
-    Raises UserError for a sentence that is neither Only nor No, and where memory does not suffice.
+    Raises UserError for a sentence that is neither Only nor No, and where memory does not suffice; ValueError for
+    samples of another shape than [n], and for arguments out of range.
     """
     vocabulary = model.bundle.config.instructions
     verb, texts = opposites(text, vocabulary)
@@ -91,9 +92,10 @@ def asked_for(text: str, vocabulary: Vocabulary, option: str = "--from-input") -
 
 
 def opposites(text: str, vocabulary: Vocabulary) -> tuple[Verb, list[str]]:
-    """Return the verb, and the sentences: only the instrument, no such, and only each other one that is known.
+    """Return the verb and the sentences: Only the instrument, No the instrument, Only each other one of `vocabulary`.
 
-    Of an instrument that the model was not trained on it isn't known whether others are part of it: only the first two.
+    If the instrument is not in `vocabulary`, only the first two: others might be a part of it. Raises UserError for a
+    sentence that is neither Only nor No.
     """
     found = meaning(asked_for(text, vocabulary), vocabulary)
     assert found is not None

@@ -93,7 +93,7 @@ class UnfinishedEdit:
         return mx.array(whole[:known].T[None].astype(np.int32))
 
     def begin(self, known: mx.array | None) -> str | None:
-        """Begin to keep codes, `known` ones first. Returns why nothing can be kept, if so: the edit goes on."""
+        """Begin to keep codes, `known` ones first. Return why nothing can be kept, if so: the edit goes on."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._forget_old()

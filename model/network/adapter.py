@@ -87,7 +87,7 @@ class Adapter:
         """Run the stack's layer i over x and content [B,n,dim], positions [n,dim].
 
         `layer` stands in for the LM's own, `merge` [dim,dim] is the layer's merge matrix, read if it is not given.
-        Returns the output [B,n,dim] and the prefix of its attention.
+        Return the output [B,n,dim] and the prefix of its attention.
         """
         shared = layer or self.lm.layers[self.config.start_layer + i]
         weight = self._tensor(_merge(i)) if merge is None else merge

@@ -52,7 +52,7 @@ class Projection:
 
 @dataclass(frozen=True)
 class Stacked:
-    """Maps that share an input, as one: their outputs lie side by side. One call each run of equal quantization."""
+    """Projections that share an input, joined along the last axis; neighbors of equal quantization are one call."""
 
     parts: tuple[Projection, ...]
 

@@ -36,7 +36,7 @@ def inverse_cholesky(moment: mx.array) -> mx.array:
 def quantize(weight: mx.array, moment: mx.array, upper: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     """Round weight float [N,K] for its inputs' `moment` H [K,K], `upper` being `inverse_cholesky(H)`.
 
-    Returns packed uint32, scales and biases (`dtype`). A row whose products come out no better than by
+    Return packed uint32, scales and biases (`dtype`). A row whose products come out no better than by
     `packing.least_squares`, without feedback, keeps the words of that.
     """
     plain = least_squares(weight, quantization, dtype)

@@ -19,7 +19,7 @@ Parts = tuple[mx.array, mx.array, mx.array]
 def minmax(weight: mx.array, quantization: Quantization, dtype: mx.Dtype) -> Parts:
     """Pack weight float [N,K] by `mx.quantize`, each group from its least to its greatest weight.
 
-    Returns packed uint32, scales and biases (rounded to `dtype`) in `mx.quantize`'s layout.
+    Return packed uint32, scales and biases (rounded to `dtype`) in `mx.quantize`'s layout.
     """
     w, scales, biases = mx.quantize(
         weight.astype(mx.float32), group_size=quantization.group_size, bits=quantization.bits

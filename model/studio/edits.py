@@ -40,7 +40,7 @@ class Teller(Protocol):
 
 
 def make(model: InstructMusicGen, job: Job, folder: Path, teller: Teller) -> tuple[list[Candidate], str | None]:
-    """Make a job's files in its folder. Returns the candidates with their scores, and what they are ranked by.
+    """Make a job's files in its folder. Return the candidates with their scores, and what they are ranked by.
 
     Raises what `teller` raises, as soon as a step is done, and UserError where an edit can't be made.
     """

@@ -14,14 +14,14 @@ from .loaded_models import LoadedModels
 
 
 class Worker(threading.Thread):
-    """Runs until the queue stops. The model that is used by default is loaded first of all."""
+    """The thread that makes the edits: one job at a time, until the queue stops."""
 
     def __init__(self, queue: JobQueue, models: LoadedModels) -> None:
         super().__init__(name="studio worker", daemon=True)
         self.queue, self.models = queue, models
 
     def run(self) -> None:
-        """Load, then run job after job; an error ends a job, never the thread."""
+        """Load the default model, then run jobs until the queue stops. An error ends its job, never the thread."""
         try:
             self.models.model(self.models.get(self.models.first))
         except Exception as e:  # /v1/models tells of it, and so does every job that needs the model

@@ -74,7 +74,7 @@ class Server:
 
     @classmethod
     def start(cls, folder: Path, *options: str) -> Server:
-        """Start `instruct-musicgen studio` with the demo; returns when it listens."""
+        """Start `instruct-musicgen studio` with the demo, and return when it listens."""
         command = [sys.executable, "-c", STUDIO, "studio", "--model", "demo", "--port", "0", "--no-open"]
         gate = folder / "gate"
         environment = os.environ | {"INSTRUCT_MUSICGEN_TUNING": "off", "HF_HUB_OFFLINE": "1", "STUDIO_GATE": str(gate)}
@@ -177,7 +177,10 @@ class Guarded:
     """Patterns of complaints that a test provokes."""
 
     def __call__(self, address: str = "/", url: str = "", tapped: bool = False, **options: Any) -> Page:
-        """Open the page at an address, in a new context; returns when it is ready. `tapped`: what it plays is heard."""
+        """Open the page at an address, in a new context, and return when it is ready.
+
+        `tapped`: what it plays is heard.
+        """
         base = url or self.server.url
         context = self.browser.new_context(
             **{"viewport": {"width": 1180, "height": 900}, "bypass_csp": tapped, **options}

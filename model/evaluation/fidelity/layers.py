@@ -46,7 +46,10 @@ class LayerError:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`layers`, and the parts outside them, each given the reference's input: embeddings, text condition, heads."""
+    """The errors of each layer, and of the text condition, embeddings and output heads (`ends`).
+
+    All but `stream` are of parts that were given the reference's input.
+    """
 
     layers: list[LayerError]
     ends: dict[str, float]

@@ -9,10 +9,10 @@ FOLDED = SPACES | {"const", "static", "constexpr", "inline", "volatile"}
 
 
 def fold(tokens: list[Token]) -> list[Token]:
-    """Keep one `const` of each run of qualifiers with `const`, `constant` or `constexpr` in any number.
+    """Replace each run of qualifiers by one without repeats, `constant` read as `const`: C++ rejects a second `const`.
 
-    `constant` means `const` here; C++ forbids saying it twice. A method's qualifiers (`f() const thread`) reduce to
-    `const`.
+    `const` goes beside `constexpr` too, except of a pointer or reference. After a method's parameters `constant` is
+    dropped: `f() const constant` becomes `f() const`. Other address spaces stay, for `drop_spaces`.
     """
     out: list[Token] = []
     i = 0

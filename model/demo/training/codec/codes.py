@@ -21,7 +21,7 @@ LEVELS = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Hold the codes of songs, uint8 [songs, 15, K, T], and which of the fifteen mixtures were encoded [songs, 15]."""
+    """The codes of songs, uint8 [songs, 15, K, T], and which of the fifteen mixtures were encoded [songs, 15]."""
 
     codes: Codes
     known: npt.NDArray[np.bool_]

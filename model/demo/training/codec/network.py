@@ -112,7 +112,7 @@ def decoder(filters: int, dimension: int) -> nn.Sequential:
 
 
 class Codec(nn.Module):
-    """Hold the encoder, the residual vector quantizer and the decoder."""
+    """The encoder, the residual vector quantizer and the decoder."""
 
     def __init__(self, filters: int = 8, dimension: int = 64, codebooks: int = 4, bins: int = 256) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ SAMPLES = 16_384
 
 
 class Quantizer(nn.Module):
-    """Hold K codebooks of `bins` vectors; each quantizes what the ones before have left."""
+    """K codebooks of `bins` vectors; each quantizes what the ones before have left."""
 
     books: Tensor
     uses: Tensor
@@ -30,7 +30,7 @@ class Quantizer(nn.Module):
     def forward(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Quantize latents [B, D, T] with a straight-through gradient; while training the codebooks follow.
 
-        Returns the quantized latents and the commitment loss.
+        Return the quantized latents and the commitment loss.
         """
         batch, width, frames = latent.shape
         x = latent.permute(0, 2, 1).reshape(-1, width)

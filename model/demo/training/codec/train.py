@@ -28,7 +28,7 @@ AVERAGE = 0.998
 
 @dataclass(frozen=True, slots=True)
 class CodecSettings:
-    """Hold what a codec run is made of; all schedules count steps."""
+    """What a codec run is made of; all schedules count steps."""
 
     filters: int = 10
     dimension: int = 64
@@ -62,7 +62,7 @@ class CodecSettings:
 
 
 class Run:
-    """Hold the state of a run: weights, their average, moments, the step and the random numbers."""
+    """The state of a run: weights, their average, moments, the step and the random numbers."""
 
     def __init__(self, settings: CodecSettings, device: str) -> None:
         torch.manual_seed(settings.seed)
@@ -103,7 +103,7 @@ class Run:
             torch.cuda.set_rng_state(state["device_random"].cpu())
 
     def update(self, audio: Tensor) -> dict[str, Tensor]:
-        """Take one step on audio [B, 1, n]; returns the losses, which are not waited for."""
+        """Take one step on audio [B, 1, n], and return the losses, which are not waited for."""
         settings, codec = self.settings, self.codec
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate(self.step)

@@ -31,7 +31,7 @@ RATE = 32_000
 def export(work: Workspace, out: Path) -> int:
     """Write adapter.ckpt, base/ and t5/ into a folder, from the annealed model, or else the trunk.
 
-    Returns the frames that the adapter was trained on, which `convert` cannot read off tables that began as waves.
+    Return the frames that the adapter was trained on, which `convert` cannot read off tables that began as waves.
 
     Raises UserError if no model or codec was trained yet.
     """

@@ -26,7 +26,7 @@ MASKED = -1e4
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Hold the model's dimensions; the special token's id is `card`."""
+    """The model's dimensions; the special token's id is `card`."""
 
     dim: int = 256
     heads: int = 4
@@ -57,7 +57,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False, bias: Tenso
 
 
 class Layer(nn.Module):
-    """Hold one transformer layer's weights; no biases in its linear maps."""
+    """One transformer layer's weights; no biases in its linear maps."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class Layer(nn.Module):
 
 
 class Model(nn.Module):
-    """Hold language model, adapter and T5."""
+    """Language model, adapter and T5."""
 
     sinusoid: Tensor
 

@@ -20,7 +20,7 @@ PLAIN = 3
 
 
 class Step:
-    """Hold the model, the probe and their optimizers, and update them on batches of one shape."""
+    """The model, the probe and their optimizers, updated on batches of one shape."""
 
     def __init__(self, model: Model, probe: SubjectProbe, probe_weight: float, device: str) -> None:
         self.model, self.probe, self.probe_weight = model, probe, probe_weight
@@ -63,7 +63,7 @@ class Step:
             self._rates_on_device()
 
     def __call__(self, batch: Batch, rate: float, matrices_rate: float) -> Tensor:
-        """Take a step at AdamW's and Muon's rates; returns the codebooks' losses [K], which are not waited for."""
+        """Take a step at AdamW's and Muon's rates, and return the codebooks' losses [K], which are not waited for."""
         if self.device.type != "cuda":
             for group in self.adam.param_groups:
                 group["lr"] = rate

@@ -14,7 +14,7 @@ MASKED = -1e9
 
 @dataclass(frozen=True, slots=True)
 class T5Shape:
-    """Hold the encoder's dimensions."""
+    """The encoder's dimensions."""
 
     d_model: int = 64
     d_kv: int = 32
@@ -38,7 +38,7 @@ class RMSNorm(nn.Module):
 
 
 class Block(nn.Module):
-    """Hold one layer: self-attention without scaling of scores, and a ReLU feed-forward."""
+    """One layer: self-attention without scaling of scores, and a ReLU feed-forward."""
 
     def __init__(self, shape: T5Shape) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ from .triples import canonical_edits, draw
 
 @dataclass(frozen=True, slots=True)
 class EditSettings:
-    """Hold what a run is made of; schedules count steps."""
+    """What a run is made of; schedules count steps."""
 
     shape: Shape = field(default_factory=Shape)
     prefixes: int = 4
@@ -54,7 +54,7 @@ class EditSettings:
 
 
 class Run:
-    """Hold the state of a run: weights, moments, the step."""
+    """The state of a run: weights, moments, the step."""
 
     def __init__(self, settings: EditSettings, codebooks: Tensor | None, device: str) -> None:
         torch.manual_seed(settings.seed)
@@ -102,7 +102,7 @@ class Run:
         }
 
     def update(self, songs: list[Encoded], share: float) -> Tensor:
-        """Take one step at `share` of the rates; returns the codebooks' losses [K]."""
+        """Take one step at `share` of the rates, and return the codebooks' losses [K]."""
         s = self.settings
         each = self.step(self.batch(songs), s.rate * share, s.matrices_rate * share)
         self.taken += 1

@@ -17,7 +17,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Hold an edit of a mixture: the action, the stem it names and the mixture (mask) that results."""
+    """An edit of a mixture: the action, the stem it names and the mixture (mask) that results."""
 
     action: str
     stem: int
@@ -26,7 +26,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Hold inputs [P, K, T], targets [P*R, K, T] and the sentences of the targets with what they ask for."""
+    """Inputs [P, K, T], targets [P*R, K, T] and the sentences of the targets with what they ask for."""
 
     inputs: Ints
     targets: Ints

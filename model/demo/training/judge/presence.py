@@ -32,7 +32,7 @@ def features(spectrum: Array) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Hold the four regressions over changes of features, in units of their spread."""
+    """The four regressions over changes of features, in units of their spread."""
 
     spread: Floats
     weights: Floats

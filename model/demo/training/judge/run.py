@@ -31,7 +31,7 @@ FITTED = 120
 def judge(
     work: Workspace, bundle: Path, name: str, songs: int, *, backend: str = "auto", notes: bool = True, **sampling: Any
 ) -> dict[str, Any]:
-    """Judge a bundle on the first songs of a set; returns the summary and the rows behind it.
+    """Return the summary of a bundle's edits of the first `songs` songs of the set `name`, and its rows under "rows".
 
     `sampling` goes to `edit_codes` (greedy, guidance, top_k, temperature, seed). Raises UserError where songs or the
     bundle are missing.

@@ -27,7 +27,7 @@ def mask_of(action: str, stem: int) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Truth:
-    """Hold a song's stems [4, n] and its mixtures after the codec's round trip [n], by mask."""
+    """A song's stems float32 [4, n], and by mask its mixtures [n] after the codec's round trip."""
 
     stems: Array
     coded: dict[int, Array]

@@ -14,7 +14,7 @@ CLOSED, OPEN = 42, 46
 
 
 def write_drums(rng: random.Random, plan: Plan) -> list[Note]:
-    """Write the drum part, in sixteenths."""
+    """Return the drum part's notes, whose times are in sixteenths."""
     style, length = plan.style, plan.style.bar
     spread = rng.uniform(2, 9)
     kick, snare, hat = rng.choice(style.kick), rng.choice(style.snare), rng.choice(style.hat)

@@ -25,7 +25,7 @@ SONGS_A_FILE = 200
 
 @dataclass(frozen=True, slots=True)
 class SongSet:
-    """Hold a set of songs: its name, styles, presets and first seed. The seeds of two sets never meet."""
+    """A set of songs: its name, styles, presets and first seed. The seeds of two sets never meet."""
 
     name: str
     styles: tuple[Style, ...]

@@ -12,7 +12,7 @@ from .theory import PROGRESSIONS, SCALES, Chord, Hit, chord_on, read_figure
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Hold a song's style, tempo (quarter notes a minute), key, scale, swing and the chord of every half bar."""
+    """A song's style, tempo (quarter notes a minute), key, scale, swing and the chord of every half bar."""
 
     style: Style
     tempo: float

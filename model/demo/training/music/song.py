@@ -20,7 +20,7 @@ SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Hold a stem's General MIDI program, its notes in seconds and its detuning in semitones."""
+    """A stem's General MIDI program, its notes in seconds and its detuning in semitones."""
 
     program: int
     notes: tuple[Note, ...]
@@ -29,7 +29,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Song:
-    """Hold a song: its seed, the name of its style, tempo, key and mode, and the four parts in the order of `STEMS`."""
+    """A song: its seed, the name of its style, tempo, key and mode, and the four parts in the order of `STEMS`."""
 
     seed: int
     style: str

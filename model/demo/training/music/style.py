@@ -10,7 +10,7 @@ STEMS = ("drums", "bass", "piano", "guitar")
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """Hold a style; every figure is one bar of `bar` sixteenths.
+    """A style; every figure is one bar of `bar` sixteenths.
 
     Kick, snare and hat figures: `X` accented, `x` plain, `,` soft, and in hats `o` open. Bass: `r` root, `f` fifth,
     `d` fifth below, `o` octave, `t` third, `s` seventh, `a` approach to the next root, `w` a step of the scale.
@@ -39,7 +39,7 @@ class Style:
 
 @dataclass(frozen=True, slots=True)
 class Presets:
-    """Hold the General MIDI programs (from 0) that each stem may play; for drums the numbers are kits."""
+    """The General MIDI programs (from 0) that each stem may play; for drums the numbers are kits."""
 
     drums: tuple[int, ...]
     bass: tuple[int, ...]

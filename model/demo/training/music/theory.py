@@ -45,7 +45,7 @@ PROGRESSIONS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Hold one note: start and length in seconds (in sixteenths while a part is written), MIDI pitch and velocity."""
+    """One note: start and length in seconds (in sixteenths while a part is written), MIDI pitch and velocity."""
 
     start: float
     length: float
@@ -55,7 +55,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Chord:
-    """Hold a chord: pitch classes from the root up, and the scale it comes from."""
+    """A chord: pitch classes from the root up, and the scale it comes from."""
 
     classes: tuple[int, ...]
     degree: int
@@ -68,7 +68,7 @@ class Chord:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Hold one symbol of a figure: its start and length in sixteenths."""
+    """One symbol of a figure: its start and length in sixteenths."""
 
     start: int
     length: int

@@ -25,7 +25,7 @@ SAVE = "save the state dict with torch.save instead"
 class MalformedPickleError(Exception):
     """The pickle is damaged, or refers to something that no checkpoint needs; `fix` says what to do."""
 
-    def __init__(self, message: str, fix: str = "get a whole copy of it") -> None:
+    def __init__(self, message: str, fix: str = "get a whole copy") -> None:
         super().__init__(message)
         self.fix = fix
 

@@ -43,7 +43,7 @@ def file_size(path: Path) -> int:
     return status.st_size
 
 
-def _unreadable(path: Path, reason: object, fix: str = "get a whole copy of it") -> UserError:
+def _unreadable(path: Path, reason: object, fix: str = "get a whole copy") -> UserError:
     """Return the error for a file that cannot be read; an OSError says whether it is there, not that it is damaged."""
     if isinstance(reason, OSError):
         reason, fix = reason.strerror or reason, "give a file that can be read"

@@ -123,7 +123,7 @@ def load(path: str | Path) -> Any:
         if isinstance(e, OSError):
             problem = f"{e.strerror or e}; give a file that can be read"
         else:
-            problem = f"{e}; get a whole copy of it"
+            problem = f"{e}; get a whole copy"
         raise UserError(f"cannot read the checkpoint {path}: {_legacy(path) or problem}") from e
 
 
@@ -272,5 +272,5 @@ def _legacy(path: Path) -> str | None:
     if start.startswith(b"version https:"):
         return "it is a Git LFS pointer, not the file; fetch it with git lfs pull"
     if not start.startswith(b"PK"):
-        return "it is not a torch checkpoint (a zip file); get a whole copy of it"
-    return f"its zip directory is missing, with {size} bytes it is probably truncated; get a whole copy of it"
+        return "it is not a torch checkpoint (a zip file); get a whole copy"
+    return f"its zip directory is missing, with {size} bytes it is probably truncated; get a whole copy"

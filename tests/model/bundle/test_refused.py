@@ -148,7 +148,8 @@ def test_damaged_headers(edited: Callable[..., Path], case: str) -> None:
     HEADERS[case](header)
     text = json.dumps(header).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + length :])
-    assert "model.safetensors" in refused(path)
+    message = refused(path)
+    assert "model.safetensors" in message and message.count("; ") == 1  # what is wrong, and what to do
 
 
 @settings(max_examples=60)

@@ -137,10 +137,23 @@ def test_ctrl_c_keeps_what_came(tmp_path: Path, hub: Hub) -> None:
 def test_damaged_data_is_found_and_not_kept(tmp_path: Path, hub: Hub) -> None:
     home = tmp_path / "home"
     hub.damage = True
-    fails(run(hub, home, "download", REPO), 1, "arrived damaged", "SHA-256")
+    fails(run(hub, home, "download", REPO), 1, "arrived damaged", "SHA-256", "; run the command again")
     assert not part(home, large(hub)).exists()
     hub.damage = False
     assert run(hub, home, "download", REPO).returncode == 0
+
+
+def test_what_a_file_of_another_size_says_to_delete_mends_it(tmp_path: Path, hub: Hub) -> None:
+    """A file without a checksum, so that only its size tells."""
+    hub.large, home = 10**9, tmp_path / "home"
+    assert run(hub, home, "download", REPO).returncode == 0
+    link = home / "hub" / "models--owner--bundle" / "snapshots" / COMMIT / "model.safetensors"
+    kept = link.resolve()
+    kept.write_bytes(kept.read_bytes()[:100])
+    fails(run(hub, home, "download", REPO), 1, "has 100 bytes, and the Hub says", f"; delete {kept} and run")
+    kept.unlink()
+    assert run(hub, home, "download", REPO).returncode == 0
+    assert link.read_bytes() == large(hub).read_bytes()
 
 
 def test_a_file_that_does_not_fit_the_disk_is_not_begun(tmp_path: Path, hub: Hub) -> None:

@@ -229,6 +229,7 @@ def test_archives_that_torch_does_not_write(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=fragment) as caught:
             torch_file.load(path)
         assert "\n" not in str(caught.value)
+        assert str(caught.value).count("; ") == 1  # what is wrong, and what to do
 
 
 def test_oversized_pickles_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

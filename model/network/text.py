@@ -9,6 +9,7 @@ from pathlib import Path
 import mlx.core as mx
 
 from ..stages import Announce, unheard
+from ..system import mlx_buffers
 from .projection import Weights
 from .state import TextKV
 from .t5 import T5Encoder, Tokenizer
@@ -48,6 +49,7 @@ class TextConditioner:
     def __call__(self, texts: Sequence[str], announce: Announce = unheard) -> list[mx.array]:
         """Encode each text for itself: float32 [1,L,dim], L its number of tokens, evaluated."""
         with announce("t5 load"):
+            mlx_buffers.release()  # an earlier edit's, or T5's mapped file would stand beside them
             _, encoder = self.tokenizer, T5Encoder(self.folder(), self.ops)
         with announce("text"):
             found = [self.encode([text], encoder) for text in texts]

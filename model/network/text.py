@@ -49,7 +49,7 @@ class TextConditioner:
     def __call__(self, texts: Sequence[str], announce: Announce = unheard) -> list[mx.array]:
         """Encode each text for itself: float32 [1,L,dim], L its number of tokens, evaluated."""
         with announce("t5 load"):
-            mlx_buffers.release()  # an earlier edit's, or T5's mapped file would stand beside them
+            mlx_buffers.release()  # else what an earlier edit freed stays in memory beside T5
             _, encoder = self.tokenizer, T5Encoder(self.folder(), self.ops)
         with announce("text"):
             found = [self.encode([text], encoder) for text in texts]
